@@ -1,0 +1,51 @@
+"""Where downloads and drawn samples are cached, and how a file or folder is written: whole or not at all."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """The user's cache folder for this project, not created here.
+
+    `$MOBILENET_APPS_CACHE` if set; else `mobilenet-apps` in the system's place for caches.
+    """
+    if chosen := os.environ.get("MOBILENET_APPS_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "mobilenet-apps"
+
+
+@contextmanager
+def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to, and rename it to `path` when the block ends well.
+
+    If the block raises, the temporary file or folder is removed and `path` stays as it was. A folder replaces the
+    one that was there.
+
+    Args:
+        path: the final name; its parents are created.
+        folder: the block fills a folder (created empty) instead of writing one file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = room / path.name
+    try:
+        if folder:
+            temporary.mkdir()
+        yield temporary
+        if folder and path.is_dir():
+            os.replace(path, room / "replaced")
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)

@@ -1,0 +1,283 @@
+"""MobileNet V1 with its width knob, and the ablations of its paper.
+
+Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
+arXiv 1704.04861. Where the paper is silent (padding, BatchNorm epsilon, ReLU6) the network follows its authors'
+TensorFlow code, and the options of `create_backbone` follow the weights that others have published since.
+
+Letters in shapes: B batch, C channels, H W height and width, K classes.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from math import gcd
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbone.names import parse_backbone
+
+Padding = Literal["same", "symmetric"]
+Activation = Literal["relu6", "relu"]
+Norm = Literal["batch", "group", "layer"]
+Conv = Literal["separable", "full"]
+
+# Table 1, in output channels (c, at width 1) and stride (s). The first row is a plain 3x3 convolution, the others
+# are depthwise separable. The paper prints stride 2 for the last depthwise layer; its own sizes, 7x7 in and 7x7
+# out, say 1.
+TABLE_1 = (
+    # name, c, s
+    ("conv0", 32, 2),
+    ("conv1", 64, 1),
+    ("conv2", 128, 2),
+    ("conv3", 128, 1),
+    ("conv4", 256, 2),
+    ("conv5", 256, 1),
+    ("conv6", 512, 2),
+    ("conv7", 512, 1),
+    ("conv8", 512, 1),
+    ("conv9", 512, 1),
+    ("conv10", 512, 1),
+    ("conv11", 512, 1),
+    ("conv12", 1024, 2),
+    ("conv13", 1024, 1),
+)
+# Table 5: the shallow net lacks the five 14x14x512 blocks.
+NOT_IN_SHALLOW = ("conv7", "conv8", "conv9", "conv10", "conv11")
+
+MIN_RESOLUTION = 32  # pixels: the deepest map has stride 32
+MIN_CHANNELS = 8  # the authors' code goes no lower, however narrow the net
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One feature map of `forward_features`: its key, its channels and its stride in input pixels."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+def scaled_channels(channels: int, width_mult: float, *, minimum: int = MIN_CHANNELS) -> int:
+    """Channels of a layer at a width multiplier: alpha * channels, rounded down, at least `minimum`."""
+    return max(int(channels * width_mult), minimum)
+
+
+class Conv2d(nn.Conv2d):
+    """A 1x1 or 3x3 convolution without bias, stride 1 or 2, padded as TensorFlow's SAME or symmetrically.
+
+    Both paddings give ceil(side / stride) output pixels. They differ where a 3x3 kernel strides over an even side:
+    SAME adds one pixel at the bottom and right only, symmetric adds one all around, so that their windows are a
+    pixel apart. Published weights lose several points of accuracy under the wrong one.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, padding: Padding
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.skips_first_pixel = padding == "same" and kernel == 3 and stride == 2
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
+        if not self.skips_first_pixel:
+            return super().forward(x)
+        top, left = x.shape[-2] % 2, x.shape[-1] % 2
+        x = F.pad(x, (left, 1, top, 1))
+        return F.conv2d(x, self.weight, None, self.stride, 0, self.dilation, self.groups)
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its normalisation."""
+
+    def __init__(self, conv: Conv2d, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class DepthwiseSeparable(nn.Module):
+    """3x3 depthwise then 1x1 pointwise convolution, each with norm and activation (section 3.1, Figure 3).
+
+    `residual` adds the input before the last activation, where stride and channels allow.
+    """
+
+    def __init__(self, depthwise: ConvNorm, pointwise: ConvNorm, activation: nn.Module, *, residual: bool) -> None:
+        super().__init__()
+        self.depthwise = depthwise
+        self.pointwise = pointwise
+        self.activation = activation
+        same_shape = depthwise.conv.stride == (1, 1) and depthwise.conv.in_channels == pointwise.conv.out_channels
+        self.residual = residual and same_shape
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
+        y = self.pointwise(self.activation(self.depthwise(x)))
+        return self.activation(y + x if self.residual else y)
+
+
+class FullConvolution(nn.Module):
+    """A 3x3 convolution with norm and activation: what Table 4 puts in the place of a `DepthwiseSeparable`."""
+
+    def __init__(self, full: ConvNorm, activation: nn.Module, *, residual: bool) -> None:
+        super().__init__()
+        self.full = full
+        self.activation = activation
+        self.residual = residual and full.conv.stride == (1, 1) and full.conv.in_channels == full.conv.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
+        y = self.full(x)
+        return self.activation(y + x if self.residual else y)
+
+
+class MobileNetV1(nn.Module):
+    """MobileNet V1 (Table 1): a 3x3 convolution, thirteen depthwise separable blocks, average pool, classifier.
+
+    Built by `create_backbone`, which documents the options. Input is (B, 3, H, W) with H and W of at least 32, in
+    the range its weights were trained on (-1 to 1 for all published ones with TensorFlow padding).
+
+    Attributes:
+        feature_info: name, channels and stride of each map of `forward_features`, finest first.
+        num_features: channels of the pooled vector that enters the classifier.
+    """
+
+    def __init__(
+        self,
+        *,
+        width_mult: float,
+        num_classes: int,
+        padding: Padding,
+        activation: Activation,
+        norm: Norm,
+        norm_eps: float,
+        conv: Conv,
+        shallow: bool,
+        residual: bool,
+    ) -> None:
+        super().__init__()
+        make_norm = {
+            "batch": partial(nn.BatchNorm2d, eps=norm_eps),
+            "group": lambda c: nn.GroupNorm(c // gcd(c, 16), c, eps=norm_eps),  # 16 channels a group
+            "layer": lambda c: nn.GroupNorm(1, c, eps=norm_eps),
+        }[norm]
+        make_activation = partial(nn.ReLU6 if activation == "relu6" else nn.ReLU, inplace=True)
+
+        def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> ConvNorm:
+            layer = Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, padding=padding)
+            return ConvNorm(layer, make_norm(out_channels))
+
+        (_, c, s), *rows = [row for row in TABLE_1 if not (shallow and row[0] in NOT_IN_SHALLOW)]
+        channels, total_stride = scaled_channels(c, width_mult), s
+        self.stem = conv_norm(3, channels, 3, stride=s)
+        self.activation = make_activation()
+        self.blocks = nn.ModuleDict()
+        last_block: dict[int, str] = {}  # stride -> the last block that has it
+        channels_at: dict[int, int] = {}
+        for name, c, s in rows:
+            in_channels, channels = channels, scaled_channels(c, width_mult)
+            total_stride *= s
+            if conv == "full":
+                full = conv_norm(in_channels, channels, 3, stride=s)
+                self.blocks[name] = FullConvolution(full, make_activation(), residual=residual)
+            else:
+                depthwise = conv_norm(in_channels, in_channels, 3, stride=s, groups=in_channels)
+                pointwise = conv_norm(in_channels, channels, 1)
+                self.blocks[name] = DepthwiseSeparable(depthwise, pointwise, make_activation(), residual=residual)
+            last_block[total_stride], channels_at[total_stride] = name, channels
+
+        strides = {"c3": 8, "c4": 16, "c5": 32}
+        self.feature_info = tuple(FeatureInfo(name, channels_at[s], s) for name, s in strides.items())
+        self.map_after = {last_block[s]: name for name, s in strides.items()}  # e.g. {"conv11": "c4"}
+        self.num_features = channels
+        self.reset_classifier(num_classes)
+        for module in self.modules():
+            if isinstance(module, Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh classifier on top, for K = `num_classes`; 0 leaves the pooled vector as the output."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be 0 (no classifier) or more, got {num_classes}")
+        self.num_classes = num_classes
+        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """Feature maps by name: {"c3": (B, C3, H/8, W/8), "c4": (B, C4, H/16, W/16), "c5": (B, C5, H/32, W/32)}.
+
+        Sides are rounded up. They are the outputs of conv5, conv11 and conv13, after their activation.
+
+        Raises:
+            ValueError: the input is not (B, 3, H, W) or smaller than 32 pixels.
+        """
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"input must be (B, 3, H, W), got shape {tuple(x.shape)}")
+        if min(x.shape[-2:]) < MIN_RESOLUTION:
+            raise ValueError(
+                f"input must be at least {MIN_RESOLUTION} pixels high and wide, got {x.shape[-2]}x{x.shape[-1]}"
+            )
+        maps: dict[str, Tensor] = {}
+        x = self.activation(self.stem(x))
+        for name, block in self.blocks.items():
+            x = block(x)
+            if name in self.map_after:
+                maps[self.map_after[name]] = x
+        return maps
+
+    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """From the last map, (B, C5, h, w), to logits (B, K); with `pre_logits` to the pooled vector (B, C5)."""
+        x = x.mean((2, 3))
+        return x if pre_logits else self.classifier(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, 3, H, W)."""
+        return self.forward_head(self.forward_features(x)[self.feature_info[-1].name])
+
+
+def create_backbone(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    padding: Padding = "same",
+    activation: Activation = "relu6",
+    norm: Norm = "batch",
+    norm_eps: float = 1e-3,
+    conv: Conv = "separable",
+    shallow: bool = False,
+    residual: bool = False,
+) -> MobileNetV1:
+    """Build MobileNet V1 at the width that `name` says, randomly initialised.
+
+    Args:
+        name: `a025 a050 a075 a100` (alpha in percent) or any `aNNN` from a010 to a200.
+        num_classes: K; 0 for no classifier.
+        padding: "same" as TensorFlow, "symmetric" as PyTorch ports; see `Conv2d`.
+        activation: "relu6" (TensorFlow, timm) or "relu" (pytorchcv).
+        norm: "batch"; "group" (16 channels a group) or "layer" (all channels and pixels of an image) mix channels,
+            which a depthwise filter cannot, and do not depend on the batch.
+        norm_eps: 1e-3 in TensorFlow, 1e-5 in PyTorch's ports.
+        conv: "separable", or "full" 3x3 convolutions in every block (Table 4).
+        shallow: leave out the five 14x14x512 blocks (Table 5).
+        residual: add each block's input before its last activation where stride and channels allow.
+
+    Raises:
+        ValueError: an unknown name or option; the message lists what is allowed.
+    """
+    for option, given, allowed in (
+        ("padding", padding, Padding),
+        ("activation", activation, Activation),
+        ("norm", norm, Norm),
+        ("conv", conv, Conv),
+    ):
+        if given not in get_args(allowed):
+            raise ValueError(f"{option} must be one of {', '.join(get_args(allowed))}, got {given!r}")
+    return MobileNetV1(
+        width_mult=parse_backbone(name),
+        num_classes=num_classes,
+        padding=padding,
+        activation=activation,
+        norm=norm,
+        norm_eps=norm_eps,
+        conv=conv,
+        shallow=shallow,
+        residual=residual,
+    )

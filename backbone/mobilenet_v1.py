@@ -8,7 +8,6 @@ Letters in shapes: B batch, C channels, H W height and width, K classes.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from math import gcd
 from typing import Literal, get_args
 
@@ -46,7 +45,7 @@ TABLE_1 = (
 NOT_IN_SHALLOW = ("conv7", "conv8", "conv9", "conv10", "conv11")
 
 MIN_RESOLUTION = 32  # pixels: the deepest map has stride 32
-MIN_CHANNELS = 8  # the authors' code goes no lower, however narrow the net
+MIN_CHANNELS = 8  # of the authors' classifiers, however narrow
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class FeatureInfo:
     stride: int
 
 
-def scaled_channels(channels: int, width_mult: float, *, minimum: int = MIN_CHANNELS) -> int:
+def scaled_channels(channels: int, width_mult: float, *, minimum: int) -> int:
     """Channels of a layer at a width multiplier: alpha * channels, rounded down, at least `minimum`."""
     return max(int(channels * width_mult), minimum)
 
@@ -130,15 +129,58 @@ class FullConvolution(nn.Module):
         return self.activation(y + x if self.residual else y)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConvStyle:
+    """How every convolution of a net is padded, normalised and activated; heads read it off their backbone.
+
+    Attributes:
+        padding: see `Conv2d`.
+        activation: "relu6" or "relu".
+        norm: "batch"; "group" has 16 channels a group; "layer" takes all channels and pixels of an image.
+        norm_eps: added to the variance.
+    """
+
+    padding: Padding
+    activation: Activation
+    norm: Norm
+    norm_eps: float
+
+    def __post_init__(self) -> None:
+        _check_choice("padding", self.padding, Padding)
+        _check_choice("activation", self.activation, Activation)
+        _check_choice("norm", self.norm, Norm)
+
+    def conv_norm(
+        self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1
+    ) -> ConvNorm:
+        """A convolution with its norm; weights from He's normal distribution."""
+        conv = Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, padding=self.padding)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        if self.norm == "batch":
+            return ConvNorm(conv, nn.BatchNorm2d(out_channels, eps=self.norm_eps))
+        num_groups = out_channels // gcd(out_channels, 16) if self.norm == "group" else 1
+        return ConvNorm(conv, nn.GroupNorm(num_groups, out_channels, eps=self.norm_eps))
+
+    def make_activation(self) -> nn.Module:
+        return nn.ReLU6() if self.activation == "relu6" else nn.ReLU()
+
+
+def _check_choice(option: str, given: str, allowed: object) -> None:
+    if given not in get_args(allowed):
+        raise ValueError(f"{option} must be one of {', '.join(get_args(allowed))}, got {given!r}")
+
+
 class MobileNetV1(nn.Module):
     """MobileNet V1 (Table 1): a 3x3 convolution, thirteen depthwise separable blocks, average pool, classifier.
 
     Built by `create_backbone`, which documents the options. Input is (B, 3, H, W) with H and W of at least 32, in
-    the range its weights were trained on (-1 to 1 for all published ones with TensorFlow padding).
+    the range its weights were trained on.
 
     Attributes:
         feature_info: name, channels and stride of each map of `forward_features`, finest first.
         num_features: channels of the pooled vector that enters the classifier.
+        width_mult: alpha in the paper.
+        style: padding, activation and norm of every convolution.
     """
 
     def __init__(
@@ -146,43 +188,33 @@ class MobileNetV1(nn.Module):
         *,
         width_mult: float,
         num_classes: int,
-        padding: Padding,
-        activation: Activation,
-        norm: Norm,
-        norm_eps: float,
+        style: ConvStyle,
         conv: Conv,
         shallow: bool,
         residual: bool,
+        min_channels: int,
     ) -> None:
         super().__init__()
-        make_norm = {
-            "batch": partial(nn.BatchNorm2d, eps=norm_eps),
-            "group": lambda c: nn.GroupNorm(c // gcd(c, 16), c, eps=norm_eps),  # 16 channels a group
-            "layer": lambda c: nn.GroupNorm(1, c, eps=norm_eps),
-        }[norm]
-        make_activation = partial(nn.ReLU6 if activation == "relu6" else nn.ReLU, inplace=True)
-
-        def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> ConvNorm:
-            layer = Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, padding=padding)
-            return ConvNorm(layer, make_norm(out_channels))
-
         (_, c, s), *rows = [row for row in TABLE_1 if not (shallow and row[0] in NOT_IN_SHALLOW)]
-        channels, total_stride = scaled_channels(c, width_mult), s
-        self.stem = conv_norm(3, channels, 3, stride=s)
-        self.activation = make_activation()
+        channels, total_stride = scaled_channels(c, width_mult, minimum=min_channels), s
+        self.width_mult = width_mult
+        self.style = style
+        self.stem = style.conv_norm(3, channels, 3, stride=s)
+        self.activation = style.make_activation()
         self.blocks = nn.ModuleDict()
         last_block: dict[int, str] = {}  # stride -> the last block that has it
         channels_at: dict[int, int] = {}
         for name, c, s in rows:
-            in_channels, channels = channels, scaled_channels(c, width_mult)
+            in_channels, channels = channels, scaled_channels(c, width_mult, minimum=min_channels)
             total_stride *= s
             if conv == "full":
-                full = conv_norm(in_channels, channels, 3, stride=s)
-                self.blocks[name] = FullConvolution(full, make_activation(), residual=residual)
+                full = style.conv_norm(in_channels, channels, 3, stride=s)
+                self.blocks[name] = FullConvolution(full, style.make_activation(), residual=residual)
             else:
-                depthwise = conv_norm(in_channels, in_channels, 3, stride=s, groups=in_channels)
-                pointwise = conv_norm(in_channels, channels, 1)
-                self.blocks[name] = DepthwiseSeparable(depthwise, pointwise, make_activation(), residual=residual)
+                depthwise = style.conv_norm(in_channels, in_channels, 3, stride=s, groups=in_channels)
+                pointwise = style.conv_norm(in_channels, channels, 1)
+                activation = style.make_activation()
+                self.blocks[name] = DepthwiseSeparable(depthwise, pointwise, activation, residual=residual)
             last_block[total_stride], channels_at[total_stride] = name, channels
 
         strides = {"c3": 8, "c4": 16, "c5": 32}
@@ -190,9 +222,6 @@ class MobileNetV1(nn.Module):
         self.map_after = {last_block[s]: name for name, s in strides.items()}  # e.g. {"conv11": "c4"}
         self.num_features = channels
         self.reset_classifier(num_classes)
-        for module in self.modules():
-            if isinstance(module, Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh classifier on top, for K = `num_classes`; 0 leaves the pooled vector as the output."""
@@ -244,6 +273,7 @@ def create_backbone(
     conv: Conv = "separable",
     shallow: bool = False,
     residual: bool = False,
+    min_channels: int = MIN_CHANNELS,
 ) -> MobileNetV1:
     """Build MobileNet V1 at the width that `name` says, randomly initialised.
 
@@ -258,26 +288,18 @@ def create_backbone(
         conv: "separable", or "full" 3x3 convolutions in every block (Table 4).
         shallow: leave out the five 14x14x512 blocks (Table 5).
         residual: add each block's input before its last activation where stride and channels allow.
+        min_channels: no layer is narrower; the authors' classifiers have 8, their detectors 16 (differs at a025).
 
     Raises:
         ValueError: an unknown name or option; the message lists what is allowed.
     """
-    for option, given, allowed in (
-        ("padding", padding, Padding),
-        ("activation", activation, Activation),
-        ("norm", norm, Norm),
-        ("conv", conv, Conv),
-    ):
-        if given not in get_args(allowed):
-            raise ValueError(f"{option} must be one of {', '.join(get_args(allowed))}, got {given!r}")
+    _check_choice("conv", conv, Conv)
     return MobileNetV1(
         width_mult=parse_backbone(name),
         num_classes=num_classes,
-        padding=padding,
-        activation=activation,
-        norm=norm,
-        norm_eps=norm_eps,
+        style=ConvStyle(padding=padding, activation=activation, norm=norm, norm_eps=norm_eps),
         conv=conv,
         shallow=shallow,
         residual=residual,
+        min_channels=min_channels,
     )

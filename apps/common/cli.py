@@ -1,0 +1,67 @@
+"""From a config class to a command: flags by tyro, and one line instead of a traceback for a user's mistake."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+ConfigT = TypeVar("ConfigT")
+
+
+def run_command(main: Callable[[ConfigT], Any], config_class: type[ConfigT], args: Sequence[str] | None = None) -> None:
+    """Parse flags into `config_class` and call `main` with it; the last line of every script.
+
+    A `ValueError` or `OSError` is a person's mistake or a broken file: one line on stderr, exit code 2. Set
+    MOBILENET_APPS_TRACEBACK=1 to see where it was raised. Anything else is a bug and keeps its traceback.
+    """
+    try:
+        main(parse(config_class, args))
+    except (ValueError, OSError) as error:
+        if os.environ.get("MOBILENET_APPS_TRACEBACK"):
+            raise
+        fail(plain_message(error))
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> ConfigT:
+    """Flags to a config; a mistake ends in one line and exit code 2."""
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            return tyro.cli(config_class, args=args)
+    except SystemExit as stop:
+        if stop.code == 2:
+            fail(_unboxed(stderr.getvalue()))
+        raise
+
+
+def fail(message: str) -> None:
+    """End the process with one line on stderr and exit code 2."""
+    print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def plain_message(error: Exception) -> str:
+    """An exception's message in one line, also when a data-loading process raised it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if lines[0].startswith("Caught "):  # torch's wrapper: a traceback, then the original "ValueError: message"
+        return lines[-1].partition(": ")[2]
+    return " ".join(line.strip() for line in lines)
+
+
+def _unboxed(text: str) -> str:
+    """The sentences of tyro's framed error, without the frame, in one line."""
+    lines = [line.strip("│ ").rstrip() for line in text.splitlines() if line.startswith("│")]
+    lines = [line for line in lines if line and not line.startswith(("─", "For full helptext"))]
+    if "Argument helptext:" in lines:
+        lines = lines[: lines.index("Argument helptext:")]
+    return " ".join((*lines, "(--help lists all flags)")) if lines else text.strip()

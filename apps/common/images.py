@@ -1,0 +1,83 @@
+"""Images from disk to the network's input.
+
+Letters in shapes: B batch, H W height and width.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How pixels become numbers: (pixel - mean) / std for R, G and B, pixels 0 to 255.
+
+    The default gives -1 to 1, which TensorFlow's MobileNets want.
+    """
+
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 RGB to float32, in the same memory format."""
+        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
+        return images.float().sub_(mean).div_(std)
+
+
+def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB; gray becomes RGB, transparency is dropped, 16 bits become 8.
+
+    Args:
+        path: of any format that OpenCV reads.
+        orient: turn the picture as its EXIF tag says.
+
+    Raises:
+        ValueError: missing, empty, truncated or not an image; the message names the file.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"image {path} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"image {path} cannot be read: {error.strerror}") from None
+    if not data:
+        raise ValueError(f"image {path} is empty (0 bytes)")
+    if _is_truncated(data):
+        raise ValueError(f"image {path} is truncated: its end is missing ({len(data)} bytes)")
+    flags = cv2.IMREAD_COLOR_RGB if orient else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError(f"image {path} cannot be decoded: {error.err}") from None
+    if image is None:
+        raise ValueError(f"image {path} is not an image, or of a format that OpenCV does not read")
+    return image
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end mark; decoders fill the rest with gray and say nothing."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    position = 2  # walk the segments, since a thumbnail in one of them has an end mark of its own
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        if data[position + 1] == 0xDA:  # start of scan: the picture itself
+            return data.find(b"\xff\xd9", position) < 0
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return True
+
+
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(H, W, 3) to (height, width, 3): averaging where it shrinks, linear where it grows."""
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def stack_images(images: list[np.ndarray]) -> Tensor:
+    """Images (H, W, 3) uint8 of one size to a batch (B, 3, H, W), channels last in memory, without a transposition."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

@@ -1,0 +1,30 @@
+"""Pictures of a run."""
+
+from pathlib import Path
+from typing import Any
+
+from backbone.files import written_whole
+
+
+def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, list[str]]) -> None:
+    """Draw values of metrics.jsonl over the step, one panel for each title.
+
+    Args:
+        path: the PNG to write.
+        lines: those of `runlog.read_metrics`.
+        panels: title -> names of the values drawn in it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name in names:
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=name)
+        axes.set(title=title, xlabel="step", ylim=(0, None))
+        axes.legend()
+        axes.grid(alpha=0.3)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -1,0 +1,61 @@
+"""What a person sees of a run while it goes on, and how a signal ends it well."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tqdm import tqdm
+
+
+def make_progress(start_step: int, num_steps: int) -> tqdm:
+    """A bar over the steps with speed and remaining time; a line every half minute where there is no terminal."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(initial=start_step, total=num_steps, unit="step", mininterval=interval, dynamic_ncols=True)
+
+
+class Meter:
+    """Measures training speed and the share of time that waits for data, between two readings."""
+
+    def __init__(self, batch_size: int, *, step: int) -> None:
+        self.batch_size = batch_size
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Count from now, after `step` steps: forgets the time that an evaluation took."""
+        self.start, self.waited, self.step = time.perf_counter(), 0.0, step
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The time spent in this block is waiting for data."""
+        asked = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - asked
+
+    def read(self, step: int) -> dict[str, float]:
+        """{"images_per_s", "waiting_for_data" (0 to 1)} since the last reading; `step` steps are done now."""
+        spent = time.perf_counter() - self.start
+        images_per_s = (step - self.step) * self.batch_size / spent
+        values = {"images_per_s": round(images_per_s, 2), "waiting_for_data": round(self.waited / spent, 4)}
+        self.restart(step)
+        return values
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """In this block SIGINT and SIGTERM fill the given list instead of ending the process; a second one ends it."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,88 @@
+"""The record of a run: a folder with config.json, metrics.jsonl and whatever the script adds."""
+
+import dataclasses
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from apps.common.checkpoint import load_json, save_json
+
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+
+
+class RunLog:
+    """Writes a run's folder.
+
+    `config.json` holds the config and the git commit; `metrics.jsonl` one JSON object per line, each with a `step`
+    and an `event` ("train" or "eval").
+
+    Attributes:
+        folder: where the run is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def start(cls, out: Path | None, *, app: str, config: Any, **facts: Any) -> "RunLog":
+        """Make the folder of a new run and write its config and `facts`.
+
+        Args:
+            out: the folder; None for runs/<app>/<backbone>-<time>. One that holds a run already is refused.
+
+        Raises:
+            ValueError: the folder cannot be written or holds a run.
+        """
+        folder = out or Path("runs") / app / f"{config.backbone}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if (folder / METRICS).exists():
+            raise ValueError(f"--out {folder} holds a run already: continue it with --resume {folder}, or name another")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            record = {"app": app, "config": _plain(config), "git_commit": git_commit(), **facts}
+            save_json(folder / CONFIG, record)
+        except OSError as error:
+            raise ValueError(f"cannot write to --out {folder}: {error.strerror}") from None
+        return cls(folder)
+
+    @classmethod
+    def reopen(cls, folder: Path, *, app: str, step: int) -> "RunLog":
+        """Continue a run at `step`: lines that the interrupted process wrote after that step are removed."""
+        record = load_json(folder / CONFIG)
+        if record.get("app") != app:
+            raise ValueError(f"--resume {folder} is a run of {record.get('app')!r}, this is {app!r}")
+        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        return cls(folder)
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, "step": step, **values}, allow_nan=False) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All whole lines of a run's metrics.jsonl; a last line cut off by a kill is left out."""
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with "+" if files were changed since; None outside a git checkout."""
+
+    def git(*args: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }

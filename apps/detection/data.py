@@ -1,0 +1,208 @@
+"""Training and evaluation images: reading, augmenting, batching.
+
+Every random choice comes from `Draw.rng()`, a function of seed, epoch and index. The geometry is the SSD paper's
+(section 2.2, "Data augmentation"): a window into or around the image, warped to the network's square at once; the
+colours are albumentations'.
+
+Letters in shapes: B batch, H W height and width, N boxes of an image.
+"""
+
+import os
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from apps.common.images import read_image, resize, stack_images
+from apps.common.sampling import Draw, StepSampler
+from apps.detection.coco import CocoSplit, ImageRecord
+from apps.detection.matching import Targets
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
+import albumentations as A
+
+MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a crop and at least one box: their smallest IoU
+KEEP_WHOLE = 0.25  # share of training images that are not cropped
+ZOOM_OUT = 0.25  # share that are shown smaller, on a plain ground
+MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
+CROP_TRIES = 32
+GROUND = (127, 127, 127)  # what lies outside of an image
+
+
+class Sample(NamedTuple):
+    """One image (H, W, 3) uint8 with its boxes (N, 4) in image sides, labels (N,) and crowd flags (N,)."""
+
+    image: np.ndarray
+    boxes_xyxy: np.ndarray
+    labels: np.ndarray
+    is_crowd: np.ndarray
+
+
+class TrainingSet(Dataset):
+    """Augmented samples at the network's resolution; indexed by `Draw`."""
+
+    def __init__(self, split: CocoSplit, *, resolution: int, augment: bool = True) -> None:
+        self.records = split.records
+        self.resolution = resolution
+        self.augment = augment
+        self.colours = A.Compose(
+            [A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.03, 0.03), p=0.8)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        sample = read_sample(self.records[draw.item])
+        rng = draw.rng()
+        if not self.augment:
+            return warp(sample, np.array([0.0, 0.0, 1.0, 1.0]), self.resolution)
+        sample = warp(sample, random_window(sample, rng), self.resolution)
+        if rng.random() < 0.5:
+            sample = mirror(sample)
+        self.colours.set_random_seed(int(rng.integers(2**31)))
+        return sample._replace(image=self.colours(image=sample.image)["image"])
+
+
+class EvalSet(Dataset):
+    """Whole images warped to the network's square: what evaluation, prediction and demos see."""
+
+    def __init__(self, split: CocoSplit, *, resolution: int) -> None:
+        self.records = split.records
+        self.resolution = resolution
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return to_square(read_sample(self.records[index]).image, self.resolution)
+
+
+def to_square(image: np.ndarray, resolution: int) -> np.ndarray:
+    """(H, W, 3) to (resolution, resolution, 3), the aspect ratio not kept, as the reference: the one eval transform."""
+    return resize(image, resolution, resolution)
+
+
+def read_sample(record: ImageRecord) -> Sample:
+    """Read an image and put its boxes in image sides.
+
+    Raises:
+        ValueError: the image is unreadable, or of another size than its annotation says; the message names it.
+    """
+    image = read_image(record.path)
+    if image.shape[:2] != (record.height, record.width):
+        image = read_image(record.path, orient=False)  # annotated as stored, not as its EXIF tag turns it
+        if image.shape[:2] != (record.height, record.width):
+            raise ValueError(
+                f"image {record.path} has {image.shape[1]}x{image.shape[0]} pixels, "
+                f"its annotation says {record.width}x{record.height}"
+            )
+    scale = np.array([record.width, record.height] * 2, dtype=np.float32)
+    return Sample(image, record.boxes_xyxy_px / scale, record.labels, record.is_crowd)
+
+
+def random_window(sample: Sample, rng: np.random.Generator) -> np.ndarray:
+    """A window (4,) xyxy in image sides: the whole image, a larger ground around it, or a crop.
+
+    Crops have 0.1 to 1 of the image's area, an aspect ratio of 1/2 to 2 (relative to the image's), hold the centre
+    of a box, and overlap one at least as much as the drawn minimum.
+    """
+    whole = np.array([0.0, 0.0, 1.0, 1.0])
+    kind = rng.random()
+    if kind < KEEP_WHOLE:
+        return whole
+    if kind < KEEP_WHOLE + ZOOM_OUT:
+        side = rng.uniform(1.0, MAX_ZOOM_OUT)
+        corner = -rng.uniform(0.0, side - 1.0, 2)
+        return np.concatenate((corner, corner + side))
+    sides = np.sqrt(rng.uniform(0.1, 1.0, CROP_TRIES))
+    ratios = np.exp(rng.uniform(-np.log(2) / 2, np.log(2) / 2, CROP_TRIES))
+    size = np.minimum(np.stack((sides * ratios, sides / ratios), axis=1), 1.0)
+    corner = rng.random((CROP_TRIES, 2)) * (1.0 - size)
+    windows = np.concatenate((corner, corner + size), axis=1)
+    boxes = sample.boxes_xyxy[~sample.is_crowd]
+    if not len(boxes):
+        return windows[0]
+    low = np.maximum(windows[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(windows[:, None, 2:], boxes[None, :, 2:])
+    shared = (high - low).clip(0).prod(axis=2)
+    iou = shared / (size.prod(axis=1)[:, None] + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[None] - shared)
+    good = (iou >= rng.choice(MIN_COVERAGES)) & _holds_centre(windows[:, None], boxes[None])
+    found = np.flatnonzero(good.any(axis=1))
+    return windows[found[0]] if len(found) else whole
+
+
+def warp(sample: Sample, window_xyxy: np.ndarray, resolution: int) -> Sample:
+    """Show what is in a window, in image sides, as a square of `resolution` pixels.
+
+    Outside of the image is plain ground. Boxes whose centre is in the window stay, clipped to it.
+    """
+    height, width = sample.image.shape[:2]
+    x0, y0, x1, y1 = (round(v) for v in window_xyxy * [width, height, width, height])
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    inside = sample.image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+    if inside.shape[:2] == (y1 - y0, x1 - x0):
+        image = resize(inside, resolution, resolution)
+    else:
+        image = np.full((resolution, resolution, 3), GROUND, dtype=np.uint8)
+        left, right = (round((x - x0) / (x1 - x0) * resolution) for x in (max(x0, 0), min(x1, width)))
+        top, bottom = (round((y - y0) / (y1 - y0) * resolution) for y in (max(y0, 0), min(y1, height)))
+        image[top:bottom, left:right] = resize(inside, right - left, bottom - top)
+
+    window = np.array([x0 / width, y0 / height, x1 / width, y1 / height])
+    origin, size = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+    keep = _holds_centre(window, sample.boxes_xyxy) | (sample.is_crowd & _touches(window, sample.boxes_xyxy))
+    boxes = ((sample.boxes_xyxy[keep] - origin) / size).clip(0, 1).astype(np.float32)
+    return Sample(image, boxes, sample.labels[keep], sample.is_crowd[keep])
+
+
+def mirror(sample: Sample) -> Sample:
+    """Flip left and right."""
+    x0, y0, x1, y1 = sample.boxes_xyxy.T
+    return sample._replace(image=cv2.flip(sample.image, 1), boxes_xyxy=np.stack((1 - x1, y0, 1 - x0, y1), axis=1))
+
+
+def _holds_centre(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
+    return np.all((centre > windows[..., :2]) & (centre < windows[..., 2:]), axis=-1)
+
+
+def _touches(window: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    return np.all((boxes[..., :2] < window[2:]) & (boxes[..., 2:] > window[:2]), axis=-1)
+
+
+def collate(samples: list[Sample]) -> tuple[Tensor, Targets]:
+    """Samples of one size to images (B, 3, H, W) uint8, channels last, and padded targets."""
+    most = max(len(sample.labels) for sample in samples)
+    boxes = torch.zeros(len(samples), most, 4)
+    labels = torch.zeros(len(samples), most, dtype=torch.int64)
+    is_crowd = torch.zeros(len(samples), most, dtype=torch.bool)
+    for i, sample in enumerate(samples):
+        n = len(sample.labels)
+        boxes[i, :n] = torch.from_numpy(sample.boxes_xyxy)
+        labels[i, :n] = torch.from_numpy(sample.labels)
+        is_crowd[i, :n] = torch.from_numpy(sample.is_crowd)
+    return stack_images([sample.image for sample in samples]), Targets(boxes, labels, is_crowd)
+
+
+def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
+    """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
+    return DataLoader(
+        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=_one_thread
+    )
+
+
+def make_eval_loader(dataset: EvalSet, *, batch_size: int, num_workers: int) -> DataLoader:
+    """Batches of images (B, 3, H, W) uint8 in the order of the records."""
+    return DataLoader(
+        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=_one_thread
+    )
+
+
+def _one_thread(worker: int) -> None:
+    """Workers run beside each other: one thread each."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

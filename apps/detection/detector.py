@@ -1,0 +1,98 @@
+"""A network together with all that is needed to use it, as one object that train, eval, predict and demo share."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import load_model, save_model
+from apps.common.images import Preprocessing
+from apps.detection.loss import ScoreFunction
+from apps.detection.model import APP, SSD, create_detector
+from apps.detection.postprocess import Detections, PostProcess
+
+
+@dataclasses.dataclass(kw_only=True)
+class Detector:
+    """An SSD with its preprocessing, post-processing and class names.
+
+    Attributes:
+        network: the SSD.
+        backbone: its width as a name.
+        class_names: of label 1, 2, ... K.
+        category_ids: COCO's category id of label 1, 2, ... K.
+        score_function: how logits become scores; that of the loss.
+        preprocessing: of the pixels.
+        postprocess: thresholds may be replaced at any time.
+    """
+
+    network: SSD
+    backbone: str
+    class_names: list[str]
+    category_ids: list[int]
+    score_function: ScoreFunction
+    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    postprocess: PostProcess = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.postprocess = PostProcess(self.score_function)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square input, pixels."""
+        return self.network.resolution
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> list[Detections]:
+        """Detections, boxes in image sides, of images (B, 3, resolution, resolution) uint8 RGB on any device."""
+        anchors = self.network.anchors_cxcywh
+        output = self.network(self.preprocessing(images.to(anchors.device)))
+        return self.postprocess(output, anchors)
+
+    def save(self, folder: Path, *, metrics: dict[str, Any]) -> None:
+        """Write a model folder that `load` rebuilds alone."""
+        description = {
+            "app": APP,
+            "backbone": self.backbone,
+            "resolution": self.resolution,
+            "class_names": self.class_names,
+            "category_ids": self.category_ids,
+            "score_function": self.score_function,
+            "preprocessing": {
+                "resize": "to a square, aspect ratio not kept",
+                "channels": "RGB",
+                **dataclasses.asdict(self.preprocessing),
+            },
+            "metrics": metrics,
+        }
+        save_model(folder, self.network, description)
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device) -> "Detector":
+        """Rebuild a detector, in eval mode, from a model folder or a run.
+
+        Raises:
+            ValueError: not a model folder of this app, or damaged.
+        """
+        about, weights = load_model(folder, app=APP)
+        try:
+            network = create_detector(
+                about["backbone"], num_classes=len(about["class_names"]), resolution=about["resolution"]
+            )
+            network.load_state_dict(weights)
+            detector = cls(
+                network=network.eval().to(device).to(memory_format=torch.channels_last),
+                backbone=about["backbone"],
+                class_names=about["class_names"],
+                category_ids=about["category_ids"],
+                score_function=about["score_function"],
+                preprocessing=Preprocessing(
+                    mean=tuple(about["preprocessing"]["mean"]), std=tuple(about["preprocessing"]["std"])
+                ),
+            )
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
+        return detector

@@ -1,0 +1,82 @@
+"""The SSD loss: classification with hard negatives, and smooth L1 on the offsets of matched anchors.
+
+SSD paper, section 2.2, equations 1 to 3; the sigmoid variant is the reference detector's.
+
+Letters in shapes: B batch, A anchors, K classes, P positive anchors, M mined negatives.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from apps.detection.boxes import encode_offsets
+from apps.detection.matching import Targets, match_anchors
+from apps.detection.model import SSDOutput
+
+ScoreFunction = Literal["sigmoid", "softmax"]
+
+
+class LossParts(NamedTuple):
+    """Scalars: `total` to go backward from, its two parts, and the number of positive anchors in the batch."""
+
+    total: Tensor
+    classification: Tensor
+    box: Tensor
+    num_positives: Tensor
+
+
+class SSDLoss(nn.Module):
+    """Compares raw outputs with the boxes of a batch.
+
+    The classification loss is taken over the positive anchors and, in each image, the `negative_ratio` times as
+    many background anchors that the network gets most wrong. An image without objects is a negative: it counts as
+    if it had one positive, so that it teaches `negative_ratio` background anchors. Both losses are summed and
+    divided by the number of positives in the batch, at least 1. Nothing in it can divide by zero or take the
+    logarithm of zero, whatever the boxes.
+
+    Args:
+        score_function: "sigmoid": each class on its own, as the reference; "softmax": one of K + 1, as the paper.
+        negative_ratio: negatives per positive.
+    """
+
+    def __init__(self, score_function: ScoreFunction = "sigmoid", *, negative_ratio: int = 3) -> None:
+        super().__init__()
+        if score_function not in ("sigmoid", "softmax"):
+            raise ValueError(f"score_function must be sigmoid or softmax, got {score_function!r}")
+        self.score_function = score_function
+        self.negative_ratio = negative_ratio
+
+    def forward(self, output: SSDOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
+        logits = output["class_logits"].float()  # (B, A, K + 1)
+        match = match_anchors(anchors_cxcywh, targets)
+        positive = match.labels > 0
+        num_positives = positive.sum()
+        chosen = positive | self._hard_negatives(logits.detach(), positive, match.ignored)
+
+        normaliser = num_positives.clamp(min=1)
+        classification = self._cross_entropy(logits[chosen], match.labels[chosen]).sum() / normaliser
+        wanted = encode_offsets(match.boxes_xyxy, anchors_cxcywh)[positive]  # (P, 4)
+        box = F.smooth_l1_loss(output["offsets"][positive].float(), wanted, reduction="sum") / normaliser
+        return LossParts(classification + box, classification, box, num_positives)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(M, K + 1) and (M,) to (M,)."""
+        if self.score_function == "softmax":
+            return F.cross_entropy(logits, labels, reduction="none")
+        # sum over classes of binary cross-entropy: softplus(x) - x * target, for a one-hot target
+        return F.softplus(logits).sum(dim=-1) - logits.gather(-1, labels[..., None]).squeeze(-1)
+
+    @torch.no_grad()
+    def _hard_negatives(self, logits: Tensor, positive: Tensor, ignored: Tensor) -> Tensor:
+        """(B, A) bool: in each image the background anchors of highest loss."""
+        background = torch.zeros_like(positive, dtype=torch.int64)
+        difficulty = self._cross_entropy(logits.flatten(0, 1), background.flatten()).view_as(background)
+        difficulty = difficulty.masked_fill(positive | ignored, -torch.inf)
+        allowed = positive.sum(dim=1).clamp(min=1) * self.negative_ratio  # (B,)
+        most = min(int(allowed.max()), difficulty.shape[1])
+        hardest = difficulty.topk(most, dim=1)
+        within = torch.arange(most, device=logits.device) < allowed[:, None]
+        usable = within & (hardest.values > -torch.inf)
+        return torch.zeros_like(positive).scatter_(1, hardest.indices, usable)

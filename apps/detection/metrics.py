@@ -1,0 +1,96 @@
+"""COCO evaluation, refereed by pycocotools."""
+
+import contextlib
+import io
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from apps.detection.coco import CocoSplit
+from apps.detection.data import EvalSet, make_eval_loader
+from apps.detection.detector import Detector
+
+# COCOeval.stats, in its order
+METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+class CocoMetrics(NamedTuple):
+    """`values`: the 12 metrics by name, 0 to 1, -1 where the split has no such object; `text`: the 12 lines."""
+
+    values: dict[str, float]
+    text: str
+
+
+def predict_split(
+    detector: Detector, split: CocoSplit, *, batch_size: int, num_workers: int, progress: bool = True
+) -> list[dict[str, Any]]:
+    """Detections of all images of a split, in COCO's results format: boxes xywh in pixels, the file's own ids."""
+    dataset = EvalSet(split, resolution=detector.resolution)
+    loader = make_eval_loader(dataset, batch_size=batch_size, num_workers=num_workers)
+    category_ids = _ids_by_name(detector, split)
+    records = iter(split.records)
+    results: list[dict[str, Any]] = []
+    for images in tqdm(loader, desc=f"evaluating {split.name}", leave=False, disable=None if progress else True):
+        for detections in detector(images):
+            record = next(records)
+            boxes = detections.boxes_xyxy.cpu().numpy().astype(float) * ([record.width, record.height] * 2)
+            boxes[:, 2:] -= boxes[:, :2]
+            for box, score, label in zip(
+                boxes.round(2).tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
+            ):
+                if label in category_ids:
+                    results.append(
+                        {
+                            "image_id": record.image_id,
+                            "category_id": category_ids[label],
+                            "bbox": box,
+                            "score": round(score, 5),
+                        }
+                    )
+    return results
+
+
+def coco_metrics(split: CocoSplit, results: list[dict[str, Any]]) -> CocoMetrics:
+    """The 12 COCO metrics of boxes, exactly as pycocotools computes them from the same two files."""
+    silent = io.StringIO()
+    with contextlib.redirect_stdout(silent):
+        truth = COCO()
+        truth.dataset = split.ground_truth
+        truth.createIndex()
+        found = COCO()
+        if results:
+            found = truth.loadRes([dict(result) for result in results])
+        else:  # loadRes refuses an empty list
+            found.dataset = {**split.ground_truth, "annotations": []}
+            found.createIndex()
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    lines = io.StringIO()
+    with contextlib.redirect_stdout(lines):
+        evaluation.summarize()
+    values = {name: float(value) for name, value in zip(METRIC_NAMES, np.asarray(evaluation.stats), strict=True)}
+    return CocoMetrics(values, lines.getvalue().rstrip("\n"))
+
+
+def _ids_by_name(detector: Detector, split: CocoSplit) -> dict[int, int]:
+    """The split's category id of each of the detector's labels, joined by class name.
+
+    Raises:
+        ValueError: they have no class in common.
+    """
+    ids = dict(zip(split.class_names, split.category_ids, strict=True))
+    joined = {label: ids[name] for label, name in enumerate(detector.class_names, start=1) if name in ids}
+    if not joined:
+        raise ValueError(
+            f"the checkpoint knows {_some(detector.class_names)}, the data has {_some(split.class_names)}: "
+            "no class in common"
+        )
+    return joined
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,153 @@
+"""SSD on MobileNet V1: the reference detector, as the TensorFlow Object Detection API's `ssd_mobilenet_v1`.
+
+Feature maps conv11 and conv13, four extra levels, 1x1 predictors. The network returns raw outputs by name; the loss
+(loss.py) and the decoding (postprocess.py) are objects of their own.
+
+Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted).
+"""
+
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from apps.common.checkpoint import load_model
+from apps.detection.anchors import level_shapes, make_anchors
+from backbone import MobileNetV1, create_backbone
+from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle, scaled_channels
+
+APP = "detection"
+BACKBONE_MAPS = ("c4", "c5")  # conv11, conv13
+EXTRA_CHANNELS = (512, 256, 256, 128)  # at width 1
+MIN_CHANNELS = 16  # of any layer, the backbone's too
+INIT_STD = 0.03  # truncated normal, for the extras and predictors
+
+
+class SSDOutput(TypedDict):
+    """Raw outputs: `class_logits` (B, A, K + 1), background at index 0; `offsets` (B, A, 4), see boxes.py."""
+
+    class_logits: Tensor
+    offsets: Tensor
+
+
+class ExtraLevel(nn.Module):
+    """1x1 convolution to half the depth, then 3x3 with stride 2: the next coarser feature map."""
+
+    def __init__(self, in_channels: int, channels: int, half_channels: int, style: ConvStyle) -> None:
+        super().__init__()
+        self.reduce = style.conv_norm(in_channels, half_channels, 1)
+        self.shrink = style.conv_norm(half_channels, channels, 3, stride=2)
+        self.activation = style.make_activation()
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / 2), ceil(W / 2))
+        return self.activation(self.shrink(self.activation(self.reduce(x))))
+
+
+class SSD(nn.Module):
+    """The network; build it with `create_detector`.
+
+    Attributes:
+        anchors_cxcywh: (A, 4) buffer, in image sides; follows the resolution, never stored in a checkpoint.
+        num_classes: K.
+        resolution: side of the square input, pixels.
+    """
+
+    anchors_cxcywh: Tensor
+
+    def __init__(self, backbone: MobileNetV1, *, num_classes: int, resolution: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.resolution = resolution
+        maps = [info for info in backbone.feature_info if info.name in BACKBONE_MAPS]
+        channels = [info.channels for info in maps]
+        grids = [-(-resolution // info.stride) for info in maps]
+        self.extras = nn.ModuleList()
+        for depth in EXTRA_CHANNELS:
+            out, half = (scaled_channels(d, backbone.width_mult, minimum=MIN_CHANNELS) for d in (depth, depth // 2))
+            self.extras.append(ExtraLevel(channels[-1], out, half, backbone.style))
+            channels.append(out)
+            grids.append(-(-grids[-1] // 2))
+        shapes = level_shapes(len(grids))
+        self.class_predictors = nn.ModuleList(
+            nn.Conv2d(c, len(s) * (num_classes + 1), 1) for c, s in zip(channels, shapes, strict=True)
+        )
+        self.box_predictors = nn.ModuleList(nn.Conv2d(c, len(s) * 4, 1) for c, s in zip(channels, shapes, strict=True))
+        self.register_buffer("anchors_cxcywh", make_anchors([(g, g) for g in grids]), persistent=False)
+        for part in (self.extras, self.class_predictors, self.box_predictors):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> SSDOutput:
+        """Raw outputs of images (B, 3, resolution, resolution), normalised as the weights want (-1 to 1)."""
+        side = self.resolution
+        if images.shape[-2:] != (side, side):
+            raise ValueError(f"this detector was built for {side}x{side} pixels, got images {tuple(images.shape)}")
+        features = self.backbone.forward_features(images)
+        maps = [features[name] for name in BACKBONE_MAPS]
+        for extra in self.extras:
+            maps.append(extra(maps[-1]))
+        return {
+            "class_logits": _predict(self.class_predictors, maps, self.num_classes + 1),
+            "offsets": _predict(self.box_predictors, maps, 4),
+        }
+
+
+def _predict(predictors: nn.ModuleList, maps: list[Tensor], size: int) -> Tensor:
+    """Apply each level's predictor and line its outputs up with the anchors: (B, A, size)."""
+    outputs = []
+    for predictor, x in zip(predictors, maps, strict=True):
+        y = predictor(x).permute(0, 2, 3, 1)  # (B, H, W, anchors of a cell * size)
+        outputs.append(y.reshape(y.shape[0], -1, size))
+    return torch.cat(outputs, dim=1)
+
+
+def create_detector(
+    backbone: str, *, num_classes: int, resolution: int = 300, weights: Path | str | None = None
+) -> SSD:
+    """Build SSD on MobileNet V1; anchors and channels follow the two knobs.
+
+    Args:
+        backbone: width as a name, `a025` to `a100` or any `aNNN`; see `backbone.create_backbone`.
+        num_classes: K, without background.
+        resolution: side of the square input in pixels, 32 or more.
+        weights: what to start from, see `load_weights`; None for random weights.
+
+    Raises:
+        ValueError: an unknown backbone, no classes, a resolution below 32, or weights that do not fit.
+    """
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be 1 or more (background is not counted), got {num_classes}")
+    if resolution < MIN_RESOLUTION:
+        raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {resolution}")
+    network = create_backbone(backbone, num_classes=0, min_channels=MIN_CHANNELS)
+    detector = SSD(network, num_classes=num_classes, resolution=resolution)
+    if weights is not None:
+        load_weights(detector, Path(weights))
+    return detector
+
+
+def load_weights(detector: SSD, folder: Path) -> str:
+    """Start from a run or model folder of this app, also of other classes or another resolution.
+
+    Class predictors for another number of classes stay random; all else must fit.
+
+    Returns:
+        A sentence about what was taken.
+
+    Raises:
+        ValueError: not a model folder of this app, or of another width.
+    """
+    about, weights = load_model(folder, app=APP)
+    mine = detector.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in mine and value.shape == mine[name].shape}
+    left = [name for name in mine if name not in fitting]
+    if any(not name.startswith("class_predictors.") for name in left):
+        width = detector.backbone.width_mult
+        raise ValueError(f"weights {folder} are of width {about['backbone']}, this detector has {width:g}")
+    detector.load_state_dict(fitting, strict=False)
+    return f"weights from {folder}" + (": all but the class predictors" if left else "")

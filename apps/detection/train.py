@@ -1,0 +1,262 @@
+"""Train SSD on MobileNet V1.
+
+    python apps/detection/train.py --backbone a075                    the embedded sample set, a few minutes on a CPU
+    python apps/detection/train.py --backbone a100 --data PATH        a folder in COCO layout, 300 pixels
+    python apps/detection/train.py --resume runs/detection/NAME       go on where that run stopped
+
+PATH holds annotations/instances_train.json and instances_val.json (or instances_train2017.json ...) and the images
+in train/ and val/ (train2017/ ...) or images/. A run leaves config.json, metrics.jsonl, metrics.json, curves.png,
+last.pt (for --resume) and best/ (for eval.py and predict.py).
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from apps.common.checkpoint import Stateful, load_json, restore_state, save_json, save_state
+from apps.common.cli import plain_message, run_command
+from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
+from apps.common.plots import plot_curves
+from apps.common.progress import Meter, make_progress, stop_on_signals
+from apps.common.runlog import CONFIG, RunLog, read_metrics
+from apps.common.sampling import StepSampler
+from apps.detection.coco import BadData, CocoSplit, load_coco_split
+from apps.detection.data import TrainingSet, make_train_loader
+from apps.detection.detector import APP, Detector
+from apps.detection.loss import ScoreFunction, SSDLoss
+from apps.detection.metrics import coco_metrics, predict_split
+from apps.detection.model import create_detector, load_weights
+from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
+
+STATE = "last.pt"  # in the run's folder
+LOG_EVERY = 20  # steps
+SAMPLE_EPOCHS = 10.0
+MAY_CHANGE = {"resume", "num_workers", "device", "checkpoint_every"}  # flags that a resumed run may be given anew
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Train SSD on MobileNet V1."""
+
+    backbone: str = "a075"
+    """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
+    resolution: int | None = None
+    """side of the square input in pixels, 32 or more; default 300, for the sample set 128"""
+    data: str = "sample"
+    """a folder in COCO layout, or "sample": the embedded set, drawn on first use"""
+    weights: str = "none"
+    """what to start from: "none" (random), or a run or model folder of this app"""
+    epochs: float | None = None
+    """passes over the training images; default 120, for the sample set as many as fit in a few minutes"""
+    steps: int | None = None
+    """optimiser steps, instead of --epochs"""
+    batch_size: int = 16
+    """images a step"""
+    lr: float = 0.02
+    """peak learning rate"""
+    optimizer: OptimizerName = "sgd"
+    """sgd has Nesterov momentum 0.9"""
+    weight_decay: float = 4e-5
+    """not on depthwise filters, norms and biases"""
+    warmup_steps: int = 100
+    """steps over which the learning rate rises to its peak; a cosine brings it back to 0"""
+    ema_decay: float = 0.998
+    """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    loss: ScoreFunction = "sigmoid"
+    """classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
+    augment: bool = True
+    """crops, zoom-out, mirroring, colours"""
+    clip_norm: float = 10.0
+    """gradients longer than this are shortened to it; 0 never does"""
+    amp: Amp = "none"
+    """mixed precision: bf16 or fp16"""
+    bad_data: BadData = "refuse"
+    """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
+    eval_every: int | None = None
+    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    checkpoint_every: int = 500
+    """steps between training states for --resume"""
+    seed: int = 0
+    """of weights, order and augmentation"""
+    num_workers: int = 2
+    """processes that read and augment images; 0 does it in this one"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    out: Path | None = None
+    """the run's folder; default runs/detection/<backbone>-<time>"""
+    resume: Path | None = None
+    """the folder of an interrupted run to go on with; its settings are kept"""
+
+
+def train(config: Config) -> dict[str, float]:
+    """Run the training that `config` describes.
+
+    Returns:
+        The 12 COCO metrics of the best evaluation on the val split.
+
+    Raises:
+        ValueError: a setting or the data is wrong, or the loss is no longer finite.
+    """
+    if config.resume:
+        config = resumed_config(config)
+    keep_freed_memory()
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+
+    # Data
+    on_sample = config.data == "sample"
+    root = make_sample() if on_sample else Path(config.data)
+    train_split = load_coco_split(root, "train", bad_data=config.bad_data)
+    val_split = load_coco_split(root, "val", bad_data=config.bad_data)
+    for split in (train_split, val_split):
+        print(split.describe())
+    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 300)
+    dataset = TrainingSet(train_split, resolution=resolution, augment=config.augment)
+    num_steps = count_steps(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 120.0)
+    eval_every = config.eval_every or min(5000, -(-num_steps // 5))
+
+    # Model
+    network = create_detector(config.backbone, num_classes=len(train_split.class_names), resolution=resolution)
+    if config.weights != "none":
+        print(load_weights(network, Path(config.weights)))
+    network = network.to(device).to(memory_format=torch.channels_last)
+    criterion = SSDLoss(config.loss)
+    ema = Ema(network, decay=config.ema_decay)
+    detector = Detector(
+        network=ema.model,
+        backbone=config.backbone,
+        class_names=train_split.class_names,
+        category_ids=train_split.category_ids,
+        score_function=config.loss,
+    )
+
+    # Optimiser
+    optimizer = make_optimizer(config.optimizer, network, lr=config.lr, weight_decay=config.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+
+    # Resume
+    parts: dict[str, Stateful] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    start_step = 0
+    best: dict[str, Any] = {"step": 0, "metrics": {"AP": -1.0}, "text": ""}
+    if config.resume:
+        facts = restore_state(config.resume / STATE, parts)
+        start_step, best = facts["step"], facts["best"]
+        log = RunLog.reopen(config.resume, app=APP, step=start_step)
+    else:
+        log = RunLog.start(config.out, app=APP, config=config, resolution=resolution, num_steps=num_steps)
+    print(
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
+        f"{config.batch_size} images, {num_steps * config.batch_size / len(dataset):.1f} epochs; run: {log.folder}"
+    )
+
+    # Loop
+    sampler = StepSampler(
+        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=start_step, seed=config.seed
+    )
+    batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
+    network.train()
+    meter = Meter(config.batch_size, step=start_step)
+    with stop_on_signals() as stopping, make_progress(start_step, num_steps) as progress:
+        for step in range(start_step, num_steps):
+            try:
+                with meter.waiting():
+                    images, targets = next(batches)
+                set_lr(optimizer, lr_at(step, peak=config.lr, num_steps=num_steps, warmup_steps=config.warmup_steps))
+                with autocast(device, config.amp):
+                    output = network(detector.preprocessing(images.to(device, non_blocking=True)))
+                loss = criterion(output, network.anchors_cxcywh, targets.to(device))
+                if not math.isfinite(loss.total.item()):
+                    sums = f"classification {loss.classification.item()}, box {loss.box.item()}"
+                    raise ValueError(f"the loss is not finite ({sums}): try a lower --lr")
+            except ValueError as error:
+                save_state(log.folder / STATE, parts, step=step, best=best)
+                raise ValueError(
+                    f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
+                ) from error
+            scaler.scale(loss.total).backward()
+            if config.clip_norm:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            ema.update(network)
+            progress.update()
+
+            done, last = step + 1, step + 1 == num_steps
+            if done % LOG_EVERY == 0 or last:
+                losses = {"loss": loss.total, "loss_classification": loss.classification, "loss_box": loss.box}
+                values = {name: value.item() for name, value in losses.items()}
+                log.write("train", done, **values, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
+                progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+            if done % eval_every == 0 or last:
+                best = evaluate(detector, val_split, config, log, done, best)
+                meter.restart(done)
+            if done % config.checkpoint_every == 0 or last or stopping:
+                save_state(log.folder / STATE, parts, step=done, best=best)
+            if stopping:
+                tqdm.write(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
+                raise SystemExit(128 + stopping[0])
+
+    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
+    panels = {"loss": ["loss", "loss_classification", "loss_box"], "COCO metrics on val": ["AP", "AP50", "AP75"]}
+    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels=panels)
+    print(f"{best['text']}\nbest of the evaluations on val, at step {best['step']:,}; the run is in {log.folder}")
+    return best["metrics"]
+
+
+def evaluate(
+    detector: Detector, split: CocoSplit, config: Config, log: RunLog, step: int, best: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure the averaged weights, keep them in best/ if no earlier ones had a higher AP; returns the best so far."""
+    results = predict_split(detector, split, batch_size=config.batch_size, num_workers=config.num_workers)
+    metrics = coco_metrics(split, results)
+    log.write("eval", step, **metrics.values)
+    tqdm.write(f"step {step:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
+    if metrics.values["AP"] < best["metrics"]["AP"]:
+        return best
+    detector.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics.values})
+    return {"step": step, "metrics": metrics.values, "text": metrics.text}
+
+
+def count_steps(config: Config, num_images: int, *, default_epochs: float) -> int:
+    """Length of the run, from --steps or --epochs."""
+    if config.steps is not None and config.epochs is not None:
+        raise ValueError("give --steps or --epochs, not both")
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
+    epochs = default_epochs if config.epochs is None else config.epochs
+    steps = math.ceil(epochs * num_images / config.batch_size) if config.steps is None else config.steps
+    if steps < 1:
+        raise ValueError(f"the run must have at least one step, got {steps}")
+    return steps
+
+
+def resumed_config(config: Config) -> Config:
+    """The config that --resume's run was started with, with what `MAY_CHANGE` taken from the present flags.
+
+    Raises:
+        ValueError: another flag was given too: it would change nothing.
+    """
+    assert config.resume is not None
+    saved = load_json(config.resume / CONFIG)["config"]
+    given = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        changed = given[field.name] != field.default
+        if field.name not in MAY_CHANGE and changed and given[field.name] != saved[field.name]:
+            flag = "--" + field.name.replace("_", "-")
+            raise ValueError(
+                f"{flag} {given[field.name]} cannot be changed by --resume: the run has {saved[field.name]}"
+            )
+        if field.name in MAY_CHANGE and changed:
+            saved[field.name] = given[field.name]
+    return Config(**{**saved, "resume": config.resume, "out": None})
+
+
+if __name__ == "__main__":
+    run_command(train, Config)

@@ -1,9 +1,9 @@
 """Print what a backbone costs, layer by layer, beside the paper's figures.
 
-    python -m backbone a075 --resolution 192    # layers, layer types (Table 2), what the paper prints
-    python -m backbone a100 --conv full         # a variant: Table 4's; --shallow is Table 5's
-    python -m backbone --all                    # 4 widths x 4 resolutions: the 16 nets of Figure 4
-    python -m backbone --compare                # and GoogLeNet, VGG 16, SqueezeNet, AlexNet (Tables 8 and 9)
+python -m backbone a075 --resolution 192    # layers, layer types (Table 2), what the paper prints
+python -m backbone a100 --conv full         # a variant: Table 4's; --shallow is Table 5's
+python -m backbone --all                    # 4 widths x 4 resolutions: the 16 nets of Figure 4
+python -m backbone --compare                # and GoogLeNet, VGG 16, SqueezeNet, AlexNet (Tables 8 and 9)
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 
 from backbone.cost import LayerCost, NetworkCost, backbone_cost, count_module
 from backbone.mobilenet_v1 import Conv, Norm
-from backbone.names import PAPER_NAMES, parse_backbone
+from backbone.names import PAPER_NAMES
 from backbone.paper import PAPER_NETS, PAPER_PEERS, TABLE_2, TABLE_2_MISPRINT, PaperNet
 
 PAPER_RESOLUTIONS = (224, 192, 160, 128)
@@ -91,46 +91,213 @@ def make_parser() -> Parser:
 
 
 def _hw(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
     try:
-        return int(height), int(width or height)
+        height, width = map(int, text.split("x") if "x" in text else (text, text))
+        return height, width
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a side (192) or HEIGHTxWIDTH (240x320), got {text!r}") from None
 
 
 def one_net(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
-    """The cost of one net: per layer, per layer type, and beside the paper's."""
+    """The cost of one net: per layer, per layer type, and beside what the paper prints of it."""
     cost = backbone_cost(name, hw, **variant)
     rows = [("layer", "filter", "stride", "output", "mult-adds", "share", "weights", "params")]
     for layer in cost.layers:
-        size = "x".join(map(str, layer.output_hw))
-        figures = (f"{layer.mult_adds:,}", _share(layer.mult_adds, cost.mult_adds))
-        figures += (f"{layer.weights:,}", f"{layer.params:,}")
-        rows.append((layer.name, _filter(layer), str(layer.stride), size, *figures))
+        rows.append(
+            (
+                layer.name,
+                _filter(layer),
+                str(layer.stride),
+                "x".join(map(str, layer.output_hw)),
+                f"{layer.mult_adds:,}",
+                _percent(layer.mult_adds, cost.mult_adds),
+                f"{layer.weights:,}",
+                f"{layer.params:,}",
+            )
+        )
     rows.append(("total", "", "", "", f"{cost.mult_adds:,}", "100.00 %", f"{cost.weights:,}", f"{cost.params:,}"))
-    lines = [f"MobileNet V1 {name}, {_described(variant, name)}, on {_pixels(hw)}", ""]
-    lines += _columns(rows, "llrrrrrr")
-    lines += [WEIGHTS_AND_PARAMS]
+    lines = [f"MobileNet V1 {name} on {hw[0]}x{hw[1]} pixels, {_described(variant)}", ""]
+    lines += [*_columns(rows, "llrrrrrr"), WEIGHTS_AND_PARAMS]
     if variant["residual"]:
-        lines += ["residual additions have no multiplication and are not counted"]
-    return [*lines, "", *_table_2(cost, of_paper=(name, hw, variant) == ("a100", (224, 224), PAPERS)), "", *_papers(name, hw, variant)]
+        lines.append("residual additions have no multiplication: the paper's rule does not count them")
+    is_table_2s = (name, hw, variant) == ("a100", (224, 224), PAPERS)
+    return [*lines, "", *_layer_types(cost, beside_table_2=is_table_2s), "", *_papers_figures(name, hw, variant)]
 
 
-def _table_2(cost: NetworkCost, *, of_paper: bool) -> list[str]:
-    """The share of each layer type; `of_paper`: beside the paper's, this being the net that they are of."""
+def _layer_types(cost: NetworkCost, *, beside_table_2: bool) -> list[str]:
+    """The share of each layer type, as Table 2 has it for the net at alpha 1 and 224 pixels."""
+    misprinted, ours = TABLE_2_MISPRINT
     rows = [("layer type", "mult-adds", "share", "weights", "share", "mult-adds", "weights")]
     for kind, total in cost.by_kind().items():
-        mult_adds, weights = TABLE_2[kind]
-        mark = "*" if kind == TABLE_2_MISPRINT[0] else " "
-        ours = (f"{total.mult_adds:,}", _share(total.mult_adds, cost.mult_adds))
-        ours += (f"{total.weights:,}", _share(total.weights, cost.weights))
-        rows.append((kind, *ours, f"{mult_adds} %{mark}", f"{weights} %"))
-    if not of_paper:
-        return _columns([row[:-2] for row in rows], "lrrrr")
-    as_printed = sum(float(mult_adds) for mult_adds, _ in TABLE_2.values())
+        rows.append(
+            (
+                kind,
+                f"{total.mult_adds:,}",
+                _percent(total.mult_adds, cost.mult_adds),
+                f"{total.weights:,}",
+                _percent(total.weights, cost.weights),
+                TABLE_2[kind][0] + (" %*" if kind == misprinted else " % "),
+                TABLE_2[kind][1] + " %",
+            )
+        )
+    if not beside_table_2:
+        return _columns([row[:5] for row in rows], "lrrrr")
+    printed_sum = sum(float(mult_adds) for mult_adds, _ in TABLE_2.values())
     return [
-        *_columns(rows, "lrrrrrr", groups=(("", 1), ("", 4), ("Table 2", 2))),
-        f"* with the printed {TABLE_2[TABLE_2_MISPRINT[0]][0]} the paper's four shares add up to {as_printed:.2f}, with the "
-        f"{TABLE_2_MISPRINT[1]} that we count",
-        "  to 100: two digits must have changed places in print",
+        *_columns(rows, "lrrrrrr", groups=(("", 1), ("counted", 4), ("Table 2", 2))),
+        f"* surely {ours} with two digits swapped in print: the four printed shares add up to {printed_sum:.2f} only",
     ]
+
+
+def _papers_figures(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
+    """What the paper prints of a net, and ours counted with as many classes as the paper's had."""
+    nets = [net for net in PAPER_NETS if _is_the_papers(net, name, hw, variant)]
+    if not nets:
+        return ["The paper prints no figures of this net."]
+    rows = [("model", "table", "classes", "top-1", "M mult-adds", "M params", "M mult-adds", "M weights")]
+    for net in nets:
+        cost = backbone_cost(name, hw, **(variant | {"num_classes": net.num_classes}))
+        ours = (_millions(cost.mult_adds), _millions(cost.weights))
+        tables = ", ".join(map(str, net.tables))
+        rows.append((net.model, tables, str(net.num_classes), net.top1, _marked(net), net.params, *ours))
+    return [*_columns(rows, "llrrrrrr", groups=(("", 3), ("the paper", 3), ("counted", 2))), *_notes(nets)]
+
+
+def figure_4(variant: Variant) -> list[str]:
+    """The 16 nets of Figure 4, both knobs at four settings, beside what the paper prints of some."""
+    rows = [
+        (
+            "name",
+            "pixels",
+            "M mult-adds",
+            "of first",
+            "M weights",
+            "M params",
+            "top-1",
+            "M mult-adds",
+            "M params",
+            "table",
+        )
+    ]
+    seen = []
+    first = backbone_cost(PAPER_NAMES[-1], PAPER_RESOLUTIONS[0], **variant)
+    for name in reversed(PAPER_NAMES):
+        for side in PAPER_RESOLUTIONS:
+            cost = backbone_cost(name, side, **variant)
+            nets = [net for net in PAPER_NETS if _is_the_papers(net, name, (side, side), variant)]
+            nets = [net for net in nets if net.num_classes == variant["num_classes"]]
+            ours = (_millions(cost.mult_adds), _percent(cost.mult_adds, first.mult_adds))
+            ours_params = (_millions(cost.weights), _millions(cost.params))
+            papers = ("", "", "", "")
+            for net in nets:
+                papers = (net.top1, _marked(net), net.params, ", ".join(map(str, net.tables)))
+            rows.append((name, str(side), *ours, *ours_params, *papers))
+            seen += nets
+    groups = (("", 2), ("counted", 4), ("the paper", 4))
+    title = f"MobileNet V1, width x resolution as in Figure 4, {_described(variant)}"
+    return [title, "", *_columns(rows, "lrrrrrrrrl", groups=groups), *_notes(seen), WEIGHTS_AND_PARAMS]
+
+
+def tables_8_and_9(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
+    """The nets of others, counted by the same rule from torchvision's, and how many times the chosen one they cost."""
+    import torchvision
+
+    chosen = backbone_cost(name, hw, **variant)
+
+    def counted(mult_adds: int, params: int) -> tuple[str, ...]:
+        times = (f"{mult_adds / chosen.mult_adds:.2f}", f"{params / chosen.params:.2f}")
+        return _millions(mult_adds), _millions(params), *times
+
+    header = ("model", "top-1", "M mult-adds", "M params", "M mult-adds", "M params", "mult-adds", "params")
+    rows: list[tuple[str, ...]] = [header]
+    if (name, hw, variant) != ("a100", (224, 224), PAPERS):  # which is Table 8's own
+        rows.append((f"{name} {hw[0]}x{hw[1]}", "", "", "", *counted(chosen.mult_adds, chosen.params)))
+    for net in PAPER_NETS:
+        if {8, 9} & set(net.tables):
+            cost = backbone_cost(net.name, net.resolution)
+            rows.append((net.model, net.top1, _marked(net), net.params, *counted(cost.mult_adds, cost.params)))
+    for number, peer in enumerate(PAPER_PEERS, 1):
+        with torch.device("meta"):
+            options = {"aux_logits": False, "init_weights": False} if peer.torchvision_name == "googlenet" else {}
+            module = getattr(torchvision.models, peer.torchvision_name)(**options)
+        ours = counted(*count_module(module, (1, 3, 224, 224)))
+        rows.append((f"{peer.model} [{number}]", peer.top1, f"{peer.mult_adds} ", peer.params, *ours))
+    groups = (("Tables 8 and 9", 1), ("the paper", 3), ("counted", 2), (f"times {name}", 2))
+    return [
+        "",
+        *_columns(rows, "lrrrrrrr", groups=groups),
+        *_notes([net for net in PAPER_NETS if {8, 9} & set(net.tables)]),
+        *(f"[{number}] {peer.why}" for number, peer in enumerate(PAPER_PEERS, 1)),
+    ]
+
+
+def _is_the_papers(net: PaperNet, name: str, hw: tuple[int, int], variant: Variant) -> bool:
+    """Whether these options build the paper's `net`, but for the number of classes."""
+    if variant["norm"] != "batch" or variant["residual"]:
+        return False
+    theirs = (net.name, (net.resolution, net.resolution), net.conv, net.shallow)
+    return theirs == (name, hw, variant["conv"], variant["shallow"])
+
+
+def _marked(net: PaperNet) -> str:
+    return net.mult_adds + ("*" if net.known_difference else " ")
+
+
+def _notes(nets: Iterable[PaperNet]) -> list[str]:
+    reasons = dict.fromkeys(net.known_difference for net in nets if net.known_difference)
+    return [f"* {reason}" for reason in reasons]
+
+
+def _described(variant: Variant) -> str:
+    words = [f"{variant['num_classes']} classes" if variant["num_classes"] else "no classifier"]
+    words += ["full 3x3 convolutions"] if variant["conv"] == "full" else []
+    words += ["shallow"] if variant["shallow"] else []
+    words += [f"{variant['norm']} norm"] if variant["norm"] != "batch" else []
+    words += ["residual"] if variant["residual"] else []
+    return ", ".join(words)
+
+
+def _filter(layer: LayerCost) -> str:
+    """The filter's shape as Table 1 writes it: "3x3x32 dw" for a depthwise one."""
+    if layer.kind == "Fully connected":
+        return f"{layer.in_channels}x{layer.channels}"
+    if layer.kind == "Conv DW 3x3":
+        return f"3x3x{layer.channels} dw"
+    return f"{layer.kind.removeprefix('Conv ')}x{layer.in_channels}x{layer.channels}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %"
+
+
+def _columns(rows: Sequence[Sequence[str]], align: str, groups: Sequence[tuple[str, int]] = ()) -> list[str]:
+    """Lines of a table whose first row is its header; `align` has l or r per column.
+
+    Args:
+        groups: titles over the header, each with the number of columns that it spans.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    header, *lines = [
+        "  ".join(
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        )
+        for row in rows
+    ]
+    lines = [header, "-" * len(header), *lines]
+    if groups:
+        titles, start = [], 0
+        for title, span in groups:
+            width = sum(widths[start : start + span]) + 2 * (span - 1)
+            titles.append(f" {title} ".center(width, "-") if title else " " * width)
+            start += span
+        lines.insert(0, "  ".join(titles))
+    return lines
+
+
+if __name__ == "__main__":
+    main()

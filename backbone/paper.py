@@ -48,8 +48,8 @@ class PaperNet:
     known_difference: str = ""
 
 
-_NO_FC = "the printed figure is the count without the classifier"
-_FC_1000 = "the printed figure is the count with 1000 classes"
+_NO_FC = "the printed figure is the count without the classifier, rounded"
+_FC_1000 = "the printed figure is the count with 1000 classes, rounded"
 
 PAPER_NETS = (
     PaperNet((4, 6, 7, 8), "1.0 MobileNet-224", "a100", 224, "70.6", "569", "4.2"),
@@ -94,7 +94,7 @@ class PaperPeer:
 PAPER_PEERS = (
     PaperPeer(
         *(8, "GoogleNet", "googlenet", "69.8", "1550", "6.8"),
-        why="torchvision has 3x3 kernels in the place of the original's 5x5, which count 1583 and 7.0",
+        why="torchvision has 3x3 kernels for the original's 5x5, which count 1583 and 7.0; the paper's lie between",
     ),
     PaperPeer(
         *(8, "VGG 16", "vgg16", "71.5", "15300", "138"),

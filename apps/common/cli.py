@@ -59,9 +59,12 @@ def plain_message(error: Exception) -> str:
 
 
 def _unboxed(text: str) -> str:
-    """The sentences of tyro's framed error, without the frame, in one line."""
-    lines = [line.strip("│ ").rstrip() for line in text.splitlines() if line.startswith("│")]
-    lines = [line for line in lines if line and not line.startswith(("─", "For full helptext"))]
-    if "Argument helptext:" in lines:
-        lines = lines[: lines.index("Argument helptext:")]
-    return " ".join((*lines, "(--help lists all flags)")) if lines else text.strip()
+    """The sentences of tyro's framed error in one line, without frame, title, rules and the pointer to --help."""
+    lines = [line.strip("│ ") for line in text.splitlines() if line.strip() and not line.startswith(("╭", "╰"))]
+    rules = [not line.strip("─- ") for line in lines]
+    if not text.startswith("╭") and rules[1:2] == [True]:  # a terminal without box characters: the title is a line
+        lines, rules = lines[2:], rules[2:]
+    words = [line for line, rule in zip(lines, rules, strict=True) if not rule and "full helptext" not in line]
+    if "Argument helptext:" in words:
+        words = words[: words.index("Argument helptext:")]
+    return " ".join((*words, "(--help lists all flags)"))

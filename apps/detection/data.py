@@ -24,7 +24,7 @@ from apps.detection.matching import Targets
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
 import albumentations as A
 
-MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a crop and at least one box: their smallest IoU
+MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a box, by the crop made for it
 KEEP_WHOLE = 0.25  # share of training images that are not cropped
 ZOOM_OUT = 0.25  # share that are shown smaller, on a plain ground
 MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
@@ -108,7 +108,7 @@ def random_window(sample: Sample, rng: np.random.Generator) -> np.ndarray:
     """A window (4,) xyxy in image sides: the whole image, a larger ground around it, or a crop.
 
     Crops have 0.1 to 1 of the image's area, an aspect ratio of 1/2 to 2 (relative to the image's), hold the centre
-    of a box, and overlap one at least as much as the drawn minimum.
+    of a box, and show at least a drawn minimum of it.
     """
     whole = np.array([0.0, 0.0, 1.0, 1.0])
     kind = rng.random()
@@ -128,9 +128,8 @@ def random_window(sample: Sample, rng: np.random.Generator) -> np.ndarray:
         return windows[0]
     low = np.maximum(windows[:, None, :2], boxes[None, :, :2])
     high = np.minimum(windows[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=2)
-    iou = shared / (size.prod(axis=1)[:, None] + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[None] - shared)
-    good = (iou >= rng.choice(MIN_COVERAGES)) & _holds_centre(windows[:, None], boxes[None])
+    covered = (high - low).clip(0).prod(axis=2) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    good = (covered >= rng.choice(MIN_COVERAGES)) & _holds_centre(windows[:, None], boxes[None])
     found = np.flatnonzero(good.any(axis=1))
     return windows[found[0]] if len(found) else whole
 

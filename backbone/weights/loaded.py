@@ -8,6 +8,7 @@ Letters in shapes: O output channels, I input channels, k kernel side, C channel
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -60,10 +61,10 @@ class LoadedWeights:
     """A weight file that has been read and fits MobileNet V1. `create_backbone_from` builds the network.
 
     Attributes:
-        state_dict: float32 tensors under the names of `MobileNetV1.state_dict()`; no "classifier.*" if the file has none.
+        state_dict: float32, under the names of `MobileNetV1.state_dict()`; no "classifier.*" if the file has none.
         width_mult: alpha in the paper, found from the shapes.
         num_classes: rows of the classifier, without background; 0 if the file has none.
-        padding, activation, norm_eps, min_channels: the options of `create_backbone` that the weights were trained with.
+        padding, activation, norm_eps, min_channels: options of `create_backbone` that the weights were trained with.
         preprocessing: of the photos they were trained on.
         class_list: "imagenet" (1000 classes, sorted by WordNet id), "cub200", or None if unknown.
         resolution: side of the training photos in pixels; None if the file does not say.
@@ -198,7 +199,7 @@ def make_weights(
 def _channels(width_mult: float, min_channels: int) -> list[int]:
     """Output channels of each of `LAYERS`."""
     widths = [scaled_channels(c, width_mult, minimum=min_channels) for _, c, _ in TABLE_1]
-    return [widths[0], *(c for before, after in zip(widths, widths[1:], strict=False) for c in (before, after))]
+    return [widths[0], *(c for pair in pairwise(widths) for c in pair)]  # depthwise keeps the channels it gets
 
 
 def _find_width(state_dict: dict[str, Tensor], source: str) -> tuple[float, int]:

@@ -56,7 +56,7 @@ def read_tflite(data: bytes, *, name: str) -> LoadedWeights:
         classifier = _read_classifier(graph, convs[-1].output)
         padding, activation = _common_padding(convs), _common_activation(convs)
         preprocessing = input_preprocessing(graph)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # IndexError: an operator with fewer tensors than it needs
         raise ValueError(f"{name}: {error}") from error
     counts = graph.counts()
     notes = ["operators: " + ", ".join(f"{number} {kind}" for kind, number in counts.items())]
@@ -86,7 +86,7 @@ def read_backbone_convs(graph: TFLiteGraph) -> list[FoldedConv]:
     if len(graph.inputs) != 1 or len(graph.tensors[graph.inputs[0]].shape) != 4:
         raise ValueError("not MobileNet V1: its input is not one batch of images")
     at = graph.inputs[0]
-    convs = []
+    convs: list[FoldedConv] = []
     for block, _, stride in TABLE_1:
         steps = [("CONV_2D", stride)] if block == TABLE_1[0][0] else [("DEPTHWISE_CONV_2D", stride), ("CONV_2D", 1)]
         for kind, expected in steps:
@@ -130,7 +130,9 @@ def read_conv(graph: TFLiteGraph, operator: TFLiteOperator, *, pads: tuple[int, 
     if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
         stored = _constant(graph, operator.inputs[2])
         if stored.quantization is None and not stored.dtype.is_floating_point:
-            raise ValueError(f"the bias of {operator.kind} (tensor {stored.index}) is stored as integers without a scale")
+            raise ValueError(
+                f"the bias of {operator.kind} (tensor {stored.index}) is stored as integers without a scale"
+            )
         bias = stored.real()
     activation, output = _activation(graph, operator)
     return FoldedConv(
@@ -177,6 +179,8 @@ def _next(
 
 def _constant(graph: TFLiteGraph, index: int) -> TFLiteTensor:
     """A stored tensor, looked up through the DEQUANTIZE that float16 files put before each convolution."""
+    if index < 0:
+        raise ValueError("a convolution has no weight")
     tensor = graph.tensors[index]
     producer = graph.producer(index)
     if tensor.raw is None and producer and producer.kind == "DEQUANTIZE":

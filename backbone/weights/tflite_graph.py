@@ -1,8 +1,6 @@
 """TFLite files as tensors and operators, read straight from their flatbuffer: no TensorFlow, no generated schema.
 
-A flatbuffer is a tree of tables. A table starts with the distance to its vtable, which holds, per field number, where
-in the table that field lies (0: absent, the default holds). The field numbers below are those of TensorFlow's
-`schema.fbs` (version 3), which by design never change. All numbers are little-endian.
+Field numbers and enums are those of TensorFlow's `schema.fbs` (version 3), which by design never change.
 
     graph = read_graph(Path("ssd.tflite").read_bytes(), name="ssd.tflite")
     for operator in graph.operators:
@@ -10,7 +8,6 @@ in the table that field lies (0: absent, the default holds). The field numbers b
 """
 
 import struct
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from backbone.weights.flatbuffer import Table, read_flexbuffer_map, unpack_number
 
 # schema.fbs, enum TensorType -> the type and its bytes; anything else is reported by its number
 DTYPES = {
@@ -52,6 +51,9 @@ OPERATORS = {
     39: "TRANSPOSE",
     40: "MEAN",
     43: "SQUEEZE",
+    45: "STRIDED_SLICE",
+    77: "SHAPE",
+    83: "PACK",
     114: "QUANTIZE",
 }
 ACTIVATIONS = {0: "NONE", 1: "RELU", 3: "RELU6"}
@@ -114,10 +116,13 @@ class TFLiteTensor:
         if quantization is None:
             return self.stored.float()
         per_channel = [1] * len(self.shape)
-        if quantization.scale.numel() > 1:
-            if not 0 <= quantization.axis < len(self.shape):
-                raise ValueError(f"tensor {self.index} ({self.name}) is quantised along axis {quantization.axis}")
-            per_channel[quantization.axis] = -1
+        if (number := quantization.scale.numel()) > 1:
+            if not 0 <= quantization.axis < len(self.shape) or self.shape[quantization.axis] != number:
+                raise ValueError(
+                    f"tensor {self.index} ({self.name}) of shape {self.shape} has {number} scales along axis "
+                    f"{quantization.axis}"
+                )
+            per_channel[quantization.axis] = number
         scale, zero_point = quantization.scale.reshape(per_channel), quantization.zero_point.reshape(per_channel)
         return (self.stored.long() - zero_point).float() * scale
 
@@ -181,7 +186,7 @@ def read_graph(data: bytes, *, name: str) -> TFLiteGraph:
     if data[4:8] != b"TFL3":
         raise ValueError(f"{name}: not a TFLite file (bytes 4 to 8 are {data[4:8]!r}, not b'TFL3')")
     try:
-        model = _Table(data, _unpack("I", data, 0))
+        model = Table(data, unpack_number("I", data, 0))
         buffers = [table.vector(0, "B") for table in model.tables(4)]
         graph = model.tables(2)[0]
         tensors = tuple(_read_tensor(i, table, buffers) for i, table in enumerate(graph.tables(0)))
@@ -193,7 +198,7 @@ def read_graph(data: bytes, *, name: str) -> TFLiteGraph:
     return TFLiteGraph(name, tensors, operators, inputs, outputs)
 
 
-def _read_tensor(index: int, table: "_Table", buffers: list[bytes]) -> TFLiteTensor:
+def _read_tensor(index: int, table: Table, buffers: list[bytes]) -> TFLiteTensor:
     code = table.scalar(1, "b", 0)
     if code not in DTYPES:
         raise ValueError(f"tensor {index} has type number {code}, which this reader does not know")
@@ -204,24 +209,27 @@ def _read_tensor(index: int, table: "_Table", buffers: list[bytes]) -> TFLiteTen
         if len(zero_point) != len(scale):
             raise ValueError(f"tensor {index} has {len(scale)} scales and {len(zero_point)} zero points")
         quantization = Quantization(torch.tensor(scale), torch.tensor(zero_point), details.scalar(6, "i", 0))
+    shape = table.numbers(0, "i")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"tensor {index} has shape {shape}")
     raw = buffers[_checked(table.scalar(2, "I", 0), len(buffers), "buffer")]
     return TFLiteTensor(
         index=index,
         name=table.vector(3, "B").decode(),
-        shape=table.numbers(0, "i"),
+        shape=shape,
         dtype=DTYPES[code],
         quantization=quantization,
         raw=raw or None,
     )
 
 
-def _read_code(table: "_Table") -> tuple[str, str]:
+def _read_code(table: Table) -> tuple[str, str]:
     """The kind of an operator code and, of a custom one, its name. Numbers above 127 came with a wider field."""
     number = max(table.scalar(0, "b", 0), table.scalar(3, "i", 0))
     return OPERATORS.get(number, f"OP_{number}"), table.vector(1, "B").decode()
 
 
-def _read_operator(table: "_Table", codes: list[tuple[str, str]], num_tensors: int) -> TFLiteOperator:
+def _read_operator(table: Table, codes: list[tuple[str, str]], num_tensors: int) -> TFLiteOperator:
     kind, custom_name = codes[_checked(table.scalar(0, "I", 0), len(codes), "operator code")]
     options: dict[str, Any] = {}
     stored = table.table(4)
@@ -237,7 +245,7 @@ def _read_operator(table: "_Table", codes: list[tuple[str, str]], num_tensors: i
     return TFLiteOperator(kind, inputs, outputs, options, custom_name)
 
 
-def _indices(table: "_Table", number: int, num_tensors: int) -> tuple[int, ...]:
+def _indices(table: Table, number: int, num_tensors: int) -> tuple[int, ...]:
     indices = table.numbers(number, "i")
     for index in indices:
         if index != -1:
@@ -249,93 +257,3 @@ def _checked(index: int, length: int, what: str) -> int:
     if not 0 <= index < length:
         raise ValueError(f"{what} {index} of {length}")
     return index
-
-
-class _Table:
-    """A flatbuffer table at `position` of `data`; absent fields give their default, an empty value or None."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self.data = data
-        self.position = position
-        self.vtable = position - _unpack("i", data, position)
-        self.vtable_bytes = _unpack("H", data, self.vtable)
-
-    def _field(self, number: int) -> int:
-        """Where field `number` lies; 0 if it is absent."""
-        entry = 4 + 2 * number
-        offset = _unpack("H", self.data, self.vtable + entry) if entry < self.vtable_bytes else 0
-        return self.position + offset if offset else 0
-
-    def _target(self, number: int) -> int:
-        """Where the vector or table that field `number` points to starts; 0 if it is absent."""
-        position = self._field(number)
-        return position + _unpack("I", self.data, position) if position else 0
-
-    def scalar(self, number: int, form: str, default: int) -> int:
-        position = self._field(number)
-        return _unpack(form, self.data, position) if position else default
-
-    def table(self, number: int) -> "_Table | None":
-        position = self._target(number)
-        return _Table(self.data, position) if position else None
-
-    def vector(self, number: int, form: str) -> bytes:
-        """The bytes of a vector whose elements have struct format `form`; a string is a vector of "B"."""
-        position = self._target(number)
-        if not position:
-            return b""
-        length = _unpack("I", self.data, position) * struct.calcsize("<" + form)
-        if position + 4 + length > len(self.data):
-            raise ValueError(f"{length} bytes at {position} reach past the end, {len(self.data)}")
-        return self.data[position + 4 : position + 4 + length]
-
-    def numbers(self, number: int, form: str) -> tuple[Any, ...]:
-        content = self.vector(number, form)
-        return struct.unpack(f"<{len(content) // struct.calcsize('<' + form)}{form}", content)
-
-    def tables(self, number: int) -> list["_Table"]:
-        start = self._target(number) + 4
-        offsets = self.numbers(number, "I")
-        return [_Table(self.data, start + 4 * i + offset) for i, offset in enumerate(offsets)]
-
-
-def _unpack(form: str, data: bytes, position: int) -> Any:
-    if position < 0:  # struct would count from the end
-        raise ValueError(f"offset {position}")
-    return struct.unpack_from("<" + form, data, position)[0]
-
-
-def read_flexbuffer_map(data: bytes) -> dict[str, Any]:
-    """The scalars of a FlexBuffer map, the form in which custom operators keep their options; other values are left out.
-
-    The last byte is the width of the root's offset, the byte before it its type: (type << 2) | log2(width of the
-    values). A map is a vector of values followed by their types; before it stand the offset and width of its sorted
-    keys, and its length.
-    """
-    if len(data) < 3 or data[-2] >> 2 != 9:
-        return {}
-    width = 1 << (data[-2] & 3)
-    values = len(data) - 2 - data[-1] - _integer(data, len(data) - 2 - data[-1], data[-1])
-    length = _integer(data, values - width, width)
-    keys = values - 3 * width - _integer(data, values - 3 * width, width)
-    key_width = _integer(data, values - 2 * width, width)
-    result: dict[str, Any] = {}
-    for i in range(length):
-        entry = keys + i * key_width
-        start = entry - _integer(data, entry, key_width)
-        key = data[start : data.index(0, start)].decode()
-        packed = data[values + length * width + i]
-        form = {1: "bhiq", 2: "BHIQ", 3: "  fd", 26: "BHIQ"}.get(packed >> 2)
-        if form:
-            value = _unpack(form[width.bit_length() - 1], data, values + i * width)
-            result[key] = bool(value) if packed >> 2 == 26 else value
-    return result
-
-
-def _integer(data: bytes, position: int, width: int) -> int:
-    if position < 0 or position + width > len(data) or not width:
-        raise ValueError(f"option at {position} of {len(data)} bytes")
-    return int.from_bytes(data[position : position + width], "little")
-
-
-assert sys.byteorder == "little", "torch.frombuffer reads numbers in the machine's order"

@@ -1,4 +1,4 @@
-"""What stands around in the sample set and is nothing to be found: rocks, corals, sponges, anemones, grass, kelp.
+"""What stands around in the reef and is nothing to be found: rocks, corals, sponges, anemones, grass, kelp.
 
 Each kind has a few pieces, drawn once per process and then scaled, mirrored and tinted.
 """
@@ -9,15 +9,27 @@ from functools import cache
 import cv2
 import numpy as np
 
-from apps.detection.sample_canvas import Rng, Sprite, bent, ellipse, make_palette, mix, noise_crop, smooth
+from apps.detection.reef.canvas import (
+    BLACK,
+    UP,
+    WHITE,
+    Sprite,
+    bent,
+    ellipse,
+    make_palette,
+    mix,
+    noise_crop,
+    smooth,
+    ticks,
+)
 
-BLACK, WHITE, UP = (12.0, 12.0, 20.0), (255.0, 252.0, 244.0), -np.pi / 2
 STONES = ((112, 104, 100), (86, 92, 104), (134, 116, 96), (98, 82, 96), (78, 84, 76))
 GREENS = ((58, 128, 62), (96, 140, 52), (44, 104, 88), (132, 142, 60), (122, 74, 50), (150, 60, 70))
 
 
-def draw_rock(sprite: Sprite, rng: Rng) -> None:
+def draw_rock(sprite: Sprite) -> None:
     """One to three boulders with algae."""
+    rng = sprite.rng
     stone = STONES[rng.integers(len(STONES))]
     for _ in range(rng.integers(1, 4)):
         rx, ry = rng.uniform(0.35, 0.65), rng.uniform(0.3, 0.5)
@@ -27,8 +39,9 @@ def draw_rock(sprite: Sprite, rng: Rng) -> None:
         sprite.pattern(outline, mix(stone, BLACK, 0.3), GREENS[rng.integers(len(GREENS))], kind="blotches")
 
 
-def draw_branches(sprite: Sprite, rng: Rng) -> None:
+def draw_branches(sprite: Sprite) -> None:
     """A coral that forks."""
+    rng = sprite.rng
     base, second, _ = make_palette(rng)
     spread, thick = rng.uniform(0.35, 0.65), rng.uniform(0.05, 0.085)
 
@@ -36,7 +49,7 @@ def draw_branches(sprite: Sprite, rng: Rng) -> None:
         path = bent(x, y, heading, length, curl=rng.normal(0, 0.3), num=6)
         tip = mix(base, mix(second, WHITE, 0.5), 0.22 * level)
         sprite.stroke(path, np.linspace(width, 0.8 * width, 6), tip, 0.5 + 0.1 * level)
-        sprite.fill(ellipse(*path[-1], 0.8 * width, 0.8 * width, num=8), tip, 0.5 + 0.1 * level)
+        sprite.dots(path[-1:], 0.8 * width, tip, 0.5 + 0.1 * level)
         if level < 3:
             for side in (-1, 1) if rng.random() < 0.8 else (-1, 0, 1):
                 grow(*path[-1], heading + side * spread + rng.normal(0, 0.12), 0.76 * length, 0.76 * width, level + 1)
@@ -45,9 +58,10 @@ def draw_branches(sprite: Sprite, rng: Rng) -> None:
         grow(0.4 * lean, 0.95, UP + lean, 0.55, thick, 0)
 
 
-def draw_brain(sprite: Sprite, rng: Rng) -> None:
+def draw_brain(sprite: Sprite) -> None:
     """A dome of winding furrows."""
-    base, second, _ = make_palette(rng)
+    rng = sprite.rng
+    base, _, _ = make_palette(rng)
     dome = ellipse(0, 0.3, rng.uniform(0.7, 0.95), rng.uniform(0.55, 0.65), num=10)
     dome = smooth(dome + rng.normal(0, 0.04, dome.shape))
     sprite.fill(dome, base, 0.8)
@@ -56,8 +70,9 @@ def draw_brain(sprite: Sprite, rng: Rng) -> None:
     sprite.tint(region, np.clip(4 * furrow, 0, 0.7), mix(base, BLACK, 0.45))
 
 
-def draw_tubes(sprite: Sprite, rng: Rng) -> None:
+def draw_tubes(sprite: Sprite) -> None:
     """Sponges like chimneys."""
+    rng = sprite.rng
     base, second, _ = make_palette(rng)
     for x in rng.permutation(np.linspace(-0.5, 0.5, rng.integers(3, 6))):
         width, tall = rng.uniform(0.1, 0.17), rng.uniform(0.7, 1.7)
@@ -68,8 +83,9 @@ def draw_tubes(sprite: Sprite, rng: Rng) -> None:
         sprite.fill(ellipse(*path[-1], 0.75 * width, 0.27 * width), mix(second, BLACK, 0.75), 0.2)
 
 
-def draw_anemone(sprite: Sprite, rng: Rng) -> None:
+def draw_anemone(sprite: Sprite) -> None:
     """A cushion of soft fingers, as of a jellyfish upside down."""
+    rng = sprite.rng
     base, second, _ = make_palette(rng)
     tip = mix(second, WHITE, 0.35)
     sprite.fill(smooth([(-0.4, 0.95), (-0.45, 0.4), (0.45, 0.4), (0.4, 0.95)], rounds=2), mix(base, BLACK, 0.35), 0.5)
@@ -84,21 +100,36 @@ def draw_anemone(sprite: Sprite, rng: Rng) -> None:
             num=11,
         )
         sprite.stroke(path, np.linspace(0.07, 0.045, 11), mix(base, BLACK, rng.uniform(0, 0.25)), 0.6)
-        sprite.fill(ellipse(*path[-1], 0.06, 0.06, num=10), tip, 0.8)
+        sprite.dots(path[-1:], 0.06, tip, 0.8)
 
 
-def draw_grass(sprite: Sprite, rng: Rng) -> None:
+def draw_urchin(sprite: Sprite) -> None:
+    """A ball of spines, somewhat like a starfish."""
+    rng = sprite.rng
+    base, second, _ = make_palette(rng)
+    dark, num = mix(base, BLACK, 0.45), int(rng.integers(26, 40))
+    for heading in np.arange(num) * 2 * np.pi / num + rng.normal(0, 0.1, num):
+        spine = bent(0, 0.1, heading, rng.uniform(0.6, 0.85), num=2)
+        sprite.stroke(spine, np.array([0.05, 0.008]), mix(dark, second, rng.uniform(0, 0.5)), 0.45)
+    sprite.fill(ellipse(0, 0.1, 0.42, 0.4), dark, 0.8)
+    for radius in (0.14, 0.26, 0.35):
+        sprite.dots(ellipse(0, 0.1, radius, radius, num=int(40 * radius)), 0.028, mix(second, WHITE, 0.2), 0.95)
+
+
+def draw_grass(sprite: Sprite) -> None:
     """A tuft of blades."""
+    rng = sprite.rng
     green = GREENS[rng.integers(len(GREENS))]
     for _ in range(rng.integers(9, 18)):
         x = rng.normal(0, 0.3)
         path = bent(x, 0.98, UP + 0.5 * x + rng.normal(0, 0.12), rng.uniform(0.8, 1.9), curl=rng.normal(0, 0.6), num=11)
-        tone = mix(green, rng.choice([BLACK, WHITE]), rng.uniform(0, 0.35))
-        sprite.stroke(path, 0.05 * (1 - np.linspace(0, 1, 11) ** 2) + 0.008, tone, rng.uniform(0.4, 0.8))
+        tone = mix(green, BLACK if rng.random() < 0.5 else WHITE, rng.uniform(0, 0.35))
+        sprite.stroke(path, 0.05 * (1 - ticks(11) ** 2) + 0.008, tone, rng.uniform(0.4, 0.8))
 
 
-def draw_kelp(sprite: Sprite, rng: Rng) -> None:
+def draw_kelp(sprite: Sprite) -> None:
     """A stem or two with leaves on both sides."""
+    rng = sprite.rng
     green = GREENS[rng.integers(len(GREENS))]
     for x in rng.uniform(-0.35, 0.35, rng.integers(1, 3)):
         stem = bent(
@@ -119,25 +150,28 @@ def draw_kelp(sprite: Sprite, rng: Rng) -> None:
             sprite.stroke(leaf, 0.055 * np.sin(np.linspace(0.3, 3.1, 9)), tone, 0.6)
 
 
-CLUTTER: dict[str, Callable[[Sprite, Rng], None]] = {
+CLUTTER: dict[str, Callable[[Sprite], None]] = {
     "rock": draw_rock,
     "branches": draw_branches,
     "brain": draw_brain,
     "tubes": draw_tubes,
     "anemone": draw_anemone,
+    "urchin": draw_urchin,
     "grass": draw_grass,
     "kelp": draw_kelp,
 }
+
+STANDING = ("tubes", "anemone")  # make no sense when seen from above
 
 
 @cache
 def load_clutter(kind: str, index: int, *, lying: bool) -> np.ndarray:
     """A piece of clutter, the same in every process, upright or lying at any angle.
 
-    Returns (h, w, 4) float32: red, green and blue in [0, 255], cover in [0, 1].
+    Returns (h, w, 4) uint8: red, green, blue, cover.
     """
     rng = np.random.default_rng((index, lying, *kind.encode()))
     sprite = Sprite(256, rng, turn=rng.uniform(-np.pi, np.pi) if lying else 0.0)
-    CLUTTER[kind](sprite, rng)
+    CLUTTER[kind](sprite)
     colour, cover = sprite.render(128, (-0.3, -1.0), 0.2)
-    return cv2.merge([*colour, cover])
+    return cv2.merge([*colour, 255 * cover]).astype(np.uint8)

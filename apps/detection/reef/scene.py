@@ -1,4 +1,4 @@
-"""One picture of the sample set: water, floor and light, clutter, and the animals that a detector shall find.
+"""One picture of the reef: water, floor and light, clutter, and the animals that a detector shall find.
 
 Colours are RGB float32 in [0, 255] until the picture is finished. Letters: H W height and width in pixels.
 """
@@ -10,16 +10,16 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from apps.detection.sample_canvas import Colour, Rng, make_palette, mix, noise_crop, noise_tile
-from apps.detection.sample_clutter import CLUTTER, load_clutter
-from apps.detection.sample_shapes import SHAPES, make_object
+from apps.detection.reef.animals import ANIMALS, draw_animal
+from apps.detection.reef.canvas import Palette, Rng, make_palette, mix, noise_crop, noise_tile
+from apps.detection.reef.clutter import CLUTTER, STANDING, load_clutter
 
 Window = tuple[slice, slice]
 
 IMAGE_SIZES_WH = ((256, 192), (192, 256), (224, 224), (288, 192), (192, 288), (240, 192), (192, 192))
 IMAGE_SHARES = (0.3, 0.15, 0.15, 0.15, 0.1, 0.1, 0.05)
 OBJECT_SHARES = (0.2, 0.22, 0.2, 0.15, 0.11, 0.07, 0.05)  # of pictures with 1, 2, ... animals, when there are any
-WALKERS = ("crab", "starfish", "shell", "octopus")  # mostly found on the ground, where there is one
+
 EMPTY_SHARE = 0.04  # of the pictures hold no animal at all
 MIN_VISIBLE = 0.5  # of an animal's own area: less is never drawn, so that nothing to be seen lacks its box
 MAX_BOX_IOU = 0.4  # of two animals' boxes
@@ -60,7 +60,9 @@ def pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 def blend(first: np.ndarray, second: object, amount: np.ndarray | float) -> np.ndarray:
     """From the first picture (amount 0) to the second picture or colour (amount 1); amount is a number or (H, W)."""
     second = np.asarray(second, np.float32)
-    return first + ((second[:, None, None] if second.ndim == 1 else second) - first) * amount
+    mixed = ((second[:, None, None] if second.ndim == 1 else second) - first) * amount
+    mixed += first
+    return mixed
 
 
 class Scene:
@@ -77,7 +79,7 @@ class Scene:
         self.sand = np.array(SANDS[rng.integers(len(SANDS))], np.float32) * rng.uniform(0.9, 1.08)
         self.water = 0.5 * (self.top + self.deep)
         self.light_xy = (rng.uniform(-0.7, 0.7), -1.0)
-        self.sun = rng.uniform(0, 1)  # how strongly the light draws shafts and caustics
+        self.sun = rng.uniform(0.1, 1)  # how strongly the light draws shafts and caustics
         self.horizon = {"reef": rng.uniform(0.42, 0.82), "open": 1.3, "seabed": -1.0}[self.kind]
         self.caustics = np.zeros((self.height, self.width), np.float32)
         self.image = self.make_water() if self.kind != "seabed" else np.zeros((3, self.height, self.width), np.float32)
@@ -121,7 +123,8 @@ class Scene:
         grain = noise_crop(rng, self.height, self.width, "grain")
         tone = 0.74 + rng.uniform(0.04, 0.13) * ripple * (1 - haze) + 0.3 * cloud + 0.22 * grain
         web_x, web_y = across * 150 + rng.uniform(0, 512), down * 150 + 40 * cloud
-        web = cv2.remap(noise_tile("web"), web_x % 511, web_y % 511, cv2.INTER_LINEAR)
+        web = cv2.remap(noise_tile("web"), web_x[::2, ::2] % 511, web_y[::2, ::2] % 511, cv2.INTER_LINEAR)
+        web = cv2.resize(web, (self.width, self.height))
         self.caustics = web * (1 - haze) * self.sun
         tone += 0.5 * self.caustics
         lit = self.sand * (0.55 + 0.45 * self.top / 200)
@@ -191,20 +194,24 @@ class Scene:
     def add_clutter(self, size: float, *, near: bool = False) -> None:
         """A coral, a rock, a plant, ... on the ground; or `near`, at the lower rim and out of focus."""
         rng = self.rng
-        piece = load_clutter(str(rng.choice(list(CLUTTER))), int(rng.integers(12)), lying=self.kind == "seabed")
+        lying = self.kind == "seabed"
+        kinds = [kind for kind in CLUTTER if not (lying and kind in STANDING)]
+        piece = load_clutter(str(rng.choice(kinds)), int(rng.integers(12)), lying=lying)
         scale = size / max(piece.shape)
         width, height = (max(3, round(side * scale)) for side in piece.shape[1::-1])
         piece = cv2.resize(piece, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         if rng.random() < 0.5:
             piece = piece[:, ::-1]
-        planes = np.stack(cv2.split(piece))
-        colour, cover = planes[:3] * rng.uniform(0.75, 1.15, (3, 1, 1)).astype(np.float32), planes[3]
+        planes = np.stack(cv2.split(piece)).astype(np.float32)
+        colour, cover = planes[:3] * rng.uniform(0.75, 1.15, (3, 1, 1)).astype(np.float32), planes[3] / 255
         x, haze = int(rng.uniform(-0.3 * width, self.width - 0.7 * width)), 0.0
         if near:
-            soft = (2 * max(1, round(size / 60)) + 1,) * 2
-            blurred = cv2.blur(cover, soft)
-            colour = np.stack([cv2.blur(0.6 * plane * cover, soft) for plane in colour]) / np.maximum(blurred, 0.02)
-            cover, y = blurred, round(self.height - height * rng.uniform(0.4, 0.8))
+            soft = 2 * max(1, round(size / 60)) + 1
+            pad = (soft,) * 4
+            colour = np.stack([cv2.copyMakeBorder(0.6 * plane * cover, *pad, cv2.BORDER_CONSTANT) for plane in colour])
+            cover = cv2.blur(cv2.copyMakeBorder(cover, *pad, cv2.BORDER_CONSTANT), (soft, soft))
+            colour = np.stack([cv2.blur(plane, (soft, soft)) for plane in colour]) / np.maximum(cover, 0.02)
+            y = round(self.height - height * rng.uniform(0.4, 0.8))
         elif self.kind == "seabed":
             y = int(rng.uniform(-0.3 * height, self.height - 0.7 * height))
         else:
@@ -213,13 +220,13 @@ class Scene:
             haze = min(max(1.6 * (1 - (y + height) / self.height), 0), 0.55)
         self.paste(x, y, colour, cover, haze=haze, shadow=0.0 if near else 0.35)
 
-    def add_animal(self, name: str, size: float, palette: tuple[Colour, Colour, Colour]) -> None:
+    def add_animal(self, name: str, size: float, palette: Palette) -> None:
         """Draw an animal at a place where it is seen well enough and hides nobody; none found, leave it out."""
         rng = self.rng
-        colour, cover = make_object(name, rng, size, self.light_xy, palette)
+        colour, cover = draw_animal(name, rng, size, self.light_xy, palette)
         solid = cover > 0.5
         (height, width), full = cover.shape, int(np.count_nonzero(solid))
-        walks = self.kind == "reef" and name in WALKERS
+        walks = self.kind == "reef" and ANIMALS[name].crawls
         for _ in range(12):
             x = int(rng.uniform(-0.25 * width, self.width - 0.75 * width))
             y = int(rng.uniform(-0.25 * height, self.height - 0.75 * height))
@@ -252,7 +259,7 @@ class Scene:
                 return True
         return False
 
-    def choose_palette(self) -> tuple[Colour, Colour, Colour]:
+    def choose_palette(self) -> Palette:
         """Colours that stand out a little from what lies behind."""
         behind = self.sand if self.kind == "seabed" else self.water
         palette = make_palette(self.rng)
@@ -289,7 +296,7 @@ class Scene:
                 1 + rng.uniform(-0.4, 0.4) * (x - 0.5) + rng.uniform(-0.4, 0.1) * (y - 0.3), 0.6, 1.2
             )
         gain = rng.uniform(0.85, 1.15) * rng.normal(1, 0.05, 3)
-        grain = rng.uniform(0, 22) * rng.random() * (noise_crop(rng, self.height, self.width, "grain") - 0.5)
+        grain = rng.uniform(0, 17) * rng.random() * (noise_crop(rng, self.height, self.width, "grain") - 0.5)
         planes = [plane * (light * float(part)) + grain for plane, part in zip(self.image, gain, strict=True)]
         if rng.random() < 0.2:
             sigma = rng.uniform(0.4, 0.9)
@@ -297,22 +304,24 @@ class Scene:
         return np.clip(cv2.merge(planes), 0, 255).astype(np.uint8)
 
 
-def draw_scene(rng: Rng) -> tuple[np.ndarray, list[Found]]:
-    """Draw one picture (H, W, 3) uint8 RGB and say what it holds."""
+def draw_scene(rng: Rng, first: str) -> tuple[np.ndarray, list[Found]]:
+    """Draw one picture (H, W, 3) uint8 RGB with the animal `first` and others, seldom with none; say what it holds."""
     scene = Scene(rng)
     num_objects = 0 if rng.random() < EMPTY_SHARE else 1 + int(rng.choice(len(OBJECT_SHARES), p=OBJECT_SHARES))
-    weights = np.array([0.4 if scene.kind == "open" and name in WALKERS else 1.0 for name in SHAPES])
-    names = [str(name) for name in rng.choice(list(SHAPES), num_objects, p=weights / weights.sum())]
+    weights = np.array([0.4 if scene.kind == "open" and ANIMALS[name].crawls else 1.0 for name in ANIMALS])
+    names = [str(name) for name in rng.choice(list(ANIMALS), num_objects, p=weights / weights.sum())]
+    names[:1] = [first] * min(num_objects, 1)
     palettes = [scene.choose_palette() for _ in names]
     if num_objects > 2 and rng.random() < 0.15:  # a school, a colony: all of a kind
         names[1:], palettes[1:] = [names[0]] * (num_objects - 1), [palettes[0]] * (num_objects - 1)
     sizes = np.exp(rng.uniform(np.log(0.17), np.log(0.72 - 0.05 * num_objects), num_objects))
     sizes[rng.random(num_objects) < 0.04] = 0.12
+    order = np.argsort(sizes)  # the far, small ones first
     num_clutter = 0 if scene.kind == "open" else int(rng.integers(2, 8))
     for _ in range(num_clutter):
         scene.add_clutter(scene.short * rng.uniform(0.15, 0.5))
-    for name, size, palette in zip(names, np.sort(sizes), palettes, strict=True):
-        scene.add_animal(name, scene.short * float(size), palette)
+    for i in order:
+        scene.add_animal(names[i], scene.short * float(sizes[i]), palettes[i])
         if num_clutter and rng.random() < 0.25:
             scene.add_clutter(scene.short * rng.uniform(0.12, 0.35))
     if scene.kind != "seabed" and rng.random() < 0.35:

@@ -1,0 +1,126 @@
+"""Find objects in photos.
+
+    python apps/detection/predict.py --checkpoint runs/detection/NAME/best --source photo.jpg --out found/
+
+In Python:
+
+    detect = Predictor("runs/detection/NAME/best")
+    for box, score, name in detect(image): ...
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from apps.common.cli import run_command
+from apps.common.device import choose_device
+from apps.common.images import read_image, stack_images
+from apps.detection.data import to_square
+from apps.detection.detector import Detector
+from backbone.files import written_whole
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+class Found(NamedTuple):
+    """One object: box (x0, y0, x1, y1) in pixels of the photo, score 0 to 1, class name."""
+
+    box_xyxy_px: tuple[float, float, float, float]
+    score: float
+    name: str
+
+
+class Predictor:
+    """Finds objects in photos of any size.
+
+    Args:
+        checkpoint: a run of train.py or its best/.
+        device: auto, cpu, cuda, mps.
+        conf: lower scores are not reported.
+    """
+
+    def __init__(self, checkpoint: Path | str, *, device: str = "auto", conf: float = 0.3) -> None:
+        self.detector = Detector.load(Path(checkpoint), device=choose_device(device))
+        self.detector.postprocess.score_threshold = conf
+
+    def __call__(self, image: np.ndarray) -> list[Found]:
+        """Objects in an image (H, W, 3) uint8 RGB, best first."""
+        height, width = image.shape[:2]
+        (detections,) = self.detector(stack_images([to_square(image, self.detector.resolution)]))
+        boxes = detections.boxes_xyxy.cpu() * torch.tensor([width, height, width, height])
+        names = self.detector.class_names
+        return [
+            Found((x0, y0, x1, y1), score, names[label - 1])
+            for (x0, y0, x1, y1), score, label in zip(
+                boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
+            )
+        ]
+
+
+def draw(image: np.ndarray, found: list[Found]) -> np.ndarray:
+    """A copy of an image (H, W, 3) RGB with boxes and names on it."""
+    image = image.copy()
+    thickness = max(1, round(max(image.shape) / 400))
+    for box, score, name in reversed(found):
+        x0, y0, x1, y1 = (round(v) for v in box)
+        hue = sum(name.encode()) * 47 % 180
+        colour = cv2.cvtColor(np.array([[[hue, 200, 230]]], dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        cv2.rectangle(image, (x0, y0), (x1, y1), colour, thickness)
+        text, scale = f"{name} {score:.2f}", 0.45 * thickness**0.6
+        (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        top = max(y0, h + below)
+        cv2.rectangle(image, (x0, top - h - below), (x0 + w, top), colour, -1)
+        cv2.putText(image, text, (x0, top - below // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Find objects in photos, print them, and write pictures with boxes."""
+
+    checkpoint: Path
+    """a run of train.py, or its best/"""
+    source: Path
+    """a photo, or a folder of photos"""
+    conf: float = 0.3
+    """lower scores are not reported"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    out: Path = Path("found")
+    """folder for the pictures"""
+
+
+def predict(config: Config) -> None:
+    """Print what is found in each photo, and draw it."""
+    predictor = Predictor(config.checkpoint, device=config.device, conf=config.conf)
+    for path in find_photos(config.source):
+        image = read_image(path)
+        found = predictor(image)
+        print(f"{path}: " + (", ".join(f"{o.name} {o.score:.2f}" for o in found) or "nothing"))
+        with written_whole(config.out / f"{path.stem}.png") as temporary:
+            cv2.imwrite(str(temporary), cv2.cvtColor(draw(image, found), cv2.COLOR_RGB2BGR))
+    print(f"pictures are in {config.out}")
+
+
+def find_photos(source: Path) -> Iterator[Path]:
+    """The photo itself, or all photos of a folder in the order of their names.
+
+    Raises:
+        ValueError: no such file or folder, or a folder without photos.
+    """
+    if source.is_file():
+        yield source
+        return
+    photos = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if source.is_dir() else []
+    if not photos:
+        raise ValueError(f"--source {source}: " + ("no photos in it" if source.is_dir() else "there is no such file"))
+    yield from photos
+
+
+if __name__ == "__main__":
+    run_command(predict, Config)

@@ -1,0 +1,57 @@
+"""The eight animals to be found, by name.
+
+Some pairs look alike on purpose: jellyfish and octopus (a dome and arms), turtle and crab (a carapace and limbs),
+starfish and octopus seen from above, shell and jellyfish (ribs that fan out).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from apps.detection.reef.canvas import Palette, Rng, Sprite
+from apps.detection.reef.crawlers import draw_crab, draw_octopus, draw_shell, draw_starfish
+from apps.detection.reef.swimmers import draw_fish, draw_jellyfish, draw_seahorse, draw_turtle
+
+
+@dataclass(frozen=True)
+class Animal:
+    """How an animal is drawn, and how it is posed."""
+
+    draw: Callable[[Sprite, Palette], None]
+    lean: float
+    """It leans by up to this many radians to either side, most of the time; else by anything."""
+    squash: float
+    """How much of its height perspective may take, as of what lies flat on the ground."""
+    gloss: float
+    crawls: bool
+
+
+ANIMALS = {
+    "fish": Animal(draw_fish, 0.3, 0.0, 0.45, False),
+    "crab": Animal(draw_crab, 0.5, 0.2, 0.4, True),
+    "starfish": Animal(draw_starfish, math.pi, 0.45, 0.2, True),
+    "jellyfish": Animal(draw_jellyfish, 0.6, 0.0, 0.8, False),
+    "turtle": Animal(draw_turtle, math.pi, 0.3, 0.35, False),
+    "shell": Animal(draw_shell, 0.9, 0.1, 0.6, True),
+    "octopus": Animal(draw_octopus, 0.45, 0.1, 0.4, True),
+    "seahorse": Animal(draw_seahorse, 0.3, 0.0, 0.35, False),
+}
+
+
+def draw_animal(
+    name: str, rng: Rng, size: float, light_xy: tuple[float, float], palette: Palette
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw an animal about `size` pixels long in a random pose, lit from `light_xy`.
+
+    Returns its colour (3, h, w) float32 in [0, 255] and cover (h, w) float32 in [0, 1], cut to its extent.
+    """
+    animal = ANIMALS[name]
+    lean = animal.lean if rng.random() < 0.85 else math.pi
+    side = max(16, round(size * 1.28))
+    fine = side * (3 if side < 64 else 2)  # drawn finer than asked for, against jagged edges
+    squash = 1 - rng.uniform(0, animal.squash)
+    sprite = Sprite(fine, rng, turn=rng.uniform(-lean, lean), mirror=rng.random() < 0.5, squash=squash)
+    animal.draw(sprite, palette)
+    return sprite.render(side, light_xy, animal.gloss)

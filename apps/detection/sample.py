@@ -1,0 +1,5 @@
+SAMPLE_RESOLUTION = 128
+
+
+def make_sample():
+    raise NotImplementedError

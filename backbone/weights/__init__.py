@@ -1,0 +1,24 @@
+"""Published weights of MobileNet V1: a catalog, downloads, and a small reader for each format.
+
+weights = load_weights("pytorchcv-a075")                        # or a path
+model = create_backbone_from(weights, num_classes=0)            # built as the weights were trained
+model.reset_classifier(37)                                      # a fresh head
+"""
+
+from backbone.weights.catalog import CATALOG, WeightFile, best_imagenet, find_entry
+from backbone.weights.fetch import fetch
+from backbone.weights.load import load_graph, load_weights
+from backbone.weights.loaded import LoadedWeights, Preprocessing, create_backbone_from
+
+__all__ = [
+    "CATALOG",
+    "LoadedWeights",
+    "Preprocessing",
+    "WeightFile",
+    "best_imagenet",
+    "create_backbone_from",
+    "fetch",
+    "find_entry",
+    "load_graph",
+    "load_weights",
+]

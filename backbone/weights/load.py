@@ -1,0 +1,98 @@
+"""From a path or a name to weights that fit: which reader a file needs is told from its content."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from backbone.weights.catalog import WeightFile, find_entry
+from backbone.weights.fetch import fetch
+from backbone.weights.files import kind_of, unpack
+from backbone.weights.keras_h5 import read_keras
+from backbone.weights.loaded import LoadedWeights, check_asked
+from backbone.weights.tflite import read_tflite
+from backbone.weights.tflite_graph import TFLiteGraph, read_graph
+from backbone.weights.torch_files import read_pth, read_safetensors
+
+READERS = {"keras": read_keras, "tflite": read_tflite, "safetensors": read_safetensors, "torch": read_pth}
+READABLE = "Keras .h5 or .weights.h5, TFLite, safetensors, a torch state dict, or a zip or tar of one of these"
+
+
+def load_weights(
+    source: str | Path, *, width_mult: float | None = None, num_classes: int | None = None
+) -> LoadedWeights:
+    """Read weights from a file, or from the catalog entry of that name, downloaded if it is not in the cache.
+
+    Args:
+        source: path of a file of any kind this package reads, or a name that `python -m backbone.weights list` shows.
+        width_mult: the width they must have; None for any.
+        num_classes: the classes they must have; None for any.
+
+    Raises:
+        ValueError: no such file or name; a damaged file; another network; another width or number of classes than
+            asked for (with both numbers); a download that failed; a library that is not installed. Always one line.
+    """
+    path, entry = locate_weights(source)
+    weights = read_weights(_read_bytes(path), name=str(path))
+    if entry:
+        weights = _with_entry(weights, entry)
+    return check_asked(weights, width_mult=width_mult, num_classes=num_classes)
+
+
+def read_weights(data: bytes, *, name: str) -> LoadedWeights:
+    """Read weights from the bytes of a file; `name` is what errors call it.
+
+    Raises:
+        ValueError: as `load_weights`.
+    """
+    content, name = unpack(data, name=name)
+    reader = READERS.get(kind_of(content) or "")
+    if reader is None:
+        start = f"it starts with {data[:8]!r}" if data else "it is empty"
+        raise ValueError(f"{name}: no weight file that this reads ({start}); it reads {READABLE}")
+    return reader(content, name=name)
+
+
+def load_graph(source: str | Path) -> TFLiteGraph:
+    """The tensors and operators of a TFLite file (or of one in an archive), such as an SSD detector; see `read_graph`.
+
+    Raises:
+        ValueError: no such file or name, no TFLite file, a damaged one. Always one line.
+    """
+    path, _ = locate_weights(source)
+    content, name = unpack(_read_bytes(path), name=str(path))
+    return read_graph(content, name=name)
+
+
+def locate_weights(source: str | Path) -> tuple[Path, WeightFile | None]:
+    """The file that `source` means, and its catalog entry if `source` is a name.
+
+    Raises:
+        ValueError: neither a file nor a name; or a download that failed.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path, None
+    if isinstance(source, Path) or len(path.parts) > 1 or path.is_dir():
+        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; it reads {READABLE}")
+    entry = find_entry(str(source))
+    return fetch(entry), entry
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _with_entry(weights: LoadedWeights, entry: WeightFile) -> LoadedWeights:
+    """What the catalog knows beyond the file."""
+    weights = check_asked(weights, width_mult=entry.width_mult, num_classes=None)
+    return replace(
+        weights,
+        preprocessing=entry.preprocessing,
+        class_list=entry.class_list if weights.num_classes else None,
+        resolution=entry.resolution,
+        source=entry.url,
+        licence=entry.licence,
+        top1=entry.top1,
+    )

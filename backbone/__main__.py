@@ -7,6 +7,8 @@ python -m backbone --compare                # and GoogLeNet, VGG 16, SqueezeNet,
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn, TypedDict, get_args
 
@@ -67,7 +69,10 @@ def main(args: Sequence[str] | None = None) -> None:
         parser.error(f"--compare takes the other nets from torchvision: {error}")
     except ValueError as error:
         parser.error(str(error))
-    print("\n".join(line.rstrip() for line in lines))
+    try:
+        print("\n".join(line.rstrip() for line in lines), flush=True)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough; nothing more goes out at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> Parser:
@@ -165,20 +170,8 @@ def _papers_figures(name: str, hw: tuple[int, int], variant: Variant) -> list[st
 
 def figure_4(variant: Variant) -> list[str]:
     """The 16 nets of Figure 4, both knobs at four settings, beside what the paper prints of some."""
-    rows = [
-        (
-            "name",
-            "pixels",
-            "M mult-adds",
-            "of first",
-            "M weights",
-            "M params",
-            "top-1",
-            "M mult-adds",
-            "M params",
-            "table",
-        )
-    ]
+    ours = ("M mult-adds", "of first", "M weights", "M params")
+    rows = [("name", "pixels", *ours, "top-1", "M mult-adds", "M params", "table")]
     seen = []
     first = backbone_cost(PAPER_NAMES[-1], PAPER_RESOLUTIONS[0], **variant)
     for name in reversed(PAPER_NAMES):
@@ -186,12 +179,12 @@ def figure_4(variant: Variant) -> list[str]:
             cost = backbone_cost(name, side, **variant)
             nets = [net for net in PAPER_NETS if _is_the_papers(net, name, (side, side), variant)]
             nets = [net for net in nets if net.num_classes == variant["num_classes"]]
-            ours = (_millions(cost.mult_adds), _percent(cost.mult_adds, first.mult_adds))
-            ours_params = (_millions(cost.weights), _millions(cost.params))
+            share = _percent(cost.mult_adds, first.mult_adds)
+            ours = (_millions(cost.mult_adds), share, _millions(cost.weights), _millions(cost.params))
             papers = ("", "", "", "")
             for net in nets:
                 papers = (net.top1, _marked(net), net.params, ", ".join(map(str, net.tables)))
-            rows.append((name, str(side), *ours, *ours_params, *papers))
+            rows.append((name, str(side), *ours, *papers))
             seen += nets
     groups = (("", 2), ("counted", 4), ("the paper", 4))
     title = f"MobileNet V1, width x resolution as in Figure 4, {_described(variant)}"
@@ -250,7 +243,7 @@ def _notes(nets: Iterable[PaperNet]) -> list[str]:
 
 def _described(variant: Variant) -> str:
     words = [f"{variant['num_classes']} classes" if variant["num_classes"] else "no classifier"]
-    words += ["full 3x3 convolutions"] if variant["conv"] == "full" else []
+    words += ["full convolutions"] if variant["conv"] == "full" else []
     words += ["shallow"] if variant["shallow"] else []
     words += [f"{variant['norm']} norm"] if variant["norm"] != "batch" else []
     words += ["residual"] if variant["residual"] else []

@@ -5,9 +5,19 @@
     python benchmarks/imagenet_weights.py --photos ../shared/data/imagenet_sample ../shared/weights/*.h5 \
         ../shared/weights/mobilenet_v1_*.tflite
 
-The photos must sort by class, the i-th being of class 10 * i + 3, or lie in one folder per class. A runtime that is
-not installed is left out. For a Keras file it also prints what the three classic mistakes of a conversion cost, and
-other resolutions. Takes two minutes on two cores for 100 photos.
+The photos must sort by class, the i-th being of class 10 * i + 3. A runtime that is not installed is left out. For a
+Keras file it also prints what the three classic mistakes of a conversion cost, and other resolutions. Takes 40 seconds
+on two cores for 100 photos. As measured, with tf-keras 2.21 and LiteRT 2.3:
+
+    mobilenet_1_0_224_tf.h5 at 224: ours 93.0 %, tf-keras 93.0 %; the same class on every photo, probabilities differ by
+    at most 4.1e-06; with symmetric padding 88.0 %, BatchNorm eps 1e-5 93.0 %, ReLU 65.0 %; at 192 / 160 / 128 pixels
+    92.0 / 84.0 / 67.0 %
+    mobilenet_v1_0.25_128_quant.tflite: ours 49.0 %, LiteRT 50.0 %; rank correlation of the logits 0.9985
+    mobilenet_v1_0.75_192_quant.tflite: ours 76.0 %, LiteRT 76.0 %; rank correlation of the logits 0.9989
+
+The quantised files' own top-1 is a matter of luck by a few photos: their 8-bit logits tie for the first place on 3 to 9
+of the 100 photos, and the class with the lower number then counts. Resized in other ways, the same photos give figures
+up to 3 points apart in either direction.
 """
 
 import argparse
@@ -47,12 +57,14 @@ def main() -> None:
         if theirs is None:
             print(f"{line}; {runtime} is not installed")
         else:
-            same = int((ours.argmax(1) == theirs.argmax(1)).sum())
+            differ = ours.argmax(1) != theirs.argmax(1)
+            tied = (theirs == theirs.max(1, keepdims=True)).sum(1) > 1
             correlation = np.mean([rank_correlation(a, b) for a, b in zip(ours, theirs, strict=True)])
             worst = float(np.abs(softmax(ours) - softmax(theirs)).max())
             print(
-                f"{line}, {runtime} {percent(theirs, labels)}; same class on {same} photos, rank correlation of the "
-                f"logits {correlation:.4f}, probabilities differ by at most {worst:.1e}"
+                f"{line}, {runtime} {percent(theirs, labels)}; another class on {differ.sum()} photos, on "
+                f"{(differ & tied).sum()} of them where the runtime's logits tie for the first place; rank correlation "
+                f"of the logits {correlation:.4f}, probabilities differ by at most {worst:.1e}"
             )
         if weights.layout.startswith("Keras"):
             print_mistakes(weights, images, labels)
@@ -60,14 +72,12 @@ def main() -> None:
 
 
 def load_photo(path: Path, *, resolution: int) -> np.ndarray:
-    """A photo as the classifiers see it: short side to resolution / 0.875, centre crop. uint8 (H, W, 3), RGB."""
+    """The centre square of 7/8 of the short side, resized bilinearly: uint8 (resolution, resolution, 3), RGB."""
     image = Image.open(path).convert("RGB")
-    short = round(resolution / 0.875)
-    scale = short / min(image.size)
-    if scale != 1:
-        image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
-    left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
-    return np.asarray(image.crop((left, top, left + resolution, top + resolution)))
+    side = round(0.875 * min(image.size))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    crop = image.crop((left, top, left + side, top + side))
+    return np.asarray(crop.resize((resolution, resolution), Image.Resampling.BILINEAR))
 
 
 def our_logits(model: MobileNetV1, weights: LoadedWeights, images: np.ndarray) -> np.ndarray:

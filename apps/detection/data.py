@@ -8,6 +8,7 @@ Letters in shapes: B batch, H W height and width, N boxes of an image.
 """
 
 import os
+import signal
 from typing import NamedTuple
 
 import cv2
@@ -25,8 +26,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations
 import albumentations as A
 
 MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a box, by the crop made for it
-KEEP_WHOLE = 0.25  # share of training images that are not cropped
-ZOOM_OUT = 0.25  # share that are shown smaller, on a plain ground
+KEEP_WHOLE = 0.33  # share of training images that are not cropped
+ZOOM_OUT = 0.0  # share that are shown smaller, on a plain ground
 MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
 CROP_TRIES = 32
 GROUND = (127, 127, 127)  # what lies outside of an image
@@ -190,18 +191,20 @@ def collate(samples: list[Sample]) -> tuple[Tensor, Targets]:
 def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
     """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
     return DataLoader(
-        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=_one_thread
+        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=_begin_worker
     )
 
 
 def make_eval_loader(dataset: EvalSet, *, batch_size: int, num_workers: int) -> DataLoader:
     """Batches of images (B, 3, H, W) uint8 in the order of the records."""
     return DataLoader(
-        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=_one_thread
+        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=_begin_worker
     )
 
 
-def _one_thread(worker: int) -> None:
-    """Workers run beside each other: one thread each."""
+def _begin_worker(worker: int) -> None:
+    """Workers run beside each other, one thread each; a signal is the main process's business."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -57,7 +57,7 @@ class Config:
     """optimiser steps, instead of --epochs"""
     batch_size: int = 16
     """images a step"""
-    lr: float = 0.02
+    lr: float = 0.1
     """peak learning rate"""
     optimizer: OptimizerName = "sgd"
     """sgd has Nesterov momentum 0.9"""
@@ -71,8 +71,8 @@ class Config:
     """classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
     augment: bool = True
     """crops, zoom-out, mirroring, colours"""
-    clip_norm: float = 10.0
-    """gradients longer than this are shortened to it; 0 never does"""
+    clip_norm: float = 0.0
+    """gradients longer than this are shortened to it; 0 never does (they start at about 100)"""
     amp: Amp = "none"
     """mixed precision: bf16 or fp16"""
     bad_data: BadData = "refuse"

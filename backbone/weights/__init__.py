@@ -6,6 +6,7 @@ model.reset_classifier(37)                                      # a fresh head
 """
 
 from backbone.weights.catalog import CATALOG, WeightFile, best_imagenet, find_entry
+from backbone.weights.classes import load_class_names
 from backbone.weights.fetch import fetch
 from backbone.weights.load import load_graph, load_weights
 from backbone.weights.loaded import LoadedWeights, Preprocessing, create_backbone_from
@@ -19,6 +20,7 @@ __all__ = [
     "create_backbone_from",
     "fetch",
     "find_entry",
+    "load_class_names",
     "load_graph",
     "load_weights",
 ]

@@ -10,8 +10,8 @@
   meta-renesas-ai; TensorFlow's workspace files confirm the two of 1.0/224.
 - COCO detectors: the archive that Google named coco_ssd_mobilenet_v1_1.0 holds a network of width 0.75. Its SHA-256
   (TensorFlow's workspace2.bzl, under the name ..._0.75_...) and that of the .tflite in it are public; the file in
-  flutter_tflite is the same one. A network of width 1.0 is in google-coral/test_data, its size and SHA-256 from a public
-  script that checks them; that it has width 1.0 follows from its size (6.9 MB for 6.8 million parameters).
+  flutter_tflite is the same one. A network of width 1.0 is in google-coral/test_data; its size and SHA-256 are from a
+  public script that checks them, its width follows from its size (6.9 MB for 6.8 million parameters).
 """
 
 ALPHAS = (1.0, 0.75, 0.5, 0.25)

@@ -23,12 +23,8 @@ def weights_dir() -> Path:
     return cache_dir() / "weights"
 
 
-def fetch(entry: WeightFile, *, folder: Path | None = None) -> Path:
-    """The file of a catalog entry on this machine, downloaded if it is not there yet.
-
-    Args:
-        entry: from the catalog.
-        folder: where files are kept; `weights_dir()` if None.
+def fetch(entry: WeightFile) -> Path:
+    """The file of a catalog entry on this machine, in `weights_dir()`, downloaded if it is not there yet.
 
     Returns:
         Path of the verified file: as published, archives not unpacked. Files of the Hugging Face hub lie in its own
@@ -38,7 +34,7 @@ def fetch(entry: WeightFile, *, folder: Path | None = None) -> Path:
         ValueError: it cannot be downloaded (the message says which file to put where), or what is there or arrives
             has another size or hash than published.
     """
-    path = (folder or weights_dir()) / entry.file_name
+    path = weights_dir() / entry.file_name
     if path.is_file():
         verify(entry, path, where=str(path))
         return path

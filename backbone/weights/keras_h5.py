@@ -54,7 +54,7 @@ def read_keras(data: bytes, *, name: str) -> LoadedWeights:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             found, layout = _collect(file, h5py.Dataset)
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # damaged bytes make the library raise errors of any kind
         raise ValueError(f"{name}: truncated or damaged HDF5 file ({first_line(error)})") from error
 
     def take(layer: str, variable: str, ndim: int) -> Tensor:

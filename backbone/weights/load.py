@@ -47,7 +47,7 @@ def read_weights(data: bytes, *, name: str) -> LoadedWeights:
     reader = READERS.get(kind_of(content) or "")
     if reader is None:
         start = f"it starts with {data[:8]!r}" if data else "it is empty"
-        raise ValueError(f"{name}: no weight file that this reads ({start}); it reads {READABLE}")
+        raise ValueError(f"{name}: no weight file that this reads ({start}); weights are {READABLE}")
     return reader(content, name=name)
 
 
@@ -71,9 +71,13 @@ def locate_weights(source: str | Path) -> tuple[Path, WeightFile | None]:
     path = Path(source).expanduser()
     if path.is_file():
         return path, None
-    if isinstance(source, Path) or len(path.parts) > 1 or path.is_dir():
-        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; it reads {READABLE}")
-    entry = find_entry(str(source))
+    missing = "is a folder" if path.is_dir() else "no such file"
+    if isinstance(source, Path) or len(path.parts) > 1:
+        raise ValueError(f"{path}: {missing}; weights are {READABLE}")
+    try:
+        entry = find_entry(source)
+    except ValueError as error:
+        raise ValueError(f"{path}: {missing}, and {error}") from error
     return fetch(entry), entry
 
 

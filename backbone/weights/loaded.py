@@ -204,7 +204,8 @@ def _channels(width_mult: float, min_channels: int) -> list[int]:
 
 def _find_width(state_dict: dict[str, Tensor], source: str) -> tuple[float, int]:
     """Width multiplier and least channels at which every layer has the channels it has in the file."""
-    found = [state_dict[f"{name}.conv.weight"].shape[0] for name in LAYERS]
+    shapes = [state_dict[f"{name}.conv.weight"].shape for name in LAYERS]
+    found = [shape[0] if len(shape) == 4 else 0 for shape in shapes]
     try:
         width_mult = parse_backbone(backbone_name(found[-1] / WIDEST))
     except ValueError as error:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.detection.reef.canvas import Palette, Rng, Sprite
+from apps.detection.reef.canvas import Palette, Sprite
 from apps.detection.reef.crawlers import draw_crab, draw_octopus, draw_shell, draw_starfish
+from apps.detection.reef.noise import Rng
 from apps.detection.reef.swimmers import draw_fish, draw_jellyfish, draw_seahorse, draw_turtle
 
 
@@ -26,17 +27,19 @@ class Animal:
     """How much of its height perspective may take, as of what lies flat on the ground."""
     gloss: float
     crawls: bool
+    colours: tuple[str, ...]
+    """Its usual palettes."""
 
 
 ANIMALS = {
-    "fish": Animal(draw_fish, 0.3, 0.0, 0.45, False),
-    "crab": Animal(draw_crab, 0.5, 0.2, 0.4, True),
-    "starfish": Animal(draw_starfish, math.pi, 0.45, 0.2, True),
-    "jellyfish": Animal(draw_jellyfish, 0.6, 0.0, 0.8, False),
-    "turtle": Animal(draw_turtle, math.pi, 0.3, 0.35, False),
-    "shell": Animal(draw_shell, 0.9, 0.1, 0.6, True),
-    "octopus": Animal(draw_octopus, 0.45, 0.1, 0.4, True),
-    "seahorse": Animal(draw_seahorse, 0.3, 0.0, 0.35, False),
+    "fish": Animal(draw_fish, 0.3, 0.0, 0.45, False, ("gold", "yellow")),
+    "crab": Animal(draw_crab, 0.5, 0.2, 0.4, True, ("red", "rust")),
+    "starfish": Animal(draw_starfish, math.pi, 0.45, 0.2, True, ("orange", "salmon")),
+    "jellyfish": Animal(draw_jellyfish, 0.6, 0.0, 0.8, False, ("pink", "lilac")),
+    "turtle": Animal(draw_turtle, math.pi, 0.3, 0.35, False, ("green", "olive")),
+    "shell": Animal(draw_shell, 0.9, 0.1, 0.6, True, ("cream", "white")),
+    "octopus": Animal(draw_octopus, 0.45, 0.1, 0.4, True, ("violet", "slate")),
+    "seahorse": Animal(draw_seahorse, 0.3, 0.0, 0.35, False, ("lime", "turquoise")),
 }
 
 
@@ -50,8 +53,8 @@ def draw_animal(
     animal = ANIMALS[name]
     lean = animal.lean if rng.random() < 0.85 else math.pi
     side = max(16, round(size * 1.28))
-    fine = side * (3 if side < 64 else 2)  # drawn finer than asked for, against jagged edges
+    finer = 3 if side < 40 else 2
     squash = 1 - rng.uniform(0, animal.squash)
-    sprite = Sprite(fine, rng, turn=rng.uniform(-lean, lean), mirror=rng.random() < 0.5, squash=squash)
+    sprite = Sprite(side, finer, rng, turn=rng.uniform(-lean, lean), mirror=rng.random() < 0.5, squash=squash)
     animal.draw(sprite, palette)
-    return sprite.render(side, light_xy, animal.gloss)
+    return sprite.render(light_xy, animal.gloss)

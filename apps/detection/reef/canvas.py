@@ -1,4 +1,4 @@
-"""What the reef is drawn with: colours, noise, curves, and the canvas of one object with its paint and its light.
+"""What the reef is drawn with: colours, curves, and the canvas of one object with its paint and its light.
 
 Colours are RGB, 0 to 255. An object lives in about [-1, 1] x [-1, 1], x to the right and y down; its canvas turns,
 mirrors and squashes it on the way to pixels. Letters: S side of the canvas, N points of an outline or a path.
@@ -12,35 +12,43 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from apps.detection.reef.noise import Rng, noise_crop, pick
+
 Colour = tuple[float, float, float]
 Palette = tuple[Colour, Colour, Colour]  # base, second, accent
-Rng = np.random.Generator
 
 BLACK, WHITE = (12.0, 12.0, 20.0), (255.0, 252.0, 244.0)
 UP = -math.pi / 2  # a heading
+NORMAL = np.array([-1.0, 1.0])
 
 REACH = 1.22  # half the canvas in the object's units: room for what sticks out of [-1, 1]
 
-# Every class draws from all of them, so that colour never tells the class.
-PALETTES = (
-    ("f26b38", "fff1d6", "5a1f14"), ("2f6fdc", "ffd23f", "0d1b4c"), ("c8283c", "fbe9e1", "3d0a18"),
-    ("2fa36b", "f2d16b", "0f3b2e"), ("8d4fd3", "ff9ecb", "2c1152"), ("23b5b0", "12355b", "eafff8"),
-    ("f7d038", "20232e", "ffffff"), ("f478a6", "8c1d5c", "fff0f5"), ("efe6d2", "7a4b2b", "c98f52"),
-    ("147a88", "ff8f3f", "d7fff4"), ("3a3f4e", "63e0e8", "f6f6f6"), ("c3a6f2", "4a2382", "fff6b8"),
-    ("b5512a", "f0d3a2", "40180c"), ("9bcf3c", "1f5b33", "f9ffd6"), ("e8eef4", "4a83c4", "f08a4b"),
-    ("fa9a85", "7d1f35", "ffe7c9"), ("e0a526", "7c2f12", "fff3c4"), ("5a7d3a", "d9c27a", "26331a"),
-)  # fmt: skip
+# A palette by the name of its base colour: base, second, accent.
+PALETTES = {
+    "orange": ("f26b38", "fff1d6", "5a1f14"), "blue": ("2f6fdc", "ffd23f", "0d1b4c"),
+    "red": ("c8283c", "fbe9e1", "3d0a18"), "green": ("2fa36b", "f2d16b", "0f3b2e"),
+    "violet": ("8d4fd3", "ff9ecb", "2c1152"), "turquoise": ("23b5b0", "12355b", "eafff8"),
+    "yellow": ("f7d038", "20232e", "ffffff"), "pink": ("f478a6", "8c1d5c", "fff0f5"),
+    "cream": ("efe6d2", "7a4b2b", "c98f52"), "teal": ("147a88", "ff8f3f", "d7fff4"),
+    "slate": ("3a3f4e", "63e0e8", "f6f6f6"), "lilac": ("c3a6f2", "4a2382", "fff6b8"),
+    "rust": ("b5512a", "f0d3a2", "40180c"), "lime": ("9bcf3c", "1f5b33", "f9ffd6"),
+    "white": ("e8eef4", "4a83c4", "f08a4b"), "salmon": ("fa9a85", "7d1f35", "ffe7c9"),
+    "gold": ("e0a526", "7c2f12", "fff3c4"), "olive": ("5a7d3a", "d9c27a", "26331a"),
+}  # fmt: skip
+USUAL_SHARE = 0.85  # of the animals have a usual colour of their kind, so that colour helps but never decides
+VIVID, DULL = (0.8, 1.1), (0.3, 0.65)  # range of the factor on saturation
 
 
-def make_palette(rng: Rng) -> Palette:
-    """One of the palettes with its hue, strength and brightness shifted, and the first two sometimes swapped."""
-    shift, strength, light = rng.normal(0, 0.02), rng.uniform(0.8, 1.1), rng.uniform(0.88, 1.06)
+def make_palette(rng: Rng, usual: tuple[str, ...] = (), *, strength: tuple[float, float] = VIVID) -> Palette:
+    """A palette, mostly one of the `usual` if any are given, with hue, strength and brightness shifted a little."""
+    names = usual if usual and rng.random() < USUAL_SHARE else tuple(PALETTES)
+    shift, saturated, light = rng.normal(0, 0.02), rng.uniform(*strength), rng.uniform(0.88, 1.06)
     colours = []
-    for code in PALETTES[rng.integers(len(PALETTES))]:
+    for code in PALETTES[pick(rng, names)]:
         hue, saturation, value = colorsys.rgb_to_hsv(*(part / 255 for part in bytes.fromhex(code)))
-        r, g, b = colorsys.hsv_to_rgb((hue + shift) % 1, min(1, saturation * strength), min(1, value * light))
+        r, g, b = colorsys.hsv_to_rgb((hue + shift) % 1, min(1, saturation * saturated), min(1, value * light))
         colours.append((255 * r, 255 * g, 255 * b))
-    if rng.random() < 0.35:
+    if rng.random() < 0.15:
         colours[0], colours[1] = colours[1], colours[0]
     return colours[0], colours[1], colours[2]
 
@@ -49,50 +57,6 @@ def mix(first: Colour, second: Colour, amount: float) -> Colour:
     """From the first colour (0) to the second (1)."""
     r, g, b = ((1 - amount) * one + amount * two for one, two in zip(first, second, strict=True))
     return r, g, b
-
-
-@lru_cache
-def noise_tile(kind: str = "cloud", side: int = 512) -> np.ndarray:
-    """A tile (side, side) float32 of values in [0, 1], the same in every process.
-
-    "cloud": several octaves; "grain": per pixel, normal around 0.5; "web": thin bright lines, as light under waves.
-    """
-    rng = np.random.default_rng(sum(kind.encode()))
-    if kind == "grain":
-        return np.clip(rng.normal(0.5, 0.17, (side, side)), 0, 1).astype(np.float32)
-    if kind == "web":
-        return np.clip(0.85 * make_web(rng, side, 34) + 0.45 * make_web(rng, side, 20), 0, 1)
-    total = np.zeros((side, side), np.float32)
-    for order, cells in enumerate((4, 8, 16, 32, 64)):
-        coarse = rng.normal(size=(cells, cells)).astype(np.float32)
-        total += 0.55**order * cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-    return np.clip(0.5 + total / (3.6 * np.std(total)), 0, 1)
-
-
-def make_web(rng: Rng, side: int, cell: int) -> np.ndarray:
-    """The borders of cells of about `cell` pixels around random points, bent and soft: (side, side) float32."""
-    far = np.ones((side, side), np.uint8)
-    y, x = rng.integers(0, side, (2, (side // cell) ** 2))
-    far[y, x] = 0
-    _, owner = cv2.distanceTransformWithLabels(far, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    owner = owner.astype(np.float32)
-    inner = (cv2.dilate(owner, np.ones((3, 3))) == cv2.erode(owner, np.ones((3, 3)))).astype(np.uint8)
-    lines = np.exp(-0.45 * cv2.distanceTransform(inner, cv2.DIST_L2, 5))
-    bend = [
-        cv2.resize(rng.normal(0, 6, (24, 24)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-        for _ in "xy"
-    ]
-    grid = np.arange(side, dtype=np.float32)
-    return cv2.remap(
-        lines, grid[None] + bend[0], grid[:, None] + bend[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
-
-
-def noise_crop(rng: Rng, height: int, width: int, kind: str = "cloud") -> np.ndarray:
-    """A window of a noise tile at a random place."""
-    tile = noise_tile(kind)
-    y, x = rng.integers(tile.shape[0] - height), rng.integers(tile.shape[1] - width)
-    return tile[y : y + height, x : x + width]
 
 
 def smooth(points: object, *, closed: bool = True, rounds: int = 3) -> np.ndarray:
@@ -151,11 +115,11 @@ def bent(
 
 def across(path: np.ndarray) -> np.ndarray:
     """Unit normals (N, 2) of a path."""
-    normal = np.empty_like(path)
-    normal[1:-1, 0], normal[1:-1, 1] = path[:-2, 1] - path[2:, 1], path[2:, 0] - path[:-2, 0]
-    for end, (one, two) in ((0, path[:2]), (-1, path[-2:])):
-        normal[end] = one[1] - two[1], two[0] - one[0]
-    return normal / (np.hypot(normal[:, 0], normal[:, 1]) + 1e-9)[:, None]
+    along = np.empty_like(path)
+    along[1:-1] = path[2:] - path[:-2]
+    along[0], along[-1] = path[1] - path[0], path[-1] - path[-2]
+    along /= np.sqrt(np.einsum("ij,ij->i", along, along) + 1e-18)[:, None]
+    return along[:, ::-1] * NORMAL
 
 
 @dataclass(frozen=True)
@@ -169,24 +133,26 @@ class Region:
 
 
 class Sprite:
-    """The canvas of one object.
+    """The canvas of one object, `finer` times as wide as the object shall be, against jagged edges.
 
     `pixels` (S, S, 4) uint8 holds red, green, blue and the height above the ground, from which `render` takes the
     light; where the height is 0 there is nothing.
     """
 
-    def __init__(self, side: int, rng: Rng, *, turn: float = 0.0, mirror: bool = False, squash: float = 1.0) -> None:
-        self.side, self.rng = side, rng
-        self.pixels = np.zeros((side, side, 4), np.uint8)
+    def __init__(
+        self, side: int, finer: int, rng: Rng, *, turn: float = 0.0, mirror: bool = False, squash: float = 1.0
+    ) -> None:
+        self.side, self.finer, self.rng = side * finer, finer, rng
+        self.pixels = np.zeros((self.side, self.side, 4), np.uint8)
         self.glass: list[tuple[np.ndarray, float]] = []  # outlines that let something through, and how much they cover
-        self.scale = side / (2 * REACH)
+        self.scale = self.side / (2 * REACH)
         cos, sin, flip = math.cos(turn), math.sin(turn), -1.0 if mirror else 1.0
-        self.matrix = self.scale * np.array([[cos * flip, sin * flip], [-sin * squash, cos * squash]])
-        self.inverse = np.linalg.inv(self.matrix)
+        pose = self.scale * np.array([[cos * flip, sin * flip], [-sin * squash, cos * squash]])
+        self.to_fixed, self.inverse = 16 * pose, np.linalg.inv(pose)
 
     def fixed(self, points: object) -> np.ndarray:
         """Pixel coordinates (N, 2) int32 with 4 bits after the point."""
-        return (np.asarray(points) @ (16 * self.matrix) + 8 * self.side).astype(np.int32)
+        return (np.asarray(points) @ self.to_fixed + 8 * self.side).astype(np.int32)
 
     def fill(self, outline: object, colour: Colour, height: float = 0.6) -> None:
         """Fill an outline (N, 2), or a list of outlines that do not overlap."""
@@ -224,7 +190,7 @@ class Sprite:
         left, top = np.clip(fixed.min(0) // 16, 0, self.side - 1).tolist()
         right, bottom = np.clip(fixed.max(0) // 16 + 1, 1, self.side).tolist()
         mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, [fixed - (16 * left, 16 * top)], (1,), shift=4)
+        cv2.fillPoly(mask, [fixed - np.array([16 * left, 16 * top], np.int32)], (1,), shift=4)
         x = np.arange(left, right, dtype=np.float32)[None] + np.float32(0.5 - self.side / 2)
         y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - self.side / 2)
         (a, b), (c, d) = self.inverse.tolist()
@@ -241,16 +207,16 @@ class Sprite:
     def pattern(self, outline: np.ndarray, colour: Colour, accent: Colour, *, kind: str = "") -> None:
         """Paint bands, spots, blotches or a blend of two colours into an outline, or leave it plain: chance decides."""
         rng = self.rng
-        kind = kind or str(rng.choice(["plain", "bands", "spots", "blotches", "blend"]))
+        kind = kind or pick(rng, ("plain", "bands", "spots", "blotches", "blend"))
         if kind == "plain":
             return
         region = self.inside(outline)
         u, v = region.u, region.v
         cloud = noise_crop(rng, *region.mask.shape)
-        angle = float(rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)]))
+        angle = pick(rng, (0.0, math.pi / 2, rng.uniform(0, math.pi)))
         along, count = u * math.cos(angle) + v * math.sin(angle), rng.uniform(7, 15)
         if kind == "bands":
-            wave = np.sin(count * along + rng.uniform(0, 6) + float(rng.choice([0.8, 4.0])) * cloud)
+            wave = np.sin(count * along + rng.uniform(0, 6) + pick(rng, (0.8, 4.0)) * cloud)
             weight = np.clip(4 * (wave - rng.uniform(-0.1, 0.5)), 0, 1)
         elif kind == "spots":
             aside, warp = v * math.cos(angle) - u * math.sin(angle), 3 * cloud
@@ -259,7 +225,7 @@ class Sprite:
         elif kind == "blotches":
             weight = np.clip(9 * (cloud - rng.uniform(0.45, 0.62)), 0, 1)
         else:
-            lean = float(rng.choice([-1, 1])) * rng.uniform(0.8, 1.6)
+            lean = pick(rng, (-1, 1)) * rng.uniform(0.8, 1.6)
             weight = np.clip(0.25 + lean * along + 0.5 * cloud, 0, 1)
         self.tint(region, weight * rng.uniform(0.75, 1), accent if rng.random() < 0.2 else colour)
 
@@ -269,31 +235,40 @@ class Sprite:
         self.dots([(x + 0.15 * radius, y)], 0.64 * radius, (14, 14, 22), 0.95)
         self.dots([(x - 0.1 * radius, y - 0.25 * radius)], 0.22 * radius, WHITE, 1.0)
 
-    def render(self, side: int, light_xy: tuple[float, float], gloss: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
-        """Scale to `side` pixels and light the relief from `light_xy` (the direction that the light comes from).
+    def render(self, light_xy: tuple[float, float], gloss: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+        """Scale down by `finer`, and light the relief from `light_xy` (the direction that the light comes from).
 
         Returns colour (3, h, w) float32 in [0, 255] and cover (h, w) float32 in [0, 1], cut to what is covered.
         """
-        size = (side, side)
         _, alpha = cv2.threshold(cv2.extractChannel(self.pixels, 3), 0, 255, cv2.THRESH_BINARY)
-        solid = cover = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+        x, y, width, height = cv2.boundingRect(alpha)
+        left, top, right, bottom = x // self.finer, y // self.finer, x + width, y + height
+        size = -(-right // self.finer) - left, -(-bottom // self.finer) - top
+        window = (
+            slice(top * self.finer, (top + size[1]) * self.finer),
+            slice(left * self.finer, (left + size[0]) * self.finer),
+        )
+        solid = cover = cv2.resize(alpha[window], size, interpolation=cv2.INTER_AREA)
         if self.glass:
             for outline, amount in self.glass:
                 cv2.fillPoly(alpha, [self.fixed(outline)], (255 * amount,), shift=4)
-            cover = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-        rows, columns = np.flatnonzero(cover.max(1) > 5), np.flatnonzero(cover.max(0) > 5)
-        window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        planes = cv2.split(cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA))
-        height = planes[3].astype(np.float32) / 255
-        broad = max(3, round(side * 0.13)) | 1
-        mound = cv2.blur(cv2.blur(height, (broad, broad)), (broad, broad))[window]
-        relief = 0.4 * cv2.GaussianBlur(height, (0, 0), max(0.6, side / 90))[window] + 1.3 * mound
+            cover = cv2.resize(alpha[window], size, interpolation=cv2.INTER_AREA)
+        *planes, heights = cv2.split(cv2.resize(self.pixels[window], size, interpolation=cv2.INTER_AREA))
+        shade, shine = self.light(heights.astype(np.float32) / 255, light_xy)
+        shade *= 255 / np.maximum(solid, 4)  # the undrawn is black: leave it out of the colour at the edges
+        colour = np.stack([plane * shade + gloss * shine for plane in planes])
+        return np.clip(colour, 0, 255, out=colour), cover.astype(np.float32) / 255
+
+    def light(self, heights: np.ndarray, light_xy: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+        """How bright a relief (h, w) is, around 1, and how much of the light it mirrors, in [0, 255]."""
+        scale = self.side / self.finer / 90
+        broad, border = max(3, round(12 * scale)) | 1, cv2.BORDER_CONSTANT  # there is nothing around it
+        mound = cv2.blur(heights, (broad, broad), borderType=border)
+        mound = cv2.blur(mound, (broad, broad), borderType=border)
+        relief = 0.4 * cv2.GaussianBlur(heights, (0, 0), max(0.6, scale), borderType=border) + 1.3 * mound
         slope = cv2.Sobel(relief, cv2.CV_32F, 1, 0) * light_xy[0] + cv2.Sobel(relief, cv2.CV_32F, 0, 1) * light_xy[1]
-        slope *= side / 90
+        slope *= scale
         facing = -slope / (1 + np.abs(slope))
-        grain = 0.9 + 0.2 * noise_crop(self.rng, *relief.shape)
-        shade = (0.72 + 0.38 * np.minimum(1.6 * mound, 1) + 0.42 * facing) * grain
-        shade *= 255 / np.maximum(solid[window], 4)  # the undrawn is black: leave it out of the colour at the edges
-        shine = 560 * gloss * np.maximum(facing - 0.3, 0) ** 2
-        colour = np.stack([plane[window] * shade + shine for plane in planes[:3]])
-        return np.clip(colour, 0, 255, out=colour), cover[window].astype(np.float32) / 255
+        shade = 0.72 + 0.38 * np.minimum(1.6 * mound, 1) + 0.42 * facing
+        shade *= 0.9 + 0.2 * noise_crop(self.rng, *relief.shape)
+        return shade, 560 * np.maximum(facing - 0.3, 0) ** 2

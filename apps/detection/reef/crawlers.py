@@ -18,13 +18,14 @@ from apps.detection.reef.canvas import (
     smooth,
     ticks,
 )
+from apps.detection.reef.noise import pick
 
 
 def draw_crab(sprite: Sprite, palette: Palette) -> None:
     """From the front and above: a wide carapace, eight jointed legs, two claws."""
     rng, (base, second, accent) = sprite.rng, palette
     wide, tall, lift = rng.uniform(0.4, 0.56), rng.uniform(0.27, 0.42), rng.uniform(-0.15, 0.15)
-    leg = mix(base, second, float(rng.choice([0.0, 0.5])))
+    leg = mix(base, second, pick(rng, (0.0, 0.5)))
     for side in (-1, 1):
         for order in range(4):
             y = -0.05 + 0.1 * order
@@ -37,15 +38,15 @@ def draw_crab(sprite: Sprite, palette: Palette) -> None:
         wrist = (side * (wide - 0.02 + 0.1 * raised), -0.58 - 0.15 * raised)
         sprite.stroke(curve((side * 0.7 * wide, -0.1), elbow, wrist), 0.07 + 0.015 * ticks(9), leg, 0.55)
         aim, gape = UP - side * rng.uniform(-0.1, 0.7), rng.uniform(0.15, 0.4)
-        palm = bent(*wrist, aim, 0.08, num=2)[1]
-        sprite.fill(ellipse(*palm, 0.2 * size, 0.14 * size, turn=aim), base, 0.75)
+        x, y = bent(*wrist, aim, 0.08, num=2)[1]
+        sprite.fill(ellipse(x, y, 0.2 * size, 0.14 * size, turn=aim), base, 0.75)
         for finger, thick in ((gape, 0.085), (-gape, 0.065)):
-            start = bent(*wrist, aim + 2 * finger, 0.16 * size, num=2)[1]
-            path = bent(*start, aim + 1.4 * finger, 0.3 * size, curl=-2.6 * finger, num=9)
+            x, y = bent(*wrist, aim + 2 * finger, 0.16 * size, num=2)[1]
+            path = bent(x, y, aim + 1.4 * finger, 0.3 * size, curl=-2.6 * finger, num=9)
             sprite.stroke(path, thick * size * (1 - 0.8 * ticks(9)), mix(base, accent, 0.5 * (finger < 0)), 0.75)
-        stalk = np.array([(side * 0.16, -0.75 * tall), (side * 0.2, -tall - 0.14)])
-        sprite.stroke(stalk, 0.03, leg, 0.7)
-        sprite.eye(*stalk[1], 0.06)
+        eye = (side * 0.2, -tall - 0.14)
+        sprite.stroke(np.array([(side * 0.16, -0.75 * tall), eye]), 0.03, leg, 0.7)
+        sprite.eye(*eye, 0.06)
     right = [(0.6, -0.95), (1.12, -0.35), (0.95, 0.5), (0.45, 1.0)]
     body = smooth([(0, -1), *right, *((-x, y) for x, y in reversed(right))]) * (wide, tall)
     sprite.fill(body, base, 0.9)

@@ -18,6 +18,7 @@ from apps.detection.reef.canvas import (
     smooth,
     ticks,
 )
+from apps.detection.reef.noise import pick
 
 
 def draw_fish(sprite: Sprite, palette: Palette) -> None:
@@ -28,7 +29,7 @@ def draw_fish(sprite: Sprite, palette: Palette) -> None:
     profile = tall * np.sin(np.pi * t ** rng.uniform(0.62, 0.85)) ** rng.uniform(0.65, 1.0) + 0.075 * t
     top, bottom = np.stack([x, spine - profile], 1), np.stack([x, spine + rng.uniform(0.75, 1.1) * profile], 1)
     body = np.concatenate([top, bottom[::-1]])
-    draw_fins(sprite, mix(second, base, float(rng.choice([0.1, 0.6]))), top, bottom)
+    draw_fins(sprite, mix(second, base, pick(rng, (0.1, 0.6))), top, bottom)
 
     sprite.fill(body, base, 0.75)
     region = sprite.inside(body)
@@ -50,7 +51,7 @@ def draw_fins(sprite: Sprite, colour: Colour, top: np.ndarray, bottom: np.ndarra
     """A fish's tail and its fins on the back and below, along the outlines (26, 2) of its upper and lower side."""
     rng, ray = sprite.rng, mix(colour, BLACK, 0.3)
     root = float(top[-1, 1] + bottom[-1, 1]) / 2
-    reach, spread, notch = rng.uniform(-1.1, -0.92), rng.uniform(0.25, 0.55), float(rng.choice([-0.66, -0.85, -1.08]))
+    reach, spread, notch = rng.uniform(-1.1, -0.92), rng.uniform(0.25, 0.55), pick(rng, (-0.66, -0.85, -1.08))
     upper = [(-0.42, -0.07), (-0.62, -0.12), (reach, -spread), (reach + 0.06, -0.7 * spread)]
     lower = [(x, -y) for x, y in reversed(upper)]
     sprite.fill(np.add(smooth([*upper, (notch, 0.0), *lower], rounds=2), (0, root)), colour, 0.3)
@@ -121,7 +122,7 @@ def draw_jellyfish(sprite: Sprite, palette: Palette) -> None:
     sprite.tint(region, 0.8 * np.clip(1 - 2.2 * rising, 0, 1), pale)
     glow = np.exp(-8 * ((region.u / wide) ** 2 + (rising - 0.45) ** 2))
     sprite.tint(region, 0.6 * glow, mix(accent, WHITE, 0.4))
-    style = rng.choice(["ribs", "rings", "pattern"])
+    style = pick(rng, ("ribs", "rings", "pattern"))
     if style == "ribs":
         shape = np.stack([np.sin(np.linspace(0.3, 1.5, 8)), np.linspace(0.86, 0.05, 8)], 1)
         ribs = [shape * (x * wide, -tall) + (0, rim) for x in np.linspace(-0.8, 0.8, rng.integers(5, 10))]
@@ -138,7 +139,7 @@ def draw_turtle(sprite: Sprite, palette: Palette) -> None:
     """From above, the head up; the flippers anywhere in their stroke."""
     rng, (base, second, accent) = sprite.rng, palette
     wide, tall, swing = rng.uniform(0.4, 0.52), rng.uniform(0.5, 0.6), rng.uniform(-0.5, 0.6)
-    skin = mix(second, base, float(rng.choice([0.0, 0.35])))
+    skin = mix(second, base, pick(rng, (0.0, 0.35)))
     for side in (-1, 1):
         lift = swing + rng.normal(0, 0.25)
         path = bent(side * 0.7 * wide, -0.62 * tall, UP + side * (1.15 + lift), 0.82, curl=side * 0.9)

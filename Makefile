@@ -1,0 +1,13 @@
+.PHONY: check format test
+
+check:  ## what CI runs besides the tests
+	ruff format --check .
+	ruff check .
+	mypy
+
+format:
+	ruff format .
+	ruff check --fix .
+
+test:
+	python -m pytest -m "not slow"

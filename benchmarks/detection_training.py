@@ -1,0 +1,171 @@
+"""Full training steps of our SSD a075 at 300 pixels and of torchvision's ssdlite320_mobilenet_v3_large, in turn.
+
+    python benchmarks/detection_training.py
+
+A step is forward, matching, loss, backward and update on the same 16 images and boxes. Both get what a careful user
+would give them: images of their own size already on the device, channels-last weights where that is faster (for
+torchvision both layouts are tried and the faster counts). Prints images a second, the ratio round by round, the
+share of matching and loss in our step, and the peak memory of each in a process of its own.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from apps.common.device import autocast, choose_device, keep_freed_memory
+from apps.common.optim import Ema, make_optimizer
+from apps.detection.loss import SSDLoss
+from apps.detection.matching import Targets
+from apps.detection.model import create_detector
+
+BATCH, BOXES, CLASSES = 16, 7, 90  # COCO has 7.3 boxes a photo
+Step = Callable[[], None]
+
+
+def make_batch(resolution: int, device: torch.device) -> tuple[Tensor, Targets]:
+    """Images (B, 3, resolution, resolution) in 0..1 and boxes, the same for every resolution but for the pixels."""
+    rng = torch.Generator().manual_seed(0)
+    small = torch.rand(BATCH, 3, 60, 60, generator=rng)
+    images = torch.nn.functional.interpolate(small, size=(resolution, resolution), mode="bilinear")
+    corner = torch.rand(BATCH, BOXES, 2, generator=rng) * 0.7
+    size = 0.05 + 0.25 * torch.rand(BATCH, BOXES, 2, generator=rng)
+    labels = torch.randint(1, CLASSES + 1, (BATCH, BOXES), generator=rng)
+    boxes = torch.cat((corner, corner + size), dim=-1)
+    return images.to(device), Targets(boxes, labels, torch.zeros_like(labels, dtype=torch.bool)).to(device)
+
+
+def make_ours(device: torch.device, amp: str, *, ema: bool = False) -> tuple[Step, Step]:
+    """Our step, and a step of only matching and loss, forward and backward."""
+    images, targets = make_batch(300, device)
+    network = create_detector("a075", num_classes=CLASSES).to(device).to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer("sgd", network, lr=1e-3, weight_decay=4e-5)
+    criterion = SSDLoss()
+    average = Ema(network, decay=0.998) if ema else None
+    inputs = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        with autocast(device, amp):
+            output = network(inputs)
+        criterion(output, network.anchors_cxcywh, targets).total.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if average:
+            average.update(network)
+
+    with torch.no_grad():
+        outputs = network(inputs)
+    leaves = {name: value.detach().requires_grad_() for name, value in outputs.items()}
+
+    def loss_only() -> None:
+        criterion(leaves, network.anchors_cxcywh, targets).total.backward()  # type: ignore[arg-type]
+
+    return step, loss_only
+
+
+def make_torchvision(device: torch.device, amp: str, *, channels_last: bool) -> Step:
+    """torchvision's step; its own model, matching and loss."""
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    batch, targets = make_batch(320, device)
+    network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES + 1).to(device)
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=4e-5, nesterov=True)
+    images = list(batch)
+    answers = [
+        {"boxes": boxes * 320, "labels": labels}
+        for boxes, labels in zip(targets.boxes_xyxy, targets.labels, strict=True)
+    ]
+
+    def step() -> None:
+        with autocast(device, amp):
+            losses = network(images, answers)
+        sum(losses.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def seconds(step: Step, device: torch.device) -> float:
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_memory_gb(which: str, device: torch.device) -> float:
+    """Peak memory of three steps in a fresh process, in GB: of the process on a CPU, of the device on a GPU."""
+    command = [sys.executable, __file__, "--only", which, "--device", str(device)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measure_peak(which: str, device: torch.device) -> None:
+    step = make_ours(device, "none")[0] if which == "ours" else make_torchvision(device, "none", channels_last=True)
+    for _ in range(3):
+        step()
+    if device.type == "cuda":
+        print(torch.cuda.max_memory_allocated() / 1e9)
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", choices=["ours", "torchvision"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    device = choose_device(args.device)
+    keep_freed_memory()
+    if args.only:
+        return measure_peak(args.only, device)
+
+    ours, loss_only = make_ours(device, "none")
+    steps = {
+        "ours, float32": ours,
+        "ours, float32, with EMA": make_ours(device, "none", ema=True)[0],
+        "ours, bf16 autocast": make_ours(device, "bf16")[0],
+        "ours, matching and loss": loss_only,
+        "torchvision, float32": make_torchvision(device, "none", channels_last=False),
+        "torchvision, float32, channels last": make_torchvision(device, "none", channels_last=True),
+    }
+    if device.type == "cuda":
+        steps["torchvision, bf16 autocast"] = make_torchvision(device, "bf16", channels_last=True)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(args.rounds + 2):
+        for name, step in steps.items():
+            times[name].append(seconds(step, device))
+    times = {name: values[2:] for name, values in times.items()}
+
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"{where}, torch {torch.__version__}, {BATCH} images a step, median of {args.rounds} rounds in turn")
+    for name, values in times.items():
+        if name != "ours, matching and loss":
+            print(f"{name:38s} {BATCH / statistics.median(values):8.1f} images/s")
+    share = [loss / step for loss, step in zip(times["ours, matching and loss"], times["ours, float32"], strict=True)]
+    print(f"matching and loss: {100 * statistics.median(share):.1f} % of our step")
+    for precision in ("float32", "bf16 autocast"):
+        rivals = [values for name, values in times.items() if name.startswith(f"torchvision, {precision}")]
+        if rivals:
+            best = min(rivals, key=statistics.median)
+            ratios = [theirs / mine for mine, theirs in zip(times[f"ours, {precision}"], best, strict=True)]
+            print(
+                f"ours / torchvision (its faster layout), {precision}: {statistics.median(ratios):.2f} times the "
+                f"images a second, {min(ratios):.2f} to {max(ratios):.2f} over the rounds"
+            )
+    for which in ("ours", "torchvision"):
+        print(f"peak memory, {which}: {peak_memory_gb(which, device):.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -44,8 +44,14 @@ def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
         if folder:
             temporary.mkdir()
         yield temporary
+        replaced = room / "replaced"
         if folder and path.is_dir():
-            os.replace(path, room / "replaced")
-        os.replace(temporary, path)
+            os.replace(path, replaced)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if replaced.is_dir():
+                os.replace(replaced, path)
+            raise
     finally:
         shutil.rmtree(room, ignore_errors=True)

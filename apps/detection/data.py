@@ -26,7 +26,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations
 import albumentations as A
 
 MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a box, by the crop made for it
-KEEP_WHOLE = 0.33  # share of training images that are not cropped
+KEEP_WHOLE = 0.5  # share of training images that are not cropped
 ZOOM_OUT = 0.0  # share that are shown smaller, on a plain ground
 MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
 CROP_TRIES = 32

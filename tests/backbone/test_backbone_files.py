@@ -127,3 +127,13 @@ def test_cache_dir_by_system(monkeypatch, platform, variables, expected):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert cache_dir() == Path(expected).expanduser()
+
+
+def test_a_failed_rename_leaves_the_old_folder(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("kept")
+    with pytest.raises(OSError), written_whole(path, folder=True) as temporary:
+        temporary.rmdir()
+    assert (path / "old").read_text() == "kept"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]

@@ -32,14 +32,14 @@ class Animal:
 
 
 ANIMALS = {
-    "fish": Animal(draw_fish, 0.3, 0.0, 0.45, False, ("gold", "yellow")),
-    "crab": Animal(draw_crab, 0.5, 0.2, 0.4, True, ("red", "rust")),
-    "starfish": Animal(draw_starfish, math.pi, 0.45, 0.2, True, ("orange", "salmon")),
-    "jellyfish": Animal(draw_jellyfish, 0.6, 0.0, 0.8, False, ("pink", "lilac")),
-    "turtle": Animal(draw_turtle, math.pi, 0.3, 0.35, False, ("green", "olive")),
-    "shell": Animal(draw_shell, 0.9, 0.1, 0.6, True, ("cream", "white")),
-    "octopus": Animal(draw_octopus, 0.45, 0.1, 0.4, True, ("violet", "slate")),
-    "seahorse": Animal(draw_seahorse, 0.3, 0.0, 0.35, False, ("lime", "turquoise")),
+    "fish": Animal(draw_fish, 0.3, 0.0, 0.45, False, ("yellow", "gold")),
+    "crab": Animal(draw_crab, 0.5, 0.2, 0.4, True, ("red",)),
+    "starfish": Animal(draw_starfish, math.pi, 0.45, 0.2, True, ("orange",)),
+    "jellyfish": Animal(draw_jellyfish, 0.6, 0.0, 0.8, False, ("pink",)),
+    "turtle": Animal(draw_turtle, math.pi, 0.3, 0.35, False, ("green",)),
+    "shell": Animal(draw_shell, 0.9, 0.1, 0.6, True, ("white", "cream")),
+    "octopus": Animal(draw_octopus, 0.45, 0.1, 0.4, True, ("violet",)),
+    "seahorse": Animal(draw_seahorse, 0.3, 0.0, 0.35, False, ("lime",)),
 }
 
 

@@ -35,8 +35,8 @@ PALETTES = {
     "white": ("e8eef4", "4a83c4", "f08a4b"), "salmon": ("fa9a85", "7d1f35", "ffe7c9"),
     "gold": ("e0a526", "7c2f12", "fff3c4"), "olive": ("5a7d3a", "d9c27a", "26331a"),
 }  # fmt: skip
-USUAL_SHARE = 0.85  # of the animals have a usual colour of their kind, so that colour helps but never decides
-VIVID, DULL = (0.8, 1.1), (0.3, 0.65)  # range of the factor on saturation
+USUAL_SHARE = 0.93  # of the animals have a usual colour of their kind, so that colour helps but never decides
+VIVID, DULL = (0.85, 1.15), (0.15, 0.45)  # range of the factor on saturation
 
 
 def make_palette(rng: Rng, usual: tuple[str, ...] = (), *, strength: tuple[float, float] = VIVID) -> Palette:

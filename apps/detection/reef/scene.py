@@ -17,8 +17,8 @@ from apps.detection.reef.water import add_bubbles, develop, make_site, paint_sit
 
 Window = tuple[slice, slice]
 
-NUM_SHARES = (0.04, 0.19, 0.21, 0.19, 0.15, 0.11, 0.06, 0.05)  # of the pictures with 0, 1, 2, ... animals
-MIN_SIZE, MAX_SIZE = 0.28, 1.15  # of an animal, in shorter sides of the picture; the more there are, the smaller
+NUM_SHARES = (0.04, 0.34, 0.30, 0.18, 0.09, 0.05)  # of the pictures with 0, 1, 2, ... animals
+MIN_SIZE, MAX_SIZE = 0.4, 1.3  # of an animal, in shorter sides of the picture; the more there are, the smaller
 TINY_SIZE, TINY_SHARE = 0.16, 0.04
 ALL_OF_A_KIND = 0.12  # of the pictures: a school of fish, a colony of crabs, ...
 MIN_VISIBLE = 0.5  # of an animal's own area: less is never drawn, so that nothing to be seen lacks its box
@@ -159,7 +159,7 @@ class Scene:
             ):
                 continue
             shadow = rng.uniform(0.3, 0.55) if view == "above" or (walks and low) else 0.0
-            if self.paste(x, y, colour, cover, haze=rng.uniform(0, 0.28), shadow=shadow):
+            if self.paste(x, y, colour, cover, haze=rng.uniform(0, 0.12), shadow=shadow):
                 self.found.append(new)
                 return
 
@@ -195,14 +195,14 @@ def draw_scene(rng: Rng, first: str) -> tuple[np.ndarray, list[Found]]:
         names, palettes = names[:1] * num, palettes[:1] * num
     sizes = np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE - 0.09 * num), num))
     sizes[rng.random(num) < TINY_SHARE] = TINY_SIZE
-    num_clutter = 0 if view == "open" else int(rng.integers(2, 8))
+    num_clutter = 0 if view == "open" else int(rng.integers(1, 5))
     for _ in range(num_clutter):
         scene.add_clutter(short * rng.uniform(0.15, 0.5))
     for i in np.argsort(sizes):  # the far ones first
         scene.add_animal(names[i], short * float(sizes[i]), palettes[i])
         if num_clutter and rng.random() < 0.25:
             scene.add_clutter(short * rng.uniform(0.12, 0.35))
-    if view != "above" and rng.random() < 0.35:
+    if view != "above" and rng.random() < 0.15:
         for _ in range(rng.integers(1, 3)):
             scene.add_clutter(short * rng.uniform(0.4, 0.9), near=True)
     return develop(add_bubbles(scene.image, scene.site, rng), rng), scene.found

@@ -18,9 +18,8 @@ SIZE_SHARES = (0.3, 0.15, 0.15, 0.15, 0.1, 0.1, 0.05)
 
 # Colour at the surface and in the deep.
 WATERS = (
-    ((150, 232, 222), (28, 128, 160)), ((96, 205, 238), (12, 78, 150)), ((146, 214, 166), (18, 86, 84)),
-    ((52, 122, 186), (8, 26, 66)), ((246, 184, 150), (70, 62, 122)), ((128, 122, 214), (30, 28, 86)),
-    ((34, 132, 140), (6, 36, 52)), ((196, 204, 140), (66, 92, 62)), ((206, 234, 244), (72, 136, 178)),
+    ((150, 232, 222), (28, 128, 160)), ((96, 205, 238), (12, 78, 150)), ((206, 234, 244), (72, 136, 178)),
+    ((52, 122, 186), (8, 26, 66)), ((34, 132, 140), (6, 36, 52)),
 )  # fmt: skip
 SANDS = ((228, 204, 158), (240, 232, 214), (166, 166, 160), (216, 174, 110), (228, 188, 172), (96, 90, 96))
 
@@ -53,7 +52,7 @@ def make_site(rng: Rng) -> Site:
     """A view of any kind."""
     width, height = SIZES_WH[rng.choice(len(SIZES_WH), p=SIZE_SHARES)]
     view = str(rng.choice(["side", "open", "above"], p=[0.6, 0.16, 0.24]))
-    tint = rng.uniform(0.88, 1.1, 3).astype(np.float32)
+    tint = rng.uniform(0.94, 1.06, 3).astype(np.float32)
     top, deep = np.array(pick(rng, WATERS), np.float32) * tint
     return Site(
         view=view,
@@ -176,7 +175,7 @@ def develop(image: np.ndarray, rng: Rng) -> np.ndarray:
     if rng.random() < 0.25:  # one side in the shade
         slope = rng.uniform(-0.4, 0.4) * (x - 0.5) + rng.uniform(-0.4, 0.1) * (y - 0.3)
         light = light * np.clip(1 + slope, 0.6, 1.2)
-    gains = (rng.uniform(0.85, 1.15) * rng.normal(1, 0.05, 3)).tolist()
+    gains = (rng.uniform(0.85, 1.15) * rng.normal(1, 0.02, 3)).tolist()
     grain = rng.uniform(0, 17) * rng.random() * (noise_crop(rng, height, width, "grain") - 0.5)
     planes = [plane * (light * gain) + grain for plane, gain in zip(image, gains, strict=True)]
     if rng.random() < 0.2:

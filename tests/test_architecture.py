@@ -45,7 +45,9 @@ def room_of(path: Path) -> str:
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_imports_go_one_way(path):
     own = [name for name in imports(path) if name.split(".")[0] in (*ROOMS, "tests", "benchmarks")]
-    wrong = [name for name in own if not any((name + ".").startswith(prefix + ".") for prefix in allowed(room_of(path)))]
+    wrong = [
+        name for name in own if not any((name + ".").startswith(prefix + ".") for prefix in allowed(room_of(path)))
+    ]
     assert wrong == []
 
 

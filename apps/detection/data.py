@@ -26,8 +26,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations
 import albumentations as A
 
 MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a box, by the crop made for it
-KEEP_WHOLE = 0.5  # share of training images that are not cropped
-ZOOM_OUT = 0.0  # share that are shown smaller, on a plain ground
+KEEP_WHOLE = 0.4  # share of training images that are not cropped
+ZOOM_OUT = 0.15  # share that are shown smaller, on a plain ground
 MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
 CROP_TRIES = 32
 GROUND = (127, 127, 127)  # what lies outside of an image
@@ -203,8 +203,7 @@ def make_eval_loader(dataset: EvalSet, *, batch_size: int, num_workers: int) -> 
 
 
 def _begin_worker(worker: int) -> None:
-    """Workers run beside each other, one thread each; a signal is the main process's business."""
+    """Workers run beside each other, one thread each; Ctrl-C is the main process's business."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

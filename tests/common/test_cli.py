@@ -40,7 +40,10 @@ def test_wrong_flags_end_in_one_line(args, message, capsys):
     [
         (ValueError("a\n  b"), "a b"),
         (FileNotFoundError(2, "No such file or directory", "x.json"), "No such file or directory: x.json"),
-        (ValueError("Caught ValueError in worker 0.\nTraceback:\n  ...\nValueError: photo.jpg: empty"), "photo.jpg: empty"),
+        (
+            ValueError("Caught ValueError in worker 0.\nTraceback:\n  ...\nValueError: photo.jpg: empty"),
+            "photo.jpg: empty",
+        ),
         (ValueError(), "ValueError"),
     ],
 )

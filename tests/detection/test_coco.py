@@ -60,9 +60,7 @@ def test_missing_area_and_iscrowd_are_filled_in(tiny_coco):
 
 
 def test_a_box_that_sticks_out_by_rounding_is_clipped(tiny_coco):
-    split = load_coco_split(
-        edit(tiny_coco, lambda c: c["annotations"][0].update(bbox=[-0.5, 10, 97.2, 30.0])), "train"
-    )
+    split = load_coco_split(edit(tiny_coco, lambda c: c["annotations"][0].update(bbox=[-0.5, 10, 97.2, 30.0])), "train")
     assert split.records[0].boxes_xyxy_px[0].tolist() == [0, 10, 96, 40]
     assert split.skipped == []
 

@@ -98,12 +98,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_coco, tmp_path, monkeypa
         expected, resumed = first["parts"][part], second["parts"][part]
         expected, resumed = (d["model"] if part == "ema" else d for d in (expected, resumed))
         assert all(torch.equal(expected[name], resumed[name]) for name in expected)
-    losses = [[(x["step"], x["loss"]) for x in read_metrics(run) if x["event"] == "train"] for run in (straight, broken)]
+    losses = [
+        [(x["step"], x["loss"]) for x in read_metrics(run) if x["event"] == "train"] for run in (straight, broken)
+    ]
     assert losses[0] == losses[1]
 
 
 def test_resume_refuses_a_flag_that_would_change_nothing(finished_run):
-    with pytest.raises(ValueError, match=r"--lr 0\.5 cannot be changed by --resume: the run has 0\.02"):
+    with pytest.raises(ValueError, match=r"--lr 0\.5 cannot be changed by --resume: the run has 0\.1"):
         train(Config(resume=finished_run, lr=0.5))
 
 
@@ -194,7 +196,18 @@ def test_wrong_photos_stop_training_by_name_and_lose_nothing(tiny_coco, tmp_path
     ):
         image.write_bytes(content)
         out = tmp_path / f"run{number}"
-        args = ("--data", str(tiny_coco), "--backbone", "a025", "--resolution", "64", "--steps", "4", "--batch-size", "4")
+        args = (
+            "--data",
+            str(tiny_coco),
+            "--backbone",
+            "a025",
+            "--resolution",
+            "64",
+            "--steps",
+            "4",
+            "--batch-size",
+            "4",
+        )
         line = error_of(capsys, train, Config, *args, "--num-workers", "1", "--out", str(out))
         assert "003.png" in line
         assert message in line
@@ -257,7 +270,9 @@ def test_overfits_eight_real_photos(shared, tmp_path):
     """From random weights to AP50 of 0.9 and more on the eight photos it was shown: nothing in the chain is broken."""
     source = shared / "data/detection/coco_mini"
     content = json.loads((source / "annotations/instances_train2017.json").read_text())
-    boxes = {image["id"]: [a for a in content["annotations"] if a["image_id"] == image["id"]] for image in content["images"]}
+    boxes = {
+        image["id"]: [a for a in content["annotations"] if a["image_id"] == image["id"]] for image in content["images"]
+    }
 
     def suits(image: dict) -> bool:
         """Two to five objects, none too small for a side of 160 pixels."""
@@ -271,7 +286,16 @@ def test_overfits_eight_real_photos(shared, tmp_path):
         (tmp_path / f"data/annotations/instances_{split}.json").write_text(json.dumps(some))
     (tmp_path / "data/images").symlink_to(source / "train2017")
     config = tiny_config(
-        tmp_path / "data", tmp_path / "run", backbone="a050", resolution=160, steps=300, batch_size=8, augment=False,
-        warmup_steps=20, ema_decay=0.9, num_workers=1, eval_every=100,
+        tmp_path / "data",
+        tmp_path / "run",
+        backbone="a050",
+        resolution=160,
+        steps=300,
+        batch_size=8,
+        augment=False,
+        warmup_steps=20,
+        ema_decay=0.9,
+        num_workers=1,
+        eval_every=100,
     )
     assert train(config)["AP50"] >= 0.9

@@ -8,12 +8,12 @@ import zipfile
 
 import pytest
 import torch
-from weight_files import keras_layers, write_keras_new, write_keras_old
 
 from backbone import create_backbone
 from backbone.weights import load_weights
 from backbone.weights.files import kind_of
 from backbone.weights.load import read_weights
+from tests.weights.weight_files import keras_layers, write_keras_new, write_keras_old
 
 
 def torch_file(**options: object) -> bytes:
@@ -40,7 +40,7 @@ def keras_new_file() -> bytes:
 
 def tflite_file() -> bytes:
     pytest.importorskip("ai_edge_litert")
-    from tflite_files import write_tflite
+    from tests.weights.tflite_files import write_tflite
 
     return write_tflite(create_backbone("a010", num_classes=3, min_channels=1).eval(), 32)
 

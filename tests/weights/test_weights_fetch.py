@@ -14,7 +14,7 @@ from backbone.weights.fetch import weights_dir
 
 pytest.importorskip("h5py")
 
-from weight_files import keras_layers, write_keras_old
+from tests.weights.weight_files import keras_layers, write_keras_old
 
 
 class Server(http.server.ThreadingHTTPServer):

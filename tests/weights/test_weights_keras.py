@@ -6,10 +6,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from weight_files import keras_layers, keras_logits, write_keras_new, write_keras_old
 
 from backbone.weights import create_backbone_from
 from backbone.weights.load import read_weights
+from tests.weights.weight_files import keras_layers, keras_logits, write_keras_new, write_keras_old
 
 pytest.importorskip("h5py")
 

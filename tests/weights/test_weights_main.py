@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from weight_files import keras_layers, write_keras_old
 
 from backbone.weights import CATALOG
 from backbone.weights.__main__ import main
+from tests.weights.weight_files import keras_layers, write_keras_old
 
 pytest.importorskip("h5py")
 

@@ -8,14 +8,14 @@ pytest.importorskip("ai_edge_litert", reason="needs the original runtime: pip in
 pytest.importorskip("flatbuffers")
 
 from ai_edge_litert.interpreter import Interpreter
-from tflite_files import Writer, write_tflite
-from weight_files import shuffle_norms
 
 from backbone import create_backbone
 from backbone.weights import create_backbone_from
 from backbone.weights.load import read_weights
 from backbone.weights.tflite import input_preprocessing
 from backbone.weights.tflite_graph import read_graph
+from tests.weights.tflite_files import Writer, write_tflite
+from tests.weights.weight_files import shuffle_norms
 
 FORMS: dict[str, dict[str, object]] = {
     "as Google": {"head": "conv", "background": True},

@@ -5,10 +5,10 @@ import zipfile
 
 import pytest
 import torch
-from weight_files import shuffle_norms
 
 from backbone.weights import create_backbone_from, find_entry
 from backbone.weights.load import read_weights
+from tests.weights.weight_files import shuffle_norms
 
 
 def saved(state_dict: object, **options: object) -> bytes:

@@ -128,7 +128,7 @@ def test_variety(root: Path) -> None:
         for image_id, boxes in boxes_of.items()
         for annotation in boxes
     ]
-    assert 0.2 < np.median(sizes) < 0.4 and max(sizes) > 0.5
+    assert 0.4 < np.median(sizes) < 0.65 and min(sizes) < 0.25 and max(sizes) > 0.8
     assert np.mean(np.array(sizes) < 0.14) < 0.2
 
 

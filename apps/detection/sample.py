@@ -24,7 +24,7 @@ import numpy as np
 from apps.detection.reef.animals import ANIMALS
 from apps.detection.reef.scene import draw_scene
 
-SAMPLE_RESOLUTION = 128
+SAMPLE_RESOLUTION = 96
 """The side of the network's input, in pixels, that this set is made for."""
 
 NUM_TRAIN, NUM_VAL = 1600, 240

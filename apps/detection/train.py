@@ -35,7 +35,7 @@ from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 
 STATE = "last.pt"  # in the run's folder
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 10.0
+SAMPLE_EPOCHS = 9.0
 MAY_CHANGE = {"resume", "num_workers", "device", "checkpoint_every"}  # flags that a resumed run may be given anew
 
 
@@ -46,7 +46,7 @@ class Config:
     backbone: str = "a075"
     """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
     resolution: int | None = None
-    """side of the square input in pixels, 32 or more; default 300, for the sample set 128"""
+    """side of the square input in pixels, 32 or more; default 300, for the sample set 96"""
     data: str = "sample"
     """a folder in COCO layout, or "sample": the embedded set, drawn on first use"""
     weights: str = "none"

@@ -290,12 +290,12 @@ def test_overfits_eight_real_photos(shared, tmp_path):
         tmp_path / "run",
         backbone="a050",
         resolution=160,
-        steps=300,
+        steps=120,
         batch_size=8,
         augment=False,
         warmup_steps=20,
         ema_decay=0.9,
         num_workers=1,
-        eval_every=100,
+        eval_every=60,
     )
     assert train(config)["AP50"] >= 0.9

@@ -160,7 +160,7 @@ def test_put_there_by_hand(entry, server, content):
 
 
 def test_hash_of_the_file_in_an_archive(entry, server, content):
-    from test_weights_damaged import zipped
+    from tests.weights.test_weights_damaged import zipped
 
     server.content = zipped(content, "net.h5")
     server.announced = len(server.content)

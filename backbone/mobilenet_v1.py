@@ -157,8 +157,8 @@ class ConvStyle:
         """A convolution with its norm; weights from He's normal distribution.
 
         A depthwise filter starts near the identity, 1 in the middle and small noise: random filters in thirteen
-        layers one after the other blur what a pixel was, and training from scratch then needs several times the
-        steps before it learns anything.
+        layers one after the other blur what a pixel was, and training from scratch then starts more slowly
+        (docs/detection_sample.md).
         """
         conv = Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, padding=self.padding)
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")

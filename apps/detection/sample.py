@@ -1,6 +1,6 @@
 """The embedded sample set: a reef with eight kinds of animals, in COCO layout; drawn on first use, then kept.
 
-    python apps/detection/sample.py                                  draw it (15 seconds on two cores), say where it is
+    python apps/detection/sample.py                                  draw it (under a minute), say where it is
     python apps/detection/sample.py --contact-sheet reef.png         and show some of its pictures with their boxes
     python apps/detection/sample.py --out reef --num-train 5000      a larger one, in a folder of its own
 

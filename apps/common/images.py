@@ -4,7 +4,9 @@ Letters in shapes: B batch, H W height and width.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +23,12 @@ class Preprocessing:
 
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Preprocessing":
+        """From `mean` and `std` as they stand in a model's JSON file."""
+        (r, g, b), (r_std, g_std, b_std) = stored["mean"], stored["std"]
+        return cls(mean=(r, g, b), std=(r_std, g_std, b_std))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 RGB to float32, in the same memory format."""

@@ -10,8 +10,10 @@ from torch import Tensor
 from apps.common.checkpoint import load_model, save_model
 from apps.common.images import Preprocessing
 from apps.detection.loss import ScoreFunction
-from apps.detection.model import APP, SSD, create_detector
+from apps.detection.model import SSD, create_detector
 from apps.detection.postprocess import Detections, PostProcess
+from apps.detection.pretrained import APP, load_pretrained
+from backbone.mobilenet_v1 import ConvStyle
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -60,6 +62,7 @@ class Detector:
             "class_names": self.class_names,
             "category_ids": self.category_ids,
             "score_function": self.score_function,
+            "style": dataclasses.asdict(self.network.backbone.style),
             "preprocessing": {
                 "resize": "to a square, aspect ratio not kept",
                 "channels": "RGB",
@@ -79,7 +82,10 @@ class Detector:
         about, weights = load_model(folder, app=APP)
         try:
             network = create_detector(
-                about["backbone"], num_classes=len(about["class_names"]), resolution=about["resolution"]
+                about["backbone"],
+                num_classes=len(about["class_names"]),
+                resolution=about["resolution"],
+                style=ConvStyle(**about["style"]),
             )
             network.load_state_dict(weights)
             detector = cls(
@@ -88,11 +94,40 @@ class Detector:
                 class_names=about["class_names"],
                 category_ids=about["category_ids"],
                 score_function=about["score_function"],
-                preprocessing=Preprocessing(
-                    mean=tuple(about["preprocessing"]["mean"]), std=tuple(about["preprocessing"]["std"])
-                ),
+                preprocessing=Preprocessing.from_dict(about["preprocessing"]),
             )
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
         return detector
+
+    @classmethod
+    def published(
+        cls, weights: str, *, backbone: str, device: torch.device, resolution: int | None = None
+    ) -> "Detector":
+        """A published detector, in eval mode, as it was trained; see `pretrained.load_pretrained`.
+
+        Args:
+            resolution: side of the square input in pixels; None for the one it was trained at.
+
+        Raises:
+            ValueError: the weights are no detector's, or cannot be had.
+        """
+        start = load_pretrained(weights, backbone=backbone)
+        if not start.is_detector:
+            raise ValueError(f"--weights {weights} cannot detect before it is trained: use coco, or --checkpoint")
+        network = create_detector(
+            backbone,
+            num_classes=len(start.class_names),
+            resolution=resolution or start.resolution or 300,
+            style=start.style,
+        )
+        start.put_into(network, start.class_names)
+        return cls(
+            network=network.eval().to(device).to(memory_format=torch.channels_last),
+            backbone=backbone,
+            class_names=list(start.class_names),
+            category_ids=list(start.category_ids),
+            score_function="sigmoid",
+            preprocessing=start.preprocessing,
+        )

@@ -12,12 +12,12 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from apps.common.checkpoint import load_model
 from apps.detection.anchors import level_shapes, make_anchors
+from apps.detection.pretrained import TENSORFLOW_STYLE, load_pretrained
 from backbone import MobileNetV1, create_backbone
 from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle, scaled_channels
+from backbone.names import parse_backbone
 
-APP = "detection"
 BACKBONE_MAPS = ("c4", "c5")  # conv11, conv13
 EXTRA_CHANNELS = (512, 256, 256, 128)  # at width 1
 MIN_CHANNELS = 16  # of any layer, the backbone's too
@@ -107,7 +107,12 @@ def _predict(predictors: nn.ModuleList, maps: list[Tensor], size: int) -> Tensor
 
 
 def create_detector(
-    backbone: str, *, num_classes: int, resolution: int = 300, weights: Path | str | None = None
+    backbone: str,
+    *,
+    num_classes: int,
+    resolution: int = 300,
+    weights: Path | str | None = None,
+    style: ConvStyle = TENSORFLOW_STYLE,
 ) -> SSD:
     """Build SSD on MobileNet V1; anchors and channels follow the two knobs.
 
@@ -115,39 +120,37 @@ def create_detector(
         backbone: width as a name, `a025` to `a100` or any `aNNN`; see `backbone.create_backbone`.
         num_classes: K, without background.
         resolution: side of the square input in pixels, 32 or more.
-        weights: what to start from, see `load_weights`; None for random weights.
+        weights: what to start from, see `pretrained.load_pretrained`; its style replaces `style`, and its class
+            predictors are taken if it has K classes too. None for random weights. `load_pretrained` and
+            `Pretrained.put_into` by themselves also give the preprocessing, and join classes by name.
+        style: padding, activation and norm of every convolution.
 
     Raises:
         ValueError: an unknown backbone, no classes, a resolution below 32, or weights that do not fit.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more (background is not counted), got {num_classes}")
-    if resolution < MIN_RESOLUTION:
-        raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {resolution}")
-    network = create_backbone(backbone, num_classes=0, min_channels=MIN_CHANNELS)
+    check_knobs(backbone, resolution)
+    start = load_pretrained(weights or "none", backbone=backbone)
+    style = start.style if weights else style
+    network = create_backbone(
+        backbone,
+        num_classes=0,
+        padding=style.padding,
+        activation=style.activation,
+        norm=style.norm,
+        norm_eps=style.norm_eps,
+        min_channels=MIN_CHANNELS,
+    )
     detector = SSD(network, num_classes=num_classes, resolution=resolution)
-    if weights is not None:
-        load_weights(detector, Path(weights))
+    if weights:
+        same = num_classes == len(start.class_names)
+        start.put_into(detector, start.class_names if same else [""] * num_classes)
     return detector
 
 
-def load_weights(detector: SSD, folder: Path) -> str:
-    """Start from a run or model folder of this app, also of other classes or another resolution.
-
-    Class predictors for another number of classes stay random; all else must fit.
-
-    Returns:
-        A sentence about what was taken.
-
-    Raises:
-        ValueError: not a model folder of this app, or of another width.
-    """
-    about, weights = load_model(folder, app=APP)
-    mine = detector.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in mine and value.shape == mine[name].shape}
-    left = [name for name in mine if name not in fitting]
-    if any(not name.startswith("class_predictors.") for name in left):
-        width = detector.backbone.width_mult
-        raise ValueError(f"weights {folder} are of width {about['backbone']}, this detector has {width:g}")
-    detector.load_state_dict(fitting, strict=False)
-    return f"weights from {folder}" + (": all but the class predictors" if left else "")
+def check_knobs(backbone: str, resolution: int) -> None:
+    """Raise ValueError for an unknown backbone name or a resolution below 32 pixels."""
+    parse_backbone(backbone)
+    if resolution < MIN_RESOLUTION:
+        raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {resolution}")

@@ -1,10 +1,11 @@
 """Find objects in photos.
 
-    python apps/detection/predict.py --checkpoint runs/detection/NAME/best --source photo.jpg --out found/
+    python apps/detection/predict.py --source photo.jpg                       the published COCO detector, a075
+    python apps/detection/predict.py --checkpoint runs/detection/NAME/best --source photos/ --out found/
 
 In Python:
 
-    detect = Predictor("runs/detection/NAME/best")
+    detect = Predictor("runs/detection/NAME/best")                            # or Predictor(): the published one
     for box, score, name in detect(image): ...
 """
 
@@ -39,13 +40,26 @@ class Predictor:
     """Finds objects in photos of any size.
 
     Args:
-        checkpoint: a run of train.py or its best/.
+        checkpoint: a run of train.py or its best/; None for a published detector.
+        weights, backbone: which published detector; see `pretrained.load_pretrained`.
         device: auto, cpu, cuda, mps.
         conf: lower scores are not reported.
     """
 
-    def __init__(self, checkpoint: Path | str, *, device: str = "auto", conf: float = 0.3) -> None:
-        self.detector = Detector.load(Path(checkpoint), device=choose_device(device))
+    def __init__(
+        self,
+        checkpoint: Path | str | None = None,
+        *,
+        weights: str = "coco",
+        backbone: str = "a075",
+        device: str = "auto",
+        conf: float = 0.3,
+    ) -> None:
+        place = choose_device(device)
+        if checkpoint is None:
+            self.detector = Detector.published(weights, backbone=backbone, device=place)
+        else:
+            self.detector = Detector.load(Path(checkpoint), device=place)
         self.detector.postprocess.score_threshold = conf
 
     def __call__(self, image: np.ndarray) -> list[Found]:
@@ -83,10 +97,14 @@ def draw(image: np.ndarray, found: list[Found]) -> np.ndarray:
 class Config:
     """Find objects in photos, print them, and write pictures with boxes."""
 
-    checkpoint: Path
-    """a run of train.py, or its best/"""
     source: Path
     """a photo, or a folder of photos"""
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/; default: the published detector of --weights"""
+    weights: str = "coco"
+    """without --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
+    backbone: str = "a075"
+    """width of --weights"""
     conf: float = 0.3
     """lower scores are not reported"""
     device: str = "auto"
@@ -97,7 +115,11 @@ class Config:
 
 def predict(config: Config) -> None:
     """Print what is found in each photo, and draw it."""
-    predictor = Predictor(config.checkpoint, device=config.device, conf=config.conf)
+    if config.checkpoint and (config.weights, config.backbone) != (Config.weights, Config.backbone):
+        raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
+    predictor = Predictor(
+        config.checkpoint, weights=config.weights, backbone=config.backbone, device=config.device, conf=config.conf
+    )
     for path in find_photos(config.source):
         image = read_image(path)
         found = predictor(image)

@@ -27,10 +27,11 @@ from apps.common.runlog import CONFIG, RunLog, read_metrics
 from apps.common.sampling import StepSampler
 from apps.detection.coco import BadData, CocoSplit, load_coco_split
 from apps.detection.data import TrainingSet, make_train_loader
-from apps.detection.detector import APP, Detector
+from apps.detection.detector import Detector
 from apps.detection.loss import ScoreFunction, SSDLoss
 from apps.detection.metrics import coco_metrics, predict_split
-from apps.detection.model import create_detector, load_weights
+from apps.detection.model import check_knobs, create_detector
+from apps.detection.pretrained import APP, load_pretrained
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 
 STATE = "last.pt"  # in the run's folder
@@ -49,8 +50,9 @@ class Config:
     """side of the square input in pixels, 32 or more; default 300, for the sample set 96"""
     data: str = "sample"
     """a folder in COCO layout, or "sample": the embedded set, drawn on first use"""
-    weights: str = "none"
-    """what to start from: "none" (random), or a run or model folder of this app"""
+    weights: str | None = None
+    """what to start from: imagenet (the best published for the width), coco (a published detector), none, a run or
+    model folder of this app, a weight file or a catalog name; default imagenet, for the sample set none"""
     epochs: float | None = None
     """passes over the training images; default 120, for the sample set as many as fit in a few minutes"""
     steps: int | None = None
@@ -108,22 +110,27 @@ def train(config: Config) -> dict[str, float]:
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
 
-    # Data
+    # What to start from
     on_sample = config.data == "sample"
+    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 300)
+    check_knobs(config.backbone, resolution)
+    start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone)
+    print(f"starting from {start.summary}")
+
+    # Data
     root = make_sample() if on_sample else Path(config.data)
     train_split = load_coco_split(root, "train", bad_data=config.bad_data)
     val_split = load_coco_split(root, "val", bad_data=config.bad_data)
     for split in (train_split, val_split):
         print(split.describe())
-    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 300)
     dataset = TrainingSet(train_split, resolution=resolution, augment=config.augment)
     num_steps = count_steps(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 120.0)
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
 
     # Model
-    network = create_detector(config.backbone, num_classes=len(train_split.class_names), resolution=resolution)
-    if config.weights != "none":
-        print(load_weights(network, Path(config.weights)))
+    num_classes = len(train_split.class_names)
+    network = create_detector(config.backbone, num_classes=num_classes, resolution=resolution, style=start.style)
+    print(start.put_into(network, train_split.class_names))
     network = network.to(device).to(memory_format=torch.channels_last)
     criterion = SSDLoss(config.loss)
     ema = Ema(network, decay=config.ema_decay)
@@ -133,6 +140,7 @@ def train(config: Config) -> dict[str, float]:
         class_names=train_split.class_names,
         category_ids=train_split.category_ids,
         score_function=config.loss,
+        preprocessing=start.preprocessing,
     )
 
     # Optimiser
@@ -144,11 +152,12 @@ def train(config: Config) -> dict[str, float]:
     start_step = 0
     best: dict[str, Any] = {"step": 0, "metrics": {"AP": -1.0}, "text": ""}
     if config.resume:
-        facts = restore_state(config.resume / STATE, parts)
-        start_step, best = facts["step"], facts["best"]
+        state = restore_state(config.resume / STATE, parts)
+        start_step, best = state["step"], state["best"]
         log = RunLog.reopen(config.resume, app=APP, step=start_step)
     else:
-        log = RunLog.start(config.out, app=APP, config=config, resolution=resolution, num_steps=num_steps)
+        facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
+        log = RunLog.start(config.out, app=APP, config=config, **facts)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
         f"{config.batch_size} images, {num_steps * config.batch_size / len(dataset):.1f} epochs; run: {log.folder}"

@@ -23,6 +23,11 @@ def weights_dir() -> Path:
     return cache_dir() / "weights"
 
 
+def is_fetched(entry: WeightFile) -> bool:
+    """Whether the file of an entry lies in `weights_dir()`, by an earlier download or put there by hand."""
+    return (weights_dir() / entry.file_name).is_file()
+
+
 def fetch(entry: WeightFile) -> Path:
     """The file of a catalog entry on this machine, in `weights_dir()`, downloaded if it is not there yet.
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from apps.detection.model import create_detector, load_weights
+from apps.detection.model import create_detector
 from backbone.cost import count_module
 
 
@@ -66,22 +66,3 @@ def test_wrong_arguments(arguments, message):
 def test_an_image_of_another_size_is_refused():
     with pytest.raises(ValueError, match="built for 64x64"):
         create_detector("a025", num_classes=1, resolution=64)(torch.zeros(1, 3, 96, 96))
-
-
-def test_weights_of_another_resolution_and_class_count(tmp_path):
-    from apps.detection.detector import Detector
-
-    first = create_detector("a025", num_classes=3, resolution=64)
-    names = ["x", "y", "z"]
-    saved = Detector(
-        network=first, backbone="a025", class_names=names, category_ids=[1, 2, 3], score_function="sigmoid"
-    )
-    saved.save(tmp_path / "best", metrics={})
-    second = create_detector("a025", num_classes=3, resolution=96, weights=tmp_path / "best")
-    for name, value in first.state_dict().items():
-        torch.testing.assert_close(second.state_dict()[name], value)
-    third = create_detector("a025", num_classes=5)
-    assert load_weights(third, tmp_path).endswith("all but the class predictors")
-    torch.testing.assert_close(third.extras.state_dict(), first.extras.state_dict())
-    with pytest.raises(ValueError, match=r"are of width a025, this detector has 0\.5"):
-        create_detector("a050", num_classes=3, weights=tmp_path)

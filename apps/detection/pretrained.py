@@ -1,0 +1,204 @@
+"""What a detector starts from: ImageNet weights, a published COCO detector, a model of this app, or nothing.
+
+    start = load_pretrained("coco", backbone="a075")
+    network = create_detector("a075", num_classes=2, style=start.style)
+    print(start.put_into(network, ["dog", "unicorn"]))
+
+Letters in shapes: O outputs of a layer, I its inputs, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from apps.common.checkpoint import load_model
+from apps.common.images import Preprocessing
+from apps.detection.anchors import level_shapes
+from apps.detection.coco_classes import COCO_CLASSES
+from apps.detection.tflite_ssd import is_ssd, read_ssd_head
+from backbone.mobilenet_v1 import ConvStyle
+from backbone.names import parse_backbone
+from backbone.weights import CATALOG, LoadedWeights, best_imagenet, load_graph, load_weights
+from backbone.weights.fetch import is_fetched
+
+APP = "detection"
+TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", norm_eps=1e-3)
+# Pascal VOC's names for what COCO calls otherwise; spaces and case never matter.
+SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """Weights of a whole detector, of a backbone alone, or none, and what a network must be like to take them.
+
+    Attributes:
+        summary: what they are and where they came from.
+        style: padding, activation and norm that they were trained with.
+        preprocessing: of the pixels they were trained on.
+        state: some or all of `SSD.state_dict()`; its class predictors may have other classes than the network.
+        class_names, category_ids: of the class predictors' rows 1 to K; empty without class predictors.
+        resolution: that a detector was trained at, in pixels; None if it is not one.
+    """
+
+    summary: str
+    style: ConvStyle = TENSORFLOW_STYLE
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    class_names: Sequence[str] = ()
+    category_ids: Sequence[int] = ()
+    resolution: int | None = None
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether it can detect without training."""
+        return bool(self.class_names)
+
+    def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
+        """Give a network, built with `style`, all weights that fit its classes; the others stay random.
+
+        Class predictors are taken row by row where a class has the same name (`SYNONYMS` bridge Pascal VOC and
+        COCO), background always. Backbone layers that are wider than in the file (a detector has at least 16
+        channels) keep their random filters there, and what reads them starts at 0: the known features stay exact.
+
+        Returns:
+            A sentence about what was taken.
+
+        Raises:
+            ValueError: the weights are of another width; the message has both shapes.
+        """
+        mine = network.state_dict()
+        theirs_by_name = {_plain(name): row for row, name in enumerate(self.class_names, start=1)}
+        rows = [0, *(theirs_by_name.get(_plain(name), -1) for name in class_names)]
+        for name, value in self.state.items():
+            if name.startswith("class_predictors."):
+                mine[name] = _take_rows(mine[name], value, rows, num_theirs=len(self.class_names) + 1)
+            else:
+                mine[name] = _fit(name, mine[name], value, self.summary)
+        network.load_state_dict(mine)
+        if not self.is_detector:
+            return "the backbone is taken, the head is new" if self.state else "all weights are new"
+        new = [name for name, row in zip(class_names, rows[1:], strict=True) if row < 0]
+        known = [name for name, row in zip(class_names, rows[1:], strict=True) if row >= 0]
+        parts = [f"class rows of {', '.join(known)} are taken by name" if known else "no class has a known name"]
+        if new:
+            parts.append(f"those of {', '.join(new)} are new")
+        return "backbone, extra levels and box predictors are taken; " + ", ".join(parts)
+
+
+def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
+    """Find, download where needed, and read what `--weights` names.
+
+    Args:
+        weights: "none", "imagenet" (the best published for the width), "coco" (a published detector), a catalog name
+            (`python -m backbone.weights list`), a weight file, or a run or model folder of this app.
+        backbone: the width it must have, as a name.
+
+    Raises:
+        ValueError: nothing of that name or width, a failed download, a damaged file. Always one line.
+    """
+    width_mult = parse_backbone(backbone)
+    if str(weights) == "none":
+        return Pretrained(summary="random weights")
+    if Path(weights).is_dir():
+        return _from_model(Path(weights), backbone)
+    source = weights
+    if str(weights) == "imagenet":
+        source = best_imagenet(width_mult).name
+    elif str(weights) == "coco":
+        source = _coco_name(width_mult, backbone)
+    loaded = load_weights(source, width_mult=width_mult)
+    if loaded.layout == "TFLite" and is_ssd(graph := load_graph(source)):
+        return _from_ssd(loaded, read_ssd_head(graph))
+    backbone_state = {f"backbone.{k}": v for k, v in loaded.state_dict.items() if not k.startswith("classifier.")}
+    return Pretrained(
+        summary=loaded.summary(),
+        style=_style(loaded),
+        preprocessing=_preprocessing(loaded),
+        state=backbone_state,
+    )
+
+
+def _from_model(folder: Path, backbone: str) -> Pretrained:
+    about, state = load_model(folder, app=APP)
+    if about["backbone"] != backbone:
+        raise ValueError(f"weights {folder} are of width {about['backbone']}, {backbone} was asked for")
+    return Pretrained(
+        summary=f"{about['backbone']} from {folder}",
+        style=ConvStyle(**about["style"]),
+        preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+        state=state,
+        class_names=about["class_names"],
+        category_ids=about["category_ids"],
+        resolution=about["resolution"],
+    )
+
+
+def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
+    """A published detector. Of COCO's 90 rows only the 80 that stand for a class are kept."""
+    bias = head["class_predictors.0.bias"]
+    num_rows = len(bias) // len(level_shapes(sum(name.startswith("box_predictors.") for name in head) // 2)[0])
+    names = COCO_CLASSES if num_rows == 91 else {row: f"class {row}" for row in range(1, num_rows)}
+    rows = [0, *names]
+    for name in [name for name in head if name.startswith("class_predictors.")]:
+        head[name] = head[name].unflatten(0, (-1, num_rows))[:, rows].flatten(0, 1)
+    return Pretrained(
+        summary=loaded.summary().replace("no classifier", f"SSD with {len(names)} classes"),
+        style=_style(loaded),
+        preprocessing=_preprocessing(loaded),
+        state={**{f"backbone.{k}": v for k, v in loaded.state_dict.items()}, **head},
+        class_names=list(names.values()),
+        category_ids=list(names),
+        resolution=loaded.resolution,
+    )
+
+
+def _coco_name(width_mult: float, backbone: str) -> str:
+    """The catalog's COCO detector of a width; of several the one that is on this machine, else the first."""
+    detectors = [entry for entry in CATALOG if entry.task == "detection" and entry.class_list == "coco"]
+    fitting = [entry for entry in detectors if abs(entry.width_mult - width_mult) < 1e-9]
+    if not fitting:
+        widths = ", ".join(sorted({entry.backbone for entry in detectors}))
+        raise ValueError(
+            f"no COCO detector is published for {backbone}: there are {widths}; `--weights imagenet` has all of the "
+            "paper's widths"
+        )
+    return next((entry for entry in fitting if is_fetched(entry)), fitting[0]).name
+
+
+def _style(loaded: LoadedWeights) -> ConvStyle:
+    return ConvStyle(padding=loaded.padding, activation=loaded.activation, norm="batch", norm_eps=loaded.norm_eps)
+
+
+def _preprocessing(loaded: LoadedWeights) -> Preprocessing:
+    (r, g, b), (r_std, g_std, b_std) = loaded.preprocessing.mean, loaded.preprocessing.std  # of pixels from 0 to 1
+    return Preprocessing(mean=(255 * r, 255 * g, 255 * b), std=(255 * r_std, 255 * g_std, 255 * b_std))
+
+
+def _plain(name: str) -> str:
+    """A class name without case, spaces, hyphens and underscores, in COCO's words."""
+    plain = "".join(c for c in name.lower() if c not in " _-")
+    return SYNONYMS.get(plain, plain)
+
+
+def _take_rows(mine: Tensor, theirs: Tensor, rows: list[int], *, num_theirs: int) -> Tensor:
+    """Per anchor, rows of `theirs` in the order of `rows`; -1 keeps the row of `mine`."""
+    mine, theirs = mine.unflatten(0, (-1, len(rows))).clone(), theirs.unflatten(0, (-1, num_theirs))
+    known = torch.tensor([row >= 0 for row in rows])
+    mine[:, known] = theirs[:, [row for row in rows if row >= 0]].to(mine)
+    return mine.flatten(0, 1)
+
+
+def _fit(name: str, mine: Tensor, theirs: Tensor, source: str) -> Tensor:
+    """`theirs`, or where `mine` is a wider backbone layer, `theirs` inside of it."""
+    if mine.shape == theirs.shape:
+        return theirs
+    if mine.ndim != theirs.ndim or any(a < b for a, b in zip(mine.shape, theirs.shape, strict=True)):
+        raise ValueError(f"{source}: {name} has shape {tuple(theirs.shape)}, this detector has {tuple(mine.shape)}")
+    wider = mine.clone()
+    if mine.ndim == 4:
+        wider[:, theirs.shape[1] :] = 0
+    wider[tuple(slice(side) for side in theirs.shape)] = theirs.to(mine)
+    return wider

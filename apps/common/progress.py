@@ -52,6 +52,8 @@ def stop_on_signals() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
+        if hasattr(signal, "SIGCHLD"):  # torch raises as soon as a data process ends; the same signal may end it
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

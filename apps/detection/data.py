@@ -9,7 +9,7 @@ Letters in shapes: B batch, H W height and width, N boxes of an image.
 
 import os
 import signal
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +31,10 @@ ZOOM_OUT = 0.15  # share that are shown smaller, on a plain ground
 MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
 CROP_TRIES = 32
 GROUND = (127, 127, 127)  # what lies outside of an image
+WHOLE = np.array([0.0, 0.0, 1.0, 1.0])  # the window that is the image itself
+
+
+Augment = Literal["none", "mirror", "full"]
 
 
 class Sample(NamedTuple):
@@ -43,9 +47,13 @@ class Sample(NamedTuple):
 
 
 class TrainingSet(Dataset):
-    """Augmented samples at the network's resolution; indexed by `Draw`."""
+    """Augmented samples at the network's resolution; indexed by `Draw`.
 
-    def __init__(self, split: CocoSplit, *, resolution: int, augment: bool = True) -> None:
+    Args:
+        augment: "none"; "mirror", half of the images; "full", a random window and other colours, too.
+    """
+
+    def __init__(self, split: CocoSplit, *, resolution: int, augment: Augment = "full") -> None:
         self.records = split.records
         self.resolution = resolution
         self.augment = augment
@@ -59,11 +67,12 @@ class TrainingSet(Dataset):
     def __getitem__(self, draw: Draw) -> Sample:
         sample = read_sample(self.records[draw.item])
         rng = draw.rng()
-        if not self.augment:
-            return warp(sample, np.array([0.0, 0.0, 1.0, 1.0]), self.resolution)
-        sample = warp(sample, random_window(sample, rng), self.resolution)
-        if rng.random() < 0.5:
+        window = random_window(sample, rng) if self.augment == "full" else WHOLE
+        sample = warp(sample, window, self.resolution)
+        if self.augment != "none" and rng.random() < 0.5:
             sample = mirror(sample)
+        if self.augment != "full":
+            return sample
         self.colours.set_random_seed(int(rng.integers(2**31)))
         return sample._replace(image=self.colours(image=sample.image)["image"])
 
@@ -111,10 +120,9 @@ def random_window(sample: Sample, rng: np.random.Generator) -> np.ndarray:
     Crops have 0.1 to 1 of the image's area, an aspect ratio of 1/2 to 2 (relative to the image's), hold the centre
     of a box, and show at least a drawn minimum of it.
     """
-    whole = np.array([0.0, 0.0, 1.0, 1.0])
     kind = rng.random()
     if kind < KEEP_WHOLE:
-        return whole
+        return WHOLE
     if kind < KEEP_WHOLE + ZOOM_OUT:
         side = rng.uniform(1.0, MAX_ZOOM_OUT)
         corner = -rng.uniform(0.0, side - 1.0, 2)
@@ -132,7 +140,7 @@ def random_window(sample: Sample, rng: np.random.Generator) -> np.ndarray:
     covered = (high - low).clip(0).prod(axis=2) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     good = (covered >= rng.choice(MIN_COVERAGES)) & _holds_centre(windows[:, None], boxes[None])
     found = np.flatnonzero(good.any(axis=1))
-    return windows[found[0]] if len(found) else whole
+    return windows[found[0]] if len(found) else WHOLE
 
 
 def warp(sample: Sample, window_xyxy: np.ndarray, resolution: int) -> Sample:

@@ -9,6 +9,7 @@ Letters in shapes: O outputs of a layer, I its inputs, K classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -109,7 +110,13 @@ def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
         source = best_imagenet(width_mult).name
     elif str(weights) == "coco":
         source = _coco_name(width_mult, backbone)
-    loaded = load_weights(source, width_mult=width_mult)
+    try:
+        loaded = load_weights(source, width_mult=width_mult)
+    except ValueError as error:
+        hint = "; `--weights none` does without" if str(weights) == "imagenet" else ""
+        if close := get_close_matches(str(weights), ("imagenet", "coco", "none"), n=1):
+            hint = hint or f"; did you mean {close[0]}?"
+        raise ValueError(f"{error}{hint}") from error
     if loaded.layout == "TFLite" and is_ssd(graph := load_graph(source)):
         return _from_ssd(loaded, read_ssd_head(graph))
     backbone_state = {f"backbone.{k}": v for k, v in loaded.state_dict.items() if not k.startswith("classifier.")}

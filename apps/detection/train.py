@@ -26,7 +26,7 @@ from apps.common.progress import Meter, make_progress, stop_on_signals
 from apps.common.runlog import CONFIG, RunLog, read_metrics
 from apps.common.sampling import StepSampler
 from apps.detection.coco import BadData, CocoSplit, load_coco_split
-from apps.detection.data import TrainingSet, make_train_loader
+from apps.detection.data import Augment, TrainingSet, make_train_loader
 from apps.detection.detector import Detector
 from apps.detection.loss import ScoreFunction, SSDLoss
 from apps.detection.metrics import coco_metrics, predict_split
@@ -36,7 +36,7 @@ from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 
 STATE = "last.pt"  # in the run's folder
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 9.0
+SAMPLE_EPOCHS = 8.0
 MAY_CHANGE = {"resume", "num_workers", "device", "checkpoint_every"}  # flags that a resumed run may be given anew
 
 
@@ -47,7 +47,7 @@ class Config:
     backbone: str = "a075"
     """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
     resolution: int | None = None
-    """side of the square input in pixels, 32 or more; default 300, for the sample set 96"""
+    """side of the square input in pixels, 32 or more; default 300, for the sample set 160"""
     data: str = "sample"
     """a folder in COCO layout, or "sample": the embedded set, drawn on first use"""
     weights: str | None = None
@@ -57,24 +57,25 @@ class Config:
     """passes over the training images; default 120, for the sample set as many as fit in a few minutes"""
     steps: int | None = None
     """optimiser steps, instead of --epochs"""
-    batch_size: int = 16
+    batch_size: int = 32
     """images a step"""
-    lr: float = 0.1
+    lr: float = 0.2
     """peak learning rate"""
     optimizer: OptimizerName = "sgd"
     """sgd has Nesterov momentum 0.9"""
     weight_decay: float = 4e-5
     """not on depthwise filters, norms and biases"""
-    warmup_steps: int = 100
-    """steps over which the learning rate rises to its peak; a cosine brings it back to 0"""
+    warmup_steps: int | None = None
+    """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
+    the run, at most 500"""
     ema_decay: float = 0.998
     """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
     loss: ScoreFunction = "sigmoid"
     """classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
-    augment: bool = True
-    """crops, zoom-out, mirroring, colours"""
-    clip_norm: float = 0.0
-    """gradients longer than this are shortened to it; 0 never does (they start at about 100)"""
+    augment: Augment | None = None
+    """full (crops, zoom-out, mirroring, colours), mirror or none; default full, for the sample set mirror"""
+    clip_norm: float = 5.0
+    """gradients longer than this are shortened to it; 0 never does"""
     amp: Amp = "none"
     """mixed precision: bf16 or fp16"""
     bad_data: BadData = "refuse"
@@ -123,8 +124,10 @@ def train(config: Config) -> dict[str, float]:
     val_split = load_coco_split(root, "val", bad_data=config.bad_data)
     for split in (train_split, val_split):
         print(split.describe())
-    dataset = TrainingSet(train_split, resolution=resolution, augment=config.augment)
+    augment = config.augment or ("mirror" if on_sample else "full")
+    dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
     num_steps = count_steps(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 120.0)
+    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
 
     # Model
@@ -149,12 +152,12 @@ def train(config: Config) -> dict[str, float]:
 
     # Resume
     parts: dict[str, Stateful] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
-    start_step = 0
+    done = 0
     best: dict[str, Any] = {"step": 0, "metrics": {"AP": -1.0}, "text": ""}
     if config.resume:
         state = restore_state(config.resume / STATE, parts)
-        start_step, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=start_step)
+        done, best = state["step"], state["best"]
+        log = RunLog.reopen(config.resume, app=APP, step=done)
     else:
         facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
         log = RunLog.start(config.out, app=APP, config=config, **facts)
@@ -165,17 +168,17 @@ def train(config: Config) -> dict[str, float]:
 
     # Loop
     sampler = StepSampler(
-        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=start_step, seed=config.seed
+        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=done, seed=config.seed
     )
     batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
     network.train()
-    meter = Meter(config.batch_size, step=start_step)
-    with stop_on_signals() as stopping, make_progress(start_step, num_steps) as progress:
-        for step in range(start_step, num_steps):
+    meter = Meter(config.batch_size, step=done)
+    with stop_on_signals() as stopping, make_progress(done, num_steps) as progress:
+        for step in range(done, num_steps):
             try:
                 with meter.waiting():
                     images, targets = next(batches)
-                set_lr(optimizer, lr_at(step, peak=config.lr, num_steps=num_steps, warmup_steps=config.warmup_steps))
+                set_lr(optimizer, lr_at(step, peak=config.lr, num_steps=num_steps, warmup_steps=warmup_steps))
                 with autocast(device, config.amp):
                     output = network(detector.preprocessing(images.to(device, non_blocking=True)))
                 loss = criterion(output, network.anchors_cxcywh, targets.to(device))
@@ -187,6 +190,10 @@ def train(config: Config) -> dict[str, float]:
                 raise ValueError(
                     f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
                 ) from error
+            except RuntimeError:
+                if stopping:  # the signal went to the whole process group and ended the data processes first
+                    break
+                raise
             scaler.scale(loss.total).backward()
             if config.clip_norm:
                 scaler.unscale_(optimizer)
@@ -203,14 +210,17 @@ def train(config: Config) -> dict[str, float]:
                 values = {name: value.item() for name, value in losses.items()}
                 log.write("train", done, **values, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
                 progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+            if stopping and not last:
+                break
             if done % eval_every == 0 or last:
                 best = evaluate(detector, val_split, config, log, done, best)
                 meter.restart(done)
-            if done % config.checkpoint_every == 0 or last or stopping:
+            if done % config.checkpoint_every == 0 or last:
                 save_state(log.folder / STATE, parts, step=done, best=best)
-            if stopping:
-                tqdm.write(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-                raise SystemExit(128 + stopping[0])
+    if done < num_steps:
+        save_state(log.folder / STATE, parts, step=done, best=best)
+        print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
+        raise SystemExit(128 + stopping[0])
 
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     panels = {"loss": ["loss", "loss_classification", "loss_box"], "COCO metrics on val": ["AP", "AP50", "AP75"]}

@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +70,17 @@ def test_the_traceback_of_a_mistake_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("MOBILENET_APPS_TRACEBACK", "1")
     with pytest.raises(ValueError, match="x"):
         run_command(mistake, Config, [])
+
+
+def test_a_machine_without_libgl_gets_the_command_that_mends_it(tmp_path):
+    """A stand-in for OpenCV that fails to load as it does where libGL is missing."""
+    message = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({message!r})")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    script = Path(__file__).parents[2] / "apps/detection/eval.py"
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert message in line
+    assert "apt-get install libgl1" in line
+    assert "--force-reinstall --no-deps opencv-python-headless==" in line

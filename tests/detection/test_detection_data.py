@@ -111,7 +111,7 @@ def test_every_image_is_drawn_once_in_an_epoch():
 
 
 def test_collate_is_channels_last_and_pads(tiny_coco):
-    dataset = TrainingSet(load_coco_split(tiny_coco, "train"), resolution=40, augment=False)
+    dataset = TrainingSet(load_coco_split(tiny_coco, "train"), resolution=40, augment="none")
     samples = [dataset[Draw(0, 0, item)] for item in range(3)]
     samples[1] = samples[1]._replace(
         boxes_xyxy=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), is_crowd=np.zeros(0, bool)

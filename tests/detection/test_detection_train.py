@@ -2,7 +2,13 @@
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -27,6 +33,7 @@ def tiny_config(data: Path, out: Path, **changes) -> Config:
         "backbone": "a025",
         "resolution": 64,
         "data": str(data),
+        "weights": "none",
         "steps": 6,
         "batch_size": 4,
         "warmup_steps": 2,
@@ -105,7 +112,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_coco, tmp_path, monkeypa
 
 
 def test_resume_refuses_a_flag_that_would_change_nothing(finished_run):
-    with pytest.raises(ValueError, match=r"--lr 0\.5 cannot be changed by --resume: the run has 0\.1"):
+    with pytest.raises(ValueError, match=r"--lr 0\.5 cannot be changed by --resume: the run has 0\.2"):
         train(Config(resume=finished_run, lr=0.5))
 
 
@@ -124,7 +131,7 @@ def weights_after(config: Config) -> dict[str, torch.Tensor]:
         {"warmup_steps": 0},
         {"ema_decay": 0.0},
         {"loss": "softmax"},
-        {"augment": False},
+        {"augment": "mirror"},
         {"clip_norm": 0.1},
         {"amp": "bf16"},
         {"seed": 1},
@@ -166,7 +173,8 @@ def error_of(capsys, main, config_class, *args: str) -> str:
 
 def test_wrong_input_to_train(tiny_coco, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    data = ("--data", str(tiny_coco), "--num-workers", "0", "--steps", "2", "--out", str(tmp_path / "run"))
+    data = ("--data", str(tiny_coco), "--weights", "none", "--num-workers", "0", "--steps", "2")
+    data += ("--out", str(tmp_path / "run"))
 
     def error(*args: str) -> str:
         return error_of(capsys, train, Config, *data, *args)
@@ -181,7 +189,8 @@ def test_wrong_input_to_train(tiny_coco, tmp_path, capsys, monkeypatch):
     assert "--batch-size must be 1 or more" in error("--batch-size", "0")
     assert "lr must be above 0" in error("--lr", "0")
     assert "--device cuda:77 cannot be used here" in error("--device", "cuda:77")
-    assert "does not exist" in error("--weights", str(tmp_path / "gone"))
+    assert "no such file" in error("--weights", str(tmp_path / "gone"))
+    assert "did you mean imagenet?" in error("--weights", "imagnet")
     assert "does not exist" in error_of(capsys, train, Config, "--resume", str(tmp_path / "gone"))
     (tmp_path / "file").write_text("")
     assert "cannot write to --out" in error("--out", str(tmp_path / "file/run"))
@@ -199,6 +208,8 @@ def test_wrong_photos_stop_training_by_name_and_lose_nothing(tiny_coco, tmp_path
         args = (
             "--data",
             str(tiny_coco),
+            "--weights",
+            "none",
             "--backbone",
             "a025",
             "--resolution",
@@ -241,6 +252,39 @@ def test_wrong_checkpoints(finished_run, tiny_coco, tmp_path, capsys):
     weights = finished_run / "best/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "is missing or damaged" in error(finished_run)
+
+
+def test_without_network_one_line_says_what_to_do(tiny_coco, tmp_path, capsys, monkeypatch):
+    """ImageNet weights are the default; the file can be put into the cache by hand."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def no_network(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    line = error_of(capsys, train, Config, "--data", str(tiny_coco), "--backbone", "a050")
+    assert "cannot download pytorchcv-a050 (no network): put the file from https://" in line
+    assert str(tmp_path / "cache") in line
+    assert "--weights none" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a process group are POSIX's")
+@pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
+def test_a_signal_saves_the_state_and_the_run_goes_on(tiny_coco, tmp_path, to_group):
+    """Also when it goes to the whole process group, as a cluster or a terminal sends it: data processes end first."""
+    out = tmp_path / "run"
+    flags = "--backbone a025 --resolution 64 --weights none --steps 100000 --batch-size 4 --num-workers 2".split()
+    command = [sys.executable, train_script.__file__, *flags, "--data", str(tiny_coco), "--out", str(out)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(read_metrics(out)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    (os.killpg if to_group else os.kill)(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
+    step = torch.load(out / "last.pt")["facts"]["step"]
+    assert step >= 2 * train_script.LOG_EVERY
 
 
 def test_predict_draws_and_reports(finished_run, tiny_coco, tmp_path, capsys):
@@ -292,7 +336,7 @@ def test_overfits_eight_real_photos(shared, tmp_path):
         resolution=160,
         steps=120,
         batch_size=8,
-        augment=False,
+        augment="none",
         warmup_steps=20,
         ema_decay=0.9,
         num_workers=1,

@@ -1,1 +1,1 @@
-"""The pictures of the sample set, drawn from nothing: a reef with eight kinds of animals."""
+"""The pictures of the sample set, drawn from nothing: a reef with six kinds of animals."""

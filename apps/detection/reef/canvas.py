@@ -35,21 +35,18 @@ PALETTES = {
     "white": ("e8eef4", "4a83c4", "f08a4b"), "salmon": ("fa9a85", "7d1f35", "ffe7c9"),
     "gold": ("e0a526", "7c2f12", "fff3c4"), "olive": ("5a7d3a", "d9c27a", "26331a"),
 }  # fmt: skip
-USUAL_SHARE = 0.93  # of the animals have a usual colour of their kind, so that colour helps but never decides
 VIVID, DULL = (0.85, 1.15), (0.15, 0.45)  # range of the factor on saturation
 
 
 def make_palette(rng: Rng, usual: tuple[str, ...] = (), *, strength: tuple[float, float] = VIVID) -> Palette:
-    """A palette, mostly one of the `usual` if any are given, with hue, strength and brightness shifted a little."""
-    names = usual if usual and rng.random() < USUAL_SHARE else tuple(PALETTES)
+    """One of the `usual` palettes (or of all), with hue, strength and brightness shifted a little."""
+    names = usual or tuple(PALETTES)
     shift, saturated, light = rng.normal(0, 0.02), rng.uniform(*strength), rng.uniform(0.88, 1.06)
     colours = []
     for code in PALETTES[pick(rng, names)]:
         hue, saturation, value = colorsys.rgb_to_hsv(*(part / 255 for part in bytes.fromhex(code)))
         r, g, b = colorsys.hsv_to_rgb((hue + shift) % 1, min(1, saturation * saturated), min(1, value * light))
         colours.append((255 * r, 255 * g, 255 * b))
-    if rng.random() < 0.15:
-        colours[0], colours[1] = colours[1], colours[0]
     return colours[0], colours[1], colours[2]
 
 

@@ -108,7 +108,7 @@ def draw_anemone(sprite: Sprite) -> None:
 
 
 def draw_urchin(sprite: Sprite) -> None:
-    """A ball of spines, somewhat like a starfish."""
+    """A ball of spines, somewhat like a star."""
     rng = sprite.rng
     base, second, _ = make_palette(rng, strength=DULL)
     dark, num = mix(base, BLACK, 0.45), int(rng.integers(26, 40))

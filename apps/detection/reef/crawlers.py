@@ -1,4 +1,4 @@
-"""Four animals of the reef that keep to the ground: crab, starfish, octopus, shell; never twice the same."""
+"""Three animals of the reef that keep to the ground: crab, octopus, shell; never twice the same."""
 
 import math
 
@@ -53,31 +53,6 @@ def draw_crab(sprite: Sprite, palette: Palette) -> None:
     sprite.pattern(body, second, accent)
     smile = np.array([(-0.4, 0.25), (0, 0.4), (0.4, 0.25)]) * (wide, tall)
     sprite.lines([smile], 0.02, mix(base, BLACK, 0.4), 0.8)
-
-
-def draw_starfish(sprite: Sprite, palette: Palette) -> None:
-    """Five arms, seldom six or seven, fat or slender, each bent a little; bumps along them."""
-    rng, (base, second, accent) = sprite.rng, palette
-    num = int(rng.choice([5, 6, 7], p=[0.84, 0.1, 0.06]))
-    waist, plump = rng.uniform(0.26, 0.46), rng.uniform(0.1, 0.2)
-    outline, arms = [], []
-    for heading in np.arange(num) * 2 * np.pi / num + UP + rng.normal(0, 0.07, num):
-        arm = bent(0, 0, heading, rng.uniform(0.84, 1.04), curl=rng.normal(0, 0.3), num=12)
-        aside = plump * across(arm)
-        outline += [arm[7] - 0.95 * aside[7], arm[10] - 0.62 * aside[10], arm[11]]
-        outline += [arm[10] + 0.62 * aside[10], arm[7] + 0.95 * aside[7]]
-        outline.append(bent(0, 0, heading + math.pi / num, waist, num=2)[1])
-        arms.append((arm, aside))
-    body = smooth(outline)
-    sprite.fill(body, base)
-    sprite.pattern(body, second, accent)
-    bump = mix(second, WHITE, 0.3) if rng.random() < 0.6 else mix(base, BLACK, 0.3)
-    size = rng.uniform(0.022, 0.045)
-    shifts = (0.0,) if rng.random() < 0.5 else (-0.5, 0.0, 0.5)
-    for arm, aside in arms:
-        for shift in shifts:
-            sprite.dots((arm + shift * aside)[2:11], size * np.linspace(1.1, 0.5, 9), bump, 0.85)
-    sprite.dots([(0, 0)], 1.8 * size, bump, 0.9)
 
 
 def draw_octopus(sprite: Sprite, palette: Palette) -> None:

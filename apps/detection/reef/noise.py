@@ -55,8 +55,10 @@ def make_web(rng: Rng, side: int, cell: int) -> np.ndarray:
 
 
 def noise_crop(rng: Rng, height: int, width: int, kind: str = "cloud") -> np.ndarray:
-    """A window of a noise tile at a random place."""
+    """A window of a noise tile at a random place; of a coarser one, if the window is larger than the tile."""
     tile = noise_tile(kind)
+    while max(height, width) >= len(tile):
+        tile = cv2.resize(tile, None, fx=2, fy=2)
     y, x = rng.integers(tile.shape[0] - height), rng.integers(tile.shape[1] - width)
     return tile[y : y + height, x : x + width]
 

@@ -17,13 +17,13 @@ from apps.detection.reef.water import add_bubbles, develop, make_site, paint_sit
 
 Window = tuple[slice, slice]
 
-NUM_SHARES = (0.04, 0.34, 0.30, 0.18, 0.09, 0.05)  # of the pictures with 0, 1, 2, ... animals
-MIN_SIZE, MAX_SIZE = 0.4, 1.3  # of an animal, in shorter sides of the picture; the more there are, the smaller
-TINY_SIZE, TINY_SHARE = 0.16, 0.04
+NUM_SHARES = (0.03, 0.47, 0.33, 0.13, 0.04)  # of the pictures with 0, 1, 2, ... animals
+MIN_SIZE, MAX_SIZE = 0.6, 1.45  # of an animal, in shorter sides of the picture; the more there are, the smaller
+TINY_SIZE, TINY_SHARE = 0.2, 0.03
 ALL_OF_A_KIND = 0.12  # of the pictures: a school of fish, a colony of crabs, ...
-MIN_VISIBLE = 0.5  # of an animal's own area: less is never drawn, so that nothing to be seen lacks its box
-MIN_INSIDE = 0.7  # of its area
-MAX_BOX_IOU = 0.3  # of two animals' boxes
+MIN_VISIBLE = 0.7  # of an animal's own area: less is never drawn, so that nothing to be seen lacks its box
+MIN_INSIDE = 0.85  # of its area
+MAX_BOX_IOU = 0.12  # of two animals' boxes
 PLACES = 12  # tried for an animal
 
 

@@ -1,4 +1,4 @@
-"""Four animals of the reef that swim: fish, seahorse, jellyfish, turtle; each drawn once, never twice the same."""
+"""Three animals of the reef that swim: fish, jellyfish, turtle; each drawn once, never twice the same."""
 
 import math
 
@@ -11,7 +11,6 @@ from apps.detection.reef.canvas import (
     Colour,
     Palette,
     Sprite,
-    across,
     bent,
     ellipse,
     mix,
@@ -63,37 +62,6 @@ def draw_fins(sprite: Sprite, colour: Colour, top: np.ndarray, bottom: np.ndarra
         crest = foot + np.stack([-0.1 - 0.3 * rise, side * rise], 1)
         sprite.fill(np.concatenate([foot - (0, 0.06 * side), crest[::-1]]), colour, 0.3)
         sprite.lines(list(zip(foot[1::2], crest[1::2], strict=True)), 0.01, ray, 0.3)
-
-
-def draw_seahorse(sprite: Sprite, palette: Palette) -> None:
-    """Upright, the snout to the right, the tail curled."""
-    rng, (base, second, accent) = sprite.rng, palette
-    belly, dark = rng.uniform(0.17, 0.26), mix(second, BLACK, 0.35)
-    trunk = [(0.14, -0.66), (-0.12, -0.6), (-0.2, -0.38), (0.0, -0.14), (0.06, 0.12), (-0.1, 0.42), (-0.14, 0.6)]
-    angle = math.pi - 2 * math.pi * rng.uniform(0.75, 1.35) * ticks(26)
-    radius = np.linspace(rng.uniform(0.17, 0.24), 0.05, 26)
-    curl = np.stack([-0.14 + radius[0] + radius * np.cos(angle), 0.6 + radius * np.sin(angle)], 1)
-    path = np.concatenate([smooth(trunk, closed=False, rounds=2), curl[1:]])
-    stops = [0, 0.07, 0.13, 0.2, 0.3, 0.4, 0.52, 0.62, 1]
-    widths = np.interp(ticks(len(path)), stops, [0.15, 0.15, 0.12, 0.14, belly, 0.92 * belly, 0.12, 0.08, 0.025])
-
-    fan = ellipse(-0.12, 0.1, 0.34, 0.2, num=28)[10:19]
-    sprite.fill(np.concatenate([fan, [(0.0, 0.1)]]), mix(second, WHITE, 0.2), 0.35)
-    sprite.lines([[tip, (-0.05, 0.1)] for tip in fan[::2]], 0.01, dark, 0.35)
-    for spike in (-2.4, -2.0, -1.7, -1.3):
-        crest = bent(0.02, -0.68, spike, rng.uniform(0.22, 0.34), num=2)
-        sprite.stroke(crest, np.array([0.055, 0.012]), mix(base, accent, 0.4))
-    sprite.stroke(path, widths, base, 0.75, loops=True)
-    sprite.fill(ellipse(0.05, -0.64, 0.2, 0.16), base, 0.8)
-    snout = np.array([(0.1, -0.62), (0.32, -0.57), (rng.uniform(0.42, 0.58), -0.53)])
-    sprite.stroke(snout, np.array([0.1, 0.05, 0.07]), base, 0.75)
-
-    side = across(path) * widths[:, None]
-    sprite.pattern(np.concatenate([path + side, (path - side)[::-1]])[8:-8], second, accent)
-    ridge, rings = mix(base, BLACK if rng.random() < 0.6 else WHITE, 0.35), slice(7, -3, 2)
-    sprite.lines(list(zip((path - side)[rings], (path + 0.25 * side)[rings], strict=True)), 0.013, ridge, 0.62)
-    sprite.dots((path + side)[7:-16:2], 0.028, ridge, 0.7)
-    sprite.eye(0.1, -0.67, rng.uniform(0.05, 0.07), mix(accent, WHITE, 0.5))
 
 
 def draw_jellyfish(sprite: Sprite, palette: Palette) -> None:

@@ -91,6 +91,13 @@ class EvalSet(Dataset):
         return to_square(read_sample(self.records[index]).image, self.resolution)
 
 
+def read_some(split: CocoSplit, resolution: int, *, number: int = 64) -> Tensor:
+    """Images (B, 3, resolution, resolution) uint8 from all over a split, at most `number`, as evaluation sees them."""
+    dataset = EvalSet(split, resolution=resolution)
+    step = max(1, len(dataset) // number)
+    return stack_images([dataset[index] for index in range(0, len(dataset), step)[:number]])
+
+
 def to_square(image: np.ndarray, resolution: int) -> np.ndarray:
     """(H, W, 3) to (resolution, resolution, 3), the aspect ratio not kept, as the reference: the one eval transform."""
     return resize(image, resolution, resolution)

@@ -42,6 +42,7 @@ class Pretrained:
         state: some or all of `SSD.state_dict()`; its class predictors may have other classes than the network.
         class_names, category_ids: of the class predictors' rows 1 to K; empty without class predictors.
         resolution: that a detector was trained at, in pixels; None if it is not one.
+        folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
     """
 
     summary: str
@@ -51,6 +52,7 @@ class Pretrained:
     class_names: Sequence[str] = ()
     category_ids: Sequence[int] = ()
     resolution: int | None = None
+    folded: bool = False
 
     @property
     def is_detector(self) -> bool:
@@ -125,6 +127,7 @@ def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
         style=_style(loaded),
         preprocessing=_preprocessing(loaded),
         state=backbone_state,
+        folded=loaded.folded,
     )
 
 
@@ -159,6 +162,7 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
         class_names=list(names.values()),
         category_ids=list(names),
         resolution=loaded.resolution,
+        folded=loaded.folded,
     )
 
 

@@ -26,13 +26,14 @@ from apps.common.progress import Meter, make_progress, stop_on_signals
 from apps.common.runlog import CONFIG, RunLog, read_metrics
 from apps.common.sampling import StepSampler
 from apps.detection.coco import BadData, CocoSplit, load_coco_split
-from apps.detection.data import Augment, TrainingSet, make_train_loader
+from apps.detection.data import Augment, TrainingSet, make_train_loader, read_some
 from apps.detection.detector import Detector
 from apps.detection.loss import ScoreFunction, SSDLoss
 from apps.detection.metrics import coco_metrics, predict_split
 from apps.detection.model import check_knobs, create_detector
 from apps.detection.pretrained import APP, load_pretrained
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
+from backbone.weights import unfold_norms
 
 STATE = "last.pt"  # in the run's folder
 LOG_EVERY = 20  # steps
@@ -135,6 +136,8 @@ def train(config: Config) -> dict[str, float]:
     network = create_detector(config.backbone, num_classes=num_classes, resolution=resolution, style=start.style)
     print(start.put_into(network, train_split.class_names))
     network = network.to(device).to(memory_format=torch.channels_last)
+    if start.folded:
+        unfold_norms(network, start.preprocessing(read_some(train_split, resolution).to(device)))
     criterion = SSDLoss(config.loss)
     ema = Ema(network, decay=config.ema_decay)
     detector = Detector(

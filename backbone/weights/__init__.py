@@ -10,6 +10,7 @@ from backbone.weights.classes import load_class_names
 from backbone.weights.fetch import fetch
 from backbone.weights.load import load_graph, load_weights
 from backbone.weights.loaded import LoadedWeights, Preprocessing, create_backbone_from
+from backbone.weights.unfold import unfold_norms
 
 __all__ = [
     "CATALOG",
@@ -23,4 +24,5 @@ __all__ = [
     "load_class_names",
     "load_graph",
     "load_weights",
+    "unfold_norms",
 ]

@@ -99,6 +99,11 @@ class LoadedWeights:
         return backbone_name(self.width_mult)
 
     @property
+    def folded(self) -> bool:
+        """Whether the file has BatchNorm folded into the convolutions: call `unfold_norms` before training on."""
+        return self.layout == "TFLite"
+
+    @property
     def num_parameters(self) -> int:
         """Trainable parameters, BatchNorm's gamma and beta included."""
         buffers = ("running_mean", "running_var", "num_batches_tracked")

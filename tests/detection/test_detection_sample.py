@@ -60,7 +60,7 @@ def test_processes_draw_the_same_files_as_one(tmp_path: Path) -> None:
 def test_boxes_hold_what_is_to_be_seen_and_nothing_else() -> None:
     num = 0
     for index in range(40):
-        picture, found = draw_scene(np.random.default_rng((7, index)), list(ANIMALS)[index % 8])
+        picture, found = draw_scene(np.random.default_rng((7, index)), list(ANIMALS)[index % len(ANIMALS)])
         height, width = picture.shape[:2]
         for animal in found:
             x, y, w, h = animal.box_xywh
@@ -71,7 +71,7 @@ def test_boxes_hold_what_is_to_be_seen_and_nothing_else() -> None:
             num += 1
         for one, two in itertools.combinations(found, 2):
             assert not (one.visible & two.visible).any(), "two animals claim one pixel"
-    assert num > 80
+    assert num > 40
 
 
 def test_an_animal_lies_where_its_box_says() -> None:
@@ -94,7 +94,7 @@ def test_coco_files(root: Path, split: str, num_images: int) -> None:
     coco = load_split(root, split)
     assert len(coco.imgs) == num_images
     assert coco.dataset["info"]["seed"] == 0 and coco.dataset["info"]["description"]
-    assert [category["id"] for category in coco.dataset["categories"]] == [1, 2, 3, 5, 7, 8, 11, 13]
+    assert [category["id"] for category in coco.dataset["categories"]] == [1, 2, 3, 5, 7, 8]
     for name, category_id in sample.CATEGORY_IDS.items():
         assert coco.getCatIds(catNms=[name]) == [category_id]
         assert coco.getAnnIds(catIds=[category_id]), f"no {name} in {split}"
@@ -121,14 +121,14 @@ def test_variety(root: Path) -> None:
     boxes_of = {image_id: coco.imgToAnns[image_id] for image_id in coco.imgs}
     counts = Counter(len(boxes) for boxes in boxes_of.values())
     assert counts[0] >= 1, "no picture without animals"
-    assert max(counts) >= 5 and counts[1] >= 3
+    assert max(counts) >= 3 and counts[1] >= 3
     assert len({(image["width"], image["height"]) for image in coco.imgs.values()}) >= 4
     sizes = [
         max(annotation["bbox"][2:]) / min(coco.imgs[image_id]["width"], coco.imgs[image_id]["height"])
         for image_id, boxes in boxes_of.items()
         for annotation in boxes
     ]
-    assert 0.4 < np.median(sizes) < 0.65 and min(sizes) < 0.25 and max(sizes) > 0.8
+    assert 0.55 < np.median(sizes) < 0.85 and min(sizes) < 0.25 and max(sizes) > 0.95
     assert np.mean(np.array(sizes) < 0.14) < 0.2
 
 

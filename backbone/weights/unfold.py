@@ -1,0 +1,44 @@
+"""BatchNorm for networks whose file has it folded into the convolutions, so that they can be trained on.
+
+A folded layer computes conv(x) + bias, which our networks keep as BatchNorm with mean 0 and variance 1. That is exact
+in eval mode, but not in training mode, where the batch's own mean and variance would take their place and undo what was
+learnt.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def unfold_norms(model: nn.Module, images: Tensor) -> None:
+    """Measure what each BatchNorm gets and make that its statistics, without changing what the model computes.
+
+    y = (x - mean) / sqrt(var + eps) * gamma + beta stays the same line of x when mean and variance become those of a
+    channel over `images`: gamma is divided by the old deviation and multiplied by the new one, beta takes up the rest.
+    In training mode the model then computes nearly what it does in eval mode.
+
+    Args:
+        model: any network; its mode is kept.
+        images: (B, ...), its input, normalised; some dozens are enough.
+    """
+    was_training = model.training
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(_set_statistics) for norm in norms]
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+
+
+def _set_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Before the layer runs: the same line through other statistics, so that the layers behind it see no change."""
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
+    slope = norm.weight / (norm.running_var + norm.eps).sqrt()
+    norm.bias.add_(slope * (mean - norm.running_mean))
+    norm.weight.copy_(slope * (variance + norm.eps).sqrt())
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)

@@ -6,6 +6,7 @@ Feature maps conv11 and conv13, four extra levels, 1x1 predictors. The network r
 Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted).
 """
 
+import math
 from pathlib import Path
 from typing import TypedDict
 
@@ -81,6 +82,11 @@ class SSD(nn.Module):
                     nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+        # Scores start as frequent as labels are in the loss: a quarter of its anchors are objects, of K classes.
+        background, each_class = math.log(3), -math.log(4 * num_classes - 1)
+        for predictor, level in zip(self.class_predictors, shapes, strict=True):
+            bias = torch.tensor([background] + [each_class] * num_classes)
+            predictor.bias = nn.Parameter(bias.repeat(len(level)))
 
     def forward(self, images: Tensor) -> SSDOutput:
         """Raw outputs of images (B, 3, resolution, resolution), normalised as the weights want (-1 to 1)."""

@@ -60,8 +60,8 @@ class Config:
     """optimiser steps, instead of --epochs"""
     batch_size: int = 32
     """images a step"""
-    lr: float = 0.2
-    """peak learning rate"""
+    lr: float | None = None
+    """peak learning rate; default 0.2 from random weights, 0.05 from others"""
     optimizer: OptimizerName = "sgd"
     """sgd has Nesterov momentum 0.9"""
     weight_decay: float = 4e-5
@@ -135,6 +135,7 @@ def train(config: Config) -> dict[str, float]:
     num_classes = len(train_split.class_names)
     network = create_detector(config.backbone, num_classes=num_classes, resolution=resolution, style=start.style)
     print(start.put_into(network, train_split.class_names))
+    lr = (0.05 if start.state else 0.2) if config.lr is None else config.lr
     network = network.to(device).to(memory_format=torch.channels_last)
     if start.folded:
         unfold_norms(network, start.preprocessing(read_some(train_split, resolution).to(device)))
@@ -150,7 +151,7 @@ def train(config: Config) -> dict[str, float]:
     )
 
     # Optimiser
-    optimizer = make_optimizer(config.optimizer, network, lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
 
     # Resume
@@ -166,7 +167,7 @@ def train(config: Config) -> dict[str, float]:
         log = RunLog.start(config.out, app=APP, config=config, **facts)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
-        f"{config.batch_size} images, {num_steps * config.batch_size / len(dataset):.1f} epochs; run: {log.folder}"
+        f"{config.batch_size} images, learning rate {lr:g}, {num_steps * config.batch_size / len(dataset):.1f} epochs; run: {log.folder}"
     )
 
     # Loop
@@ -181,7 +182,7 @@ def train(config: Config) -> dict[str, float]:
             try:
                 with meter.waiting():
                     images, targets = next(batches)
-                set_lr(optimizer, lr_at(step, peak=config.lr, num_steps=num_steps, warmup_steps=warmup_steps))
+                set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
                 with autocast(device, config.amp):
                     output = network(detector.preprocessing(images.to(device, non_blocking=True)))
                 loss = criterion(output, network.anchors_cxcywh, targets.to(device))

@@ -1,5 +1,8 @@
 """COCO's 80 classes with their category ids, 1 to 90 with gaps: what the published detectors find."""
 
+# Pascal VOC's names for what COCO calls otherwise.
+SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
+
 COCO_CLASSES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
     10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",
@@ -13,3 +16,9 @@ COCO_CLASSES = {
     77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink", 82: "refrigerator", 84: "book",
     85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear", 89: "hair drier", 90: "toothbrush",
 }  # fmt: skip
+
+
+def plain_name(name: str) -> str:
+    """A class name without case, spaces, hyphens and underscores, in COCO's words: what classes are joined by."""
+    plain = "".join(c for c in name.lower() if c not in " _-")
+    return SYNONYMS.get(plain, plain)

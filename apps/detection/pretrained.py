@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
 from apps.detection.anchors import level_shapes
-from apps.detection.coco_classes import COCO_CLASSES
+from apps.detection.coco_classes import COCO_CLASSES, plain_name
 from apps.detection.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
@@ -27,8 +27,6 @@ from backbone.weights.fetch import is_fetched
 
 APP = "detection"
 TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", norm_eps=1e-3)
-# Pascal VOC's names for what COCO calls otherwise; spaces and case never matter.
-SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +60,9 @@ class Pretrained:
     def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
         """Give a network, built with `style`, all weights that fit its classes; the others stay random.
 
-        Class predictors are taken row by row where a class has the same name (`SYNONYMS` bridge Pascal VOC and
-        COCO), background always. Backbone layers that are wider than in the file (a detector has at least 16
-        channels) keep their random filters there, and what reads them starts at 0: the known features stay exact.
+        Class predictors are taken row by row where a class has the same name (Pascal VOC's names count as COCO's),
+        background always. Backbone layers that are wider than in the file (a detector has at least 16 channels) keep
+        their random filters there, and what reads them starts at 0: the known features stay exact.
 
         Returns:
             A sentence about what was taken.
@@ -73,8 +71,8 @@ class Pretrained:
             ValueError: the weights are of another width; the message has both shapes.
         """
         mine = network.state_dict()
-        theirs_by_name = {_plain(name): row for row, name in enumerate(self.class_names, start=1)}
-        rows = [0, *(theirs_by_name.get(_plain(name), -1) for name in class_names)]
+        theirs_by_name = {plain_name(name): row for row, name in enumerate(self.class_names, start=1)}
+        rows = [0, *(theirs_by_name.get(plain_name(name), -1) for name in class_names)]
         for name, value in self.state.items():
             if name.startswith("class_predictors."):
                 mine[name] = _take_rows(mine[name], value, rows, num_theirs=len(self.class_names) + 1)
@@ -186,12 +184,6 @@ def _style(loaded: LoadedWeights) -> ConvStyle:
 def _preprocessing(loaded: LoadedWeights) -> Preprocessing:
     (r, g, b), (r_std, g_std, b_std) = loaded.preprocessing.mean, loaded.preprocessing.std  # of pixels from 0 to 1
     return Preprocessing(mean=(255 * r, 255 * g, 255 * b), std=(255 * r_std, 255 * g_std, 255 * b_std))
-
-
-def _plain(name: str) -> str:
-    """A class name without case, spaces, hyphens and underscores, in COCO's words."""
-    plain = "".join(c for c in name.lower() if c not in " _-")
-    return SYNONYMS.get(plain, plain)
 
 
 def _take_rows(mine: Tensor, theirs: Tensor, rows: list[int], *, num_theirs: int) -> Tensor:

@@ -167,7 +167,8 @@ def train(config: Config) -> dict[str, float]:
         log = RunLog.start(config.out, app=APP, config=config, **facts)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
-        f"{config.batch_size} images, learning rate {lr:g}, {num_steps * config.batch_size / len(dataset):.1f} epochs; run: {log.folder}"
+        f"{config.batch_size} images, {num_steps * config.batch_size / len(dataset):.1f} epochs, learning rate {lr:g}; "
+        f"run: {log.folder}"
     )
 
     # Loop

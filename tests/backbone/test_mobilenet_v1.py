@@ -166,8 +166,8 @@ def test_unknown_option(option):
 
 def test_activation():
     x = torch.tensor([-1.0, 3.0, 9.0])
-    assert create_backbone("a010").activation(x).tolist() == [0, 3, 6]
-    assert create_backbone("a010", activation="relu").activation(x).tolist() == [0, 3, 9]
+    assert create_backbone("a010").activation(x.clone()).tolist() == [0, 3, 6]
+    assert create_backbone("a010", activation="relu").activation(x.clone()).tolist() == [0, 3, 9]
 
 
 def test_residual_adds_the_input_before_the_activation():

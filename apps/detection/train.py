@@ -37,7 +37,7 @@ from backbone.weights import unfold_norms
 
 STATE = "last.pt"  # in the run's folder
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 7.0
+SAMPLE_EPOCHS = 8.0
 MAY_CHANGE = {"resume", "num_workers", "device", "checkpoint_every"}  # flags that a resumed run may be given anew
 
 

@@ -113,8 +113,8 @@ class Detector:
         Raises:
             ValueError: the weights are no detector's, or cannot be had.
         """
-        start = load_pretrained(weights, backbone=backbone)
-        if not start.is_detector:
+        start = None if weights in ("imagenet", "none") else load_pretrained(weights, backbone=backbone)
+        if start is None or not start.is_detector:
             raise ValueError(f"--weights {weights} cannot detect before it is trained: use coco, or --checkpoint")
         network = create_detector(
             backbone,

@@ -113,9 +113,10 @@ def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
     try:
         loaded = load_weights(source, width_mult=width_mult)
     except ValueError as error:
+        words = ("imagenet", "coco", "none")
         hint = "; `--weights none` does without" if str(weights) == "imagenet" else ""
-        if close := get_close_matches(str(weights), ("imagenet", "coco", "none"), n=1):
-            hint = hint or f"; did you mean {close[0]}?"
+        if str(weights) not in words and (close := get_close_matches(str(weights), words, n=1)):
+            hint = f"; did you mean {close[0]}?"
         raise ValueError(f"{error}{hint}") from error
     if loaded.layout == "TFLite" and is_ssd(graph := load_graph(source)):
         return _from_ssd(loaded, read_ssd_head(graph))

@@ -227,4 +227,4 @@ def test_wrong_weights(tmp_path, coco_file):
     with pytest.raises(ValueError, match="give --checkpoint RUN/best, or --weights coco"):
         eval_script.evaluate(eval_script.Config())
     with pytest.raises(ValueError, match="cannot detect before it is trained"):
-        Detector.published("none", backbone="a075", device=CPU)
+        Detector.published("imagenet", backbone="a075", device=CPU)

@@ -113,6 +113,8 @@ class Detector:
         Raises:
             ValueError: the weights are no detector's, or cannot be had.
         """
+        if Path(weights).is_dir():  # only `load` knows how its scores are computed
+            raise ValueError(f"--weights {weights} is a folder: a model of this app is given as --checkpoint")
         start = None if weights in ("imagenet", "none") else load_pretrained(weights, backbone=backbone)
         if start is None or not start.is_detector:
             raise ValueError(f"--weights {weights} cannot detect before it is trained: use coco, or --checkpoint")

@@ -226,5 +226,7 @@ def test_wrong_weights(tmp_path, coco_file):
         load_pretrained(tmp_path / "gone.h5", backbone="a100")
     with pytest.raises(ValueError, match="give --checkpoint RUN/best, or --weights coco"):
         eval_script.evaluate(eval_script.Config())
+    with pytest.raises(ValueError, match="is a folder: a model of this app is given as --checkpoint"):
+        Detector.published(str(tmp_path), backbone="a075", device=CPU)
     with pytest.raises(ValueError, match="cannot detect before it is trained"):
         Detector.published("imagenet", backbone="a075", device=CPU)

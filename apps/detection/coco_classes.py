@@ -1,5 +1,7 @@
 """COCO's 80 classes with their category ids, 1 to 90 with gaps: what the published detectors find."""
 
+from collections.abc import Sequence
+
 # Pascal VOC's names for what COCO calls otherwise.
 SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 
@@ -18,7 +20,17 @@ COCO_CLASSES = {
 }  # fmt: skip
 
 
-def plain_name(name: str) -> str:
-    """A class name without case, spaces, hyphens and underscores, in COCO's words: what classes are joined by."""
+def match_names(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
+    """For each name its place among the known ones, or None.
+
+    The same name comes first; else the same but for case, spaces, hyphens and underscores, in COCO's words, unless the
+    known one is the very name of another.
+    """
+    exact = {name: place for place, name in enumerate(known)}
+    free = {_plain(name): place for name, place in exact.items() if name not in set(names)}
+    return [exact.get(name, free.get(_plain(name))) for name in names]
+
+
+def _plain(name: str) -> str:
     plain = "".join(c for c in name.lower() if c not in " _-")
     return SYNONYMS.get(plain, plain)

@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from apps.detection.coco import CocoSplit
-from apps.detection.coco_classes import plain_name
+from apps.detection.coco_classes import match_names
 from apps.detection.data import EvalSet, make_eval_loader
 from apps.detection.detector import Detector
 
@@ -78,14 +78,13 @@ def coco_metrics(split: CocoSplit, results: list[dict[str, Any]]) -> CocoMetrics
 
 
 def _ids_by_name(detector: Detector, split: CocoSplit) -> dict[int, int]:
-    """The split's category id of each of the detector's labels, joined by class name (see `plain_name`).
+    """The split's category id of each of the detector's labels, joined by class name (see `match_names`).
 
     Raises:
         ValueError: they have no class in common.
     """
-    ids = {plain_name(name): number for name, number in zip(split.class_names, split.category_ids, strict=True)}
-    names = [plain_name(name) for name in detector.class_names]
-    joined = {label: ids[name] for label, name in enumerate(names, start=1) if name in ids}
+    places = match_names(detector.class_names, split.class_names)
+    joined = {label: split.category_ids[i] for label, i in enumerate(places, start=1) if i is not None}
     if not joined:
         raise ValueError(
             f"the checkpoint knows {_some(detector.class_names)}, the data has {_some(split.class_names)}: "

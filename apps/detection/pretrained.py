@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
 from apps.detection.anchors import level_shapes
-from apps.detection.coco_classes import COCO_CLASSES, plain_name
+from apps.detection.coco_classes import COCO_CLASSES, match_names
 from apps.detection.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
@@ -71,8 +71,7 @@ class Pretrained:
             ValueError: the weights are of another width; the message has both shapes.
         """
         mine = network.state_dict()
-        theirs_by_name = {plain_name(name): row for row, name in enumerate(self.class_names, start=1)}
-        rows = [0, *(theirs_by_name.get(plain_name(name), -1) for name in class_names)]
+        rows = [0, *(-1 if i is None else i + 1 for i in match_names(class_names, self.class_names))]
         for name, value in self.state.items():
             if name.startswith("class_predictors."):
                 mine[name] = _take_rows(mine[name], value, rows, num_theirs=len(self.class_names) + 1)

@@ -12,7 +12,7 @@ from apps.common.images import Preprocessing
 from apps.detection import eval as eval_script
 from apps.detection.anchors import make_anchors
 from apps.detection.boxes import box_iou
-from apps.detection.coco_classes import COCO_CLASSES
+from apps.detection.coco_classes import COCO_CLASSES, match_names
 from apps.detection.detector import Detector
 from apps.detection.model import create_detector
 from apps.detection.pretrained import load_pretrained
@@ -158,6 +158,11 @@ def test_fine_tuning_keeps_all_that_fits_and_joins_classes_by_name(published, co
         assert torch.equal(rows[:, [0, 1, 2, 4]], known[:, [0, *labels]])
         assert torch.equal(rows[:, 3], fresh[name].unflatten(0, (-1, 5))[:, 3])
     assert set(kept) == {"backbone", "extras", "box_predictors"}
+
+
+def test_classes_that_differ_in_case_alone_are_not_mixed_up():
+    assert match_names(["A", "a", "hot-dog", "sofa", "x"], ["a", "couch", "A", "hot dog"]) == [2, 0, 3, 1, None]
+    assert match_names(["A", "a"], ["A"]) == [0, None]
 
 
 def test_a_model_of_this_app_is_a_start_too(tmp_path):

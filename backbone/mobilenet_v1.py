@@ -68,19 +68,20 @@ class Conv2d(nn.Conv2d):
 
     Both paddings give ceil(side / stride) output pixels. They differ where a 3x3 kernel strides over an even side:
     SAME adds one pixel at the bottom and right only, symmetric adds one all around, so that their windows are a
-    pixel apart. Published weights lose several points of accuracy under the wrong one.
+    pixel apart. Over odd sides they are the same. Published weights lose several points of accuracy under the wrong
+    one.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, padding: Padding
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.skips_first_pixel = padding == "same" and kernel == 3 and stride == 2
+        self.skips_first_pixel = padding == "same" and kernel == 3 and stride == 2  # of an even side
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
-        if not self.skips_first_pixel:
-            return super().forward(x)
         top, left = x.shape[-2] % 2, x.shape[-1] % 2
+        if not self.skips_first_pixel or (top and left):
+            return super().forward(x)
         x = F.pad(x, (left, 1, top, 1))
         return F.conv2d(x, self.weight, None, self.stride, 0, self.dilation, self.groups)
 

@@ -8,11 +8,7 @@ Every picture is a function of the seed, its split and its number alone, however
 does without torch, and so do the processes.
 """
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from apps.common.drawing import Drawn, Slot, draw_set, put_label, write_contact_sheet
 from apps.detection.reef.animals import ANIMALS
 from apps.detection.reef.scene import draw_scene
 
@@ -31,10 +28,6 @@ NUM_TRAIN, NUM_VAL = 2000, 240
 SPLITS = ("train", "val")
 # With gaps, as in COCO: category ids are names, not places in a list.
 CATEGORY_IDS = dict(zip(ANIMALS, (1, 2, 3, 5, 7, 8), strict=True))
-JPEG_QUALITY = 88
-WORTH_A_WORKER = 100  # pictures
-WORKER = "import json, sys; from apps.detection import sample; sample.draw_share(**json.loads(sys.argv[1]))"
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,110 +65,30 @@ def make_sample(
     Raises:
         ValueError: a number is too small, or `root` holds something else.
     """
-    from backbone.files import cache_dir, written_whole  # here: its package loads torch
-
-    for name, number, least in (("num_train", num_train, 1), ("num_val", num_val, 1), ("seed", seed, 0)):
-        if number < least:
-            raise ValueError(f"{name} is {number}, it must be {least} or more")
-    if num_workers is not None and num_workers < 1:
-        raise ValueError(f"num_workers is {num_workers}, it must be 1 or more")
-    info = {
-        "description": "A drawn reef with six kinds of animals",
-        "drawing": fingerprint(),
-        "num_train": num_train,
-        "num_val": num_val,
-        "seed": seed,
-    }
-    key = hashlib.sha256(json.dumps(info).encode()).hexdigest()[:12]
-    given, root = root, Path(root or cache_dir() / f"detection-sample-v1-{key}").absolute()
-    if is_drawn(root, info):
-        return root
-    if given is not None and root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise ValueError(f"{root} exists and is not this sample set: give a folder that is new or empty")
-    print(f"drawing the sample set ({num_train:,} + {num_val:,} pictures) into {root}", flush=True)
-    try:
-        with written_whole(root, folder=True) as folder:
-            for split in SPLITS:
-                (folder / split).mkdir()
-            draw_all(folder, num_train=num_train, num_val=num_val, seed=seed, num_workers=num_workers)
-            write_annotations(folder, info)
-            if is_drawn(root, info):
-                raise FileExistsError(root)  # another process was faster, and its set may be in use: keep that one
-    except OSError:
-        if not is_drawn(root, info):
-            raise
-    return root
+    return draw_set(
+        root,
+        app="detection",
+        description="A drawn reef with six kinds of animals",
+        draw="apps.detection.sample:draw_picture",
+        counts=dict(zip(SPLITS, (num_train, num_val), strict=True)),
+        seed=seed,
+        code=[Path(__file__), Path(__file__).parent / "reef"],
+        num_workers=num_workers,
+        write_index=write_annotations,
+    )
 
 
-def fingerprint() -> str:
-    """Stands for the code that draws, so that no set drawn by another version of it is taken for this one's."""
-    files = [Path(__file__), *sorted((Path(__file__).parent / "reef").glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+def draw_picture(slot: Slot) -> Drawn:
+    """One picture, and for COCO's files what it holds."""
+    picture, found = draw_scene(slot.rng(), list(ANIMALS)[slot.number % len(ANIMALS)])
+    name = f"{slot.id:06d}.jpg"
+    image = {"id": slot.id, "file_name": name, "width": picture.shape[1], "height": picture.shape[0]}
+    animals = [(CATEGORY_IDS[one.name], one.box_xywh, int(np.count_nonzero(one.visible))) for one in found]
+    return Drawn(f"{slot.split}/{name}", picture, {"split": slot.split, "image": image, "animals": animals})
 
 
-def is_drawn(root: Path, info: dict[str, Any]) -> bool:
-    """Whether a folder holds the set of this `info`; it was written whole or not at all."""
-    try:
-        return json.loads((root / "annotations" / "instances_val.json").read_text(encoding="utf-8"))["info"] == info
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-
-
-def draw_all(folder: Path, *, num_train: int, num_val: int, seed: int, num_workers: int | None) -> None:
-    """Draw all pictures, in several processes where there is enough to do.
-
-    They are started as plain commands: a process pool would first load all that the calling script imports.
-    """
-    total = num_train + num_val
-    num_shares = num_workers or min(num_cores(), 1 + total // WORTH_A_WORKER)
-    share = {"folder": str(folder), "num_train": num_train, "num_val": num_val, "seed": seed, "num_shares": num_shares}
-    if num_shares == 1:
-        return draw_share(**share, share=0)  # type: ignore[arg-type]
-    processes: list[subprocess.Popen] = []
-    try:
-        for number in range(num_shares):
-            command = [sys.executable, "-c", WORKER, json.dumps({**share, "share": number})]
-            processes.append(subprocess.Popen(command, cwd=PROJECT))
-        for process in processes:
-            if process.wait():
-                raise RuntimeError(f"a process drawing the sample set ended with code {process.returncode}")
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def draw_share(folder: str, *, num_train: int, num_val: int, seed: int, share: int, num_shares: int) -> None:
-    """Draw every `num_shares`-th picture, and write what they hold to `folder`/share-<share>.jsonl."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    numbers = [
-        (split, index) for split, count in zip(SPLITS, (num_train, num_val), strict=True) for index in range(count)
-    ]
-    with open(Path(folder) / f"share-{share}.jsonl", "w", encoding="utf-8") as lines:
-        for image_id, (split, index) in list(enumerate(numbers, start=1))[share::num_shares]:
-            rng = np.random.default_rng((seed, SPLITS.index(split), index))
-            picture, found = draw_scene(rng, list(ANIMALS)[index % len(ANIMALS)])
-            name = f"{image_id:06d}.jpg"
-            path = Path(folder) / split / name
-            if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-                raise OSError(f"cannot write {path}")
-            image = {"id": image_id, "file_name": name, "width": picture.shape[1], "height": picture.shape[0]}
-            animals = [(CATEGORY_IDS[one.name], one.box_xywh, int(np.count_nonzero(one.visible))) for one in found]
-            lines.write(json.dumps({"split": split, "image": image, "animals": animals}) + "\n")
-    cv2.setNumThreads(threads)
-
-
-def write_annotations(folder: Path, info: dict[str, Any]) -> None:
-    """Make COCO's files of what the shares hold, and remove those."""
-    shares = sorted(folder.glob("share-*.jsonl"))
-    records = [json.loads(line) for share in shares for line in share.read_text(encoding="utf-8").splitlines()]
-    records.sort(key=lambda record: record["image"]["id"])
+def write_annotations(folder: Path, records: list[dict[str, Any]], info: dict[str, Any]) -> None:
+    """Make COCO's files of what the pictures hold."""
     categories = [{"id": number, "name": name, "supercategory": "animal"} for name, number in CATEGORY_IDS.items()]
     annotations: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     next_id = 1
@@ -189,32 +102,10 @@ def write_annotations(folder: Path, info: dict[str, Any]) -> None:
         images = [record["image"] for record in records if record["split"] == split]
         content = {"info": info, "images": images, "annotations": annotations[split], "categories": categories}
         (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
-    for share in shares:
-        share.unlink()
-
-
-def write_contact_sheet(root: Path, path: Path, *, split: str = "train", width: int = 1600, num_rows: int = 5) -> None:
-    """Write one image file with the first pictures of a split and their boxes, row by row."""
-    rows: list[list[np.ndarray]] = [[]]
-    for picture in read_boxed(root, split, height=256):
-        if sum(other.shape[1] for other in rows[-1]) + picture.shape[1] > width:
-            if len(rows) == num_rows:
-                break
-            rows.append([])
-        rows[-1].append(picture)
-    sheet = np.full((256 * len(rows), width, 3), 255, np.uint8)
-    for number, row in enumerate(rows):
-        left = (width - sum(picture.shape[1] for picture in row)) // 2
-        for picture in row:
-            sheet[256 * number : 256 * (number + 1), left : left + picture.shape[1]] = picture
-            left += picture.shape[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), sheet):
-        raise OSError(f"cannot write {path}")
 
 
 def read_boxed(root: Path, split: str, *, height: int) -> Iterator[np.ndarray]:
-    """The pictures (height, W, 3) BGR of a split in a white frame, each box drawn into them with its class."""
+    """The pictures (height, W, 3) BGR of a split, each box drawn into them with its class."""
     content = json.loads((root / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in content["categories"]}
     for image in content["images"]:
@@ -224,13 +115,9 @@ def read_boxed(root: Path, split: str, *, height: int) -> Iterator[np.ndarray]:
         for annotation in content["annotations"]:
             if annotation["image_id"] == image["id"]:
                 x, y, w, h = (round(scale * value) for value in annotation["bbox"])
-                name, font = names[annotation["category_id"]], cv2.FONT_HERSHEY_SIMPLEX
-                wide, tall = cv2.getTextSize(name, font, 0.4, 1)[0]
-                top = max(y - tall - 5, 0)
                 cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), (80, 255, 255), 1)
-                cv2.rectangle(picture, (x, top), (x + wide + 3, top + tall + 4), (80, 255, 255), -1)
-                cv2.putText(picture, name, (x + 2, top + tall + 2), font, 0.4, (60, 30, 0), 1, cv2.LINE_AA)
-        yield cv2.copyMakeBorder(picture[2:-2], 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+                put_label(picture, names[annotation["category_id"]], x, y)
+        yield picture
 
 
 def main(config: Config) -> None:
@@ -244,7 +131,7 @@ def main(config: Config) -> None:
     )
     print(root)
     if config.contact_sheet:
-        write_contact_sheet(root, config.contact_sheet)
+        write_contact_sheet(config.contact_sheet, read_boxed(root, "train", height=256))
 
 
 if __name__ == "__main__":

@@ -55,21 +55,28 @@ def save_model(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
         save_json(temporary / DESCRIPTION, description)
 
 
+def model_folder(folder: Path) -> Path:
+    """The model folder that `folder` is, or that the run `folder` has as its `best`.
+
+    Raises:
+        ValueError: neither.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise ValueError(f"checkpoint {folder} does not exist")
+    for candidate in (folder, folder / "best"):
+        if (candidate / DESCRIPTION).exists():
+            return candidate
+    raise ValueError(f"checkpoint {folder} is not a model folder: it has no {DESCRIPTION} (give a run or its best/)")
+
+
 def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Description and weights of a model folder; a run's folder stands for its `best`.
 
     Raises:
         ValueError: not a model folder, of another app, or damaged.
     """
-    folder = Path(folder)
-    if not folder.exists():
-        raise ValueError(f"checkpoint {folder} does not exist")
-    if not (folder / DESCRIPTION).exists() and (folder / "best" / DESCRIPTION).exists():
-        folder = folder / "best"
-    if not (folder / DESCRIPTION).exists():
-        raise ValueError(
-            f"checkpoint {folder} is not a model folder: it has no {DESCRIPTION} (give a run or its best/)"
-        )
+    folder = model_folder(folder)
     description = load_json(folder / DESCRIPTION)
     if description.get("app") != app:
         raise ValueError(f"checkpoint {folder} is of the app {description.get('app')!r}, this is {app!r}")

@@ -1,10 +1,12 @@
-"""Where to compute, in which precision, and how memory is kept."""
+"""Where to compute, in which precision, how memory is kept, and how data processes begin."""
 
 import contextlib
 import ctypes
+import signal
 import sys
 from typing import Literal
 
+import cv2
 import torch
 
 Amp = Literal["none", "bf16", "fp16"]
@@ -49,3 +51,10 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def begin_worker(worker: int) -> None:
+    """Start of a data process: workers run beside each other, one thread each; Ctrl-C is the main process's business."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

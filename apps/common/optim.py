@@ -2,40 +2,68 @@
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from backbone import MobileNetV1
+
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 OptimizerName = Literal["sgd", "rmsprop", "adamw"]
 
 
-def param_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
-    """Parameters in two groups: with weight decay, and without it for depthwise filters, norms and biases.
+def param_groups(model: nn.Module, *, weight_decay: float, lr_scales: Mapping[str, float] | None = None) -> list[dict]:
+    """Parameters in groups: with weight decay, and without it for depthwise filters, norms and biases.
 
     MobileNet paper, section 3.2: "little or no weight decay (l2 regularization) on the depthwise filters since
     there are so few parameters in them".
+
+    Args:
+        lr_scales: name of a part of the model ("blocks.conv3") -> what multiplies its learning rate; a group of its
+            own for each such number. Other parts have 1.
     """
-    decayed: list[Tensor] = []
-    spared: list[Tensor] = []
-    for module in model.modules():
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for path, module in model.named_modules():
+        scale = next((s for part, s in (lr_scales or {}).items() if f"{path}.".startswith(f"{part}.")), 1.0)
         depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
         for parameter in module.parameters(recurse=False):
             if parameter.requires_grad:
-                (spared if depthwise or parameter.ndim < 2 else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+                groups.setdefault((scale, depthwise or parameter.ndim < 2), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": 0.0 if spared else weight_decay, "lr_scale": scale}
+        for (scale, spared), parameters in groups.items()
+    ]
+
+
+def lr_scales_by_depth(backbone: MobileNetV1, *, decay: float) -> dict[str, float]:
+    """For `param_groups`: each block learns `decay` times as fast as the one behind it, conv13 as the classifier.
+
+    Raises:
+        ValueError: `decay` is not above 0 and at most 1.
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"layer_decay must be above 0 and at most 1 (the same rate everywhere), got {decay}")
+    parts = ["stem", *(f"blocks.{name}" for name in backbone.blocks)]
+    return {part: decay**i for i, part in enumerate(reversed(parts))}
 
 
 def make_optimizer(
-    name: OptimizerName, model: nn.Module, *, lr: float, weight_decay: float, momentum: float = 0.9
+    name: OptimizerName,
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.9,
+    lr_scales: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, RMSprop as the paper trained, or AdamW; weight decay by `param_groups`."""
+    """SGD with Nesterov momentum, RMSprop as the paper trained, or AdamW; groups by `param_groups`."""
     if not lr > 0:
         raise ValueError(f"lr must be above 0, got {lr}")
     if weight_decay < 0:
         raise ValueError(f"weight_decay must be 0 or more, got {weight_decay}")
-    groups = param_groups(model, weight_decay=weight_decay)
+    groups = param_groups(model, weight_decay=weight_decay, lr_scales=lr_scales)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
     if name == "rmsprop":

@@ -5,11 +5,16 @@ import json
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from apps.common.checkpoint import load_json, save_json
 
-CONFIG, METRICS = "config.json", "metrics.jsonl"
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+CONFIG, METRICS, STATE = "config.json", "metrics.jsonl", "last.pt"
+MAY_CHANGE = ("num_workers", "device", "checkpoint_every")  # flags that a resumed run may be given anew
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
 class RunLog:
@@ -67,6 +72,26 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
+
+
+def resumed_config(config: ConfigT, run: Path) -> ConfigT:
+    """The config that a run was started with, with what `MAY_CHANGE` taken from the present flags.
+
+    Raises:
+        ValueError: another flag was given too: it would change nothing.
+    """
+    saved = load_json(run / CONFIG)["config"]
+    given = _plain(config)
+    for field in dataclasses.fields(config):
+        changed = getattr(config, field.name) != field.default
+        if field.name in MAY_CHANGE and changed:
+            saved[field.name] = given[field.name]
+        elif changed and field.name != "resume" and given[field.name] != saved[field.name]:
+            flag = "--" + field.name.replace("_", "-")
+            raise ValueError(
+                f"{flag} {given[field.name]} cannot be changed by --resume: the run has {saved[field.name]}"
+            )
+    return type(config)(**{**saved, "resume": run, "out": None})
 
 
 def git_commit() -> str | None:

@@ -1,5 +1,6 @@
 """Which sample is drawn when: a function of seed and step alone, so that a run resumes in the middle of an epoch."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -51,3 +52,20 @@ class StepSampler:
                     order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
                 batch.append(Draw(self.seed, epoch, int(order[position % self.num_samples])))
             yield batch
+
+
+def count_steps(steps: int | None, epochs: float | None, num_samples: int, *, batch_size: int, default: float) -> int:
+    """Length of a run from its flags --steps or --epochs; with neither, `default` epochs.
+
+    Raises:
+        ValueError: both are given, or the run would have no step.
+    """
+    if steps is not None and epochs is not None:
+        raise ValueError("give --steps or --epochs, not both")
+    if batch_size < 1:
+        raise ValueError(f"--batch-size must be 1 or more, got {batch_size}")
+    if steps is None:
+        steps = math.ceil((default if epochs is None else epochs) * num_samples / batch_size)
+    if steps < 1:
+        raise ValueError(f"the run must have at least one step, got {steps}")
+    return steps

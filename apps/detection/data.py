@@ -8,7 +8,6 @@ Letters in shapes: B batch, H W height and width, N boxes of an image.
 """
 
 import os
-import signal
 from typing import Literal, NamedTuple
 
 import cv2
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from apps.common.device import begin_worker
 from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
 from apps.detection.coco import CocoSplit, ImageRecord
@@ -206,19 +206,12 @@ def collate(samples: list[Sample]) -> tuple[Tensor, Targets]:
 def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
     """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
     return DataLoader(
-        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=_begin_worker
+        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=begin_worker
     )
 
 
 def make_eval_loader(dataset: EvalSet, *, batch_size: int, num_workers: int) -> DataLoader:
     """Batches of images (B, 3, H, W) uint8 in the order of the records."""
     return DataLoader(
-        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=_begin_worker
+        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=begin_worker
     )
-
-
-def _begin_worker(worker: int) -> None:
-    """Workers run beside each other, one thread each; Ctrl-C is the main process's business."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

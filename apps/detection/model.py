@@ -13,8 +13,9 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
+from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.detection.anchors import level_shapes, make_anchors
-from apps.detection.pretrained import TENSORFLOW_STYLE, load_pretrained
+from apps.detection.pretrained import load_pretrained
 from backbone import MobileNetV1, create_backbone
 from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle, scaled_channels
 from backbone.names import parse_backbone

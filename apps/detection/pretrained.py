@@ -9,7 +9,6 @@ Letters in shapes: O outputs of a layer, I its inputs, K classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -17,16 +16,16 @@ from torch import Tensor, nn
 
 from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
+from apps.common.pretrained import TENSORFLOW_STYLE, find_weights, imagenet_name, preprocessing_of, style_of
 from apps.detection.anchors import level_shapes
 from apps.detection.coco_classes import COCO_CLASSES, match_names
 from apps.detection.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
-from backbone.weights import CATALOG, LoadedWeights, best_imagenet, load_graph, load_weights
+from backbone.weights import CATALOG, LoadedWeights, load_graph
 from backbone.weights.fetch import is_fetched
 
 APP = "detection"
-TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", norm_eps=1e-3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,31 +98,20 @@ def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
     Raises:
         ValueError: nothing of that name or width, a failed download, a damaged file. Always one line.
     """
-    width_mult = parse_backbone(backbone)
     if str(weights) == "none":
+        parse_backbone(backbone)
         return Pretrained(summary="random weights")
     if Path(weights).is_dir():
         return _from_model(Path(weights), backbone)
-    source = weights
-    if str(weights) == "imagenet":
-        source = best_imagenet(width_mult).name
-    elif str(weights) == "coco":
-        source = _coco_name(width_mult, backbone)
-    try:
-        loaded = load_weights(source, width_mult=width_mult)
-    except ValueError as error:
-        words = ("imagenet", "coco", "none")
-        hint = "; `--weights none` does without" if str(weights) == "imagenet" else ""
-        if str(weights) not in words and (close := get_close_matches(str(weights), words, n=1)):
-            hint = f"; did you mean {close[0]}?"
-        raise ValueError(f"{error}{hint}") from error
+    words = {"imagenet": imagenet_name, "coco": _coco_name}
+    loaded, source = find_weights(weights, backbone=backbone, words=words)
     if loaded.layout == "TFLite" and is_ssd(graph := load_graph(source)):
         return _from_ssd(loaded, read_ssd_head(graph))
     backbone_state = {f"backbone.{k}": v for k, v in loaded.state_dict.items() if not k.startswith("classifier.")}
     return Pretrained(
         summary=loaded.summary(),
-        style=_style(loaded),
-        preprocessing=_preprocessing(loaded),
+        style=style_of(loaded),
+        preprocessing=preprocessing_of(loaded),
         state=backbone_state,
         folded=loaded.folded,
     )
@@ -154,8 +142,8 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
         head[name] = head[name].unflatten(0, (-1, num_rows))[:, rows].flatten(0, 1)
     return Pretrained(
         summary=loaded.summary().replace("no classifier", f"SSD with {len(names)} classes"),
-        style=_style(loaded),
-        preprocessing=_preprocessing(loaded),
+        style=style_of(loaded),
+        preprocessing=preprocessing_of(loaded),
         state={**{f"backbone.{k}": v for k, v in loaded.state_dict.items()}, **head},
         class_names=list(names.values()),
         category_ids=list(names),
@@ -164,8 +152,9 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
     )
 
 
-def _coco_name(width_mult: float, backbone: str) -> str:
+def _coco_name(backbone: str) -> str:
     """The catalog's COCO detector of a width; of several the one that is on this machine, else the first."""
+    width_mult = parse_backbone(backbone)
     detectors = [entry for entry in CATALOG if entry.task == "detection" and entry.class_list == "coco"]
     fitting = [entry for entry in detectors if abs(entry.width_mult - width_mult) < 1e-9]
     if not fitting:
@@ -175,15 +164,6 @@ def _coco_name(width_mult: float, backbone: str) -> str:
             "paper's widths"
         )
     return next((entry for entry in fitting if is_fetched(entry)), fitting[0]).name
-
-
-def _style(loaded: LoadedWeights) -> ConvStyle:
-    return ConvStyle(padding=loaded.padding, activation=loaded.activation, norm="batch", norm_eps=loaded.norm_eps)
-
-
-def _preprocessing(loaded: LoadedWeights) -> Preprocessing:
-    (r, g, b), (r_std, g_std, b_std) = loaded.preprocessing.mean, loaded.preprocessing.std  # of pixels from 0 to 1
-    return Preprocessing(mean=(255 * r, 255 * g, 255 * b), std=(255 * r_std, 255 * g_std, 255 * b_std))
 
 
 def _take_rows(mine: Tensor, theirs: Tensor, rows: list[int], *, num_theirs: int) -> Tensor:

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from apps.common.checkpoint import Stateful, load_json, restore_state, save_json, save_state
+from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
 from apps.common.cli import plain_message, run_command
 from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
 from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, stop_on_signals
-from apps.common.runlog import CONFIG, RunLog, read_metrics
-from apps.common.sampling import StepSampler
+from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
+from apps.common.sampling import StepSampler, count_steps
 from apps.detection.coco import BadData, CocoSplit, load_coco_split
 from apps.detection.data import Augment, TrainingSet, make_train_loader, read_some
 from apps.detection.detector import Detector
@@ -35,10 +35,8 @@ from apps.detection.pretrained import APP, load_pretrained
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 from backbone.weights import unfold_norms
 
-STATE = "last.pt"  # in the run's folder
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 8.0
-MAY_CHANGE = {"resume", "num_workers", "device", "checkpoint_every"}  # flags that a resumed run may be given anew
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def train(config: Config) -> dict[str, float]:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
     if config.resume:
-        config = resumed_config(config)
+        config = resumed_config(config, config.resume)
     keep_freed_memory()
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
@@ -127,7 +125,10 @@ def train(config: Config) -> dict[str, float]:
         print(split.describe())
     augment = config.augment or ("mirror" if on_sample else "full")
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
-    num_steps = count_steps(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 120.0)
+    default_epochs = SAMPLE_EPOCHS if on_sample else 120.0
+    num_steps = count_steps(
+        config.steps, config.epochs, len(dataset), batch_size=config.batch_size, default=default_epochs
+    )
     warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
 
@@ -246,40 +247,6 @@ def evaluate(
         return best
     detector.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics.values})
     return {"step": step, "metrics": metrics.values, "text": metrics.text}
-
-
-def count_steps(config: Config, num_images: int, *, default_epochs: float) -> int:
-    """Length of the run, from --steps or --epochs."""
-    if config.steps is not None and config.epochs is not None:
-        raise ValueError("give --steps or --epochs, not both")
-    if config.batch_size < 1:
-        raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
-    epochs = default_epochs if config.epochs is None else config.epochs
-    steps = math.ceil(epochs * num_images / config.batch_size) if config.steps is None else config.steps
-    if steps < 1:
-        raise ValueError(f"the run must have at least one step, got {steps}")
-    return steps
-
-
-def resumed_config(config: Config) -> Config:
-    """The config that --resume's run was started with, with what `MAY_CHANGE` taken from the present flags.
-
-    Raises:
-        ValueError: another flag was given too: it would change nothing.
-    """
-    assert config.resume is not None
-    saved = load_json(config.resume / CONFIG)["config"]
-    given = dataclasses.asdict(config)
-    for field in dataclasses.fields(config):
-        changed = given[field.name] != field.default
-        if field.name not in MAY_CHANGE and changed and given[field.name] != saved[field.name]:
-            flag = "--" + field.name.replace("_", "-")
-            raise ValueError(
-                f"{flag} {given[field.name]} cannot be changed by --resume: the run has {saved[field.name]}"
-            )
-        if field.name in MAY_CHANGE and changed:
-            saved[field.name] = given[field.name]
-    return Config(**{**saved, "resume": config.resume, "out": None})
 
 
 if __name__ == "__main__":

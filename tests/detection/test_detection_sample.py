@@ -16,6 +16,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from apps.common.cli import parse
+from apps.common.drawing import PROJECT
 from apps.detection import sample
 from apps.detection.coco import load_coco_split
 from apps.detection.reef.animals import ANIMALS
@@ -50,11 +51,20 @@ def test_processes_draw_the_same_files_as_one(tmp_path: Path) -> None:
     numbers = {"num_train": 5, "num_val": 2}
     alone = sample.make_sample(tmp_path / "alone", **numbers, num_workers=1)
     shared = sample.make_sample(tmp_path / "shared", **numbers, num_workers=2)
-    assert len(contents(alone)) == 5 + 2 + 2
+    assert len(contents(alone)) == 5 + 2 + 3
     assert contents(alone) == contents(shared)
     other = sample.make_sample(tmp_path / "other", **numbers, seed=1, num_workers=1)
     assert contents(alone).keys() == contents(other).keys()
     assert not set(contents(alone).values()) & set(contents(other).values())
+
+
+def test_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path))
+    first = sample.make_sample(num_train=2, num_val=1)
+    assert capsys.readouterr().out == f"drawing the sample set (2 + 1 pictures) into {first}\n"
+    assert sample.make_sample(num_train=2, num_val=1) == first
+    assert capsys.readouterr().out == ""
+    assert first.parent == tmp_path and first.name.startswith("detection-sample-v1-")
 
 
 def test_boxes_hold_what_is_to_be_seen_and_nothing_else() -> None:
@@ -138,63 +148,6 @@ def test_the_detector_reads_it(root: Path) -> None:
     assert len(split.records) == NUM_VAL
 
 
-def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = 0
-
-    def stop_after_two(rng: np.random.Generator, first: str) -> object:
-        nonlocal drawn
-        drawn += 1
-        if drawn > 2:
-            raise KeyboardInterrupt
-        return draw_scene(rng, first)
-
-    monkeypatch.setattr(sample, "draw_scene", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
-        sample.make_sample(tmp_path / "reef", num_train=4, num_val=1, num_workers=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_process_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "WORKER", "raise SystemExit(3)")
-    with pytest.raises(RuntimeError, match="ended with code 3"):
-        sample.make_sample(tmp_path / "reef", num_train=4, num_val=1, num_workers=2)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path))
-    first = sample.make_sample(num_train=2, num_val=1)
-    assert capsys.readouterr().out == f"drawing the sample set (2 + 1 pictures) into {first}\n"
-    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
-    assert sample.make_sample(num_train=2, num_val=1) == first
-    assert capsys.readouterr().out == ""
-    assert before == {path: path.stat().st_mtime_ns for path in first.rglob("*")}
-    others = {sample.make_sample(num_train=3, num_val=1), sample.make_sample(num_train=2, num_val=1, seed=1)}
-    assert len(others | {first}) == 3
-    monkeypatch.setattr(sample, "fingerprint", lambda: "another version")
-    assert sample.make_sample(num_train=2, num_val=1) not in others | {first}
-    assert first.parent == tmp_path
-
-
-def test_one_drawn_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if another process had finished the same set while this one was drawing."""
-    root = tmp_path / "reef"
-    inner = sample.draw_all
-    marks: list[str] = []
-
-    def draw_all(folder: Path, **numbers: int | None) -> None:
-        inner(folder, **numbers)  # type: ignore[arg-type]
-        if not marks:
-            marks.append("other process")
-            sample.make_sample(root, num_train=2, num_val=1)
-            (root / "mark").touch()
-
-    monkeypatch.setattr(sample, "draw_all", draw_all)
-    assert sample.make_sample(root, num_train=2, num_val=1) == root
-    assert (root / "mark").exists()
-    assert list(tmp_path.iterdir()) == [root]
-
-
 def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ValueError, match="exists and is not this sample set: give a folder that is new or empty"):
@@ -219,4 +172,4 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_drawing_needs_no_torch() -> None:
     code = "import sys; import apps.detection.sample; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ, cwd=sample.PROJECT).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ, cwd=PROJECT).returncode == 0

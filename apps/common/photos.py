@@ -1,0 +1,180 @@
+"""Finding photos, and the facts about each that a data doctor needs: nothing here changes a file."""
+
+import hashlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from apps.common.images import read_image
+
+SUFFIXES_OF_FORMAT = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2",),
+}
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() for suffix in suffixes)
+"""What `read_image` reads, in lower case."""
+
+UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"))
+"""Pictures, too, but not for `read_image`: to be converted, not to be passed over."""
+
+_CHANNELS = {"1": "gray", "L": "gray", "I": "gray", "F": "gray", "LA": "gray+alpha", "P": "palette", "PA": "palette"}
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoFacts:
+    """What a file holds.
+
+    Attributes:
+        path: the file.
+        problem: a sentence that names the file if `read_image` refuses it, else None.
+        width, height: pixels as training sees them, after turning by EXIF; 0 if there is a problem.
+        channels: as stored: "RGB", "gray", "gray+alpha", "RGBA", "CMYK", "palette"; "" if not known.
+        bits: of one channel; 0 if not known.
+        orientation: EXIF's, 1 to 8; 1 is upright.
+        format: as the first bytes say, a key of `SUFFIXES_OF_FORMAT` as a rule; "" if not known.
+        file_hash: of the file's bytes; "" if it cannot be opened.
+        pixel_hash: of the decoded pixels and their shape; "" if there is a problem.
+    """
+
+    path: Path
+    problem: str | None = None
+    width: int = 0
+    height: int = 0
+    channels: str = ""
+    bits: int = 0
+    orientation: int = 1
+    format: str = ""
+    file_hash: str = ""
+    pixel_hash: str = ""
+
+    @property
+    def suffix_is_wrong(self) -> bool:
+        """Whether the file's name promises another format than its bytes have."""
+        allowed = SUFFIXES_OF_FORMAT.get(self.format)
+        return allowed is not None and self.path.suffix.lower() not in allowed
+
+
+def find_photos(source: Path, *, recursive: bool = False) -> list[Path]:
+    """The photo itself, or all photos of a folder in the order of their names; hidden files are no photos.
+
+    Args:
+        source: a file of any name, or a folder.
+        recursive: also those in the folders within.
+
+    Raises:
+        ValueError: no such file or folder, or a folder without photos.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ValueError(f"{source}: there is no such file or folder")
+    files = source.rglob("*") if recursive else source.iterdir()
+    hidden = len(source.parts)  # a folder within whose name starts with a dot
+    photos = sorted(
+        path
+        for path in files
+        if is_photo_name(path.name) and path.is_file() and not any(part[0] == "." for part in path.parts[hidden:])
+    )
+    if not photos:
+        raise ValueError(f"{source}: no photos in it (read are {', '.join(sorted(IMAGE_SUFFIXES))})")
+    return photos
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether a file of this name is a photo that `read_image` may read; hidden ones (".x", "._x") are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def inspect_photos(paths: Sequence[Path], *, num_workers: int | None = None, progress: bool = True) -> list[PhotoFacts]:
+    """Open and decode every file, as training would, and say what it is; the order of the answers is that of `paths`.
+
+    Args:
+        num_workers: threads (reading, decoding and hashing run beside each other); default one for each core.
+        progress: show a bar.
+    """
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    with ThreadPoolExecutor(num_workers or os.cpu_count() or 1) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is allowed: `read_image` has the word
+        try:
+            facts = pool.map(inspect_photo, paths)
+            bar = tqdm(facts, total=len(paths), unit="photo", disable=not progress, mininterval=interval)
+            return list(bar)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def inspect_photo(path: Path) -> PhotoFacts:
+    """The facts about one file; a file that cannot be used is no exception but a `problem`."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = b""
+    facts = PhotoFacts(path=path, file_hash=_hash(data) if data else "", **_header(data))
+    try:
+        image = read_image(path)
+    except ValueError as error:
+        return replace(facts, problem=str(error))
+    height, width = image.shape[:2]
+    return replace(facts, width=width, height=height, pixel_hash=_hash_pixels(image))
+
+
+def find_duplicates(facts: Sequence[PhotoFacts]) -> list[list[Path]]:
+    """Groups of two or more files that show the same picture to the pixel, in the order of `facts`.
+
+    A copy is found under any name, and where it was saved again without loss (as PNG, say); a picture compressed
+    anew or resized is another one. Files with a problem belong to no group.
+    """
+    groups: dict[str, list[Path]] = {}
+    for fact in facts:
+        if fact.pixel_hash:
+            groups.setdefault(fact.pixel_hash, []).append(fact.path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """What a file's first bytes say; empty if Pillow, which torchvision brings, does not know the format."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            mode, kind = picture.mode, picture.format or ""
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds for a damaged header; the verdict is `read_image`'s
+        return {}
+    bits = 1 if mode == "1" else 16 if mode.startswith("I") else 32 if mode == "F" else 8
+    if kind == "PNG":
+        bits = data[24]  # of IHDR, since Pillow shows 16 bits of colour as 8
+    return {
+        "channels": "gray" if mode.startswith("I;") else _CHANNELS.get(mode, mode),
+        "bits": bits,
+        "orientation": orientation if orientation in range(2, 9) else 1,
+        "format": "JPEG" if kind == "MPO" else kind,  # phones' JPEG with a second picture behind the first
+    }
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _hash_pixels(image: np.ndarray) -> str:
+    digest = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()

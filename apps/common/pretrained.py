@@ -1,0 +1,148 @@
+"""What a classifying network starts from: published weights, a model of the same app, or nothing.
+
+    start = load_pretrained("imagenet", backbone="a075", app="finegrained")
+    network = create_backbone("a075", num_classes=2, **start.style)
+    print(start.put_into(network, ["pomelo", "grapefruit"]))
+
+Letters in shapes: O outputs of a layer, I its inputs, K classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from apps.common.checkpoint import load_model
+from apps.common.images import Preprocessing
+from backbone.mobilenet_v1 import ConvStyle
+from backbone.names import parse_backbone
+from backbone.weights import LoadedWeights, best_imagenet, load_weights
+
+TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", norm_eps=1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """Weights of a `MobileNetV1` with or without its classifier, or none, and what a network must be like to take them.
+
+    Attributes:
+        summary: what they are and where they came from.
+        style: padding, activation and norm that they were trained with.
+        preprocessing: of the pixels they were trained on.
+        state: some or all of `MobileNetV1.state_dict()`; "classifier.*" only with `class_names`.
+        class_names: of the classifier's rows.
+        folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
+    """
+
+    summary: str
+    style: ConvStyle = TENSORFLOW_STYLE
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    class_names: Sequence[str] = ()
+    folded: bool = False
+
+    def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
+        """Give a network, built with `style`, these weights; classifier rows where a class has the same name.
+
+        Returns:
+            A sentence about what was taken.
+
+        Raises:
+            ValueError: the weights are of another network; the message names the first layer that differs.
+        """
+        mine = network.state_dict()
+        known = {name: row for row, name in enumerate(self.class_names)}
+        shared = [(i, known[name]) for i, name in enumerate(class_names) if name in known]
+        for name, value in self.state.items():
+            if name.startswith("classifier."):
+                for row, theirs in shared:
+                    mine[name][row] = value[theirs]
+            elif name not in mine or mine[name].shape != value.shape:
+                here = tuple(mine[name].shape) if name in mine else "no such layer"
+                raise ValueError(f"{self.summary}: {name} has shape {tuple(value.shape)}, this network has {here}")
+            else:
+                mine[name] = value
+        network.load_state_dict(mine)
+        if not self.state:
+            return "all weights are new"
+        return f"the backbone is taken, {len(shared)} of {len(class_names)} classifier rows are taken by name"
+
+
+def load_pretrained(weights: str | Path, *, backbone: str, app: str) -> Pretrained:
+    """Find, download where needed, and read what `--weights` names.
+
+    Args:
+        weights: "none", "imagenet" (the best published for the width), a catalog name
+            (`python -m backbone.weights list`), a weight file, or a run or model folder of the app.
+        backbone: the width it must have, as a name.
+        app: whose model folders are allowed.
+
+    Raises:
+        ValueError: nothing of that name or width, a failed download, a damaged file. Always one line.
+    """
+    if str(weights) == "none":
+        parse_backbone(backbone)
+        return Pretrained(summary="random weights")
+    if Path(weights).is_dir():
+        about, state = load_model(Path(weights), app=app)
+        if about["backbone"] != backbone:
+            raise ValueError(f"weights {weights} are of width {about['backbone']}, {backbone} was asked for")
+        return Pretrained(
+            summary=f"{about['backbone']} from {weights}",
+            style=ConvStyle(**about["style"]),
+            preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+            state=state,
+            class_names=about["class_names"],
+        )
+    loaded, _ = find_weights(weights, backbone=backbone, words={"imagenet": imagenet_name})
+    return Pretrained(
+        summary=loaded.summary(),
+        style=style_of(loaded),
+        preprocessing=preprocessing_of(loaded),
+        state={name: value for name, value in loaded.state_dict.items() if not name.startswith("classifier.")},
+        folded=loaded.folded,
+    )
+
+
+def find_weights(
+    weights: str | Path, *, backbone: str, words: Mapping[str, Callable[[str], str]]
+) -> tuple[LoadedWeights, str | Path]:
+    """Read the file or catalog entry that `--weights` means, of the width of `backbone`.
+
+    Args:
+        words: the words that an app allows besides "none", and how each finds a catalog name for a backbone.
+
+    Returns:
+        The weights, and the path or catalog name that they are of.
+
+    Raises:
+        ValueError: see `load_weights`; with what else could be meant.
+    """
+    width_mult = parse_backbone(backbone)
+    asked = str(weights)
+    source = words[asked](backbone) if asked in words else weights
+    try:
+        return load_weights(source, width_mult=width_mult), source
+    except ValueError as error:
+        hint = "; `--weights none` does without" if asked == "imagenet" else ""
+        if asked not in words and (close := get_close_matches(asked, (*words, "none"), n=1)):
+            hint = f"; did you mean {close[0]}?"
+        raise ValueError(f"{error}{hint}") from error
+
+
+def imagenet_name(backbone: str) -> str:
+    """The catalog name of the best published ImageNet weights of a width."""
+    return best_imagenet(parse_backbone(backbone)).name
+
+
+def style_of(loaded: LoadedWeights) -> ConvStyle:
+    """How a network must be built to take weights that were read."""
+    return ConvStyle(padding=loaded.padding, activation=loaded.activation, norm="batch", norm_eps=loaded.norm_eps)
+
+
+def preprocessing_of(loaded: LoadedWeights) -> Preprocessing:
+    """Of pixels from 0 to 255; the backbone's files have it for pixels from 0 to 1."""
+    (r, g, b), (r_std, g_std, b_std) = loaded.preprocessing.mean, loaded.preprocessing.std
+    return Preprocessing(mean=(255 * r, 255 * g, 255 * b), std=(255 * r_std, 255 * g_std, 255 * b_std))

@@ -1,0 +1,212 @@
+"""What the portraits are drawn with: chance, colours, curves, and a canvas that takes flat shapes and soft shades.
+
+Colours are RGB, 0 to 255. A portrait is drawn in units of half a face's width: the origin between the eyes, x to the
+right, y down, the chin near y = 1.2, the shoulders from y = 1.6. Letters: S side of the canvas, N points of an outline
+or a path.
+"""
+
+import colorsys
+import math
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+Rng = np.random.Generator
+Colour = tuple[float, float, float]
+T = TypeVar("T")
+
+BLACK, WHITE = (30.0, 26.0, 32.0), (253.0, 250.0, 244.0)
+NORMAL = np.array([-1.0, 1.0])
+MIRROR = np.array([-1.0, 1.0])
+
+
+class Chance:
+    """A stream of random numbers for each part of a drawing, so that no part's choices change another's."""
+
+    def __init__(self, *key: int) -> None:
+        self.key = key
+
+    def of(self, part: str) -> Rng:
+        """The stream of one part, always from its beginning."""
+        return np.random.default_rng((*self.key, zlib.crc32(part.encode())))
+
+
+def pick(rng: Rng, things: Sequence[T]) -> T:
+    """One of some things, all equally likely; ten times faster than `rng.choice`."""
+    return things[int(rng.integers(len(things)))]
+
+
+def rgb(code: str) -> Colour:
+    """ "f2d0b0" to a colour."""
+    r, g, b = bytes.fromhex(code)
+    return float(r), float(g), float(b)
+
+
+def palette(codes: str) -> list[Colour]:
+    """Several of them, separated by spaces."""
+    return [rgb(code) for code in codes.split()]
+
+
+def mix(first: Colour, second: Colour, amount: float) -> Colour:
+    """From the first colour (0) to the second (1)."""
+    r, g, b = ((1 - amount) * one + amount * two for one, two in zip(first, second, strict=True))
+    return r, g, b
+
+
+def varied(colour: Colour, rng: Rng, *, hue: float = 0.015, strength: float = 0.12, light: float = 0.08) -> Colour:
+    """A colour a little off in hue, saturation and brightness."""
+    h, s, v = colorsys.rgb_to_hsv(*(part / 255 for part in colour))
+    h, s, v = (
+        h + rng.uniform(-hue, hue),
+        s * rng.uniform(1 - strength, 1 + strength),
+        v * rng.uniform(1 - light, 1 + light),
+    )
+    r, g, b = colorsys.hsv_to_rgb(h % 1, min(1, s), min(1, v))
+    return 255 * r, 255 * g, 255 * b
+
+
+def luminance(colour: Colour) -> float:
+    """How bright a colour is, 0 to 255."""
+    return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
+
+
+def smooth(points: object, *, closed: bool = True, rounds: int = 3) -> np.ndarray:
+    """Round the corners of an outline or a path by cutting them again and again (Chaikin)."""
+    path = np.asarray(points, np.float64)
+    for _ in range(rounds):
+        after = np.roll(path, -1, axis=0) if closed else path[1:]
+        before = path if closed else path[:-1]
+        cut = np.stack([0.75 * before + 0.25 * after, 0.25 * before + 0.75 * after], 1).reshape(-1, 2)
+        path = cut if closed else np.concatenate([path[:1], cut, path[-1:]])
+    return path
+
+
+def mirrored(right: object) -> np.ndarray:
+    """An outline from its right half, given from top to bottom."""
+    half = np.asarray(right, np.float64)
+    return np.concatenate([half, half[::-1] * MIRROR])
+
+
+@lru_cache
+def circle(num: int) -> np.ndarray:
+    """Points (num, 2) of the unit circle."""
+    t = np.arange(num) * (2 * np.pi / num)
+    return np.stack([np.cos(t), np.sin(t)], 1)
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, *, turn: float = 0.0, num: int = 28) -> np.ndarray:
+    """Outline (num, 2) of an ellipse turned by `turn` radians."""
+    cos, sin = math.cos(turn), math.sin(turn)
+    return circle(num) @ np.array([[rx * cos, rx * sin], [-ry * sin, ry * cos]]) + (x, y)
+
+
+@lru_cache
+def bernstein(degree: int, num: int) -> np.ndarray:
+    """The weights (num, degree + 1) of a Bezier curve's control points."""
+    t = np.linspace(0, 1, num)
+    return np.stack([math.comb(degree, i) * t**i * (1 - t) ** (degree - i) for i in range(degree + 1)], 1)
+
+
+def curve(*points: tuple[float, float], num: int = 13) -> np.ndarray:
+    """Path (num, 2): the Bezier curve of the given control points."""
+    return bernstein(len(points) - 1, num) @ np.array(points)
+
+
+def normals(path: np.ndarray) -> np.ndarray:
+    """Unit normals (N, 2) of a path."""
+    along = np.gradient(path, axis=0)
+    along /= np.sqrt(np.einsum("ij,ij->i", along, along) + 1e-18)[:, None]
+    return along[:, ::-1] * NORMAL
+
+
+def ribbon(path: np.ndarray, widths: float | np.ndarray) -> np.ndarray:
+    """Outline of a band along a path (N, 2) with the given half widths, one number or N."""
+    wide = normals(path) * np.broadcast_to(widths, len(path))[:, None]
+    return np.concatenate([path + wide, (path - wide)[::-1]])
+
+
+def resampled(path: np.ndarray, step: float) -> np.ndarray:
+    """The same path with points about `step` apart."""
+    length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    at = np.linspace(0, length[-1], max(2, round(length[-1] / step)))
+    return np.stack([np.interp(at, length, path[:, 0]), np.interp(at, length, path[:, 1])], 1)
+
+
+class Canvas:
+    """A square picture, drawn `finer` times as large as it shall be, against jagged edges.
+
+    Attributes:
+        pixels: (S, S, 3) uint8 RGB.
+        pose: (3, 2), takes points (N, 2) and a 1 to pixels; set before drawing.
+    """
+
+    def __init__(self, side: int, finer: int) -> None:
+        self.side, self.finer = side * finer, finer
+        self.pixels = np.zeros((self.side, self.side, 3), np.uint8)
+        self.pose = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+
+    def placed(self, points: object) -> np.ndarray:
+        """Where points (N, 2) lie on the canvas, in pixels."""
+        return np.asarray(points, np.float64) @ self.pose[:2] + self.pose[2]
+
+    def fixed(self, points: object) -> np.ndarray:
+        """Pixel coordinates (N, 2) int32 with 4 bits after the point."""
+        return (16 * self.placed(points)).astype(np.int32)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of a unit."""
+        return math.hypot(*self.pose[0])
+
+    def fill(self, outline: object, colour: Colour) -> None:
+        """Fill an outline (N, 2)."""
+        cv2.fillPoly(self.pixels, [self.fixed(outline)], colour, cv2.LINE_AA, 4)
+
+    def lines(self, paths: Sequence[np.ndarray], width: float, colour: Colour, *, closed: bool = False) -> None:
+        """Draw lines of one width along paths (N, 2)."""
+        thickness = max(1, round(width * self.scale))
+        cv2.polylines(self.pixels, [self.fixed(path) for path in paths], closed, colour, thickness, cv2.LINE_AA, 4)
+
+    def dots(self, centres: object, radius: float, colour: Colour) -> None:
+        """Draw round dots at the centres (N, 2)."""
+        for centre in self.fixed(centres).tolist():
+            cv2.circle(self.pixels, centre, int(16 * self.scale * radius), colour, -1, cv2.LINE_AA, 4)
+
+    def mask(self, *outlines: object) -> np.ndarray:
+        """(S, S) uint8, 255 inside any of the outlines."""
+        mask = np.zeros((self.side, self.side), np.uint8)
+        for outline in outlines:
+            cv2.fillPoly(mask, [self.fixed(outline)], (255,), cv2.LINE_AA, 4)
+        return mask
+
+    def shade(
+        self, outline: object, colour: Colour, amount: float, *, blur: float = 0.0, within: np.ndarray | None = None
+    ) -> None:
+        """Lay a colour on an outline: `amount` (0 to 1) of it in the middle, fading over `blur` at the border.
+
+        Args:
+            within: a `mask`; nothing outside it changes.
+        """
+        fixed, reach = self.fixed(outline), max(1, round(blur * self.scale / 2)) if blur else 0
+        left, top = np.clip(fixed.min(0) // 16 - 2 * reach, 0, self.side).tolist()
+        right, bottom = np.clip(fixed.max(0) // 16 + 2 * reach + 2, 0, self.side).tolist()
+        if right <= left or bottom <= top:
+            return
+        cover = np.zeros((bottom - top, right - left), np.uint8)
+        origin = np.array([16 * left, 16 * top], np.int32)
+        cv2.fillPoly(cover, [fixed - origin], (255 * amount,), cv2.LINE_AA, 4)
+        if reach:
+            size = (2 * reach + 1, 2 * reach + 1)
+            cover = cv2.blur(cv2.blur(cover, size), size)
+        window = slice(top, bottom), slice(left, right)
+        if within is not None:
+            cover = cv2.multiply(cover, within[window], scale=1 / 255)
+        share = cover.astype(np.float32) * np.float32(1 / 255)
+        patch = np.ascontiguousarray(self.pixels[window])
+        paint = np.empty_like(patch)
+        paint[:] = np.array(colour, np.uint8)
+        self.pixels[window] = cv2.blendLinear(patch, paint, 1 - share, share)

@@ -1,0 +1,183 @@
+"""The embedded sample set: portraits of invented people with twelve of CelebA's attributes; drawn on first use, kept.
+
+    python apps/faceattr/sample.py                                  draw it (under a minute), say where it is
+    python apps/faceattr/sample.py --contact-sheet faces.png        and show some of its pictures with their attributes
+    python apps/faceattr/sample.py --out faces --num-train 5000     a larger one, in a folder of its own
+
+    ROOT/images/000001.jpg ...      pictures of the splits train, val and test
+    ROOT/attributes.csv             file, an attribute a column (1, -1, empty where unknown), split, identity
+    ROOT/unlabelled/000001.jpg ...  more of the same, without labels
+
+A person has `PICTURES_PER_PERSON` pictures with the same face and hair; no person is in two splits. Every picture is a
+function of the seed, its split and its number alone. This module does without torch, and so do the processes that draw.
+"""
+
+import csv
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from apps.common.drawing import INK, PAPER, Drawn, Slot, draw_set, write_contact_sheet
+from apps.faceattr.portraits.canvas import Chance
+from apps.faceattr.portraits.scene import draw_portrait
+
+SAMPLE_RESOLUTION = 96
+"""The side of the network's input, in pixels, that this set is made for."""
+
+HAIR_SHARES = {"black": 0.28, "blond": 0.22, "brown": 0.28, "gray": 0.22}
+HAIR_NAMES = {"Black_Hair": "black", "Blond_Hair": "blond", "Gray_Hair": "gray"}
+PERSON_SHARES = {"Mustache": 0.35, "Wavy_Hair": 0.5}
+"""How many of the people have what does not change from picture to picture."""
+SHOT_SHARES = {
+    "Bangs": 0.45,
+    "Eyeglasses": 0.4,
+    "Mouth_Slightly_Open": 0.45,
+    "Smiling": 0.5,
+    "Wearing_Earrings": 0.45,
+    "Wearing_Hat": 0.3,
+    "Wearing_Necktie": 0.4,
+}
+"""How many of the pictures have what does; each independent of all others."""
+ATTRIBUTES = tuple(sorted((*HAIR_NAMES, *PERSON_SHARES, *SHOT_SHARES)))
+"""CelebA's names, in the order of the columns."""
+
+NUM_TRAIN, NUM_VAL, NUM_TEST, NUM_UNLABELLED = 1600, 300, 300, 1600
+PICTURES_PER_PERSON = 4
+UNKNOWN_SHARE = 0.15
+"""of the labels are left out by chance; those that a picture cannot show come on top"""
+UNLABELLED = "unlabelled"
+LABELS = "attributes.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Draw the sample set of the face attributes."""
+
+    out: Path | None = None
+    """folder to draw into, which must be new or empty; default a folder in the cache"""
+    num_train: int = NUM_TRAIN
+    """training images"""
+    num_val: int = NUM_VAL
+    """validation images"""
+    num_test: int = NUM_TEST
+    """test images"""
+    num_unlabelled: int = NUM_UNLABELLED
+    """images without labels"""
+    seed: int = 0
+    """of everything drawn"""
+    num_workers: int | None = None
+    """processes that draw; default one a core"""
+    contact_sheet: Path | None = None
+    """also write this image file: the first training images with their attributes"""
+
+
+def make_sample(
+    root: Path | None = None,
+    *,
+    num_train: int = NUM_TRAIN,
+    num_val: int = NUM_VAL,
+    num_test: int = NUM_TEST,
+    num_unlabelled: int = NUM_UNLABELLED,
+    seed: int = 0,
+    num_workers: int | None = None,
+) -> Path:
+    """Draw the set, or find it where it was drawn before, and return its folder.
+
+    Args:
+        root: the folder; by default one in the cache that belongs to these numbers and this version of the drawing.
+        num_workers: processes that draw; by default one for each core.
+
+    Raises:
+        ValueError: a number is too small, or `root` holds something else.
+    """
+    return draw_set(
+        root,
+        app="faceattr",
+        description="Drawn portraits with twelve attributes",
+        draw="apps.faceattr.sample:draw_picture",
+        counts={"train": num_train, "val": num_val, "test": num_test, UNLABELLED: num_unlabelled},
+        seed=seed,
+        code=[Path(__file__), Path(__file__).parent / "portraits"],
+        num_workers=num_workers,
+        write_index=write_labels,
+    )
+
+
+def draw_picture(slot: Slot) -> Drawn:
+    """Draw one picture; its record holds split, file, person and the known labels, or is None without labels."""
+    number = slot.number // PICTURES_PER_PERSON
+    person, shot = (Chance(slot.seed, slot.split_index, level, n) for level, n in ((0, number), (1, slot.number)))
+    hair_colour, wears = choose_attributes(person, shot)
+    picture, hidden = draw_portrait(person, shot, hair_colour=hair_colour, wears=wears)
+    if slot.split == UNLABELLED:
+        return Drawn(f"{UNLABELLED}/{slot.number + 1:06d}.jpg", picture)
+    facts = wears | {name: hair_colour == colour for name, colour in HAIR_NAMES.items()}
+    unknown = shot.of("unknown").random(len(ATTRIBUTES)) < UNKNOWN_SHARE
+    left_out = hidden.union(name for name, lost in zip(ATTRIBUTES, unknown, strict=True) if lost)
+    labels = {name: 1 if facts[name] else -1 for name in ATTRIBUTES if name not in left_out}
+    name = f"{slot.id:06d}.jpg"
+    return Drawn(f"images/{name}", picture, {"file": name, "split": slot.split, "person": number, "labels": labels})
+
+
+def choose_attributes(person: Chance, shot: Chance) -> tuple[str, dict[str, bool]]:
+    """The colour of a person's hair, and which attributes but that the person has in this picture."""
+    rng = person.of("attributes")
+    hair_colour = str(rng.choice(list(HAIR_SHARES), p=list(HAIR_SHARES.values())))
+    wears = {name: bool(rng.random() < share) for name, share in PERSON_SHARES.items()}
+    rng = shot.of("attributes")
+    wears |= {name: bool(rng.random() < share) for name, share in SHOT_SHARES.items()}
+    return hair_colour, wears
+
+
+def write_labels(folder: Path, records: list[Any], info: dict[str, Any]) -> None:
+    """Write attributes.csv; people are numbered through all splits."""
+    identities: dict[tuple[str, int], int] = {}
+    with open(folder / LABELS, "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["file", *ATTRIBUTES, "split", "identity"])
+        for record in filter(None, records):
+            identity = identities.setdefault((record["split"], record["person"]), len(identities) + 1)
+            values = [record["labels"].get(name, "") for name in ATTRIBUTES]
+            rows.writerow([record["file"], *values, record["split"], identity])
+
+
+def read_captioned(root: Path, split: str, *, side: int) -> Iterator[np.ndarray]:
+    """The pictures (H, side, 3) BGR of a split, below each the attributes that it is known to have."""
+    with open(root / LABELS, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    for row in rows:
+        picture = np.asarray(cv2.imread(str(root / "images" / row["file"])))
+        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+        picture = cv2.copyMakeBorder(picture, 4, 58, 4, 4, cv2.BORDER_CONSTANT, value=PAPER)
+        words = ", ".join(name for name in ATTRIBUTES if row[name] == "1")
+        for number, line in enumerate(textwrap.wrap(words, side // 5)):
+            place = 6, side + 20 + 15 * number
+            cv2.putText(picture, line, place, cv2.FONT_HERSHEY_SIMPLEX, 0.37, INK, 1, cv2.LINE_AA)
+        yield picture
+
+
+def main(config: Config) -> None:
+    """Draw the set that `config` describes and say where it is."""
+    root = make_sample(
+        config.out,
+        num_train=config.num_train,
+        num_val=config.num_val,
+        num_test=config.num_test,
+        num_unlabelled=config.num_unlabelled,
+        seed=config.seed,
+        num_workers=config.num_workers,
+    )
+    print(root)
+    if config.contact_sheet:
+        write_contact_sheet(config.contact_sheet, read_captioned(root, "train", side=224), width=1624)
+
+
+if __name__ == "__main__":
+    from apps.common.cli import run_command  # here: the drawing processes need no flags
+
+    run_command(main, Config)

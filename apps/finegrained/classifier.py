@@ -1,0 +1,109 @@
+"""A network together with all that is needed to use it, as one object that train, eval, predict and demo share.
+
+Letters in shapes: B batch, H W height and width, K classes.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
+from apps.common.images import Preprocessing
+from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
+
+APP = "finegrained"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Classifier:
+    """A MobileNet V1 with its classes, its preprocessing and what was calibrated on photos it was not trained on.
+
+    Attributes:
+        network: with a classifier of K classes.
+        backbone: its width as a name.
+        resolution: side of the square input it was trained for, pixels; it takes others too.
+        class_names: of the K logits.
+        preprocessing: of the pixels.
+        crop: side of the central square that is looked at, over the short side of the photo.
+        temperature: divides the logits before the softmax; 1 before calibration.
+        unknown_threshold: photos whose best logit is below it are "none of these"; None before calibration.
+    """
+
+    network: MobileNetV1
+    backbone: str
+    resolution: int
+    class_names: list[str]
+    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    crop: float = 0.875
+    temperature: float = 1.0
+    unknown_threshold: float | None = None
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, K), float32, of images (B, 3, H, W) uint8 RGB on any device."""
+        device = next(self.network.parameters()).device
+        return self.network(self.preprocessing(images.to(device))).float()
+
+    def save(self, folder: Path, *, metrics: dict[str, Any]) -> None:
+        """Write a model folder that `load` rebuilds alone."""
+        description = {
+            "app": APP,
+            "backbone": self.backbone,
+            "resolution": self.resolution,
+            "class_names": self.class_names,
+            "style": dataclasses.asdict(self.network.style),
+            "preprocessing": {
+                "resize": "the central square",
+                "crop": self.crop,
+                "channels": "RGB",
+                **dataclasses.asdict(self.preprocessing),
+            },
+            "calibration": {"temperature": self.temperature, "unknown_threshold": self.unknown_threshold},
+            "metrics": metrics,
+        }
+        save_model(folder, self.network, description)
+
+    def save_calibration(self, folder: Path) -> None:
+        """Put this classifier's calibration into a model folder, or a run's, that it was loaded from."""
+        path = model_folder(folder) / DESCRIPTION
+        calibration = {"temperature": self.temperature, "unknown_threshold": self.unknown_threshold}
+        save_json(path, {**load_json(path), "calibration": calibration})
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device) -> "Classifier":
+        """Rebuild a classifier, in eval mode, from a model folder or a run.
+
+        Raises:
+            ValueError: not a model folder of this app, or damaged.
+        """
+        about, weights = load_model(folder, app=APP)
+        try:
+            style = ConvStyle(**about["style"])
+            network = create_classifier(about["backbone"], num_classes=len(about["class_names"]), style=style)
+            network.load_state_dict(weights)
+            return cls(
+                network=network.eval().to(device).to(memory_format=torch.channels_last),
+                backbone=about["backbone"],
+                resolution=about["resolution"],
+                class_names=about["class_names"],
+                preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+                crop=about["preprocessing"]["crop"],
+                **about["calibration"],
+            )
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
+
+
+def create_classifier(backbone: str, *, num_classes: int, style: ConvStyle) -> MobileNetV1:
+    """A MobileNet V1 with random weights and the paper's head: average pool and one linear layer (Table 1).
+
+    Raises:
+        ValueError: an unknown backbone, or fewer than two classes.
+    """
+    if num_classes < 2:
+        raise ValueError(f"a classifier needs 2 classes or more, got {num_classes}")
+    return create_backbone(backbone, num_classes=num_classes, **dataclasses.asdict(style))

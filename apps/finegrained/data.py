@@ -1,0 +1,214 @@
+"""Training and evaluation photos: reading, augmenting, batching, mixing.
+
+Every random choice comes from `Draw.rng()`, or for a whole batch from `Mix.draw`: functions of seed, epoch and number.
+
+Letters in shapes: B batch, H W height and width, K classes.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from apps.common.device import begin_worker
+from apps.common.images import read_image, resize, stack_images
+from apps.common.sampling import Draw, StepSampler
+from apps.finegrained.labels import Photo
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
+import albumentations as A
+
+Augment = Literal["none", "light", "full"]
+MIN_AREA = {"light": 0.5, "full": 0.25}  # of a random crop, over the photo's area
+ASPECT_RATIO = 4 / 3  # a crop is at most so much longer than wide, or wider than long
+CROP_TRIES = 10
+
+
+class TrainingSet(Dataset):
+    """Augmented photos (resolution, resolution, 3) and labels; indexed by `Draw`.
+
+    Args:
+        crop: of the central square, for the photos of `augment` "none".
+        augment: "none"; "light", a random crop of at least half the photo, mirrored half of the time, in slightly other
+            colours; "full", a crop of at least a quarter, mirrored, and two random changes more (as RandAugment's:
+            rotation, shear, contrast, sharpness, blur, an erased patch, ...).
+    """
+
+    def __init__(self, photos: Sequence[Photo], *, resolution: int, crop: float, augment: Augment) -> None:
+        self.photos = photos
+        self.resolution = resolution
+        self.crop = crop
+        self.augment = augment
+        self.changes = make_changes(augment)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int]:
+        path, label = self.photos[draw.item]
+        image = read_image(path)
+        if self.augment == "none":
+            return to_square(image, self.resolution, self.crop), label
+        rng = draw.rng()
+        image = random_crop(image, rng, self.resolution, min_area=MIN_AREA[self.augment])
+        if rng.random() < 0.5:
+            image = np.ascontiguousarray(image[:, ::-1])
+        self.changes.set_random_seed(int(rng.integers(2**31)))
+        return self.changes(image=image)["image"], label
+
+
+class EvalSet(Dataset):
+    """The central square of each photo: what evaluation, prediction and demos see."""
+
+    def __init__(self, photos: Sequence[Photo], *, resolution: int, crop: float) -> None:
+        self.photos = photos
+        self.resolution = resolution
+        self.crop = crop
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return to_square(read_image(self.photos[index].path), self.resolution, self.crop)
+
+
+def make_changes(augment: Augment) -> A.Compose:
+    """The changes that leave a photo's size and what it shows alone."""
+    if augment != "full":
+        return A.Compose([A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=0)])
+    border = {"border_mode": 4, "p": 1.0}  # cv2.BORDER_REFLECT_101
+    changes = [
+        A.Affine(rotate=(-20, 20), **border),
+        A.Affine(shear=(-12, 12), **border),
+        A.ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.5, 1.5), hue=(-0.03, 0.03), p=1.0),
+        A.AutoContrast(p=1.0),
+        A.Equalize(p=1.0),
+        A.RandomGamma(gamma_limit=(60, 160), p=1.0),
+        A.Posterize(num_bits=(4, 6), p=1.0),
+        A.Sharpen(p=1.0),
+        A.GaussianBlur(sigma_limit=(0.3, 1.2), p=1.0),
+        A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(0.15, 0.4), hole_width_range=(0.15, 0.4), p=1.0),
+        A.NoOp(p=1.0),
+    ]
+    return A.Compose([A.SomeOf(changes, n=2, replace=False, p=1.0)])
+
+
+def random_crop(image: np.ndarray, rng: np.random.Generator, resolution: int, *, min_area: float) -> np.ndarray:
+    """A random part of an image (H, W, 3), between `min_area` and all of its area, as a square of `resolution`."""
+    height, width = image.shape[:2]
+    for _ in range(CROP_TRIES):
+        area = height * width * rng.uniform(min_area, 1)
+        ratio = math.exp(rng.uniform(-1, 1) * math.log(ASPECT_RATIO))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return resize(image[y : y + h, x : x + w], resolution, resolution)
+    return to_square(image, resolution, 1.0)
+
+
+def to_square(image: np.ndarray, resolution: int, crop: float) -> np.ndarray:
+    """The central square of (H, W, 3), its side `crop` of the short side, at `resolution`: the one eval transform."""
+    height, width = image.shape[:2]
+    side = max(1, round(crop * min(height, width)))
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(image[top : top + side, left : left + side], resolution, resolution)
+
+
+def balanced(photos: Sequence[Photo]) -> list[Photo]:
+    """Photos repeated in turn, so that every class has as many as the largest."""
+    by_class: dict[int, list[Photo]] = {}
+    for photo in photos:
+        by_class.setdefault(photo.label, []).append(photo)
+    most = max(len(group) for group in by_class.values())
+    return [group[i % len(group)] for _, group in sorted(by_class.items()) for i in range(most)]
+
+
+def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
+    """(K,) weights in inverse proportion to how often a class occurs; their mean over the photos is 1.
+
+    Classes without photos have weight 0.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    present = np.count_nonzero(counts)
+    return torch.from_numpy(np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0)).float()
+
+
+class Mix(NamedTuple):
+    """How the images of a batch are mixed with their neighbours in it: mixup, cutmix or not at all.
+
+    Attributes:
+        share: of an image's own pixels or area, and of its own label, from 0 to 1.
+        box: (top, bottom, left, right) in image sides of what cutmix pastes; None for mixup.
+    """
+
+    share: float
+    box: tuple[float, float, float, float] | None
+
+    @classmethod
+    def draw(cls, seed: int, step: int, *, mixup: float, cutmix: float) -> "Mix":
+        """Mixup (arXiv 1710.09412) or cutmix (1905.04899), each as often if both are wanted.
+
+        Args:
+            mixup, cutmix: alpha of the Beta distribution of the share; 0 for never.
+        """
+        rng = np.random.default_rng((seed, step, 1))
+        ways = {way: alpha for way, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha > 0}
+        if not ways:
+            return cls(1.0, None)
+        way = list(ways)[int(rng.integers(len(ways)))]
+        share = float(rng.beta(ways[way], ways[way]))
+        if way == "mixup":
+            return cls(share, None)
+        side = math.sqrt(1 - share)
+        y, x = rng.random(2)
+        top, left = max(0.0, y - side / 2), max(0.0, x - side / 2)
+        bottom, right = min(1.0, y + side / 2), min(1.0, x + side / 2)
+        return cls(1 - (bottom - top) * (right - left), (top, bottom, left, right))
+
+    def images(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), float, mixed."""
+        if self.share == 1:
+            return images
+        others = images.roll(1, 0)
+        if self.box is None:
+            return images.lerp(others, 1 - self.share)
+        height, width = images.shape[-2:]
+        sides = (height, height, width, width)
+        top, bottom, left, right = (round(v * side) for v, side in zip(self.box, sides, strict=True))
+        mixed = images.clone()
+        mixed[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+        return mixed
+
+    def targets(self, labels: Tensor, num_classes: int) -> Tensor:
+        """What the labels (B,) of the mixed images are: (B, K), each row sums to 1."""
+        targets = F.one_hot(labels, num_classes).float()
+        return targets if self.share == 1 else targets.lerp(targets.roll(1, 0), 1 - self.share)
+
+
+def collate(samples: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:
+    """Photos of one size and labels to (B, 3, H, W) uint8, channels last, and (B,) int64."""
+    images, labels = zip(*samples, strict=True)
+    return stack_images(list(images)), torch.tensor(labels)
+
+
+def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
+    """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
+    return DataLoader(
+        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=begin_worker
+    )
+
+
+def make_eval_loader(
+    photos: Sequence[Photo], *, resolution: int, crop: float, batch_size: int, num_workers: int
+) -> DataLoader:
+    """Batches of images (B, 3, H, W) uint8 in the order of the photos."""
+    dataset = EvalSet(photos, resolution=resolution, crop=crop)
+    return DataLoader(
+        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=begin_worker
+    )

@@ -1,0 +1,209 @@
+"""Measure a classifier on a split.
+
+    python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --data PATH --split test
+    python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --data PATH --split val --calibrate
+    python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --resolutions 96 128 160 --unknown FOLDER
+
+Writes metrics.json, confusion.csv, predictions.csv and report.html into --out.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder, save_json
+from apps.common.cli import run_command
+from apps.common.device import choose_device
+from apps.common.photos import find_photos
+from apps.finegrained.calibration import calibrate, cross_validate, known_score, unknown_metrics
+from apps.finegrained.classifier import Classifier
+from apps.finegrained.labels import BadData, LabelledSplit, Photo, load_data
+from apps.finegrained.metrics import (
+    calibration_error,
+    classification_metrics,
+    negative_log_likelihood,
+    predict_photos,
+    top_k_accuracy,
+)
+from apps.finegrained.predict import guess_cells, guess_header, make_guesses, write_csv
+from apps.finegrained.report import Evaluation, write_report
+from apps.finegrained.sample import make_sample
+from backbone.mobilenet_v1 import MIN_RESOLUTION
+
+TOP = 5  # guesses in predictions.csv
+MOST_CONFUSED = 20  # pairs of classes in metrics.json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measure a classifier on a split."""
+
+    checkpoint: Path
+    """a run of train.py, or its best/"""
+    data: str = "sample"
+    """a folder or CSV file of photos, the name of a known data set, or "sample": the embedded set"""
+    split: str = "val"
+    """train, val or test"""
+    resolutions: tuple[int, ...] = ()
+    """measure the accuracy at these input sides, too, in pixels"""
+    unknown: Path | None = None
+    """a folder of photos of none of the classes: measure how well they are told from the known ones"""
+    calibrate: bool = False
+    """fit the temperature and the threshold for "none of the classes" on val, and write them into the checkpoint"""
+    batch_size: int = 32
+    """photos at once"""
+    bad_data: BadData = "refuse"
+    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
+    num_workers: int = 2
+    """processes that read photos; 0 does it in this one"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    out: Path | None = None
+    """folder for the results; default eval-SPLIT beside the checkpoint"""
+
+
+class Judged(NamedTuple):
+    """Calibration on photos that it was not fitted on: `scaled` logits (N, K), the share `known_kept` by the threshold
+    (both None if it cannot be judged), and `by`, a phrase that says what did it."""
+
+    scaled: Tensor | None
+    known_kept: float | None
+    by: str
+
+
+def evaluate(config: Config) -> dict[str, float | None]:
+    """Print the main numbers, write all results, and return the single numbers by name."""
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
+    if small := [side for side in config.resolutions if side < MIN_RESOLUTION]:
+        raise ValueError(f"--resolutions must be {MIN_RESOLUTION} pixels or more, got {small[0]}")
+    unknown = find_photos(config.unknown, recursive=True) if config.unknown else []
+    classifier = Classifier.load(config.checkpoint, device=choose_device(config.device))
+    data = str(make_sample()) if config.data == "sample" else config.data
+    split = load_data(data, config.split, class_names=classifier.class_names, bad_data=config.bad_data)
+    if config.calibrate and split.name != "val":
+        raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
+    print(split.describe())
+    evaluation = measure(classifier, split, config, unknown=unknown)
+    out = config.out or model_folder(config.checkpoint).parent / f"eval-{split.name}"
+    write_results(out, evaluation)
+    if config.calibrate:
+        classifier.save_calibration(config.checkpoint)
+    print(f"{describe(evaluation)}\nmetrics.json, confusion.csv, predictions.csv and report.html are in {out}")
+    return evaluation.values
+
+
+def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unknown: Sequence[Path]) -> Evaluation:
+    """All numbers of a classifier on a split; with `config.calibrate` the classifier is first calibrated on it."""
+    read = functools.partial(predict_photos, classifier, batch_size=config.batch_size, num_workers=config.num_workers)
+    logits = read(split.photos, name=split.name)
+    labels = torch.tensor([photo.label for photo in split.photos])
+    if config.calibrate:
+        classifier.temperature, classifier.unknown_threshold = calibrate(logits, labels)
+    metrics = classification_metrics(logits, labels, split.class_names)
+    judged = judge_calibration(classifier, split, logits, labels)
+    values: dict[str, float | None] = {
+        **metrics.values,
+        "loss_calibrated": None if judged.scaled is None else negative_log_likelihood(judged.scaled, labels),
+        "ece_calibrated": None if judged.scaled is None else calibration_error(judged.scaled, labels),
+        "temperature": classifier.temperature,
+        "unknown_threshold": classifier.unknown_threshold,
+        "known_kept": judged.known_kept,
+    }
+    by_resolution = {classifier.resolution: {name: metrics.values[name] for name in ("top1", "top5")}}
+    for side in config.resolutions:
+        if side not in by_resolution:
+            other = read(split.photos, name=f"{split.name} at {side} pixels", resolution=side)
+            by_resolution[side] = {f"top{k}": top_k_accuracy(other, labels, k=k) for k in (1, 5)}
+    told_apart: dict[str, float] = {}
+    if unknown:
+        others = read([Photo(path, -1) for path in unknown], name="unknown")
+        told_apart = unknown_metrics(known_score(logits), known_score(others), threshold=classifier.unknown_threshold)
+    return Evaluation(
+        model=str(config.checkpoint),
+        classifier=classifier,
+        split=split,
+        logits=logits,
+        labels=labels,
+        scaled=judged.scaled,
+        calibrated_by=judged.by,
+        metrics=metrics,
+        values=values,
+        by_resolution=dict(sorted(by_resolution.items())),
+        unknown=told_apart,
+    )
+
+
+def judge_calibration(classifier: Classifier, split: LabelledSplit, logits: Tensor, labels: Tensor) -> Judged:
+    """On val, where it is fitted, by cross-validation; on other splits what the checkpoint has."""
+    if split.name == "val":
+        halves = cross_validate(logits, labels)
+        if halves is None:
+            return Judged(None, None, "val has a single photo")
+        return Judged(halves.scaled, halves.known_kept, "each half of val by what was fitted on the other half")
+    if classifier.unknown_threshold is None:
+        return Judged(None, None, "the checkpoint is not calibrated: eval.py --split val --calibrate does it")
+    kept = (known_score(logits) >= classifier.unknown_threshold).double().mean().item()
+    return Judged(logits / classifier.temperature, kept, "by what the checkpoint has from val")
+
+
+def write_results(out: Path, evaluation: Evaluation) -> None:
+    """Write metrics.json, confusion.csv, predictions.csv and report.html."""
+    classifier, split, names = evaluation.classifier, evaluation.split, evaluation.split.class_names
+    content = {
+        "model": evaluation.model,
+        "split": split.name,
+        "num_skipped": len(split.skipped),
+        **evaluation.values,
+        "calibrated": evaluation.calibrated_by,
+        "by_resolution": evaluation.by_resolution,
+        "unknown": evaluation.unknown,
+        "most_confused": [pair._asdict() for pair in evaluation.metrics.confused[:MOST_CONFUSED]],
+        "per_class": [one._asdict() for one in evaluation.metrics.per_class],
+    }
+    save_json(out / "metrics.json", content)
+    counts = evaluation.metrics.confusion.tolist()
+    table = ([name, *row] for name, row in zip(names, counts, strict=True))
+    write_csv(out / "confusion.csv", ["true \\ predicted", *names], table)
+    guesses = make_guesses(classifier, evaluation.logits, top=TOP)
+    rows = (
+        [photo.path, names[photo.label], *guess_cells(guess)]
+        for photo, guess in zip(split.photos, guesses, strict=True)
+    )
+    write_csv(out / "predictions.csv", ["file", "true", *guess_header(classifier, TOP)], rows)
+    write_report(out / "report.html", evaluation)
+
+
+def describe(evaluation: Evaluation) -> str:
+    """The main numbers as lines of text."""
+    m, value = evaluation.metrics.values, evaluation.values
+    absent = f" ({m['num_classes_without_photos']} of {m['num_classes']} classes do not occur)"
+    calibrated = value["ece_calibrated"]
+    after = "" if calibrated is None else f", calibrated {calibrated:.3f}"
+    lines = [
+        f"top-1 {m['top1']:.3f}, top-5 {m['top5']:.3f}, loss {m['loss']:.3f}",
+        f"mean over classes: precision {m['macro_precision']:.3f}, recall {m['macro_recall']:.3f}, "
+        f"F1 {m['macro_f1']:.3f}" + absent * bool(m["num_classes_without_photos"]),
+        f"calibration error {m['ece']:.3f}{after} ({evaluation.calibrated_by})",
+    ]
+    if value["unknown_threshold"] is not None and value["known_kept"] is not None:
+        lines.append(
+            f"temperature {value['temperature']:.3f}; {value['known_kept']:.1%} of these photos pass for one of the classes"
+        )
+    if len(evaluation.by_resolution) > 1:
+        lines += [f"at {side} pixels: top-1 {v['top1']:.3f}" for side, v in evaluation.by_resolution.items()]
+    if unknown := evaluation.unknown:
+        line = f"{unknown['num_unknown']:,} unknown photos: AUROC {unknown['auroc']:.3f}, "
+        lines.append(line + f"{unknown['fpr_at_95_tpr']:.1%} of them pass where 95 % of these photos do")
+    for pair in evaluation.metrics.confused[:3]:
+        lines.append(f"{pair.true} taken for {pair.predicted}: {pair.num_photos:,} times ({pair.share:.0%})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(evaluate, Config)

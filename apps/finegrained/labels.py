@@ -1,0 +1,234 @@
+"""One split of labelled photos, checked by name: what training and evaluation read.
+
+The data is a folder or CSV file in a layout of `layouts.py`, or a data set of `named.py`. Where it has no val split,
+val is taken out of train: of each class a share, chosen by the seed and the file names alone.
+"""
+
+import difflib
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from apps.finegrained.layouts import SPLIT_OF_NAME, SPLITS, Entry, Listing, list_photos
+from apps.finegrained.named import NAMED, list_named, list_packed
+from backbone.files import cache_dir
+
+BadData = Literal["refuse", "skip"]
+VAL_FRACTION = 0.2
+
+
+class Photo(NamedTuple):
+    """A file and its class, an index into `class_names`."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSplit:
+    """A split, checked.
+
+    Attributes:
+        name: "train", "val" or "test".
+        class_names: of label 0, 1, ... K - 1; all that the data has in any split, or those that were asked for.
+        photos: in the order of the data's list or file names.
+        skipped: a sentence for each file, row or class that was left out.
+        notes: what else one should know, as that val was taken out of train.
+    """
+
+    name: str
+    class_names: list[str]
+    photos: list[Photo]
+    skipped: list[str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> list[int]:
+        """Photos of class 0, 1, ... K - 1."""
+        counts = [0] * len(self.class_names)
+        for photo in self.photos:
+            counts[photo.label] += 1
+        return counts
+
+    def describe(self) -> str:
+        """A line with the counts, which classes have no photos, and what was left out."""
+        counts = self.counts
+        empty = [name for name, count in zip(self.class_names, counts, strict=True) if not count]
+        present = [count for count in counts if count]
+        classes = f"{len(present)} of {len(counts)}" if empty else f"{len(counts)}"
+        each = f"{min(present):,}" + f" to {max(present):,}" * (max(present) > min(present)) if present else "0"
+        line = f"{self.name}: {len(self.photos):,} photos of {classes} classes, {each} of each"
+        if empty:
+            line += f"; none of {_some(empty, ', ')}"
+        line += "".join(f"; {note}" for note in self.notes)
+        return line + (f"; skipped {len(self.skipped):,}: {_some(self.skipped, '; ')}" if self.skipped else "")
+
+
+def load_data(
+    data: str,
+    split: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    bad_data: BadData = "refuse",
+    val_fraction: float = VAL_FRACTION,
+    seed: int = 0,
+    download_dir: Path | None = None,
+) -> LabelledSplit:
+    """Read and check one split of what --data names.
+
+    Args:
+        data: a name of `named.NAMED`, a folder or a CSV file.
+        split: train, val or test.
+        class_names: a trained model's: labels are mapped by name, and other classes are problems.
+        bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the photos that have
+            one, and lists them in `skipped`.
+        val_fraction: share of each class that val takes out of train where the data has no val; 0 to below 1.
+        seed: of that choice.
+        download_dir: where named data sets are kept; default in the cache.
+
+    Raises:
+        ValueError: no such data or split, or problems and `bad_data` is "refuse"; the message names the file.
+    """
+    listing = list_data(data, download_dir=download_dir)
+    return take_split(listing, split, class_names=class_names, bad_data=bad_data, val_fraction=val_fraction, seed=seed)
+
+
+def load_split(
+    root: Path,
+    split: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    bad_data: BadData = "refuse",
+    val_fraction: float = VAL_FRACTION,
+    seed: int = 0,
+) -> LabelledSplit:
+    """As `load_data`, of a folder or CSV file."""
+    listing = _list_path(Path(root))
+    return take_split(listing, split, class_names=class_names, bad_data=bad_data, val_fraction=val_fraction, seed=seed)
+
+
+def list_data(data: str, *, download_dir: Path | None = None) -> Listing:
+    """All that --data names, in all splits.
+
+    Raises:
+        ValueError: it is nothing that is known or there; the message has the nearest name that is.
+    """
+    if data in NAMED:
+        return list_named(data, download_dir or cache_dir() / "data")
+    return _list_path(Path(data))
+
+
+def take_split(
+    listing: Listing,
+    split: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    bad_data: BadData = "refuse",
+    val_fraction: float = VAL_FRACTION,
+    seed: int = 0,
+) -> LabelledSplit:
+    """One split of a listing; the arguments and errors are those of `load_data`."""
+    name = SPLIT_OF_NAME.get(split.lower())
+    splits, note = split_entries(listing, val_fraction=val_fraction, seed=seed)
+    if name is None or name not in splits:
+        there = ", ".join(splits) or "none"
+        raise ValueError(f"{listing.source} has no split {split!r}; there are {there}" + f" ({note})" * bool(note))
+    carved = bool(note) and name in ("train", "val")
+    of_interest = (None, name, "train") if carved else (None, name)
+    problems = [remark.sentence for remark in listing.problems if remark.split in of_interest]
+    known = list(class_names) if class_names is not None else _class_names(splits, bad_data)
+    labels = {class_name: label for label, class_name in enumerate(known)}
+    photos = []
+    for entry in splits[name]:
+        if entry.class_name in labels:
+            photos.append(Photo(entry.path, labels[entry.class_name]))
+        else:
+            problems.append(_unknown_class(entry, known, given=class_names is not None))
+    if class_names is None and name == "train":
+        learnt = {entry.class_name for entry in splits["train"]}
+        problems += [f"{listing.source}: class {c!r} has no photo in train" for c in known if c not in learnt]
+    if problems and bad_data == "refuse":
+        more = len(problems) - 1
+        rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
+        raise ValueError(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
+    if not photos:
+        reason = f"the first problem: {problems[0]}" if problems else "it holds none"
+        raise ValueError(f"{listing.source}: no photo is left in {name}; {reason}")
+    passed_over = [remark.sentence for remark in listing.passed_over if remark.split in of_interest]
+    return LabelledSplit(
+        name=name,
+        class_names=known,
+        photos=photos,
+        skipped=problems + passed_over,
+        notes=(note,) if carved else (),
+    )
+
+
+def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[dict[str, list[Entry]], str]:
+    """The photos of each split that there is, and a note if val was taken out of train.
+
+    A class of two or more photos keeps one in train and gives one to val. Where the data has a val split of its own,
+    or no train, nothing is moved.
+
+    Raises:
+        ValueError: `val_fraction` is not from 0 to below 1.
+    """
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"val_fraction must be from 0 (no val) to below 1, got {val_fraction}")
+    splits: dict[str, list[Entry]] = {}
+    for entry in listing.entries:
+        splits.setdefault(entry.split or "train", []).append(entry)
+    if "train" in splits and "val" not in splits and val_fraction > 0:
+        chosen = _chosen_for_val(splits["train"], listing.folder, val_fraction, seed)
+        splits["val"] = [entry for i, entry in enumerate(splits["train"]) if i in chosen]
+        splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
+        note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}"
+    else:
+        note = ""
+    return {name: splits[name] for name in SPLITS if splits.get(name)}, note
+
+
+def _chosen_for_val(entries: Sequence[Entry], folder: Path, fraction: float, seed: int) -> set[int]:
+    """Positions of the entries with the lowest hashes of their class: those of other files do not matter."""
+    of_class: dict[str, list[tuple[bytes, int]]] = {}
+    for i, entry in enumerate(entries):
+        path = entry.path.relative_to(folder) if entry.path.is_relative_to(folder) else entry.path
+        key = f"{seed}/{unicodedata.normalize('NFC', path.as_posix())}".encode(errors="surrogateescape")
+        of_class.setdefault(entry.class_name, []).append((hashlib.blake2b(key, digest_size=8).digest(), i))
+    chosen: set[int] = set()
+    for keys in of_class.values():
+        number = min(max(1, round(fraction * len(keys))), len(keys) - 1)
+        chosen |= {i for _, i in sorted(keys)[:number]}
+    return chosen
+
+
+def _class_names(splits: dict[str, list[Entry]], bad_data: BadData) -> list[str]:
+    """All classes, sorted; where bad data is skipped, those that train can learn."""
+    of = [splits["train"]] if bad_data == "skip" and "train" in splits else splits.values()
+    return sorted({entry.class_name for entries in of for entry in entries})
+
+
+def _unknown_class(entry: Entry, known: Sequence[str], *, given: bool) -> str:
+    if not given:
+        return f"{entry.path}: its class {entry.class_name!r} has no photo in train"
+    near = difflib.get_close_matches(entry.class_name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{entry.path}: its class {entry.class_name!r} is none of the model's {len(known)}{hint}"
+
+
+def _list_path(path: Path) -> Listing:
+    if not path.exists():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, [*NAMED, *beside], n=1)
+        guess = near and (near[0] if near[0] in NAMED else path.parent / near[0])
+        hint = f"; did you mean {guess}?" if guess else f"; data sets known by name are {', '.join(NAMED)}"
+        raise ValueError(f"--data {path}: there is no such folder or CSV file{hint}")
+    packed = list_packed(path) if path.is_dir() else None
+    return packed or list_photos(path)
+
+
+def _some(words: Sequence[str], separator: str) -> str:
+    return separator.join(words[:3]) + f"{separator}..." * (len(words) > 3)

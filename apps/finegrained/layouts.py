@@ -1,0 +1,287 @@
+"""What a data set on disk holds, told from its folder: one reader for each layout that people have.
+
+    split/class/image     train/, val/ (or valid/, validation/) and test/, in each a folder for each class
+    class/image           a folder for each class
+    CSV                   columns file, label and perhaps split; paths as seen from the CSV's folder
+
+Only names are read here. `named.py` reads data sets as their authors pack them, `labels.py` makes splits of
+either, `check.py` opens the photos.
+"""
+
+import csv
+import io
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from apps.common.photos import UNREAD_SUFFIXES, is_photo_name
+
+SPLITS = ("train", "val", "test")
+SPLIT_OF_NAME = {name: "val" for name in ("val", "valid", "validation", "dev")}
+SPLIT_OF_NAME |= {"train": "train", "training": "train", "test": "test", "testing": "test"}
+FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "filepaths", "image", "image_path", "path", "photo")
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "species", "category", "breed")
+SPLIT_COLUMNS = ("split", "subset", "data set", "dataset", "set")
+CLASS_FOLDER_STYLES = (r"n\d{8}-(.+)", r"\d{3}\.(.+)")  # ImageNet's (Stanford Dogs), CUB's
+
+
+class Entry(NamedTuple):
+    """One photo: its file, the name of its class, and "train", "val", "test" or None where the data does not say."""
+
+    path: Path
+    class_name: str
+    split: str | None
+
+
+class Remark(NamedTuple):
+    """A sentence about something that is not used, and the split that it belongs to, None for all."""
+
+    split: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """All that a data set holds.
+
+    Attributes:
+        source: its folder or CSV file.
+        layout: the kind, in words.
+        entries: the photos; either all have a split or none.
+        problems: what must be mended, a sentence for each file, row or class.
+        passed_over: files that are no photos by their names, which do no harm.
+    """
+
+    source: Path
+    layout: str
+    entries: list[Entry]
+    problems: list[Remark]
+    passed_over: list[Remark]
+
+    @property
+    def folder(self) -> Path:
+        """Where file names start."""
+        return self.source if self.source.is_dir() else self.source.parent
+
+
+def list_photos(source: Path) -> Listing:
+    """Read a folder or a CSV file in whichever of the layouts above it has.
+
+    Raises:
+        ValueError: it has none of them, or one of its lists is damaged; the message names the file.
+    """
+    if not source.is_dir():
+        return _list_csv(source)
+    folders = folders_in(source)
+    splits = [folder for folder in folders if folder.name.lower() in SPLIT_OF_NAME and folders_in(folder)]
+    if splits:
+        return _list_split_folders(source, splits, [folder for folder in folders if folder not in splits])
+    tables = [path for path in sorted(source.glob("*.[cC][sS][vV]")) if path.name[0] != "." and _is_label_table(path)]
+    if len(tables) > 1:
+        raise ValueError(f"{source} has several CSV files of labels: {_names(tables)}; give one of them as --data")
+    if tables:
+        return _list_csv(tables[0])
+    if not folders or all(folder.name.lower() in SPLIT_OF_NAME for folder in folders):
+        there = f"only {_names(folders)} without folders in it" if folders else "no folder in it"
+        raise ValueError(
+            f"{source}: {there}; wanted are train/CLASS/photo.jpg and val/CLASS/photo.jpg, or CLASS/photo.jpg, or a "
+            f"CSV file with the columns file and label"
+        )
+    listing = list_class_folders(source, "class/image", [(None, folder) for folder in folders])
+    if not listing.entries:
+        deeper = [folder for folder in folders if folders_in(folder)]
+        hint = f"; did you mean --data {deeper[0]}?" if deeper else ""
+        raise ValueError(f"{source}: no photo in its {len(folders)} folders ({_names(folders)}){hint}")
+    listing.problems.extend(_strays(source, None))
+    return listing
+
+
+def _list_split_folders(source: Path, splits: Sequence[Path], others: Sequence[Path]) -> Listing:
+    by_split: dict[str, Path] = {}
+    for folder in splits:
+        split = SPLIT_OF_NAME[folder.name.lower()]
+        if split in by_split:
+            raise ValueError(f"{source} has both {by_split[split].name}/ and {folder.name}/: which is {split}?")
+        by_split[split] = folder
+    pairs = [(split, folder) for split in SPLITS if split in by_split for folder in folders_in(by_split[split])]
+    listing = list_class_folders(source, "split/class/image", pairs)
+    for split, folder in by_split.items():
+        listing.problems.extend(_strays(folder, split))
+    listing.passed_over.extend(_strays(source, None))
+    listing.passed_over.extend(Remark(None, f"{folder} is not a split with class folders") for folder in others)
+    return listing
+
+
+def _strays(folder: Path, split: str | None) -> list[Remark]:
+    """Photos that lie beside class folders, without a class."""
+    names = [entry.name for entry in _entries(folder) if is_photo_name(entry.name) and entry.is_file()]
+    return [Remark(split, f"{folder / name} lies outside a class folder") for name in names]
+
+
+def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | None, Path]]) -> Listing:
+    """Photos of class folders, each given with its split."""
+    names = class_names_of(folder.name for _, folder in folders)
+    listing = Listing(source=source, layout=layout, entries=[], problems=[], passed_over=[])
+    for split, folder in folders:
+        for entry in _entries(folder):
+            path = folder / entry.name
+            if _is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                listing.problems.append(
+                    Remark(split, f"{path} is a folder inside a class folder, which holds photos only")
+                )
+            elif is_photo_name(entry.name):
+                add_entry(listing, path, names[folder.name], split, exists=entry.is_file())
+            elif path.suffix.lower() in UNREAD_SUFFIXES:
+                listing.problems.append(Remark(split, f"{path}: {path.suffix} is not read; convert it to JPEG or PNG"))
+            else:
+                listing.passed_over.append(Remark(split, f"{path} is not a photo by its name"))
+    used = {entry.class_name for entry in listing.entries}
+    for name in sorted({*names.values()} - used):
+        empty = [folder for _, folder in folders if names[folder.name] == name]
+        listing.problems.append(Remark(None, f"class folder {empty[0]} holds no photos"))
+    return listing
+
+
+def _list_csv(path: Path) -> Listing:
+    """A table with a header; the kind of its separator (comma, semicolon, tab) is told from it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.partition("\n")[0]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(first), strict=True)
+        rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from None
+    header = rows[0][1] if rows else []
+    columns = [_column(header, names) for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)]
+    if columns[0] is None or columns[1] is None:
+        raise ValueError(f"{path}: its first line must name the columns file and label (and split), it is {first!r}")
+    layout = f"CSV with the columns {', '.join(header[column] for column in columns if column is not None)}"
+    listing = Listing(source=path, layout=layout, entries=[], problems=[], passed_over=[])
+    folder = _folder_of_files(path.parent, [row[columns[0]] for _, row in rows[1:101] if len(row) == len(header)])
+    for number, row in rows[1:]:
+        if any(cell.strip() for cell in row):
+            _add_row(listing, folder, f"{path} line {number}", row, len(header), columns)
+    _refuse_two_labels(listing)
+    return listing
+
+
+def _add_row(
+    listing: Listing, folder: Path, where: str, row: list[str], width: int, columns: Sequence[int | None]
+) -> None:
+    if len(row) != width:
+        listing.problems.append(Remark(None, f"{where} has {len(row)} columns, its header {width}"))
+        return
+    name, label, split = (None if column is None else row[column].strip() for column in columns)
+    assert name is not None and label is not None
+    if not name or not label:
+        listing.problems.append(Remark(None, f"{where} has no {'label' if name else 'file'}"))
+    elif split is not None and split.lower() not in SPLIT_OF_NAME:
+        allowed = ", ".join(SPLITS)
+        listing.problems.append(Remark(None, f"{where}: split {split!r} is unknown; allowed are {allowed}"))
+    else:
+        path = folder / name
+        if not path.is_file() and "\\" in name:  # written on Windows
+            path = folder / name.replace("\\", "/")
+        use = None if split is None else SPLIT_OF_NAME[split.lower()]
+        add_entry(listing, path, normal_name(label), use, exists=path.is_file(), where=f"{where}: ")
+
+
+def _refuse_two_labels(listing: Listing) -> None:
+    """Rows that name a file twice: the second is left out, as a problem; with two labels, both are."""
+    labels: dict[Path, set[str]] = {}
+    for entry in listing.entries:
+        labels.setdefault(entry.path, set()).add(entry.class_name)
+    if len(labels) == len(listing.entries):
+        return
+    seen: set[Path] = set()
+    kept = []
+    for entry in listing.entries:
+        if len(labels[entry.path]) > 1:
+            both = " and ".join(repr(name) for name in sorted(labels[entry.path]))
+            listing.problems.append(Remark(entry.split, f"{listing.source}: {entry.path} is labelled {both}"))
+        elif entry.path in seen:
+            listing.problems.append(Remark(entry.split, f"{listing.source}: {entry.path} is listed twice"))
+        else:
+            kept.append(entry)
+        seen.add(entry.path)
+    listing.entries[:] = kept
+
+
+def class_names_of(folders: Iterable[str]) -> dict[str, str]:
+    """Class names of class folders: "n02085620-Chihuahua" is "Chihuahua", "001.Black_footed_Albatross" "Black footed
+    Albatross" if all are written so and stay apart; other names stay as they are.
+    """
+    found = sorted(set(folders))
+    for style in CLASS_FOLDER_STYLES:
+        matches = [re.fullmatch(style, folder) for folder in found]
+        names = [normal_name(match[1].replace("_", " ")) for match in matches if match]
+        if len(set(names)) == len(found):
+            return dict(zip(found, names, strict=True))
+    return {folder: normal_name(folder) for folder in found}
+
+
+def add_entry(
+    listing: Listing, path: Path, class_name: str, split: str | None, *, exists: bool, where: str = ""
+) -> None:
+    if not exists:
+        listing.problems.append(Remark(split, f"{where}{path} does not exist"))
+    elif not is_photo_name(path.name):
+        listing.problems.append(Remark(split, f"{where}{path} is not a photo by its name"))
+    else:
+        listing.entries.append(Entry(path, class_name, split))
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Its folders in the order of their names, without hidden ones."""
+    return [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
+
+
+def normal_name(name: str) -> str:
+    """A name in one form of Unicode: macOS and Linux write "\u00e9" in different ways."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and not _is_hidden(entry.name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini", "icon\r")
+
+
+def _is_label_table(path: Path) -> bool:
+    """Whether a CSV file's first line names a file and a label column."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline()
+    header = next(csv.reader([first], delimiter=_separator(first)), [])
+    return _column(header, FILE_COLUMNS) is not None and _column(header, LABEL_COLUMNS) is not None
+
+
+def _folder_of_files(folder: Path, files: Sequence[str]) -> Path:
+    """Where the first files of a table are: beside it, or in images/ beside it."""
+    inner = folder / "images"
+    return inner if not any((folder / file).is_file() for file in files) and inner.is_dir() else folder
+
+
+def _separator(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    found = [cell.strip().lower() for cell in header]
+    return next((found.index(name) for name in names if name in found), None)
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:5]) + ", ..." * (len(paths) > 5)

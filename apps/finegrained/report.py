@@ -1,0 +1,246 @@
+"""An evaluation as one page: what goes wrong, how often, and how it looks.
+
+Letters in shapes: N photos, K classes.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure  # without pyplot: no display, no global state
+from torch import Tensor
+
+from apps.common.html import Cell, Page
+from apps.common.images import read_image
+from apps.finegrained.cam import draw_activations
+from apps.finegrained.classifier import Classifier
+from apps.finegrained.data import to_square
+from apps.finegrained.labels import LabelledSplit
+from apps.finegrained.metrics import ConfusedPair, Metrics, reliability
+
+MAX_NAMED = 30  # classes that a confusion matrix can show with names and counts
+MAX_SHOWN = 24  # of the most confused ones, where there are more
+NUM_PAIRS, NUM_WRONG = 12, 12
+SIDE = 224  # of the photos, pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured on a split, and what it was measured with.
+
+    Attributes:
+        model: the checkpoint's name.
+        logits: (N, K) of the split's photos.
+        scaled: (N, K) logits after calibration; None if there is none.
+        calibrated_by: a phrase: whose temperature `scaled` has.
+        values: all single numbers by name; None where a number has no meaning.
+        by_resolution: side of the input in pixels -> "top1" and "top5".
+        unknown: of `calibration.unknown_metrics`; empty if no folder was given.
+    """
+
+    model: str
+    classifier: Classifier
+    split: LabelledSplit
+    logits: Tensor
+    labels: Tensor
+    scaled: Tensor | None
+    calibrated_by: str
+    metrics: Metrics
+    values: dict[str, float | None]
+    by_resolution: dict[int, dict[str, float]]
+    unknown: dict[str, float]
+
+
+def write_report(path: Path, evaluation: Evaluation) -> None:
+    """Write report.html."""
+    page = Page(f"{evaluation.model} on {evaluation.split.name}")
+    page.paragraph(evaluation.split.describe())
+    _add_headline(page, evaluation)
+    _add_wrong_photos(page, evaluation)
+    _add_confused_pairs(page, evaluation)
+    _add_confusion(page, evaluation)
+    page.heading("Do the probabilities mean what they say?")
+    page.figure(reliability_figure(evaluation), f"Share of right answers by confidence. After: {_after(evaluation)}.")
+    if len(evaluation.by_resolution) > 1:
+        page.heading("Accuracy by test resolution")
+        caption = f"The same photos at other input sides; the network is for {evaluation.classifier.resolution} pixels."
+        page.figure(resolution_figure(evaluation), caption)
+    _add_classes(page, evaluation)
+    page.save(path)
+
+
+def _after(evaluation: Evaluation) -> str:
+    return evaluation.calibrated_by if evaluation.scaled is not None else "the checkpoint is not calibrated"
+
+
+def _add_headline(page: Page, evaluation: Evaluation) -> None:
+    value = evaluation.values
+    rows: list[tuple[str, Cell, str]] = [
+        ("top-1", value["top1"], "share of photos whose class is the best guess"),
+        ("top-5", value["top5"], "... is among the five best"),
+        ("macro precision", value["macro_precision"], "mean over the classes that occur"),
+        ("macro recall", value["macro_recall"], "mean over the classes that occur"),
+        ("macro F1", value["macro_f1"], "mean over the classes that occur"),
+        ("loss", value["loss"], "negative log-likelihood, temperature 1"),
+        ("loss, calibrated", value["loss_calibrated"], evaluation.calibrated_by),
+        ("calibration error", value["ece"], "expected, 15 bins, temperature 1"),
+        ("calibration error, calibrated", value["ece_calibrated"], evaluation.calibrated_by),
+        ("known photos kept", value["known_kept"], 'share not taken for "none of the classes"'),
+    ]
+    if evaluation.unknown:
+        unknown = evaluation.unknown
+        what = f"of {unknown['num_unknown']:,} unknown photos"
+        rows += [
+            ("AUROC, unknown", unknown["auroc"], f"known photos of this split told from {what[3:]}"),
+            ("unknown kept at 95 % known", unknown["fpr_at_95_tpr"], f"share {what}, at a threshold set here"),
+            ("unknown kept", unknown.get("unknown_kept"), f"share {what}, at the checkpoint's threshold"),
+        ]
+    page.heading("Headline numbers")
+    page.table(["", "value", "what it is"], rows)
+
+
+def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
+    """The photos with the least probability for their class; how they look to the network."""
+    logits = evaluation.logits if evaluation.scaled is None else evaluation.scaled
+    probs = logits.double().softmax(1)
+    own = probs.gather(1, evaluation.labels[:, None])[:, 0]
+    predicted = logits.argmax(1)
+    wrong = [i for i in own.argsort().tolist() if predicted[i] != evaluation.labels[i]]
+    page.heading("Most wrong")
+    if not wrong:
+        page.paragraph("All photos are named rightly.")
+        return
+    page.paragraph(
+        f"{len(wrong):,} of {len(own):,} photos are named wrongly; here those with the least probability for their own "
+        "class. Beside the photo: what speaks for the class that it was taken for, and for its own (red: most)."
+    )
+    names = evaluation.split.class_names
+    pictures = []
+    for i in wrong[:NUM_WRONG]:
+        path, label = evaluation.split.photos[i]
+        guess = int(predicted[i])
+        image = read_image(path)
+        maps = draw_activations(evaluation.classifier, image, (guess, label), side=SIDE)
+        beside = _beside([to_square(image, SIDE, evaluation.classifier.crop), *maps])
+        text = f"taken for {names[guess]} ({probs[i, guess]:.2f}), is {names[label]} ({own[i]:.2f}): {path.name}"
+        pictures.append((beside, text))
+    page.gallery(pictures)
+
+
+def _add_confused_pairs(page: Page, evaluation: Evaluation) -> None:
+    """A misnamed photo beside a typical one of the class that it was taken for."""
+    pairs = evaluation.metrics.confused[:NUM_PAIRS]
+    if not pairs:
+        return
+    page.heading("Most confused classes")
+    page.paragraph("Left a photo that was misnamed, right a typical one of the class it was taken for.")
+    page.gallery(_pair_picture(pair, evaluation) for pair in pairs)
+
+
+def _pair_picture(pair: ConfusedPair, evaluation: Evaluation) -> tuple[np.ndarray, str]:
+    names, labels = evaluation.split.class_names, evaluation.labels
+    true, taken_for = names.index(pair.true), names.index(pair.predicted)
+    probs = evaluation.logits.double().softmax(1)[:, taken_for]
+    misnamed = ((labels == true) & (evaluation.logits.argmax(1) == taken_for)).nonzero().flatten()
+    typical = (labels == taken_for).nonzero().flatten()
+    shown = [misnamed[probs[misnamed].argmax()]]
+    photos_of = f"{pair.num_photos:,} photo{'s' * (pair.num_photos != 1)}, {pair.share:.0%} of {pair.true}"
+    text = f"{pair.true} taken for {pair.predicted}: {photos_of}"
+    if len(typical):
+        shown.append(typical[probs[typical].argmax()])
+    else:
+        text += f"; {evaluation.split.name} has no photo of {pair.predicted}"
+    crop = evaluation.classifier.crop
+    photos = [to_square(read_image(evaluation.split.photos[int(i)].path), SIDE, crop) for i in shown]
+    if len(photos) == 1:
+        photos.append(np.full_like(photos[0], 128))
+    return _beside(photos), text
+
+
+def _beside(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images of one height, a gray line between them."""
+    line = np.full((images[0].shape[0], 4, 3), 128, np.uint8)
+    return np.hstack([part for image in images for part in (image, line)][:-1])
+
+
+def _add_confusion(page: Page, evaluation: Evaluation) -> None:
+    confusion, names = evaluation.metrics.confusion, evaluation.split.class_names
+    page.heading("Confusion matrix")
+    if len(names) <= MAX_NAMED:
+        page.figure(confusion_figure(confusion, names), "Photos; the colour is the share of the true class.")
+        return
+    page.figure(confusion_figure(confusion, None), f"All {len(names)} classes in order; the colour is the share.")
+    mixed_up = [names.index(name) for pair in evaluation.metrics.confused for name in (pair.true, pair.predicted)]
+    if most := sorted(list(dict.fromkeys(mixed_up))[:MAX_SHOWN]):
+        part = confusion_figure(confusion[np.ix_(most, most)], [names[k] for k in most], support=confusion.sum(1)[most])
+        text = f"The {len(most)} most confused classes, photos; the colour is the share of the true class."
+        page.figure(part, text)
+
+
+def confusion_figure(
+    confusion: np.ndarray, names: Sequence[str] | None, *, support: np.ndarray | None = None
+) -> Figure:
+    """A confusion matrix (K, K), true class by predicted class.
+
+    Args:
+        names: of the classes, with the counts in the cells; None for colours alone.
+        support: photos of each class, if the matrix is a part of a larger one; default the sums of its rows.
+    """
+    total = confusion.sum(1) if support is None else support
+    shares = confusion / np.maximum(total, 1)[:, None]
+    size = 7.0 if names is None else 2.5 + 0.32 * len(confusion)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
+    figure.colorbar(picture, ax=axes, shrink=0.6)
+    axes.set(xlabel="predicted", ylabel="true")
+    if names is not None:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+        for true, predicted in zip(*confusion.nonzero(), strict=True):
+            colour = "white" if shares[true, predicted] > 0.5 else "black"
+            count = confusion[true, predicted]
+            axes.text(predicted, true, count, ha="center", va="center", fontsize=8, color=colour)
+    return figure
+
+
+def reliability_figure(evaluation: Evaluation) -> Figure:
+    """Accuracy by confidence, before and after calibration; the area of a dot is its share of the photos."""
+    drawn = {"before": evaluation.logits} | ({} if evaluation.scaled is None else {"after": evaluation.scaled})
+    errors = {"before": evaluation.values["ece"], "after": evaluation.values["ece_calibrated"]}
+    figure = Figure(figsize=(4.5 * len(drawn), 4.2), layout="constrained")
+    for axes, (when, logits) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
+        bins = reliability(logits, evaluation.labels)
+        axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
+        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], linewidth=1)
+        area = [20 + 400 * b.num_photos / len(logits) for b in bins]
+        axes.scatter([b.confidence for b in bins], [b.accuracy for b in bins], s=area, alpha=0.6)
+        axes.set(title=f"{when}: error {errors[when]:.3f}", xlabel="confidence", xlim=(0, 1.02), ylim=(-0.02, 1.05))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("share that is right")
+    return figure
+
+
+def resolution_figure(evaluation: Evaluation) -> Figure:
+    """Top-1 and top-5 over the side of the input."""
+    sides = sorted(evaluation.by_resolution)
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for name, label in (("top1", "top-1"), ("top5", "top-5")):
+        axes.plot(sides, [evaluation.by_resolution[side][name] for side in sides], marker="o", label=label)
+    axes.axvline(evaluation.classifier.resolution, color="gray", linewidth=1, linestyle="--")
+    axes.set(xlabel="input side, pixels", ylabel="accuracy", xticks=sides)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _add_classes(page: Page, evaluation: Evaluation) -> None:
+    """Every class, the worst F1 first, those without photos last."""
+    classes = sorted(evaluation.metrics.per_class, key=lambda one: (one.f1 is None, one.f1 or 0.0, one.name))
+    absent = evaluation.metrics.values["num_classes_without_photos"]
+    page.heading("Every class, worst first")
+    if absent:
+        page.paragraph(f"{absent} of the {len(classes)} classes have no photo here and no part in the macro means.")
+    page.table(["class", "photos", "taken for it", "precision", "recall", "F1"], classes)

@@ -1,0 +1,364 @@
+"""Train a fine-grained classifier on MobileNet V1.
+
+    python apps/finegrained/train.py --backbone a075                  the embedded sample set, a few minutes on a CPU
+    python apps/finegrained/train.py --backbone a100 --data PATH      photos in folders by class, from ImageNet weights
+    python apps/finegrained/train.py --resume runs/finegrained/NAME   go on where that run stopped
+
+PATH holds split/class/photo, or class/photo (then every fifth photo is kept for val), or is a CSV; names of data sets
+that torchvision downloads work too (README). A run leaves config.json, metrics.jsonl, metrics.json, curves.png,
+last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with report.html.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
+from apps.common.cli import plain_message, run_command
+from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.images import stack_images
+from apps.common.optim import Ema, OptimizerName, lr_at, lr_scales_by_depth, make_optimizer, set_lr
+from apps.common.plots import plot_curves
+from apps.common.pretrained import load_pretrained
+from apps.common.progress import Meter, make_progress, stop_on_signals
+from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
+from apps.common.sampling import StepSampler, count_steps
+from apps.finegrained import eval as eval_script
+from apps.finegrained.classifier import APP, Classifier, create_classifier
+from apps.finegrained.data import Augment, EvalSet, Mix, TrainingSet, balanced, class_weights, make_train_loader
+from apps.finegrained.labels import BadData, LabelledSplit, load_data
+from apps.finegrained.metrics import classification_metrics, predict_split
+from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
+from backbone.mobilenet_v1 import MIN_RESOLUTION, MobileNetV1
+from backbone.names import parse_backbone
+from backbone.weights import unfold_norms
+
+LOG_EVERY = 20  # steps
+SAMPLE_EPOCHS = 12.0
+FreezeBn = Literal["none", "stats", "all"]
+Balance = Literal["none", "sample", "loss"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Train a fine-grained classifier on MobileNet V1."""
+
+    backbone: str = "a075"
+    """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
+    resolution: int | None = None
+    """side of the square input in pixels, 32 or more; default 224, for the sample set 128"""
+    data: str = "sample"
+    """a folder of photos by class, a CSV, a data set's name, or "sample": the embedded set, drawn on first use"""
+    weights: str | None = None
+    """what to start from: imagenet (the best published for the width), none, a run or model folder of this app, a
+    weight file or a catalog name; default imagenet, for the sample set none"""
+    epochs: float | None = None
+    """passes over the training photos; default 30, for the sample set as many as fit in a few minutes"""
+    steps: int | None = None
+    """optimiser steps, instead of --epochs"""
+    head_epochs: float | None = None
+    """of these, passes at the start that train the classifier alone; default 2, from random weights 0"""
+    batch_size: int = 32
+    """photos a step"""
+    lr: float | None = None
+    """peak learning rate of the classifier; default 0.2 from random weights, else 0.05"""
+    layer_decay: float | None = None
+    """each block learns so many times as fast as the one behind it; default 0.9, from random weights 1"""
+    optimizer: OptimizerName = "sgd"
+    """sgd has Nesterov momentum 0.9"""
+    weight_decay: float = 4e-5
+    """not on depthwise filters, norms and biases"""
+    warmup_steps: int | None = None
+    """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
+    the run, at most 500"""
+    freeze_bn: FreezeBn = "none"
+    """stats: BatchNorm keeps the statistics it came with (it is in eval mode); all: its scale and shift, too"""
+    ema_decay: float = 0.998
+    """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    label_smoothing: float = 0.1
+    """share of the label that is spread over all classes"""
+    mixup: float = 0.0
+    """alpha of mixup's Beta distribution; 0 is off"""
+    cutmix: float = 0.0
+    """alpha of cutmix's; with both, each batch draws one of them"""
+    augment: Augment | None = None
+    """full (crops, mirroring, RandAugment-like changes), light or none; default full, for the sample set light"""
+    balance: Balance = "none"
+    """of unequal classes: sample (rare ones are shown more often) or loss (they weigh more)"""
+    teacher: Path | None = None
+    """a run or model folder of this app, with the same classes, whose probabilities are learnt too"""
+    distill_weight: float = 0.5
+    """of the teacher's probabilities, from 0 to 1; the labels have the rest"""
+    temperature: float = 4.0
+    """that softens both networks' probabilities for distillation"""
+    clip_norm: float = 5.0
+    """gradients longer than this are shortened to it; 0 never does"""
+    amp: Amp = "none"
+    """mixed precision: bf16 or fp16"""
+    bad_data: BadData = "refuse"
+    """what to do about photos that cannot be right: stop, or skip them and say how many"""
+    eval_every: int | None = None
+    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    checkpoint_every: int = 500
+    """steps between training states for --resume"""
+    seed: int = 0
+    """of weights, order and augmentation"""
+    num_workers: int = 2
+    """processes that read and augment photos; 0 does it in this one"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    out: Path | None = None
+    """the run's folder; default runs/finegrained/<backbone>-<time>"""
+    resume: Path | None = None
+    """the folder of an interrupted run to go on with; its settings are kept"""
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Run the training that `config` describes.
+
+    Returns:
+        The metrics of the best evaluation on the val split.
+
+    Raises:
+        ValueError: a setting or the data is wrong, or the loss is no longer finite.
+    """
+    if config.resume:
+        config = resumed_config(config, config.resume)
+    check(config)
+    keep_freed_memory()
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+
+    # Data
+    on_sample = config.data == "sample"
+    data = str(make_sample()) if on_sample else config.data
+    train_split = load_data(data, "train", bad_data=config.bad_data)
+    val_split = load_data(data, "val", class_names=train_split.class_names, bad_data=config.bad_data)
+    for split in (train_split, val_split):
+        print(split.describe())
+    num_classes = len(train_split.class_names)
+
+    # Model
+    start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone, app=APP)
+    print(f"starting from {start.summary}")
+    network = create_classifier(config.backbone, num_classes=num_classes, style=start.style)
+    print(start.put_into(network, train_split.class_names))
+    network = network.to(device).to(memory_format=torch.channels_last)
+    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 224)
+    ema = Ema(network, decay=config.ema_decay)
+    classifier = Classifier(
+        network=ema.model,
+        backbone=config.backbone,
+        resolution=resolution,
+        class_names=train_split.class_names,
+        preprocessing=start.preprocessing,
+    )
+    teacher = load_teacher(config.teacher, classifier, device) if config.teacher else None
+
+    # Length, batches
+    photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
+    augment = config.augment or ("light" if on_sample else "full")
+    dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=augment)
+    num_steps = count_steps(
+        config.steps,
+        config.epochs,
+        len(dataset),
+        batch_size=config.batch_size,
+        default=SAMPLE_EPOCHS if on_sample else 30.0,
+    )
+    head_epochs = config.head_epochs if config.head_epochs is not None else 2.0 if start.state else 0.0
+    head_steps = min(num_steps, round(head_epochs * len(dataset) / config.batch_size))
+    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
+    eval_every = config.eval_every or min(5000, -(-num_steps // 5))
+    if start.folded:
+        some = EvalSet(photos[:: max(1, len(photos) // 64)], resolution=resolution, crop=classifier.crop)
+        unfold_norms(network, start.preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
+
+    # Optimiser
+    lr = config.lr if config.lr is not None else 0.05 if start.state else 0.2
+    layer_decay = config.layer_decay if config.layer_decay is not None else 0.9 if start.state else 1.0
+    scales = lr_scales_by_depth(network, decay=layer_decay)
+    optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay, lr_scales=scales)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+    weights = class_weights([p.label for p in photos], num_classes).to(device) if config.balance == "loss" else None
+    criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
+
+    # Resume
+    parts: dict[str, Stateful] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    done = 0
+    best: dict[str, Any] = {"step": 0, "metrics": {"top1": -1.0}}
+    if config.resume:
+        state = restore_state(config.resume / STATE, parts)
+        done, best = state["step"], state["best"]
+        log = RunLog.reopen(config.resume, app=APP, step=done)
+    else:
+        facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
+        log = RunLog.start(config.out, app=APP, config=config, **facts)
+    print(
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
+        f"{config.batch_size} photos, {num_steps * config.batch_size / len(dataset):.1f} epochs, the first "
+        f"{head_steps:,} steps for the classifier alone, learning rate {lr:g}; run: {log.folder}"
+    )
+
+    # Loop
+    sampler = StepSampler(
+        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=done, seed=config.seed
+    )
+    batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
+    meter = Meter(config.batch_size, step=done)
+    with stop_on_signals() as stopping, make_progress(done, num_steps) as progress:
+        for step in range(done, num_steps):
+            head_only = step < head_steps
+            set_phase(network, head_only=head_only, freeze_bn=config.freeze_bn)
+            first, length = (0, head_steps) if head_only else (head_steps, num_steps - head_steps)
+            set_lr(
+                optimizer, lr_at(step - first, peak=lr, num_steps=length, warmup_steps=min(warmup_steps, length // 2))
+            )
+            try:
+                with meter.waiting():
+                    images, labels = next(batches)
+                images, labels = images.to(device, non_blocking=True), labels.to(device)
+                mix = Mix.draw(config.seed, step, mixup=config.mixup, cutmix=config.cutmix)
+                with autocast(device, config.amp):
+                    logits = network(mix.images(classifier.preprocessing(images))).float()
+                loss = criterion(logits, mix.targets(labels, num_classes))
+                if teacher:
+                    taught = soft_loss(
+                        logits, teacher.network, mix.images(teacher.preprocessing(images)), config.temperature
+                    )
+                    loss = (1 - config.distill_weight) * loss + config.distill_weight * taught
+                if not math.isfinite(loss.item()):
+                    raise ValueError("the loss is not finite: try a lower --lr")
+            except ValueError as error:
+                save_state(log.folder / STATE, parts, step=step, best=best)
+                raise ValueError(
+                    f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
+                ) from error
+            except RuntimeError:
+                if stopping:  # the signal went to the whole process group and ended the data processes first
+                    break
+                raise
+            scaler.scale(loss).backward()
+            if config.clip_norm:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            ema.update(network)
+            progress.update()
+
+            done, last = step + 1, step + 1 == num_steps
+            if done % LOG_EVERY == 0 or last:
+                rate = max(group["lr"] for group in optimizer.param_groups)
+                log.write("train", done, loss=loss.item(), lr=rate, **meter.read(done))
+                progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            if stopping and not last:
+                break
+            if done % eval_every == 0 or last:
+                best = evaluate(classifier, val_split, config, log, done, best)
+                meter.restart(done)
+            if done % config.checkpoint_every == 0 or last:
+                save_state(log.folder / STATE, parts, step=done, best=best)
+    if done < num_steps:
+        save_state(log.folder / STATE, parts, step=done, best=best)
+        print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
+        raise SystemExit(128 + stopping[0])
+
+    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["top1", "top5"]})
+    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
+    eval_script.evaluate(
+        eval_script.Config(
+            checkpoint=log.folder / "best",
+            data=config.data,
+            calibrate=True,
+            bad_data=config.bad_data,
+            num_workers=config.num_workers,
+            device=config.device,
+            out=log.folder / "eval-val",
+        )
+    )
+    print(f"best of the evaluations on val, at step {best['step']:,}; the run is in {log.folder}")
+    return best["metrics"]
+
+
+def check(config: Config) -> None:
+    """Raise ValueError for numbers that are out of range, or that change nothing."""
+    parse_backbone(config.backbone)
+    if config.resolution is not None and config.resolution < MIN_RESOLUTION:
+        raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {config.resolution}")
+    if not 0 <= config.label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be from 0 to below 1, got {config.label_smoothing}")
+    for name in ("mixup", "cutmix"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must be 0 (off) or more, got {getattr(config, name)}")
+    if not 0 <= config.distill_weight <= 1:
+        raise ValueError(f"distill_weight must be from 0 to 1, got {config.distill_weight}")
+    if config.temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {config.temperature}")
+    given = (config.distill_weight, config.temperature) != (Config.distill_weight, Config.temperature)
+    if given and config.teacher is None:
+        raise ValueError("--distill-weight and --temperature are for --teacher: give one, or leave them out")
+
+
+def set_phase(network: MobileNetV1, *, head_only: bool, freeze_bn: FreezeBn) -> None:
+    """Say what learns: the classifier alone, or everything; a frozen BatchNorm is in eval mode, its statistics rest."""
+    network.train(not head_only)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not head_only or name.startswith("classifier."))
+    if freeze_bn != "none":
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+                if freeze_bn == "all":
+                    module.requires_grad_(False)
+
+
+def soft_loss(logits: Tensor, teacher: MobileNetV1, images: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy against the teacher's softened probabilities on the same pixels, less their entropy.
+
+    Hinton et al., arXiv 1503.02531, section 2: multiplied by the temperature squared, so that the gradient keeps its
+    size whatever the temperature.
+    """
+    with torch.no_grad():
+        taught = F.log_softmax(teacher(images).float() / temperature, dim=1)
+    learnt = F.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(learnt, taught, reduction="batchmean", log_target=True)
+
+
+def load_teacher(folder: Path, student: Classifier, device: torch.device) -> Classifier:
+    """A classifier to learn from, in eval mode.
+
+    Raises:
+        ValueError: it is none of this app, or has other classes than the student.
+    """
+    teacher = Classifier.load(folder, device=device)
+    if teacher.class_names != student.class_names:
+        other = sorted(set(teacher.class_names) ^ set(student.class_names))[:5]
+        raise ValueError(f"--teacher {folder} has other classes than the data: {', '.join(other) or 'another order'}")
+    return teacher
+
+
+def evaluate(
+    classifier: Classifier, split: LabelledSplit, config: Config, log: RunLog, step: int, best: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure the averaged weights, keep them in best/ if none before had a higher top-1; returns the best so far."""
+    logits = predict_split(classifier, split, batch_size=config.batch_size, num_workers=config.num_workers)
+    labels = torch.tensor([photo.label for photo in split.photos])
+    metrics = classification_metrics(logits, labels, split.class_names).values
+    log.write("eval", step, **metrics)
+    tqdm.write(f"step {step:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
+    if metrics["top1"] < best["metrics"]["top1"]:
+        return best
+    classifier.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics})
+    return {"step": step, "metrics": metrics}
+
+
+if __name__ == "__main__":
+    run_command(train, Config)

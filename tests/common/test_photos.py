@@ -1,0 +1,128 @@
+"""Facts about photos, against files that Pillow and OpenCV wrote."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from apps.common.images import read_image
+from apps.common.photos import IMAGE_SUFFIXES, find_duplicates, find_photos, inspect_photo, inspect_photos
+
+NOISE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+
+
+def save(path: Path, mode: str = "RGB", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(NOISE).convert(mode).save(path, **options)
+    return path
+
+
+def test_photos_are_found_in_order_and_hidden_files_are_not(tmp_path):
+    for name in ("b c.JPG", "ä.jpeg", "a.png", ".hidden.jpg", "._a.png", "notes.txt", "deep/d.webp", ".trash/e.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.jpg").mkdir()
+    assert [path.name for path in find_photos(tmp_path)] == ["a.png", "b c.JPG", "ä.jpeg"]
+    found = [str(path.relative_to(tmp_path)) for path in find_photos(tmp_path, recursive=True)]
+    assert found == ["a.png", "b c.JPG", "deep/d.webp", "ä.jpeg"]
+    assert find_photos(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+    with pytest.raises(ValueError, match=r"no photos in it \(read are \.avif, \.bmp"):
+        find_photos(tmp_path / "folder.jpg")
+    with pytest.raises(ValueError, match="there is no such file or folder"):
+        find_photos(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".dib", ".jpe", ".jfif"}))
+def test_every_suffix_is_one_that_training_reads(tmp_path, suffix):
+    facts = inspect_photo(save(tmp_path / f"x{suffix.upper()}"))
+    assert facts.problem is None
+    assert not facts.suffix_is_wrong
+    assert (facts.width, facts.height) == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options", "channels", "bits", "format"),
+    [
+        ("a.jpg", "RGB", {}, "RGB", 8, "JPEG"),
+        ("a.jpg", "L", {}, "gray", 8, "JPEG"),
+        ("a.jpg", "CMYK", {}, "CMYK", 8, "JPEG"),
+        ("a.jpg", "RGB", {"format": "MPO"}, "RGB", 8, "JPEG"),
+        ("a.png", "RGBA", {}, "RGBA", 8, "PNG"),
+        ("a.png", "LA", {}, "gray+alpha", 8, "PNG"),
+        ("a.png", "P", {}, "palette", 8, "PNG"),
+        ("a.png", "1", {}, "gray", 1, "PNG"),
+        ("a.tif", "RGBA", {}, "RGBA", 8, "TIFF"),
+    ],
+)
+def test_kinds_of_pixels(tmp_path, name, mode, options, channels, bits, format):
+    facts = inspect_photo(save(tmp_path / name, mode, **options))
+    assert facts.problem is None
+    assert (facts.channels, facts.bits, facts.format, facts.orientation) == (channels, bits, format, 1)
+
+
+@pytest.mark.parametrize(("image", "channels"), [(NOISE, "RGB"), (NOISE[..., 0], "gray")])
+def test_sixteen_bits(tmp_path, image, channels):
+    cv2.imwrite(str(tmp_path / "a.png"), image.astype(np.uint16) * 257)
+    facts = inspect_photo(tmp_path / "a.png")
+    assert (facts.channels, facts.bits) == (channels, 16)
+
+
+def test_a_turned_photo_has_the_size_that_training_sees(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    facts = inspect_photo(save(tmp_path / "a.jpg", exif=exif))
+    assert (facts.orientation, facts.width, facts.height) == (6, 40, 60)
+    exif[0x0112] = 77
+    assert inspect_photo(save(tmp_path / "b.jpg", exif=exif)).orientation == 1
+
+
+def test_a_wrong_suffix_is_told_from_the_bytes(tmp_path):
+    facts = inspect_photo(save(tmp_path / "png named.jpg", format="PNG"))
+    assert facts.problem is None
+    assert facts.suffix_is_wrong
+    assert facts.format == "PNG"
+
+
+def test_problems_are_those_that_training_would_have(tmp_path):
+    whole = save(tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    names = ["cut.jpg", "text.jpg", "empty.jpg", "folder.jpg", "missing.jpg"]
+    for name in names:
+        facts = inspect_photo(tmp_path / name)
+        with pytest.raises(ValueError) as refusal:
+            read_image(tmp_path / name)
+        assert facts.problem == str(refusal.value)
+        assert name in facts.problem
+        assert (facts.width, facts.height, facts.pixel_hash) == (0, 0, "")
+
+
+def test_copies_are_found_under_other_names_and_in_other_formats(tmp_path):
+    first = save(tmp_path / "first.png")
+    again = save(tmp_path / "again.bmp")
+    other = tmp_path / "z other name.png"
+    shutil.copy(first, other)
+    changed = NOISE.copy()
+    changed[0, 0, 0] ^= 1
+    Image.fromarray(changed).save(tmp_path / "one pixel.png")
+    Image.fromarray(NOISE.reshape(60, 40, 3)).save(tmp_path / "same bytes, other shape.png")
+    for name in ("broken 1.jpg", "broken 2.jpg"):
+        (tmp_path / name).write_text("the same text")
+    facts = inspect_photos(find_photos(tmp_path), num_workers=2, progress=False)
+    assert find_duplicates(facts) == [[again, first, other]]
+    of_name = {fact.path.name: fact for fact in facts}
+    assert of_name["first.png"].file_hash == of_name["z other name.png"].file_hash != of_name["again.bmp"].file_hash
+
+
+def test_answers_have_the_order_of_the_question(tmp_path):
+    paths = [save(tmp_path / f"{i}.png") for i in range(9)][::-1]
+    alone = inspect_photos(paths, num_workers=1, progress=False)
+    assert [fact.path for fact in alone] == paths
+    assert inspect_photos(paths, num_workers=4, progress=False) == alone
+    with pytest.raises(ValueError, match="num_workers must be 1 or more, got 0"):
+        inspect_photos(paths, num_workers=0)

@@ -1,0 +1,56 @@
+"""What a classifying network starts from."""
+
+import pytest
+import torch
+
+from apps.common.checkpoint import save_model
+from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
+from backbone import create_backbone
+
+
+def description(backbone: str) -> dict:
+    style = {"padding": "symmetric", "activation": "relu", "norm": "batch", "norm_eps": 1e-5}
+    preprocessing = {"mean": [1, 2, 3], "std": [4, 5, 6]}
+    return {"app": "x", "backbone": backbone, "class_names": ["a", "b"], "style": style, "preprocessing": preprocessing}
+
+
+def test_classifier_rows_are_taken_by_name(tmp_path):
+    trained = create_backbone("a025", num_classes=2)
+    save_model(tmp_path / "model", trained, description("a025"))
+    start = load_pretrained(tmp_path / "model", backbone="a025", app="x")
+    assert start.style.activation == "relu"
+    assert start.preprocessing.std == (4, 5, 6)
+    network = create_backbone("a025", num_classes=3)
+    fresh = network.classifier.weight.detach().clone()
+    assert start.put_into(network, ["c", "b", "d"]) == "the backbone is taken, 1 of 3 classifier rows are taken by name"
+    assert torch.equal(network.classifier.weight[1], trained.classifier.weight[1])
+    assert torch.equal(network.classifier.weight[[0, 2]], fresh[[0, 2]])
+    assert torch.equal(network.blocks["conv13"].pointwise.conv.weight, trained.blocks["conv13"].pointwise.conv.weight)
+
+
+def test_nothing_and_wrong_things(tmp_path):
+    start = load_pretrained("none", backbone="a050", app="x")
+    assert start.style == TENSORFLOW_STYLE
+    assert start.put_into(create_backbone("a050", num_classes=2), ["a", "b"]) == "all weights are new"
+    save_model(tmp_path / "model", create_backbone("a025", num_classes=2), description("a025"))
+    with pytest.raises(ValueError, match=r"are of width a025, a050 was asked for"):
+        load_pretrained(tmp_path / "model", backbone="a050", app="x")
+    with pytest.raises(ValueError, match=r"is of the app 'x', this is 'y'"):
+        load_pretrained(tmp_path / "model", backbone="a025", app="y")
+    with pytest.raises(ValueError, match="did you mean a075"):
+        load_pretrained("none", backbone="a75", app="x")
+    with pytest.raises(ValueError, match="did you mean imagenet"):
+        load_pretrained("imagnet", backbone="a075", app="x")
+    other = create_backbone("a025", num_classes=2, shallow=True)
+    with pytest.raises(ValueError, match=r"blocks\.conv7.* has shape .* this network has no such layer"):
+        load_pretrained(tmp_path / "model", backbone="a025", app="x").put_into(other, ["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["mobilenet_1_0_224_tf.h5", "mobilenet_v1_0.25_128_quant.tflite"])
+def test_published_weights_bring_their_preprocessing(shared, name):
+    backbone = "a100" if "1_0" in name else "a025"
+    start = load_pretrained(shared / "weights" / name, backbone=backbone, app="x")
+    assert start.preprocessing.mean == pytest.approx((127.5,) * 3 if "1_0" in name else (128,) * 3, rel=1e-3)
+    assert start.folded == name.endswith(".tflite")
+    network = create_backbone(backbone, num_classes=5)
+    assert "0 of 5 classifier rows" in start.put_into(network, list("abcde"))

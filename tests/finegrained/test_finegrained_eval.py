@@ -1,0 +1,142 @@
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from apps.common.cli import run_command
+from apps.finegrained import eval as eval_script
+from apps.finegrained.calibration import calibrate, cross_validate
+from apps.finegrained.classifier import Classifier
+from apps.finegrained.eval import Config, evaluate
+from apps.finegrained.labels import load_data
+from apps.finegrained.metrics import calibration_error, predict_split
+from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Photos in train, val and test, and a run whose classifier was fitted to train."""
+    root = tmp_path_factory.mktemp("fruit stall")
+    for split, each in (("train", 8), ("val", 12), ("test", 5)):
+        draw_fruit(root / "data", split, each=each)
+    save_classifier(root / "run" / "best", root / "data" / "train")
+    return root
+
+
+def config(place: Path, **flags) -> Config:
+    return Config(
+        **{"checkpoint": place / "run", "data": str(place / "data"), "num_workers": 0, "device": "cpu", **flags}
+    )
+
+
+def logits_of(place: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    classifier = Classifier.load(place / "run", device=torch.device("cpu"))
+    data = load_data(str(place / "data"), split, class_names=classifier.class_names)
+    logits = predict_split(classifier, data, batch_size=5, num_workers=0, progress=False)
+    return logits, torch.tensor([photo.label for photo in data.photos])
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_files_tell_one_story(place, tmp_path, capsys):
+    values = evaluate(config(place, out=tmp_path / "out", resolutions=(32, 64), split="test"))
+    text = (tmp_path / "out/metrics.json").read_text()
+    written = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in metrics.json"))
+    assert written["split"] == "test"
+    assert {name: written[name] for name in values} == values
+    rows = rows_of(tmp_path / "out/predictions.csv")
+    assert Counter(row["true"] for row in rows) == dict.fromkeys(COLOURS, 5)
+    assert all(Path(row["file"]).parent.name == row["true"] and Path(row["file"]).is_file() for row in rows)
+    assert values["top1"] == pytest.approx(sum(row["class1"] == row["true"] for row in rows) / 15)
+    assert values["top1"] > 0.4  # of three classes
+    for row in rows:
+        probs = [float(row[f"prob{i}"]) for i in (1, 2, 3)]
+        assert probs == sorted(probs, reverse=True)
+        assert sum(probs) == pytest.approx(1, abs=1e-5)
+    confusion = rows_of(tmp_path / "out/confusion.csv")
+    counted = Counter((row["true"], row["class1"]) for row in rows)
+    for line in confusion:
+        name = line.pop("true \\ predicted")
+        assert {key: int(count) for key, count in line.items()} == {p: counted[name, p] for p in COLOURS}
+    assert list(written["by_resolution"]) == ["32", "64"]
+    assert written["by_resolution"]["64"]["top1"] == values["top1"]
+    assert (tmp_path / "out/report.html").stat().st_size > 10_000
+    said = capsys.readouterr().out
+    assert f"top-1 {values['top1']:.3f}" in said
+    assert str(tmp_path / "out") in said
+
+
+def test_calibration_is_fitted_on_val_and_kept_in_the_checkpoint(place, capsys):
+    logits, labels = logits_of(place, "val")
+    before = evaluate(config(place, split="test"))
+    assert before["ece_calibrated"] is None
+    assert "not calibrated" in capsys.readouterr().out
+    assert {row["none_of_these"] for row in rows_of(place / "run/eval-test/predictions.csv")} == {""}
+
+    values = evaluate(config(place, calibrate=True))
+    fitted = calibrate(logits, labels)
+    model = Classifier.load(place / "run", device=torch.device("cpu"))
+    assert (model.temperature, model.unknown_threshold) == pytest.approx(fitted, rel=1e-4)
+    assert values["temperature"] == model.temperature
+    assert values["ece_calibrated"] == pytest.approx(cross_validate(logits, labels).ece, abs=1e-3)
+    assert "each half of val" in capsys.readouterr().out
+    assert not list((place / "run/best").glob(".*"))
+
+    after = evaluate(config(place, split="test"))
+    logits, labels = logits_of(place, "test")
+    assert after["top1"] == before["top1"]
+    assert after["ece_calibrated"] == pytest.approx(calibration_error(logits / model.temperature, labels), abs=1e-3)
+    rows = rows_of(place / "run/eval-test/predictions.csv")
+    top = (logits.double() / model.temperature).softmax(1).max(1).values.tolist()
+    assert [float(row["prob1"]) for row in rows] == pytest.approx(top, abs=1e-3)
+    assert {row["none_of_these"] for row in rows} <= {"yes", "no"}
+    kept = sum(row["none_of_these"] == "no" for row in rows) / len(rows)
+    assert after["known_kept"] == pytest.approx(kept)
+
+
+def test_unknown_photos_are_compared_with_the_known_ones(place, tmp_path):
+    evaluate(config(place, split="test", unknown=place / "data/val", out=tmp_path))
+    unknown = json.loads((tmp_path / "metrics.json").read_text())["unknown"]
+    assert unknown["num_unknown"] == 36  # in folders within the folder
+    assert 0.2 < unknown["auroc"] < 0.8  # they are of the same kind
+    assert "unknown" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"split": "test", "calibrate": True}, "--calibrate needs --split val, got test"),
+        ({"resolutions": (64, 16)}, "--resolutions must be 32 pixels or more, got 16"),
+        ({"batch_size": 0}, "--batch-size must be 1 or more, got 0"),
+        ({"split": "holiday"}, "no split 'holiday'"),
+        ({"unknown": Path("nowhere")}, "nowhere"),
+        ({"checkpoint": Path("nowhere")}, "nowhere does not exist"),
+    ],
+)
+def test_wrong_flags_are_refused(place, flags, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(config(place, **flags))
+
+
+def test_the_command_takes_its_flags_and_the_sample_set(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_script, "make_sample", lambda: place / "data")
+    args = [
+        "--checkpoint",
+        str(place / "run"),
+        "--resolutions",
+        "32",
+        "48",
+        "--out",
+        str(tmp_path),
+        "--num-workers",
+        "0",
+    ]
+    run_command(evaluate, Config, args)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert (written["split"], written["num_photos"], list(written["by_resolution"])) == ("val", 36, ["32", "48", "64"])

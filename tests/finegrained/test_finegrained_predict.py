@@ -1,0 +1,139 @@
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from apps.common.cli import run_command
+from apps.common.images import read_image
+from apps.finegrained.predict import Config, Predictor, predict
+from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("fruit")
+    draw_fruit(root, "train", each=4)
+    save_classifier(root / "best", root / "train")
+    photos = root / "my photos"
+    photos.mkdir()
+    for i, path in enumerate(sorted((root / "train").rglob("*.png"))):
+        (photos / f"{i:02d}.png").write_bytes(path.read_bytes())
+    return root
+
+
+@pytest.fixture
+def predictor(place) -> Predictor:
+    return Predictor(place / "best", device="cpu")
+
+
+def images_of(place: Path) -> list[np.ndarray]:
+    return [read_image(path) for path in sorted((place / "my photos").iterdir())]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_guesses_are_probabilities_best_first(place, predictor):
+    guesses = predictor(images_of(place)[0])
+    assert isinstance(guesses, list) and len(guesses) == 3  # all there are
+    assert {name for name, _ in guesses} == set(COLOURS)
+    probs = [guess.prob for guess in guesses]
+    assert probs == sorted(probs, reverse=True)
+    assert sum(probs) == pytest.approx(1)
+    assert guesses[0].name == "aki"
+    assert len(Predictor(place / "best", device="cpu", top=2)(images_of(place)[0])) == 2
+
+
+def test_a_batch_is_the_photos_one_by_one_of_any_size(place, predictor):
+    images = [*images_of(place)[::3], np.full((333, 70, 3), 128, np.uint8)]
+    together = predictor.batch(images)
+    for guesses, image in zip(together, images, strict=True):
+        alone = predictor(image)
+        assert [g.name for g in guesses] == [g.name for g in alone]
+        assert [g.prob for g in guesses] == pytest.approx([g.prob for g in alone], abs=1e-3)
+        assert guesses.score == pytest.approx(alone.score, abs=1e-2)
+    assert predictor.batch([]) == []
+
+
+def test_probabilities_are_calibrated_and_the_score_is_not(place, predictor):
+    image = images_of(place)[0]
+    plain = predictor(image)
+    predictor.classifier.temperature = 2.0
+    softer = predictor(image)
+    roots = np.sqrt([g.prob for g in plain])  # halving the logits
+    assert [g.prob for g in softer] == pytest.approx((roots / roots.sum()).tolist(), rel=1e-4)
+    assert softer.score == plain.score
+
+
+def test_none_of_these_is_a_score_below_the_threshold(place, predictor):
+    image = images_of(place)[0]
+    guesses = predictor(image)
+    assert guesses.is_unknown is None
+    predictor.classifier.unknown_threshold = guesses.score
+    assert predictor(image).is_unknown is False
+    predictor.classifier.unknown_threshold = guesses.score + 0.01
+    unknown = predictor(image)
+    assert unknown.is_unknown is True
+    assert str(unknown).startswith("none of the classes; nearest are aki 0.")
+
+
+def test_the_picture_is_of_the_asked_class(place, predictor):
+    image = images_of(place)[0]
+    best = predictor.explain(image)
+    assert best.shape == (384, 384, 3) and best.dtype == np.uint8
+    assert (best == predictor.explain(image, "aki")).all()
+    assert (best != predictor.explain(image, "céru")).any()
+    with pytest.raises(ValueError, match="no class 'kiwi'"):
+        predictor.explain(image, "kiwi")
+
+
+def test_a_folder_gives_a_csv_and_pictures(place, tmp_path, capsys):
+    out = tmp_path / "out of it"
+    args = ["--checkpoint", str(place / "best"), "--source", str(place / "my photos"), "--out", str(out), "--cam"]
+    run_command(predict, Config, [*args, "--top", "2"])
+    rows = rows_of(out / "guesses.csv")
+    assert [Path(row["file"]).name for row in rows] == [f"{i:02d}.png" for i in range(12)]
+    assert list(rows[0]) == ["file", "class1", "prob1", "class2", "prob2", "score", "none_of_these", "problem"]
+    assert [row["class1"] for row in rows] == [name for name in COLOURS for _ in range(4)]
+    assert cv2.imread(str(out / "00.png.cam.jpg")).shape == (384, 384, 3)
+    assert len(list(out.iterdir())) == 13
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 13
+    assert f"00.png: aki {float(rows[0]['prob1']):.2f}, " in said[0]
+
+
+def test_broken_photos_do_not_stop_the_others(place, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    good = (place / "my photos/00.png").read_bytes()
+    for i in range(11):  # more than a batch
+        (folder / f"{i:02d}.png").write_bytes(good)
+    (folder / "03.png").write_bytes(good[: len(good) // 2])
+    (folder / "10.png").write_bytes(b"")
+    with pytest.raises(SystemExit) as stop:
+        run_command(
+            predict, Config, ["--checkpoint", str(place / "best"), "--source", str(folder), "--out", str(tmp_path)]
+        )
+    assert stop.value.code == 2
+    rows = rows_of(tmp_path / "guesses.csv")
+    assert len(rows) == 11
+    assert [i for i, row in enumerate(rows) if row["problem"]] == [3, 10]
+    assert [i for i, row in enumerate(rows) if not row["class1"]] == [3, 10]
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert "2 of 11 photos skipped" in line
+    assert "03.png is truncated" in line and "10.png is empty" in line
+    assert "03.png: skipped" in said.out
+
+
+def test_wrong_input_is_one_line(place, tmp_path):
+    with pytest.raises(ValueError, match="top must be 1 or more, got 0"):
+        Predictor(place / "best", top=0)
+    with pytest.raises(ValueError, match="nowhere"):
+        predict(Config(checkpoint=place / "best", source=Path("nowhere"), device="cpu", out=tmp_path))
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        Predictor("nowhere")

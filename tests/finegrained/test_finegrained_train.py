@@ -1,0 +1,271 @@
+"""The training script on a tiny case: what a run leaves, exact resume, what each setting does, one line a mistake."""
+
+import dataclasses
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from apps.common.cli import run_command
+from apps.common.pretrained import TENSORFLOW_STYLE
+from apps.common.runlog import read_metrics
+from apps.finegrained import eval as eval_script
+from apps.finegrained import predict as predict_script
+from apps.finegrained import train as train_script
+from apps.finegrained.classifier import Classifier, create_classifier
+from apps.finegrained.train import Config, set_phase, soft_loss, train
+from backbone import create_backbone
+
+
+def tiny_config(data: Path, out: Path, **changes) -> Config:
+    settings = {
+        "backbone": "a025",
+        "resolution": 48,
+        "data": str(data),
+        "weights": "none",
+        "steps": 6,
+        "batch_size": 6,
+        "warmup_steps": 2,
+        "num_workers": 0,
+        "device": "cpu",
+        "out": out,
+    }
+    return Config(**{**settings, **changes})
+
+
+@pytest.fixture
+def finished_run(tiny_photos, tmp_path) -> Path:
+    train(tiny_config(tiny_photos, tmp_path / "run", eval_every=3))
+    return tmp_path / "run"
+
+
+def test_what_a_run_leaves(finished_run):
+    config = json.loads((finished_run / "config.json").read_text())
+    assert config["app"] == "finegrained"
+    assert config["config"]["backbone"] == "a025"
+    lines = read_metrics(finished_run)
+    assert [(line["event"], line["step"]) for line in lines] == [("eval", 3), ("train", 6), ("eval", 6)]
+    assert {"loss", "lr", "images_per_s", "waiting_for_data"} <= set(lines[1])
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert {"top1", "top5", "macro_f1", "ece"} <= set(metrics)
+    assert cv2.imread(str(finished_run / "curves.png")) is not None
+    about = json.loads((finished_run / "best/model.json").read_text())
+    assert about["class_names"] == ["blue tit", "great tit", "robin"]
+    assert about["resolution"] == 48
+    assert about["calibration"]["temperature"] > 0
+    assert "<html" in (finished_run / "eval-val/report.html").read_text()
+    assert list(finished_run.glob(".*")) == []  # no temporary file is left
+
+
+def test_a_checkpoint_rebuilds_the_model_alone(finished_run):
+    classifier = Classifier.load(finished_run, device=torch.device("cpu"))
+    state = torch.load(finished_run / "last.pt")
+    images = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    network = create_backbone("a025", num_classes=3).eval()
+    network.load_state_dict(state["parts"]["ema"]["model"])
+    if state["facts"]["best"]["step"] == 6:
+        torch.testing.assert_close(classifier.logits(images), network(images / 127.5 - 1), rtol=1e-4, atol=1e-4)
+    assert not classifier.network.training
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_photos, tmp_path, monkeypatch):
+    """Stopped by a broken photo, mended, resumed: same losses, same weights to the bit, with mixing and a frozen start."""
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    settings = {"mixup": 0.2, "cutmix": 1.0, "augment": "full", "head_epochs": 1.0}
+    monkeypatch.setattr(train_script, "LOG_EVERY", 1)
+    train(tiny_config(tiny_photos, straight, **settings))
+    photo = tiny_photos / "train/robin/004.png"
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"robin/004\.png is truncated.*; stopped at step \d, go on with --resume"):
+        train(tiny_config(tiny_photos, broken, **settings))
+    photo.write_bytes(whole)
+    train(Config(resume=broken, num_workers=0))
+    first, second = torch.load(straight / "last.pt"), torch.load(broken / "last.pt")
+    assert first["facts"]["step"] == second["facts"]["step"] == 6
+    for part in ("network", "ema"):
+        expected, resumed = first["parts"][part], second["parts"][part]
+        expected, resumed = (d["model"] if part == "ema" else d for d in (expected, resumed))
+        assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    losses = [
+        [(x["step"], x["loss"]) for x in read_metrics(run) if x["event"] == "train"] for run in (straight, broken)
+    ]
+    assert losses[0] == losses[1]
+
+
+def weights_after(config: Config) -> dict[str, torch.Tensor]:
+    train(config)
+    return load_file(config.out / "best/model.safetensors")
+
+
+@pytest.fixture
+def few_checks(monkeypatch) -> None:
+    """Without the report at the end: these runs are about weights."""
+    monkeypatch.setattr(eval_script, "evaluate", lambda config: {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 0.01},
+        {"layer_decay": 0.5},
+        {"head_epochs": 0.5},
+        {"optimizer": "adamw"},
+        {"weight_decay": 0.1},
+        {"warmup_steps": 0},
+        {"freeze_bn": "stats"},
+        {"freeze_bn": "all"},
+        {"ema_decay": 0.0},
+        {"label_smoothing": 0.0},
+        {"mixup": 0.2},
+        {"cutmix": 1.0},
+        {"augment": "light"},
+        {"augment": "none"},
+        {"balance": "sample"},
+        {"balance": "loss"},
+        {"clip_norm": 0.1},
+        {"amp": "bf16"},
+        {"seed": 1},
+        {"batch_size": 3},
+        {"steps": 2},
+        {"resolution": 64},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_the_weights(tiny_photos, tmp_path, few_checks, change):
+    for photo in sorted((tiny_photos / "train/robin").iterdir())[2:]:
+        photo.unlink()
+    base = {"steps": 3, "eval_every": 3}
+    before = weights_after(tiny_config(tiny_photos, tmp_path / "a", **base))
+    after = weights_after(tiny_config(tiny_photos, tmp_path / "b", **{**base, "eval_every": None, **change}))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_teacher_is_learnt_from(finished_run, tiny_photos, tmp_path, few_checks):
+    base = {"steps": 2, "teacher": finished_run, "eval_every": 2}
+    runs = {"distill_weight": 1.0}, {"distill_weight": 0.0}, {"distill_weight": 1.0, "temperature": 1.0}
+    first, labels_only, other = (
+        weights_after(tiny_config(tiny_photos, tmp_path / str(i), **base, **change)) for i, change in enumerate(runs)
+    )
+    name = "classifier.weight"
+    assert not torch.equal(first[name], labels_only[name])
+    assert not torch.equal(first[name], other[name])
+    (tiny_photos / "train/robin").rename(tiny_photos / "train/wren")
+    (tiny_photos / "val/robin").rename(tiny_photos / "val/wren")
+    with pytest.raises(ValueError, match="has other classes than the data: robin, wren"):
+        train(tiny_config(tiny_photos, tmp_path / "x", teacher=finished_run))
+
+
+def test_the_soft_loss_is_zero_at_the_teacher_and_its_gradient_keeps_its_size():
+    """Hinton et al. 2015, section 2.1: for large T the gradient is (z - v) / K for logits of mean 0, whatever T."""
+    teacher = torch.nn.Identity()
+    taught = torch.tensor([[1.0, -1.0, 0.0], [0.5, 0.0, -0.5]])
+    assert soft_loss(taught, teacher, taught, 3.0).item() == pytest.approx(0, abs=1e-7)
+    for temperature in (100.0, 1000.0):
+        logits = torch.tensor([[0.2, 0.3, -0.5], [0.0, 0.1, -0.1]], requires_grad=True)
+        soft_loss(logits, teacher, taught, temperature).backward()
+        expected = (logits.detach() - taught) / 3 / len(logits)
+        torch.testing.assert_close(logits.grad, expected, rtol=0.02, atol=1e-3)
+
+
+def test_what_learns_in_each_phase():
+    network = create_classifier("a025", num_classes=3, style=TENSORFLOW_STYLE)
+
+    def step(**phase) -> set[str]:
+        """Names of all tensors that a training step changes."""
+        set_phase(network, **phase)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        network.zero_grad(set_to_none=True)
+        F.cross_entropy(network(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.1 * parameter.grad.sign()
+        return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+
+    assert step(head_only=True, freeze_bn="none") == {"classifier.weight", "classifier.bias"}
+    everything = step(head_only=False, freeze_bn="none")
+    assert "stem.norm.running_mean" in everything
+    stats = step(head_only=False, freeze_bn="stats")
+    assert everything - stats == {name for name in everything if "running_" in name or "num_batches" in name}
+    frozen = step(head_only=False, freeze_bn="all")
+    assert stats - frozen == {name for name in stats if ".norm." in name}
+    assert step(head_only=False, freeze_bn="none") == everything  # and it can be undone
+
+
+def error_of(capsys, main, config_class, *args: str) -> str:
+    """The one line that a command ends with; checks that it is one line and the exit code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, config_class, args)
+    assert stop.value.code == 2
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if "step/s" not in text and text.strip())
+    return line
+
+
+def test_wrong_input_to_train(tiny_photos, finished_run, tmp_path, capsys):
+    data = ("--data", str(tiny_photos), "--weights", "none", "--num-workers", "0", "--steps", "2")
+    data += ("--out", str(tmp_path / "new"))
+
+    def error(*args: str) -> str:
+        return error_of(capsys, train, Config, *data, *args)
+
+    assert "did you mean a075?" in error("--backbone", "a75")
+    assert "there is no such folder" in error("--data", str(tmp_path / "nowhere"))
+    assert "Unrecognized options: --mix-up" in error("--mix-up", "1")
+    assert "give --steps or --epochs, not both" in error("--epochs", "3")
+    assert "layer_decay must be above 0 and at most 1" in error("--layer-decay", "1.5")
+    assert "distill_weight must be from 0 to 1" in error("--teacher", str(finished_run), "--distill-weight", "2")
+    assert "temperature must be above 0" in error("--teacher", str(finished_run), "--temperature", "0")
+    assert "are for --teacher" in error("--temperature", "2")
+    assert "label_smoothing must be from 0 to below 1" in error("--label-smoothing", "1")
+    assert "mixup must be 0 (off) or more" in error("--mixup", "-1")
+    assert "resolution must be 32 pixels or more, got 10" in error("--resolution", "10")
+    assert "did you mean imagenet?" in error("--weights", "imagnet")
+    assert not (tmp_path / "new/metrics.jsonl").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a process group are POSIX's")
+def test_a_signal_saves_the_state(tiny_photos, tmp_path):
+    out = tmp_path / "run"
+    flags = "--backbone a025 --resolution 64 --weights none --steps 100000 --batch-size 4 --num-workers 1".split()
+    command = [sys.executable, train_script.__file__, *flags, "--data", str(tiny_photos), "--out", str(out)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(read_metrics(out)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
+    assert torch.load(out / "last.pt")["facts"]["step"] >= 2 * train_script.LOG_EVERY
+
+
+def test_every_field_of_the_configs_has_its_help():
+    for script in (train_script, eval_script, predict_script):
+        source = inspect.getsource(script.Config)
+        for field in dataclasses.fields(script.Config):
+            after = source.split(f"    {field.name}: ", 1)[1].split("\n")[1]
+            assert after.strip().startswith('"""'), f"{script.__name__}: {field.name} has no docstring"
+
+
+@pytest.mark.slow
+def test_overfits_real_look_alikes(shared, tmp_path):
+    """From random weights, 4 photos each of 3 kinds of apples: all of them right."""
+    for split in ("train", "val"):
+        for name in ("Golden-Delicious", "Granny-Smith", "Pink-Lady"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for photo in sorted((shared / "data/finegrained/grocery81/train" / name).iterdir())[:4]:
+                (tmp_path / "data" / split / name / photo.name).symlink_to(photo)
+    settings = {"steps": 60, "batch_size": 12, "resolution": 96, "augment": "none", "ema_decay": 0.9, "lr": 0.1}
+    assert train(tiny_config(tmp_path / "data", tmp_path / "run", **settings))["top1"] == 1.0

@@ -54,7 +54,7 @@ def keep_freed_memory() -> None:
 
 
 def begin_worker(worker: int) -> None:
-    """Start of a data process: workers run beside each other, one thread each; Ctrl-C is the main process's business."""
+    """Start of a data process: one thread each, since they run side by side; Ctrl-C is the main process's business."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

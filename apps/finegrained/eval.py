@@ -192,14 +192,12 @@ def describe(evaluation: Evaluation) -> str:
         f"calibration error {m['ece']:.3f}{after} ({evaluation.calibrated_by})",
     ]
     if value["unknown_threshold"] is not None and value["known_kept"] is not None:
-        lines.append(
-            f"temperature {value['temperature']:.3f}; {value['known_kept']:.1%} of these photos pass for one of the classes"
-        )
+        lines.append(f"temperature {value['temperature']:.3f}; {value['known_kept']:.1%} of these photos pass as known")
     if len(evaluation.by_resolution) > 1:
         lines += [f"at {side} pixels: top-1 {v['top1']:.3f}" for side, v in evaluation.by_resolution.items()]
     if unknown := evaluation.unknown:
         line = f"{unknown['num_unknown']:,} unknown photos: AUROC {unknown['auroc']:.3f}, "
-        lines.append(line + f"{unknown['fpr_at_95_tpr']:.1%} of them pass where 95 % of these photos do")
+        lines.append(line + f"{unknown['fpr_at_95_tpr']:.1%} of them pass where 95 % of these do")
     for pair in evaluation.metrics.confused[:3]:
         lines.append(f"{pair.true} taken for {pair.predicted}: {pair.num_photos:,} times ({pair.share:.0%})")
     return "\n".join(lines)

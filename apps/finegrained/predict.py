@@ -47,7 +47,7 @@ class Guesses(list[Guess]):
     """What a photo may show, best first.
 
     Attributes:
-        score: how much the photo looks like any of the classes, see `calibration.known_score`.
+        score: the best logit: how much the photo looks like any of the classes, see `calibration.known_score`.
         is_unknown: whether the score is below the checkpoint's threshold, so that the photo probably shows none of the
             classes; None if the checkpoint has no threshold (`eval.py --calibrate` gives it one).
     """

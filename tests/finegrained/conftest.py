@@ -9,8 +9,12 @@ import pytest
 
 @pytest.fixture
 def tiny_photos(tmp_path: Path) -> Path:
+    """The photos of `draw_photos`, in a folder with a space."""
+    return draw_photos(tmp_path / "tiny photos")
+
+
+def draw_photos(root: Path) -> Path:
     """Three classes of 96x80 pixels, told by colour; 6 train and 2 val photos of each."""
-    root = tmp_path / "tiny photos"
     colours = {"blue tit": (230, 60, 20), "great tit": (20, 200, 230), "robin": (30, 40, 220)}  # BGR
     for split, number in (("train", 6), ("val", 2)):
         rng = np.random.default_rng(number)

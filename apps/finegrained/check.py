@@ -10,25 +10,19 @@ which make training or its figures wrong, else 0; 2 for wrong input.
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
+from apps.common.doctor import Finding, Level, file_findings, findings_as_json, print_findings, worst_first
 from apps.common.photos import PhotoFacts, find_duplicates, inspect_photos
 from apps.finegrained.labels import VAL_FRACTION, list_data, split_entries
 from apps.finegrained.layouts import SPLITS, Listing
 from apps.finegrained.sample import make_sample
 from backbone.files import written_whole
-
-Level = Literal["error", "warning", "note"]
-HEADINGS: dict[Level, str] = {
-    "error": "ERRORS (training or its figures would be wrong)",
-    "warning": "WARNINGS",
-    "note": "NOTES",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +62,6 @@ class Checked(NamedTuple):
         return f"{self.facts.path} ({self.class_name}, {self.split})"
 
 
-class Finding(NamedTuple):
-    """One kind of trouble and all its cases, a sentence each."""
-
-    level: Level
-    what: str
-    cases: list[str]
-
-
 def check(config: Config) -> list[Finding]:
     """Open every photo, print what is wrong, write check.json (and the clean CSV), and return the findings."""
     for name in ("examples", "min_photos", "min_side"):
@@ -89,11 +75,13 @@ def check(config: Config) -> list[Finding]:
     copies = groups_of_copies(photos)
     counts = Counter((photo.class_name, photo.split) for photo in photos)
     findings = [
-        *file_findings(photos, listing, config.min_side),
+        *file_findings(facts, min_side=config.min_side),
+        Finding("error", "files, rows or folders that cannot be used", [r.sentence for r in listing.problems]),
         *copy_findings(copies),
         *class_findings(counts, list(splits), config),
+        Finding("note", "files passed over: no photos by their names", [r.sentence for r in listing.passed_over]),
     ]
-    findings = sorted((f for f in findings if f.cases), key=lambda finding: list(HEADINGS).index(finding.level))
+    findings = worst_first(findings)
     print_report(listing, counts, list(splits), note, findings, config.examples)
     out = config.out or Path("runs/finegrained") / f"check-{Path(os.path.abspath(config.data)).stem}"
     save_json(out / "check.json", as_json(config.data, listing, counts, list(splits), findings))
@@ -110,31 +98,6 @@ def groups_of_copies(photos: Sequence[Checked]) -> list[list[Checked]]:
         at.setdefault(photo.facts.path, []).append(photo)
     groups = find_duplicates([photo.facts for photo in photos])
     return [[photo for path in dict.fromkeys(group) for photo in at[path]] for group in groups]
-
-
-def file_findings(photos: Sequence[Checked], listing: Listing, min_side: int) -> list[Finding]:
-    """What each file has by itself."""
-
-    def those(level: Level, what: str, holds: Callable[[PhotoFacts], bool], show: str = "{0.path}") -> Finding:
-        return Finding(level, what, [show.format(p.facts) for p in photos if holds(p.facts)])
-
-    return [
-        those("error", "photos that cannot be read", lambda f: f.problem is not None, "{0.problem}"),
-        Finding("error", "files, rows or folders that cannot be used", [r.sentence for r in listing.problems]),
-        those(
-            "warning",
-            f"photos with a side below {min_side} pixels",
-            lambda f: f.problem is None and min(f.width, f.height) < min_side,
-            "{0.path}: {0.width}x{0.height}",
-        ),
-        those("note", "files named as another format", lambda f: f.suffix_is_wrong, "{0.path} is {0.format}"),
-        those("note", "photos turned by EXIF", lambda f: f.orientation > 1, "{0.path}: orientation {0.orientation}"),
-        those("note", "gray photos", lambda f: f.channels.startswith("gray")),
-        those("note", "photos with transparency, which is dropped", lambda f: f.channels in ("RGBA", "gray+alpha")),
-        those("note", "photos in CMYK or with a palette", lambda f: f.channels in ("CMYK", "palette")),
-        those("note", "photos of other than 8 bits", lambda f: f.bits not in (0, 8), "{0.path}: {0.bits} bits"),
-        Finding("note", "files passed over: no photos by their names", [r.sentence for r in listing.passed_over]),
-    ]
 
 
 def copy_findings(copies: Sequence[Sequence[Checked]]) -> list[Finding]:
@@ -188,16 +151,7 @@ def print_report(
         print(f"{name:{width}}" + "".join(f"{counts[name, split]:8,}" for split in splits))
     totals = [sum(counts[name, split] for name in classes) for split in splits]
     print(f"{'total':{width}}" + "".join(f"{total:8,}" for total in totals))
-    for level, heading in HEADINGS.items():
-        here = [finding for finding in findings if finding.level == level]
-        print(f"\n{heading}" + ": none" * (not here))
-        for finding in here:
-            print(f"  {finding.what}: {len(finding.cases):,}")
-            for case in finding.cases[:examples]:
-                print(f"      {case}")
-            if len(finding.cases) > examples:
-                print(f"      ... and {len(finding.cases) - examples:,} more")
-    print()
+    print_findings(findings, examples=examples)
 
 
 def as_json(
@@ -214,7 +168,7 @@ def as_json(
         "layout": listing.layout,
         "num_photos": {split: sum(counts[name, split] for name in classes) for split in splits},
         "classes": {name: {split: counts[name, split] for split in splits} for name in classes},
-        "findings": [{**finding._asdict(), "count": len(finding.cases)} for finding in findings],
+        "findings": findings_as_json(findings),
     }
 
 

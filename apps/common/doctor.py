@@ -1,0 +1,68 @@
+"""What the data doctors of the apps share: findings, how they are printed and kept, and what a file has by itself."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from apps.common.photos import PhotoFacts
+
+Level = Literal["error", "warning", "note"]
+HEADINGS: dict[Level, str] = {
+    "error": "ERRORS (training or its figures would be wrong)",
+    "warning": "WARNINGS",
+    "note": "NOTES",
+}
+
+
+class Finding(NamedTuple):
+    """One kind of trouble and all its cases, a sentence each."""
+
+    level: Level
+    what: str
+    cases: list[str]
+
+
+def file_findings(facts: Sequence[PhotoFacts], *, min_side: int) -> list[Finding]:
+    """What each file has by itself; `min_side` is the shortest side, in pixels, without a warning."""
+
+    def those(level: Level, what: str, holds: Callable[[PhotoFacts], bool], show: str = "{0.path}") -> Finding:
+        return Finding(level, what, [show.format(fact) for fact in facts if holds(fact)])
+
+    return [
+        those("error", "photos that cannot be read", lambda f: f.problem is not None, "{0.problem}"),
+        those(
+            "warning",
+            f"photos with a side below {min_side} pixels",
+            lambda f: f.problem is None and min(f.width, f.height) < min_side,
+            "{0.path}: {0.width}x{0.height}",
+        ),
+        those("note", "files named as another format", lambda f: f.suffix_is_wrong, "{0.path} is {0.format}"),
+        those("note", "photos turned by EXIF", lambda f: f.orientation > 1, "{0.path}: orientation {0.orientation}"),
+        those("note", "gray photos", lambda f: f.channels.startswith("gray")),
+        those("note", "photos with transparency, which is dropped", lambda f: f.channels in ("RGBA", "gray+alpha")),
+        those("note", "photos in CMYK or with a palette", lambda f: f.channels in ("CMYK", "palette")),
+        those("note", "photos of other than 8 bits", lambda f: f.bits not in (0, 8), "{0.path}: {0.bits} bits"),
+    ]
+
+
+def worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that have cases: errors, warnings, notes."""
+    return sorted((f for f in findings if f.cases), key=lambda finding: list(HEADINGS).index(finding.level))
+
+
+def print_findings(findings: Sequence[Finding], *, examples: int) -> None:
+    """The findings under their headings, each with some of its cases."""
+    for level, heading in HEADINGS.items():
+        here = [finding for finding in findings if finding.level == level]
+        print(f"\n{heading}" + ": none" * (not here))
+        for finding in here:
+            print(f"  {finding.what}: {len(finding.cases):,}")
+            for case in finding.cases[:examples]:
+                print(f"      {case}")
+            if len(finding.cases) > examples:
+                print(f"      ... and {len(finding.cases) - examples:,} more")
+    print()
+
+
+def findings_as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The findings as they stand in check.json, with all their cases."""
+    return [{**finding._asdict(), "count": len(finding.cases)} for finding in findings]

@@ -1,0 +1,83 @@
+"""Lists of photos: CSV files with whichever separator and column names, and the words that people use for splits."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+SPLITS = ("train", "val", "test")
+SPLIT_OF_NAME = {name: "val" for name in ("val", "valid", "validation", "dev")}
+SPLIT_OF_NAME |= {"train": "train", "training": "train", "test": "test", "testing": "test"}
+FILE_COLUMNS = (
+    *("file", "filename", "file_name", "filepath", "filepaths"),
+    *("image", "image_path", "image_id", "image_name", "path", "photo"),
+)
+SPLIT_COLUMNS = ("split", "subset", "data set", "dataset", "set")
+
+
+class Remark(NamedTuple):
+    """A sentence about something that is not used, and the split that it belongs to, None for all."""
+
+    split: str | None
+    sentence: str
+
+
+class Table(NamedTuple):
+    """A CSV file: its first line, and the numbers and cells of the others, read on demand."""
+
+    header: list[str]
+    rows: Iterator[tuple[int, list[str]]]
+
+
+def read_table(path: Path) -> Table:
+    """A table with a header in UTF-8; the kind of its separator (comma, semicolon, tab) is told from it.
+
+    Rows without any text are left out.
+
+    Raises:
+        ValueError: it is no such table; also while rows are read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from None
+    rows = _rows(path, text)
+    return Table([cell.strip() for cell in next(rows, (1, []))[1]], rows)
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            if any(map(str.strip, row)):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV file: line {reader.line_num}: {error}") from None
+
+
+def read_header(path: Path) -> list[str]:
+    """The names of a CSV file's columns; whatever is in a file that is none."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        line = file.readline()
+    cells = next(csv.reader([line], delimiter=max(",;\t", key=line.count)), [])
+    return [cell.strip() for cell in cells]
+
+
+def find_column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """The position of the first of the names that a header has, in any case."""
+    found = [cell.strip().lower() for cell in header]
+    return next((found.index(name) for name in names if name in found), None)
+
+
+def folder_of_files(folder: Path, files: Iterable[str]) -> Path:
+    """Where the files that a table in `folder` names are: beside it, or in images/ beside it."""
+    inner = folder / "images"
+    return inner if inner.is_dir() and not any((folder / file).is_file() for file in files) else folder
+
+
+def normal_name(name: str) -> str:
+    """A name in one form of Unicode: macOS and Linux write "\\u00e9" in different ways."""
+    return unicodedata.normalize("NFC", name.strip())

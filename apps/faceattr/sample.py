@@ -8,8 +8,9 @@
     ROOT/attributes.csv             file, an attribute a column (1, -1, empty where unknown), split, identity
     ROOT/unlabelled/000001.jpg ...  more of the same, without labels
 
-A person has `PICTURES_PER_PERSON` pictures with the same face and hair; no person is in two splits. Every picture is a
-function of the seed, its split and its number alone. This module does without torch, and so do the processes that draw.
+A person has `PICTURES_PER_PERSON` pictures with the same face and the same colour and cut of hair; no person is in two
+splits. Every picture is a function of the seed, its split and its number alone. This module does without torch, and so
+do the processes that draw.
 """
 
 import csv
@@ -30,20 +31,21 @@ SAMPLE_RESOLUTION = 96
 """The side of the network's input, in pixels, that this set is made for."""
 
 HAIR_SHARES = {"black": 0.28, "blond": 0.22, "brown": 0.28, "gray": 0.22}
+"""How many of the people have hair of this colour."""
 HAIR_NAMES = {"Black_Hair": "black", "Blond_Hair": "blond", "Gray_Hair": "gray"}
-PERSON_SHARES = {"Mustache": 0.35, "Wavy_Hair": 0.5}
-"""How many of the people have what does not change from picture to picture."""
-SHOT_SHARES = {
+SHARES = {
     "Bangs": 0.45,
     "Eyeglasses": 0.4,
+    "Goatee": 0.3,
     "Mouth_Slightly_Open": 0.45,
+    "Mustache": 0.3,
     "Smiling": 0.5,
     "Wearing_Earrings": 0.45,
     "Wearing_Hat": 0.3,
     "Wearing_Necktie": 0.4,
 }
-"""How many of the pictures have what does; each independent of all others."""
-ATTRIBUTES = tuple(sorted((*HAIR_NAMES, *PERSON_SHARES, *SHOT_SHARES)))
+"""How many of the pictures have it, each independent of all others: what changes between a person's pictures."""
+ATTRIBUTES = tuple(sorted((*HAIR_NAMES, *SHARES)))
 """CelebA's names, in the order of the columns."""
 
 NUM_TRAIN, NUM_VAL, NUM_TEST, NUM_UNLABELLED = 1600, 300, 300, 1600
@@ -126,12 +128,9 @@ def draw_picture(slot: Slot) -> Drawn:
 
 def choose_attributes(person: Chance, shot: Chance) -> tuple[str, dict[str, bool]]:
     """The colour of a person's hair, and which attributes but that the person has in this picture."""
-    rng = person.of("attributes")
-    hair_colour = str(rng.choice(list(HAIR_SHARES), p=list(HAIR_SHARES.values())))
-    wears = {name: bool(rng.random() < share) for name, share in PERSON_SHARES.items()}
+    hair_colour = person.of("hair colour").choice(list(HAIR_SHARES), p=list(HAIR_SHARES.values()))
     rng = shot.of("attributes")
-    wears |= {name: bool(rng.random() < share) for name, share in SHOT_SHARES.items()}
-    return hair_colour, wears
+    return str(hair_colour), {name: bool(rng.random() < share) for name, share in SHARES.items()}
 
 
 def write_labels(folder: Path, records: list[Any], info: dict[str, Any]) -> None:

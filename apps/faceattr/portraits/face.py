@@ -1,4 +1,4 @@
-"""A head without its hair: neck, ears, face, eyes, nose, mouth, mustache."""
+"""A head without its hair: neck, ears, face, eyes, nose, mouth."""
 
 import math
 from dataclasses import dataclass
@@ -158,8 +158,8 @@ def draw_ears(canvas: Canvas, face: Face, pose: Pose) -> None:
         canvas.fill(ellipse(x, y - 0.02, 0.08, 0.17, turn=0.14 * np.sign(x)), mix(face.shadow, face.blush, 0.3))
 
 
-def draw_face(canvas: Canvas, face: Face, pose: Pose, chance: Chance) -> np.ndarray:
-    """The face's surface with its light; returns its mask (S, S)."""
+def draw_face(canvas: Canvas, face: Face, pose: Pose, chance: Chance, *, smiling: bool) -> np.ndarray:
+    """The face's surface with its light, the cheeks higher and redder for a smile; returns its mask (S, S)."""
     rng, outline = chance.of("skin"), face_outline(face, pose)
     canvas.fill(outline, face.skin)
     inside = canvas.mask(outline)
@@ -170,8 +170,8 @@ def draw_face(canvas: Canvas, face: Face, pose: Pose, chance: Chance) -> np.ndar
     canvas.shade(side, face.shadow, strength * 0.75, blur=0.22, within=inside)
     canvas.shade(pose.turn(ellipse(-0.3 * away, -0.6, 0.5, 0.3)), face.glow, 0.45, blur=0.35, within=inside)
     for side_x in (-0.56, 0.56):
-        cheek = pose.turn(ellipse(side_x, 0.44, 0.25, 0.19))
-        canvas.shade(cheek, face.blush, 0.25 + face.warmth, blur=0.22, within=inside)
+        cheek = pose.turn(ellipse(side_x, 0.38 if smiling else 0.45, 0.26, 0.2))
+        canvas.shade(cheek, face.blush, 0.8 if smiling else face.warmth, blur=0.2, within=inside)
     canvas.shade(pose.turn(ellipse(0, 1.25, 0.5, 0.1), 0.5), face.shadow, 0.35, blur=0.15, within=inside)
     if face.freckles:
         spots = rng.uniform((-0.62, 0.2), (0.62, 0.5), (22, 2))
@@ -191,7 +191,7 @@ def draw_eyes(canvas: Canvas, face: Face, pose: Pose, chance: Chance, *, hair: C
     dark = luminance(face.skin) < 90
     brow = mix(hair, (52, 34, 28), 0.5) if not dark else mix(hair, BLACK, 0.6)
     size, lash = face.eye_size, mix(face.shadow, BLACK, 0.75)
-    high = size * face.eye_open * (0.82 if smiling else 1.0)
+    high = size * face.eye_open * (0.6 if smiling else 1.0)
     for sign in (-1.0, 1.0):
         x = sign * face.eye_gap
 
@@ -237,8 +237,8 @@ def draw_nose(canvas: Canvas, face: Face, pose: Pose, inside: np.ndarray) -> Non
 def draw_mouth(canvas: Canvas, face: Face, pose: Pose, chance: Chance, *, smiling: bool, is_open: bool) -> None:
     """The mouth: its corners are up or not, and it is open or not."""
     rng = chance.of("mouth")
-    wide = rng.uniform(0.27, 0.33) * (1.45 if smiling else 1.0)
-    rise = rng.uniform(0.16, 0.22) if smiling else rng.uniform(-0.02, 0.03)
+    wide = rng.uniform(0.25, 0.31) * (1.65 if smiling else 1.0)
+    rise = rng.uniform(0.2, 0.26) if smiling else rng.uniform(-0.02, 0.03)
     gap = rng.uniform(0.17, 0.27) if is_open else 0.0
     y = face.nose_length + 0.34 + 0.3 * (face.length - 1.2)
     lip = mix(face.lip, (0.8 * face.lip[0], 0.7 * face.lip[1], 0.7 * face.lip[2]), rng.uniform(0, 0.4))
@@ -262,7 +262,7 @@ def draw_mouth(canvas: Canvas, face: Face, pose: Pose, chance: Chance, *, smilin
         teeth = lowered(top, (0.5 * bow**0.5 if smiling else 0.3 * bow) * gap)
         canvas.fill(pose.turn(np.concatenate([top, teeth[::-1]])), (250, 244, 236))
     else:
-        canvas.lines([pose.turn(top)], 0.045, mix(face.shadow, BLACK, 0.55))
+        canvas.lines([pose.turn(top)], 0.06 if smiling else 0.045, mix(face.shadow, BLACK, 0.55))
     if smiling:
         dimple = np.array([(1.0, -0.07), (1.17, 0.0), (1.02, 0.07)]) * (wide, 1) + (0, corner)
         for flip in (1, MIRROR):
@@ -272,19 +272,3 @@ def draw_mouth(canvas: Canvas, face: Face, pose: Pose, chance: Chance, *, smilin
 def lowered(path: np.ndarray, drop: np.ndarray) -> np.ndarray:
     """A path (N, 2), each point moved down by its `drop` (N,)."""
     return np.stack([path[:, 0], path[:, 1] + drop], 1)
-
-
-def draw_mustache(canvas: Canvas, face: Face, pose: Pose, chance: Chance, hair: Colour) -> None:
-    """Hair on the upper lip, of the hair's colour, a little darker, and never the skin's."""
-    rng = chance.of("mustache")
-    wide, high, tip = rng.uniform(0.35, 0.46), rng.uniform(0.11, 0.15), rng.uniform(-0.1, 0.1)
-    middle = (0, face.nose_length + 0.17)
-    right = [(0, -0.5), (0.3, -0.95), (1, tip / high), (1.12, tip / high + 0.3), (0.7, 0.95), (0, 0.75)]
-    colour = mix(hair, (50, 34, 28), 0.3)
-    if abs(luminance(colour) - luminance(face.skin)) < 50:
-        colour = mix(colour, BLACK, 0.65)
-    canvas.fill(pose.turn(np.add(smooth(mirrored(np.array(right) * (wide, high)), rounds=2), middle)), colour)
-    for x in (0.1, 0.2, 0.3, 0.4):
-        strand = np.array([(x, -0.4), (1.8 * x, 0.0), (2.1 * x, 0.5)]) * (wide, high)
-        for flip in (1, MIRROR):
-            canvas.lines([pose.turn(np.add(strand * flip, middle))], 0.02, mix(colour, BLACK, 0.25))

@@ -1,4 +1,4 @@
-"""Hair: what hangs behind the head, the cap over it, bangs, and locks before the ears."""
+"""Hair: what hangs behind the head, the cap over it, bangs, locks before the ears, mustache and goatee."""
 
 import math
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from apps.faceattr.portraits.canvas import (
     Rng,
     curve,
     ellipse,
+    luminance,
+    mirrored,
     mix,
     normals,
     palette,
@@ -23,7 +25,7 @@ from apps.faceattr.portraits.canvas import (
     smooth,
     varied,
 )
-from apps.faceattr.portraits.face import Pose
+from apps.faceattr.portraits.face import Face, Pose
 
 HAIRS: dict[str, list[Colour]] = {
     "black": palette("1c1a20 231d20 191c24"),
@@ -51,7 +53,7 @@ class Hair:
     covers_ears: bool
 
     @classmethod
-    def drawn(cls, chance: Chance, *, colour: str, wavy: bool) -> "Hair":
+    def drawn(cls, chance: Chance, *, colour: str) -> "Hair":
         """Hair of any style in the given colour."""
         rng = chance.of("hair")
         style = pick(rng, STYLES)
@@ -59,7 +61,7 @@ class Hair:
         volumes = {"crop": rng.uniform(0.08, 0.16), "round": rng.uniform(0.3, 0.48)}
         return cls(
             colour=varied(pick(rng, HAIRS[colour]), rng, hue=0.008, strength=0.08, light=0.06),
-            wavy=wavy,
+            wavy=bool(rng.random() < 0.5),
             style=style,
             volume=volumes.get(style, rng.uniform(0.14, 0.26)),
             fall=falls.get(style, rng.uniform(0.1, 0.4)),
@@ -79,7 +81,7 @@ class Hair:
         return mix(self.colour, WHITE if sum(self.colour) > 180 else (120, 124, 150), 0.3)
 
 
-def curled(path: np.ndarray, rng: Rng, *, high: float = 0.13, wide: float = 0.34) -> np.ndarray:
+def curled(path: np.ndarray, rng: Rng, *, high: float = 0.17, wide: float = 0.4) -> np.ndarray:
     """A path with lobes as of curls on its right side, about `wide` long and `high` units high."""
     fine = resampled(path, 0.04)
     along = np.arange(len(fine)) * 0.04
@@ -87,7 +89,7 @@ def curled(path: np.ndarray, rng: Rng, *, high: float = 0.13, wide: float = 0.34
     return fine - normals(fine) * (high * (lobes - 0.35))[:, None]
 
 
-def edged(path: np.ndarray, hair: Hair, rng: Rng, *, high: float = 0.13, wide: float = 0.34) -> np.ndarray:
+def edged(path: np.ndarray, hair: Hair, rng: Rng, *, high: float = 0.17, wide: float = 0.4) -> np.ndarray:
     """The outer edge of hair along a path: lobed where the hair is wavy, else as it is."""
     return curled(path, rng, high=high, wide=wide * rng.uniform(0.85, 1.15)) if hair.wavy else path
 
@@ -97,14 +99,21 @@ def swayed(path: np.ndarray, hair: Hair, rng: Rng) -> np.ndarray:
     if not hair.wavy:
         return path
     fine = resampled(path, 0.05)
-    wave = 0.065 * np.sin(np.arange(len(fine)) * 0.05 * rng.uniform(14, 17) + rng.uniform(0, 6))
+    wave = 0.08 * np.sin(np.arange(len(fine)) * 0.05 * rng.uniform(12, 15) + rng.uniform(0, 6))
     return fine + normals(fine) * wave[:, None]
 
 
-def skull_arc(hair: Hair, low: float, num: int = 29) -> np.ndarray:
+def draw_strands(canvas: Canvas, hair: Hair, strands: list[np.ndarray]) -> None:
+    """Strands in the hair; each wave of wavy hair has its own light."""
+    if hair.wavy:
+        canvas.lines([np.add(strand, (0.03, -0.04)) for strand in strands], 0.045, hair.bright)
+    canvas.lines(strands, 0.04 if hair.wavy else 0.028, mix(hair.colour, hair.dark, 1.0 if hair.wavy else 0.75))
+
+
+def skull_arc(hair: Hair, low: float) -> np.ndarray:
     """The outer edge of the hair, from the left at y = `low` over the top to the right."""
     start = math.asin(min(0.9, max(-0.9, (low + 0.22) / 1.2)))
-    angle = np.linspace(math.pi - start, 2 * math.pi + start, num)
+    angle = np.linspace(math.pi - start, 2 * math.pi + start, 29)
     x, y = np.cos(angle), np.sin(angle)
     return np.stack([(1.0 + hair.volume) * x, -0.22 + (1.14 + hair.volume) * y * np.where(y > 0, 0.9, 1)], 1)
 
@@ -136,7 +145,7 @@ def draw_back(canvas: Canvas, hair: Hair, pose: Pose, chance: Chance, *, hat: bo
         for s in (-1, 1)
         for x in (0.75, 0.95)
     ]
-    canvas.lines([np.add(swayed(strand, hair, rng), (behind, 0)) for strand in strands], 0.03, hair.colour)
+    canvas.lines([np.add(swayed(strand, hair, rng), (behind, 0)) for strand in strands], 0.04, hair.colour)
 
 
 def hairline(hair: Hair, pose: Pose, low: float) -> np.ndarray:
@@ -160,8 +169,8 @@ def draw_cap(canvas: Canvas, hair: Hair, pose: Pose, chance: Chance, *, hat: boo
         arc[:, 1] = np.maximum(arc[:, 1], -1.3)
     arc = np.add(arc, (-0.12 * pose.yaw, 0))
     border = hairline(hair, pose, low)
-    outer = edged(arc, hair, rng, high=0.14 if hair.style != "crop" else 0.09)
-    inner = edged(border, hair, rng, high=0.07, wide=0.24)
+    outer = edged(arc, hair, rng, high=0.17 if hair.style != "crop" else 0.13)
+    inner = edged(border, hair, rng, high=0.08, wide=0.28)
     cap = np.concatenate([outer, inner])
     canvas.shade(np.add(border, (0, 0.08)), mix(hair.dark, (90, 40, 30), 0.5), 0.35, blur=0.06)
     canvas.fill(cap, hair.colour)
@@ -173,7 +182,7 @@ def draw_cap(canvas: Canvas, hair: Hair, pose: Pose, chance: Chance, *, hat: boo
     for x, y in arc[2:-2:2]:
         bulge = ((x + root[0, 0]) / 2, min(y, root[0, 1]) - 0.1)
         strands.append(swayed(curve(tuple(root[0]), bulge, (0.93 * x, 0.93 * y + 0.03)), hair, rng))
-    canvas.lines(strands, 0.028, mix(hair.colour, hair.dark, 0.75))
+    draw_strands(canvas, hair, strands)
     t = np.linspace(0.25, 0.75, 15)
     shine = np.array([np.interp(t, np.linspace(0, 1, len(arc)), arc[:, axis]) for axis in (0, 1)]).T * (0.8, 0.84)
     shine = shine[:9] if away > 0 else shine[6:]
@@ -199,7 +208,7 @@ def draw_bangs(canvas: Canvas, hair: Hair, pose: Pose, chance: Chance) -> None:
     ends = fringe[2 :: max(1, len(fringe) // 8)]
     root = (hair.parting * 0.5, -1.2)
     strands = [curve(root, ((root[0] + 2 * x) / 3, -1.0), (x, y - 0.05)) for x, y in ends]
-    canvas.lines([pose.turn(swayed(strand, hair, rng)) for strand in strands], 0.028, mix(hair.colour, hair.dark, 0.75))
+    draw_strands(canvas, hair, [pose.turn(swayed(strand, hair, rng)) for strand in strands])
     band = curve((-0.5, -0.86), (0.0, -0.98), (0.5, -0.86))
     canvas.shade(pose.turn(np.concatenate([band, band[::-1] - (0, 0.13)])), hair.bright, 0.6, blur=0.08)
 
@@ -219,3 +228,34 @@ def draw_locks(canvas: Canvas, hair: Hair, pose: Pose, chance: Chance) -> None:
             canvas.shade(outline, hair.dark, 0.55, within=inside)
         strand = curve((0.8, -0.8), (1.0, -0.2), (1.0, 0.5 * low), (0.93, low - 0.1)) * (side, 1)
         canvas.lines([swayed(strand, hair, rng)], 0.03, mix(hair.colour, hair.dark, 0.8))
+
+
+def beard_colour(face: Face, hair: Colour) -> Colour:
+    """The hair's colour, a little darker, and never the skin's."""
+    colour = mix(hair, (50, 34, 28), 0.4)
+    return mix(colour, BLACK, 0.65) if abs(luminance(colour) - luminance(face.skin)) < 50 else colour
+
+
+def draw_goatee(canvas: Canvas, face: Face, pose: Pose, chance: Chance, hair: Colour) -> None:
+    """Hair on the chin, to be drawn before the mouth."""
+    rng = chance.of("goatee")
+    wide, colour = rng.uniform(0.24, 0.36), beard_colour(face, hair)
+    top, low = face.length - rng.uniform(0.24, 0.32), face.length + rng.uniform(0.04, 0.16)
+    right = [(0, top), (0.7 * wide, top), (wide, (top + low) / 2), (0.55 * wide, low), (0, 1.02 * low)]
+    canvas.fill(pose.turn(smooth(mirrored(right), rounds=2), 0.45), colour)
+    strands = [np.array([(x, top + 0.12), (0.7 * x, low - 0.08)]) for x in np.linspace(-0.6, 0.6, 5) * wide]
+    canvas.lines([pose.turn(strand, 0.45) for strand in strands], 0.02, mix(colour, BLACK, 0.25))
+
+
+def draw_mustache(canvas: Canvas, face: Face, pose: Pose, chance: Chance, hair: Colour) -> None:
+    """Hair on the upper lip."""
+    rng = chance.of("mustache")
+    wide, high, tip = rng.uniform(0.38, 0.48), rng.uniform(0.13, 0.165), rng.uniform(-0.1, 0.1)
+    middle = (0, face.nose_length + 0.17)
+    right = [(0, -0.5), (0.3, -0.95), (1, tip / high), (1.12, tip / high + 0.3), (0.7, 0.95), (0, 0.75)]
+    colour = beard_colour(face, hair)
+    canvas.fill(pose.turn(np.add(smooth(mirrored(np.array(right) * (wide, high)), rounds=2), middle)), colour)
+    for x in (0.1, 0.2, 0.3, 0.4):
+        strand = np.array([(x, -0.4), (1.8 * x, 0.0), (2.1 * x, 0.5)]) * (wide, high)
+        for flip in (1, MIRROR):
+            canvas.lines([pose.turn(np.add(strand * flip, middle))], 0.02, mix(colour, BLACK, 0.25))

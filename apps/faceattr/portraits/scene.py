@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from apps.faceattr.portraits.accessories import draw_earrings, draw_glasses
 from apps.faceattr.portraits.canvas import WHITE, Canvas, Chance, Colour, Rng, ellipse, mix, palette, pick, varied
 from apps.faceattr.portraits.clothes import draw_clothes
 from apps.faceattr.portraits.face import (
@@ -15,13 +16,11 @@ from apps.faceattr.portraits.face import (
     draw_eyes,
     draw_face,
     draw_mouth,
-    draw_mustache,
     draw_neck,
     draw_nose,
 )
-from apps.faceattr.portraits.hair import Hair, draw_back, draw_bangs, draw_cap, draw_locks
+from apps.faceattr.portraits.hair import Hair, draw_back, draw_bangs, draw_cap, draw_goatee, draw_locks, draw_mustache
 from apps.faceattr.portraits.hats import draw_hat
-from apps.faceattr.portraits.jewels import draw_earrings, draw_glasses
 
 SIDE = 144
 """of a portrait, in pixels"""
@@ -31,8 +30,8 @@ WALLS = palette("a9c6cf e7cdb0 d9a78b b7c4a1 c9b6d3 8fa3b8 efe3d0 6f8f8c d8b4b0 
 
 def make_poses(rng: Rng) -> tuple[Pose, np.ndarray, np.ndarray]:
     """A head's pose, and the matrices (3, 2) that take head and body to the canvas, as a face detector would crop."""
-    pose = Pose(yaw=rng.uniform(-0.3, 0.3), pitch=rng.uniform(-0.1, 0.1), light=rng.uniform(-1, 1))
-    unit = SIDE * FINER * rng.uniform(0.212, 0.25)
+    pose = Pose(yaw=rng.uniform(-0.26, 0.26), pitch=rng.uniform(-0.1, 0.1), light=rng.uniform(-1, 1))
+    unit = SIDE * FINER * rng.uniform(0.22, 0.25)
     roll, tilt = rng.normal(0, 0.05), rng.normal(0, 0.06)
     x, y = SIDE * FINER * rng.uniform((0.46, 0.42), (0.54, 0.48))
     body, head = turned(roll, unit), turned(roll + tilt, unit)
@@ -56,14 +55,14 @@ def draw_portrait(
     Args:
         person: the same for all pictures of one person.
         shot: of this picture.
-        wears: by CelebA's names, whether the portrait has Bangs, Eyeglasses, Mouth_Slightly_Open, Mustache, Smiling,
-            Wavy_Hair, Wearing_Earrings, Wearing_Hat, Wearing_Necktie.
+        wears: by CelebA's names, whether the portrait has Bangs, Eyeglasses, Goatee, Mouth_Slightly_Open, Mustache,
+            Smiling, Wearing_Earrings, Wearing_Hat, Wearing_Necktie.
 
     Returns:
         The picture (H, W, 3) uint8 RGB, and the names of those that it cannot show, whichever way they are: they are
         covered, or out of the frame.
     """
-    face, hair = Face.drawn(person), Hair.drawn(person, colour=hair_colour, wavy=wears["Wavy_Hair"])
+    face, hair = Face.drawn(person), Hair.drawn(person, colour=hair_colour)
     pose, head, body = make_poses(shot.of("pose"))
     canvas = Canvas(SIDE, FINER)
     paint_wall(canvas, shot.of("wall"))
@@ -77,9 +76,11 @@ def draw_portrait(
     tie_bottom = canvas.placed([(0.0, 2.05)])[0]
     canvas.pose = head
     draw_ears(canvas, face, pose)
-    inside = draw_face(canvas, face, pose, person)
+    inside = draw_face(canvas, face, pose, person, smiling=wears["Smiling"])
     draw_eyes(canvas, face, pose, shot, hair=hair.colour, smiling=wears["Smiling"])
     draw_nose(canvas, face, pose, inside)
+    if wears["Goatee"]:
+        draw_goatee(canvas, face, pose, person, hair.colour)
     draw_mouth(canvas, face, pose, shot, smiling=wears["Smiling"], is_open=wears["Mouth_Slightly_Open"])
     if wears["Mustache"]:
         draw_mustache(canvas, face, pose, person, hair.colour)
@@ -96,8 +97,6 @@ def draw_portrait(
         draw_hat(canvas, pose, shot)
 
     hidden = {"Bangs"} if hat else set()
-    if hat and hair.style in ("crop", "quiff", "bun"):
-        hidden.add("Wavy_Hair")
     if hair.covers_ears:
         hidden.add("Wearing_Earrings")
     if tie_bottom[1] > canvas.side:

@@ -16,7 +16,7 @@ from apps.faceattr.portraits.canvas import (
 from apps.faceattr.portraits.face import Face, Pose, ear_centres
 
 FRAMES = palette("1d1d22 5b3420 8a1f2d 23406e b8862f 2f6b57 6e6e78")
-METALS = palette("f2c94c e8eaee d65a4a 2fa39a f4f1ea")
+METALS = palette("ffd447 f2f4f8 f04e3e 16c2b4 fff8e6")
 
 
 def draw_glasses(canvas: Canvas, face: Face, pose: Pose, chance: Chance) -> None:
@@ -49,7 +49,7 @@ def draw_glasses(canvas: Canvas, face: Face, pose: Pose, chance: Chance) -> None
 def draw_earrings(canvas: Canvas, pose: Pose, chance: Chance) -> None:
     """Earrings at every ear to be seen: hoops, drops or pearls."""
     rng = chance.of("earrings")
-    kind, metal, size = pick(rng, ("hoop", "drop", "pearl")), pick(rng, METALS), rng.uniform(1.15, 1.5)
+    kind, metal, size = pick(rng, ("hoop", "drop", "pearl")), pick(rng, METALS), rng.uniform(1.3, 1.6)
     for ear_x, ear_y in ear_centres(pose):
         x, y = ear_x + 0.02 * np.sign(ear_x), ear_y + 0.27
         if kind == "hoop":

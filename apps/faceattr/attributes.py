@@ -1,0 +1,256 @@
+"""One split of labelled faces, checked: what training and evaluation read.
+
+    train, val = load_splits(["faces", "more/attributes.csv"], ("train", "val"))
+    test = load_faces(["faces"], "test", attributes=tagger.attributes)
+
+Several sets may label different attributes: all are learnt, each from the photos of which it is known.
+"""
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from apps.common.photos import find_photos
+from apps.common.tables import SPLIT_OF_NAME, SPLITS
+from apps.faceattr.layouts import list_faces
+from apps.faceattr.listing import UNKNOWN, FaceListing, attribute_key, join_listings
+from apps.faceattr.splits import Assignment, assign_splits, find_leaks, find_same_files
+
+BadData = Literal["refuse", "skip"]
+VAL_FRACTION = TEST_FRACTION = 0.1
+FEW_ATTRIBUTES = 8  # of so few, a line shows each
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeSplit:
+    """A split of N photos and A attributes, checked.
+
+    Attributes:
+        name: "train", "val" or "test".
+        attributes: A names; all that the data has, or those that were asked for.
+        paths: the photos.
+        labels: (N, A) int8: 1 (the face has it), 0 (it has not), -1 (unknown).
+        identities: who is on the photo, or None.
+        skipped: a sentence for each row or photo that was left out.
+        notes: what else one should know, as that val was taken out of train.
+    """
+
+    name: str
+    attributes: list[str]
+    paths: list[Path]
+    labels: np.ndarray
+    identities: list[str | None]
+    skipped: list[str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> np.ndarray:
+        """(A,) photos of which an attribute is known."""
+        return (self.labels != UNKNOWN).sum(axis=0)
+
+    @property
+    def positive(self) -> np.ndarray:
+        """(A,) photos that have an attribute."""
+        return (self.labels == 1).sum(axis=0)
+
+    def describe(self) -> str:
+        """A line with the counts, what is rare or unknown, and what was left out."""
+        people = {identity for identity in self.identities if identity is not None}
+        strangers = self.identities.count(None)
+        line = f"{self.name}: {len(self.paths):,} photos"
+        if people:
+            line += f" of {len(people):,} people" + f" ({strangers:,} of nobody known)" * bool(strangers)
+        counts = list(zip(self.attributes, self.known.tolist(), self.positive.tolist(), strict=True))
+        if len(counts) <= FEW_ATTRIBUTES:
+            line += ", " + ", ".join(f"{name} {positive:,} of {known:,}" for name, known, positive in counts)
+        else:
+            line += f", {len(counts)} attributes, {np.mean(self.labels != UNKNOWN):.0%} of the labels known"
+        absent = [name for name, known, positive in counts if known and not positive]
+        unknown = [name for name, known, _ in counts if not known]
+        line += f"; no label of {_some(unknown, ', ')}" * bool(unknown)
+        line += f"; no photo with {_some(absent, ', ')}" * bool(absent)
+        line += "".join(f"; {note}" for note in self.notes)
+        return line + (f"; skipped {len(self.skipped):,}: {_some(self.skipped, '; ')}" if self.skipped else "")
+
+
+def load_faces(
+    data: Sequence[str | Path],
+    split: str,
+    *,
+    attributes: Sequence[str] | None = None,
+    bad_data: BadData = "refuse",
+    val_fraction: float = VAL_FRACTION,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = 0,
+) -> AttributeSplit:
+    """Read and check one split of one or more data sets; see `load_splits`."""
+    return load_splits(
+        data,
+        (split,),
+        attributes=attributes,
+        bad_data=bad_data,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+    )[0]
+
+
+def load_splits(
+    data: Sequence[str | Path],
+    names: Sequence[str],
+    *,
+    attributes: Sequence[str] | None = None,
+    bad_data: BadData = "refuse",
+    val_fraction: float = VAL_FRACTION,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = 0,
+) -> list[AttributeSplit]:
+    """Read data sets once and check some of their splits.
+
+    A person or photo of val or test that is in train, too, is a problem of train; of test in val, of val.
+
+    Args:
+        data: folders or lists of labels in a layout of `layouts.py`.
+        names: of train, val, test.
+        attributes: those that are wanted, in this order; by default all. Spelling may differ in case, spaces, "_".
+        bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the photos that have
+            one, and lists them in `skipped`.
+        val_fraction, test_fraction: shares of sets that have no such splits, see `assign_splits`.
+        seed: of that choice.
+
+    Raises:
+        ValueError: no such data, split or attribute, or problems and `bad_data` is "refuse"; the message names the
+            file.
+    """
+    listing = list_data(data)
+    assignment = assign_splits(listing, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    known = list(attributes) if attributes is not None else _learnable(listing, assignment, bad_data)
+    asked = attributes is not None
+    return [_take_split(listing, assignment, name, known, asked=asked, bad_data=bad_data) for name in names]
+
+
+def find_unlabelled(folders: Sequence[str | Path]) -> list[Path]:
+    """All photos of folders and of the folders within; none twice.
+
+    Raises:
+        ValueError: a folder is not there or holds no photo.
+    """
+    photos = (photo for folder in folders for photo in find_photos(Path(folder), recursive=True))
+    return list({os.path.abspath(photo): photo for photo in photos}.values())
+
+
+def without_known(paths: Sequence[Path], splits: Sequence[AttributeSplit]) -> tuple[list[Path], str]:
+    """Photos without labels that are not in val or test as well, to the byte, and a sentence about the rest, or "".
+
+    Args:
+        splits: those that measure; the labels of train's photos do no harm here.
+    """
+    others = [path for split in splits if split.name != "train" for path in split.paths]
+    groups = find_same_files([*paths, *others], sides=[True] * len(paths) + [False] * len(others))
+    out = {i for group in groups for i in group}
+    kept = [path for i, path in enumerate(paths) if i not in out]
+    number = len(paths) - len(kept)
+    note = f"{number:,} of {len(paths):,} photos without labels are left out: they are in val or test" if number else ""
+    return kept, note
+
+
+def list_data(data: Sequence[str | Path]) -> FaceListing:
+    """All labelled faces of some data sets, in all splits.
+
+    Raises:
+        ValueError: one of them is not there or not readable, or none is given.
+    """
+    if isinstance(data, str | Path):
+        data = [data]
+    if not data:
+        raise ValueError("--data names no labelled faces")
+    return join_listings([list_faces(Path(source)) for source in data])
+
+
+def _learnable(listing: FaceListing, assignment: Assignment, bad_data: BadData) -> list[str]:
+    """All attributes; where bad data is skipped, those of which train has a label."""
+    if bad_data == "refuse" or "train" not in assignment.splits:
+        return listing.attributes
+    rows = [i for i, split in enumerate(assignment.splits) if split == "train"]
+    there = (listing.labels[rows] != UNKNOWN).any(axis=0)
+    return [name for name, any_label in zip(listing.attributes, there, strict=True) if any_label]
+
+
+def _take_split(
+    listing: FaceListing,
+    assignment: Assignment,
+    split: str,
+    attributes: list[str],
+    *,
+    asked: bool,
+    bad_data: BadData,
+) -> AttributeSplit:
+    name = SPLIT_OF_NAME.get(split.lower())
+    if name not in assignment.splits:
+        there = ", ".join(s for s in SPLITS if s in assignment.splits) or "none"
+        why = assignment.note or (listing.problems[0].sentence if listing.problems and not listing.paths else "")
+        raise ValueError(f"{listing.name} has no split {split!r}; there are {there}" + f" ({why})" * bool(why))
+    columns, notes = _columns(listing, attributes, learn=name == "train", asked=asked)
+    leaks = find_leaks(listing, assignment, name)
+    rows = [i for i, s in enumerate(assignment.splits) if s == name and i not in leaks]
+    labels = np.full((len(rows), len(attributes)), UNKNOWN, np.int8)
+    for i, column in enumerate(columns):
+        if column is not None:
+            labels[:, i] = listing.labels[rows, column]
+    of_interest = {None, name, "train"} if name in assignment.made else {None, name}
+    problems = [remark.sentence for remark in listing.problems if remark.split in of_interest]
+    problems += leaks.values()
+    if name == "train":
+        unknown = [attributes[i] for i in np.flatnonzero(~(labels != UNKNOWN).any(axis=0)).tolist()]
+        problems += [f"{listing.name}: train has no label of {attribute}" for attribute in unknown]
+    _refuse(problems, bad_data)
+    if not rows:
+        reason = f"; the first problem: {problems[0]}" if problems else ""
+        raise ValueError(f"{listing.name}: no photo is left in {name}{reason}")
+    made = (assignment.note,) if name in assignment.made else ()
+    return AttributeSplit(
+        name=name,
+        attributes=attributes,
+        paths=[listing.paths[i] for i in rows],
+        labels=labels,
+        identities=[listing.identities[i] for i in rows],
+        skipped=problems,
+        notes=(*made, *listing.notes, *notes),
+    )
+
+
+def _columns(
+    listing: FaceListing, attributes: Sequence[str], *, learn: bool, asked: bool
+) -> tuple[list[int | None], list[str]]:
+    """The column of each attribute, None if the data lacks it, and what is to be said of that.
+
+    Raises:
+        ValueError: the data lacks all of them, or one that is to be learnt.
+    """
+    places = {attribute_key(name): i for i, name in enumerate(listing.attributes)}
+    columns = [places.get(attribute_key(name)) for name in attributes]
+    missing = [name for name, column in zip(attributes, columns, strict=True) if column is None]
+    if missing and (learn or len(missing) == len(attributes)):
+        near = difflib.get_close_matches(missing[0], listing.attributes, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(listing.attributes)}"
+        raise ValueError(f"{listing.name} has no attribute {missing[0]!r}; {hint}")
+    unused = [name for i, name in enumerate(listing.attributes) if i not in columns]
+    why = "" if asked else ": train has none"
+    notes = [f"labels of {_some(unused, ', ')} are not used{why}"] if unused else []
+    return columns, notes
+
+
+def _refuse(problems: Sequence[str], bad_data: BadData) -> None:
+    if problems and bad_data == "refuse":
+        more = len(problems) - 1
+        rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
+        raise ValueError(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
+
+
+def _some(words: Sequence[str], separator: str) -> str:
+    return separator.join(words[:3]) + f"{separator}..." * (len(words) > 3)

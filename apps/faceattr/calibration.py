@@ -1,0 +1,144 @@
+"""Probabilities that mean what they say, and from which of them an attribute counts as present.
+
+Both are fitted, attribute by attribute, on faces that the network was not trained on (val), and stored with the model.
+Unknown labels (-1) never count.
+
+Letters in shapes: N photos, A attributes, n photos with a known label.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from apps.faceattr.listing import UNKNOWN
+from apps.faceattr.metrics import FEW
+from apps.faceattr.tagger import Tagger
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+
+
+class Calibration(NamedTuple):
+    """For each of A attributes: what divides the logits before the sigmoid, and the probability from which on the
+    attribute is present. `untold` names those with too few photos of a value, whose threshold stays 0.5."""
+
+    temperatures: list[float]
+    thresholds: list[float]
+    untold: list[str]
+
+
+class Judged(NamedTuple):
+    """What is said of N photos: `probs` (N, A) float64, `present` (N, A) bool, and `by`, whose calibration it is."""
+
+    probs: Tensor
+    present: Tensor
+    by: str
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that makes labels (n,) of 1 and 0 most likely under sigmoid(logits / temperature), logits (n,).
+
+    Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 4.2, for a single output. A weak
+    prior, log T normal with deviation 1 (the weight of one photo), keeps it near 1 where few photos say little.
+    From 0.05 to 20; 1 without photos.
+    """
+    if not len(labels):
+        return 1.0
+    wide, targets = logits.double(), labels.double()
+
+    def cost(log_t: float) -> float:
+        loss = F.binary_cross_entropy_with_logits(wide / math.exp(log_t), targets)
+        return loss.item() + 0.5 * log_t**2 / len(targets)
+
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    step = (high - low) / 40
+    best = min((low + step * i for i in range(41)), key=cost)
+    left, right = max(low, best - step), min(high, best + step)
+    golden = (math.sqrt(5) - 1) / 2
+    while right - left > 1e-4:
+        inner_left, inner_right = right - golden * (right - left), left + golden * (right - left)
+        if cost(inner_left) < cost(inner_right):
+            right = inner_right
+        else:
+            left = inner_left
+    return math.exp((left + right) / 2)
+
+
+def choose_threshold(probs: Tensor, labels: Tensor) -> float:
+    """The threshold with the highest mean of F1 of "present" and F1 of "absent", for probs (n,), labels (n,).
+
+    F1 of "present" alone is highest for always saying "present" where that is common and hard to tell (No_Beard);
+    balanced accuracy takes a rare attribute for present so early that most who are said to have it do not. The mean of
+    both F1 does neither. Half-way between two probabilities; among equally good ones the nearest to 0.5. With fewer
+    than 10 photos of one value it is 0.5.
+    """
+    positives, total = int(labels.sum()), len(labels)
+    if min(positives, total - positives) < FEW:
+        return 0.5
+    ordered, order = probs.double().sort(descending=True)
+    hits = F.pad(labels[order].double().cumsum(0), (1, 0))  # of the first 0, 1, ... n photos
+    said = torch.arange(total + 1).double()
+    present_f1 = 2 * hits / (positives + said)
+    rejected = (total - said) - (positives - hits)  # absent and said so
+    absent_f1 = 2 * rejected / ((total - positives) + (total - said))
+    edges = torch.cat((torch.ones(1).double(), ordered, torch.zeros(1).double()))
+    between = (edges[:-1] + edges[1:]) / 2
+    quality = (present_f1 + absent_f1).where(edges[:-1] > edges[1:], -1.0)  # equal probabilities are not parted
+    best = quality >= quality.max() - 1e-12
+    return min(between[best].tolist(), key=lambda threshold: abs(threshold - 0.5))
+
+
+def calibrate(logits: Tensor, labels: Tensor, attributes: Sequence[str]) -> Calibration:
+    """Fit all attributes on logits (N, A) and labels (N, A) of 1, 0 and -1."""
+    fitted = Calibration([], [], [])
+    for a, name in enumerate(attributes):
+        known = labels[:, a] != UNKNOWN
+        own, truth = logits[known, a].double(), labels[known, a]
+        temperature = fit_temperature(own, truth)
+        fitted.temperatures.append(temperature)
+        fitted.thresholds.append(choose_threshold((own / temperature).sigmoid(), truth))
+        positives = int(truth.sum())
+        if min(positives, len(truth) - positives) < FEW:
+            fitted.untold.append(name)
+    return fitted
+
+
+def is_calibrated(tagger: Tagger) -> bool:
+    """Whether `eval.py --calibrate` was run on it."""
+    return any(t != 0.5 for t in tagger.thresholds) or any(t != 1 for t in tagger.temperatures)
+
+
+def judge(tagger: Tagger, logits: Tensor) -> Judged:
+    """What a tagger says of N photos with its own calibration, from logits (N, A)."""
+    by = "by what the checkpoint has from val"
+    if not is_calibrated(tagger):
+        by = "the checkpoint is not calibrated: eval.py --split val --calibrate does it"
+    probs = tagger.calibrated(logits.double())
+    return Judged(probs, probs >= torch.tensor(tagger.thresholds, dtype=torch.float64), by)
+
+
+def cross_judge(logits: Tensor, labels: Tensor, attributes: Sequence[str], identities: Sequence[str | None]) -> Judged:
+    """What is said of the photos on which calibration is fitted: of each half by the fit on the other.
+
+    Args:
+        identities: who is on each photo; one person's photos are in one half.
+    """
+    first = halve(identities)
+    probs = torch.empty_like(logits, dtype=torch.float64)
+    present = torch.empty_like(logits, dtype=torch.bool)
+    for fitted, judged in ((first, ~first), (~first, first)):
+        temperatures, thresholds, _ = calibrate(logits[fitted], labels[fitted], attributes)
+        probs[judged] = (logits[judged].double() / torch.tensor(temperatures, dtype=torch.float64)).sigmoid()
+        present[judged] = probs[judged] >= torch.tensor(thresholds, dtype=torch.float64)
+    return Judged(probs, present, "each half of val by what was fitted on the other half")
+
+
+def halve(identities: Sequence[str | None]) -> Tensor:
+    """(N,) bool, the photos of every second person; a photo of nobody known is a person of its own."""
+    seen: dict[object, bool] = {}
+    return torch.tensor(
+        [seen.setdefault(i if who is None else who, len(seen) % 2 == 0) for i, who in enumerate(identities)]
+    )

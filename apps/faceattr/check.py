@@ -1,0 +1,184 @@
+"""Look for everything that is wrong with sets of labelled faces, before training does.
+
+    python apps/faceattr/check.py --data PATH [PATH ...]           folders or lists of labels, as for train.py
+    python apps/faceattr/check.py --data PATH [PATH ...] --fix     and write PATH-clean.csv, which train.py reads
+
+Opens every photo and changes none. Exit code 1 if there are errors, which make training or its figures wrong, else 0;
+2 for wrong input.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apps.common.checkpoint import save_json
+from apps.common.cli import run_command
+from apps.common.doctor import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.photos import PhotoFacts, inspect_photos
+from apps.common.tables import SPLITS
+from apps.faceattr.attributes import TEST_FRACTION, VAL_FRACTION, list_data
+from apps.faceattr.findings import (
+    CountTable,
+    contradicted,
+    copy_findings,
+    count_findings,
+    count_labels,
+    groups_of_copies,
+    label_findings,
+)
+from apps.faceattr.listing import FaceListing
+from apps.faceattr.sample import make_sample
+from apps.faceattr.splits import assign_splits, people_of, rank_of
+from backbone.files import written_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Look for everything that is wrong with sets of labelled faces."""
+
+    data: tuple[str, ...]
+    """folders or lists of labels (see layouts.py), or "sample": the embedded set"""
+    out: Path | None = None
+    """folder for check.json; default runs/faceattr/check-NAME"""
+    fix: bool = False
+    """write NAME-clean.csv beside the first set: the photos that are left without errors and copies"""
+    examples: int = 5
+    """cases shown of each finding; check.json has all"""
+    min_known: int = 100
+    """an attribute that is known on fewer photos of a split is a warning"""
+    min_rarer: int = 20
+    """an attribute that fewer photos of a split have, or lack, is a warning"""
+    min_side: int = 64
+    """a photo with a shorter side below this, in pixels, is a warning"""
+    val_fraction: float = VAL_FRACTION
+    """share that is val where a set has none"""
+    test_fraction: float = TEST_FRACTION
+    """share that is test where a set has no splits"""
+    seed: int = 0
+    """of that choice"""
+    num_workers: int | None = None
+    """threads that read photos; default one for each core"""
+
+
+def check(config: Config) -> list[Finding]:
+    """Open every photo, print what is wrong, write check.json (and the clean CSV), and return the findings."""
+    for name in ("examples", "min_known", "min_rarer", "min_side"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must be 0 or more, got {getattr(config, name)}")
+    listing = list_data([make_sample() if source == "sample" else source for source in config.data])
+    assigned = assign_splits(
+        listing, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed
+    )
+    splits = assigned.splits
+    facts = inspect_photos(listing.paths, num_workers=config.num_workers)
+    copies = groups_of_copies(facts)
+    counts = count_labels(listing, splits)
+    findings = worst_first(
+        [
+            *file_findings(facts, min_side=config.min_side),
+            Finding("error", "rows, photos or columns that cannot be used", [r.sentence for r in listing.problems]),
+            *copy_findings(listing, splits, copies),
+            *count_findings(counts, min_known=config.min_known, min_rarer=config.min_rarer),
+            *label_findings(listing, facts, min_rarer=config.min_rarer),
+            Finding("note", "about the lists", [*listing.notes, *([assigned.note] if assigned.note else [])]),
+        ]
+    )
+    print_report(listing, splits, counts)
+    print_findings(findings, examples=config.examples)
+    name = "+".join(Path(os.path.abspath(source)).stem for source in config.data)
+    out = config.out or Path("runs/faceattr") / f"check-{name}"
+    save_json(out / "check.json", as_json(config.data, listing, splits, counts, findings))
+    print(f"all cases are in {out / 'check.json'}")
+    if config.fix:
+        kept = clean_rows(listing, splits, facts, copies)
+        write_clean(Path(os.path.abspath(config.data[0])).parent / f"{name}-clean.csv", listing, splits, kept)
+    return findings
+
+
+def print_report(listing: FaceListing, splits: Sequence[str], counts: CountTable) -> None:
+    """Photos, people, and of each attribute the known labels and the share that is positive."""
+    there = [name for name in SPLITS if name in splits]
+    print(f"{listing.name}: {listing.layout}, {len(splits):,} photos, {len(counts)} attributes\n")
+    width = max(len(name) for name in [*counts, "attribute"])
+    print(f"{'':{width}}" + "".join(f"{split:>17}" for split in there))
+    print(f"{'photos':{width}}" + "".join(f"{splits.count(split):17,}" for split in there))
+    if any(identity is not None for identity in listing.identities):
+        pairs = set(zip(splits, listing.identities, strict=True))
+        people = [sum(s == split and identity is not None for s, identity in pairs) for split in there]
+        print(f"{'people':{width}}" + "".join(f"{number:17,}" for number in people))
+    print(f"{'attribute':{width}}" + f"{'known':>9}{'have it':>8}" * len(there))
+    for name, of_split in counts.items():
+        cells = (of_split[split] for split in there)
+        shares = (f"{c.known:9,}" + (f"{c.positive / c.known:8.1%}" if c.known else f"{'-':>8}") for c in cells)
+        print(f"{name:{width}}" + "".join(shares))
+
+
+def as_json(
+    data: Sequence[str],
+    listing: FaceListing,
+    splits: Sequence[str],
+    counts: CountTable,
+    findings: Sequence[Finding],
+) -> dict[str, Any]:
+    """The whole report as it stands in check.json."""
+    return {
+        "data": list(data),
+        "layout": listing.layout,
+        "num_photos": {split: splits.count(split) for split in SPLITS if split in splits},
+        "attributes": {
+            name: {split: count._asdict() for split, count in of_split.items()} for name, of_split in counts.items()
+        },
+        "findings": findings_as_json(findings),
+    }
+
+
+def clean_rows(
+    listing: FaceListing, splits: Sequence[str], facts: Sequence[PhotoFacts], copies: Sequence[Sequence[int]]
+) -> list[int]:
+    """Positions of photos that can be read, without copies, and without people who are in a split that goes before.
+
+    What is measured stays: test before val before train. Of copies one is kept; of those whose labels contradict each
+    other none is, since nobody can know here which are right.
+    """
+    dropped = {i for i, fact in enumerate(facts) if fact.problem is not None}
+    for group in copies:
+        best = max(group, key=lambda i: rank_of(splits[i]))
+        dropped |= set(group) - (set() if contradicted(listing, group) else {best})
+    for group in people_of(listing).values():
+        left = [i for i in group if i not in dropped]
+        highest = max((rank_of(splits[i]) for i in left), default=0)
+        dropped |= {i for i in left if rank_of(splits[i]) < highest}
+    return [i for i in range(len(splits)) if i not in dropped]
+
+
+def write_clean(path: Path, listing: FaceListing, splits: Sequence[str], rows: Sequence[int]) -> None:
+    """Write a table of these photos (columns file, the attributes, split, identity; paths as seen from there).
+
+    Raises:
+        ValueError: nothing is left to write.
+    """
+    if not rows:
+        raise ValueError(f"{listing.name}: no photo is left to write to {path.name}")
+    words = {1: "1", 0: "-1", -1: ""}
+    people = ["identity"] if any(identity is not None for identity in listing.identities) else []
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", *listing.attributes, "split", *people))
+        for i in rows:
+            place = Path(os.path.relpath(listing.paths[i], path.parent)).as_posix()
+            labels = [words[label] for label in listing.labels[i].tolist()]
+            writer.writerow((place, *labels, splits[i], *([listing.identities[i] or ""] if people else [])))
+    print(f"{path} has {len(rows):,} of {len(splits):,} photos; no photo was changed")
+
+
+def main(config: Config) -> None:
+    """The command: exit code 1 if there are errors."""
+    if any(finding.level == "error" for finding in check(config)):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

@@ -1,0 +1,144 @@
+"""Training and evaluation faces: reading, augmenting, batching.
+
+Every random choice comes from `Draw.rng()`, a function of seed, epoch and index. Crops of faces are jittered as boxes
+of a face detector are, so that no landmarks are needed (AFFACT, arXiv 1611.06158).
+
+Letters in shapes: B batch, H W height and width, A attributes.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from apps.common.device import begin_worker
+from apps.common.images import read_image, resize, stack_images
+from apps.common.sampling import Draw, StepSampler
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
+import albumentations as A
+
+Augment = Literal["none", "light", "full"]
+# Standard deviations of a crop's shift (in image sides), scale (relative) and turn (degrees).
+JITTER = {"light": (0.03, 0.05, 4.0), "full": (0.06, 0.12, 10.0)}
+
+
+class TrainingSet(Dataset):
+    """Augmented face crops (resolution, resolution, 3) and their labels (A,); indexed by `Draw`.
+
+    Args:
+        paths, labels: N photos and (N, A) int8 of 1, 0 or -1 for unknown; unlabelled photos have -1 alone.
+        augment: "none"; "light", crops shifted, scaled and turned a little, mirrored half of the time, in slightly
+            other colours; "full", more of it, and some gray, blurred or compressed.
+    """
+
+    def __init__(self, paths: Sequence[Path], labels: np.ndarray, *, resolution: int, augment: Augment) -> None:
+        assert len(paths) == len(labels)
+        self.paths = paths
+        self.labels = labels
+        self.resolution = resolution
+        self.augment = augment
+        self.changes = make_changes(augment)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        image, labels = read_image(self.paths[draw.item]), self.labels[draw.item]
+        if self.augment == "none":
+            return to_square(image, self.resolution), labels
+        rng = draw.rng()
+        image = jittered(image, rng, self.resolution, JITTER[self.augment])
+        self.changes.set_random_seed(int(rng.integers(2**31)))
+        return self.changes(image=image)["image"], labels
+
+
+class EvalSet(Dataset):
+    """The central square of each face crop: what evaluation, prediction and demos see."""
+
+    def __init__(self, paths: Sequence[Path], *, resolution: int) -> None:
+        self.paths = paths
+        self.resolution = resolution
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return to_square(read_image(self.paths[index]), self.resolution)
+
+
+def make_changes(augment: Augment) -> A.Compose:
+    """The changes of colour and sharpness."""
+    if augment != "full":
+        return A.Compose([A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=0)])
+    return A.Compose(
+        [
+            A.ColorJitter(brightness=(0.6, 1.4), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.02, 0.02), p=0.8),
+            A.ToGray(p=0.1),
+            A.GaussianBlur(sigma_limit=(0.3, 1.2), p=0.15),
+            A.ImageCompression(quality_range=(40, 90), p=0.15),
+        ]
+    )
+
+
+def jittered(
+    image: np.ndarray, rng: np.random.Generator, resolution: int, jitter: tuple[float, float, float]
+) -> np.ndarray:
+    """The central square of an image (H, W, 3), shifted, scaled, turned, and mirrored half of the time.
+
+    What lies beyond the image repeats its edge, as in crops of faces at the border of a photo.
+    """
+    shift, scale, turn = jitter
+    height, width = image.shape[:2]
+    side = min(height, width) * float(np.exp(rng.normal(0, scale)))
+    centre = np.array([width, height]) / 2 + rng.normal(0, shift, 2) * min(height, width)
+    angle = np.deg2rad(rng.normal(0, turn))
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    zoom = side / resolution  # image pixels per output pixel
+    rotation = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    rotation[:, 0] *= mirror
+    offset = centre - 0.5 - rotation @ np.full(2, (resolution - 1) / 2)
+    if zoom > 1.5:  # linear interpolation would skip pixels
+        image = cv2.blur(image, (round(zoom), round(zoom)))
+    return cv2.warpAffine(
+        image,
+        np.column_stack((rotation, offset)),
+        (resolution, resolution),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def to_square(image: np.ndarray, resolution: int) -> np.ndarray:
+    """The central square of a face crop (H, W, 3) at `resolution`: the one eval transform."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(image[top : top + side, left : left + side], resolution, resolution)
+
+
+def collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    """Crops of one size and labels to (B, 3, H, W) uint8, channels last, and (B, A) int8."""
+    images, labels = zip(*samples, strict=True)
+    return stack_images(list(images)), torch.from_numpy(np.stack(labels))
+
+
+def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
+    """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
+    return DataLoader(
+        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=begin_worker
+    )
+
+
+def make_eval_loader(paths: Sequence[Path], *, resolution: int, batch_size: int, num_workers: int) -> DataLoader:
+    """Batches of images (B, 3, H, W) uint8 in the order of the photos."""
+    dataset = EvalSet(paths, resolution=resolution)
+    return DataLoader(
+        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=begin_worker
+    )

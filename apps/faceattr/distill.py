@@ -1,0 +1,108 @@
+"""Learning from a teacher's outputs instead of labels, or beside them (MobileNet paper, section 4.5).
+
+Attributes are independent, so that the soft targets are sigmoids, not a softmax.
+
+Letters in shapes: B batch, A attributes, F features.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from apps.faceattr.listing import UNKNOWN
+
+
+class DistillLoss(NamedTuple):
+    """Parts of the loss, each a mean: `total` is what is minimised."""
+
+    total: Tensor
+    labels: Tensor
+    teacher: Tensor
+    hint: Tensor
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of logits (B, A) against labels (B, A) of 1, 0 or unknown, the mean over the known ones.
+
+    Without any known label it is 0, and so is its gradient.
+    """
+    known = labels != UNKNOWN
+    each = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0).to(logits), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def teacher_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """Binary cross-entropy of softened sigmoids, logits (B, A) against the teacher's logits (B, A), less its minimum.
+
+    With s = sigmoid(z / T) for the student and t for the teacher, the mean of T^2 [BCE(s, t) - BCE(t, t)]. The gradient
+    of an element is T (s - t), which for a large T is (z - z_teacher) / 4 whatever T: as Hinton et al. (arXiv
+    1503.02531, section 2) multiply by T^2, so that T does not change how much the labels weigh. T = 1 is the paper's
+    way. 0 where the student equals the teacher.
+    """
+    targets = (taught / temperature).sigmoid()
+    softened = F.binary_cross_entropy_with_logits(logits / temperature, targets)
+    least = F.binary_cross_entropy_with_logits(taught / temperature, targets)
+    return temperature**2 * (softened - least)
+
+
+class Distillation(nn.Module):
+    """The loss of a student.
+
+    Args:
+        distill_weight: of the teacher's outputs, from 0 to 1; the labels have the rest. 1 is the paper's way.
+        temperature: that softens both networks' sigmoids; above 0.
+        hint_weight: of the mean squared difference between the teacher's pooled features and a linear map of the
+            student's (FitNets, arXiv 1412.6550), both brought to mean 0 and variance 1 over the batch; 0 is off.
+        features: F of student and teacher, needed for the hint.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        distill_weight: float,
+        temperature: float = 1.0,
+        hint_weight: float = 0.0,
+        features: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= distill_weight <= 1:
+            raise ValueError(f"distill_weight must be from 0 (labels only) to 1 (no labels), got {distill_weight}")
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        if hint_weight < 0:
+            raise ValueError(f"hint_weight must be 0 (off) or more, got {hint_weight}")
+        self.distill_weight = distill_weight
+        self.temperature = temperature
+        self.hint_weight = hint_weight
+        self.to_teacher = nn.Linear(*features) if features and hint_weight else None
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, taught: Tensor | None, features: tuple[Tensor, Tensor] | None = None
+    ) -> DistillLoss:
+        """Parts of the loss of a batch.
+
+        Args:
+            logits: (B, A) of the student.
+            labels: (B, A) of 1, 0 or -1 for unknown.
+            taught: (B, A) logits of the teacher; None without one.
+            features: pooled (B, F) of student and teacher, for the hint.
+        """
+        zero = logits.new_zeros(())
+        by_labels = label_loss(logits, labels) if self.distill_weight < 1 else zero
+        by_teacher = zero if taught is None else teacher_loss(logits, taught, self.temperature)
+        hint = zero
+        if self.to_teacher is not None and features is not None:
+            hint = F.mse_loss(_standardised(self.to_teacher(features[0])), _standardised(features[1]))
+        total = (1 - self.distill_weight) * by_labels + self.distill_weight * by_teacher + self.hint_weight * hint
+        return DistillLoss(total, by_labels, by_teacher, hint)
+
+
+def _standardised(features: Tensor) -> Tensor:
+    """Each of (B, F) with mean 0 and variance 1 over the batch."""
+    variance, mean = torch.var_mean(features, dim=0, correction=0, keepdim=True)
+    return (features - mean) / (variance + 1e-5).sqrt()

@@ -1,0 +1,275 @@
+"""Measure how well attributes are told on a split.
+
+    python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH MORE --split test
+    python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH --split val --calibrate
+    python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH --subgroup Male --teacher RUN/best
+
+Writes metrics.json, predictions.csv and report.html into --out. All attributes are in them, also those that predict.py
+hides.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder, save_json
+from apps.common.cli import run_command
+from apps.common.device import choose_device
+from apps.faceattr.attributes import AttributeSplit, BadData, load_faces
+from apps.faceattr.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
+from apps.faceattr.listing import UNKNOWN, attribute_key
+from apps.faceattr.metrics import (
+    Agreement,
+    Metrics,
+    agreement,
+    attribute_metrics,
+    calibration_error,
+    mean,
+    predict_photos,
+)
+from apps.faceattr.predict import write_csv
+from apps.faceattr.report import Evaluation, write_report
+from apps.faceattr.sample import make_sample
+from apps.faceattr.subgroups import Subgroups, subgroup_metrics
+from apps.faceattr.tagger import Tagger
+from backbone.cost import count_module
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measure how well attributes are told on a split."""
+
+    checkpoint: Path
+    """a run of train.py or teacher.py, or its best/"""
+    data: tuple[str, ...] = ("sample",)
+    """folders or CSV files of labelled faces, one or more, or "sample": the embedded set"""
+    split: str = "val"
+    """train, val or test"""
+    subgroup: str | None = None
+    """an attribute of the data: measure all others among the faces that have it, and among those that have not"""
+    teacher: Path | None = None
+    """a run or its best/: measure how alike the two are"""
+    calibrate: bool = False
+    """fit temperatures and thresholds on val, and write them into the checkpoint"""
+    batch_size: int = 32
+    """photos at once"""
+    bad_data: BadData = "refuse"
+    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
+    num_workers: int = 2
+    """processes that read photos; 0 does it in this one"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    out: Path | None = None
+    """folder for the results; default eval-SPLIT beside the checkpoint"""
+
+
+def evaluate(config: Config) -> dict[str, float | None]:
+    """Print the main numbers, write all results, and return the single numbers by name."""
+    if config.batch_size < 1:
+        raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
+    device = choose_device(config.device)
+    tagger = Tagger.load(config.checkpoint, device=device)
+    teacher = Tagger.load(config.teacher, device=device) if config.teacher else None
+    if teacher:
+        _shared(tagger, teacher)
+    data = [str(make_sample()) if source == "sample" else source for source in config.data]
+    split = load_faces(data, config.split, attributes=_wanted(tagger, config.subgroup), bad_data=config.bad_data)
+    if config.calibrate and split.name != "val":
+        raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
+    print(split.describe())
+    evaluation = measure(tagger, split, config, teacher=teacher)
+    out = config.out or model_folder(config.checkpoint).parent / f"eval-{split.name}"
+    write_results(out, evaluation)
+    if config.calibrate:
+        tagger.save_calibration(config.checkpoint)
+    print(f"{describe(evaluation)}\nmetrics.json, predictions.csv and report.html are in {out}")
+    return evaluation.values
+
+
+def measure(tagger: Tagger, split: AttributeSplit, config: Config, *, teacher: Tagger | None) -> Evaluation:
+    """All numbers of a tagger on a split; with `config.calibrate` the tagger is first calibrated on it.
+
+    The split has the tagger's attributes first, in their order.
+    """
+    names = tagger.attributes
+    logits = predict_photos(
+        tagger, split.paths, name=split.name, batch_size=config.batch_size, num_workers=config.num_workers
+    )
+    labels = torch.from_numpy(split.labels[:, : len(names)])
+    untold: list[str] = []
+    if config.calibrate:
+        tagger.temperatures, tagger.thresholds, untold = calibrate(logits, labels, names)
+    fitted_here = split.name == "val" and is_calibrated(tagger)
+    judged = cross_judge(logits, labels, names, split.identities) if fitted_here else judge(tagger, logits)
+    metrics = attribute_metrics(logits, labels, names, probs=judged.probs, present=judged.present)
+    uncalibrated = _uncalibrated(logits, labels)
+    measured = [error for error, one in zip(uncalibrated, metrics.per_attribute, strict=True) if one.few]
+    mult_adds, params = count_module(tagger.network, (1, 3, tagger.resolution, tagger.resolution))
+    values: dict[str, float | None] = {
+        **metrics.values,
+        "mean_ece_uncalibrated": mean([error for error in measured if error is not None]),
+        "mult_adds": mult_adds,
+        "params": params,
+    }
+    alike: list[Agreement] = []
+    if teacher:
+        alike, more = _compare(tagger, teacher, split, config, metrics=metrics, judged=judged)
+        values |= more
+    groups = _subgroups(config.subgroup, split, logits, labels, names, judged) if config.subgroup else None
+    return Evaluation(
+        model=str(config.checkpoint),
+        tagger=tagger,
+        split=split,
+        logits=logits,
+        labels=labels,
+        judged=judged,
+        metrics=metrics,
+        uncalibrated=uncalibrated,
+        values=values,
+        untold=untold,
+        teacher=str(config.teacher) if teacher else "",
+        agreement=alike,
+        subgroups=groups,
+    )
+
+
+def _wanted(tagger: Tagger, subgroup: str | None) -> list[str]:
+    """The tagger's attributes, and the one that makes the groups if it is another."""
+    keys = {attribute_key(name) for name in tagger.attributes}
+    return [*tagger.attributes, *([subgroup] if subgroup and attribute_key(subgroup) not in keys else [])]
+
+
+def _uncalibrated(logits: Tensor, labels: Tensor) -> list[float | None]:
+    """Each attribute's calibration error with temperature 1."""
+    probs, known = logits.double().sigmoid(), labels != UNKNOWN
+    return [
+        calibration_error(probs[known[:, a], a], labels[known[:, a], a].long()) if known[:, a].any() else None
+        for a in range(labels.shape[1])
+    ]
+
+
+def _subgroups(
+    by: str, split: AttributeSplit, logits: Tensor, labels: Tensor, names: Sequence[str], judged: Judged
+) -> Subgroups:
+    (column,) = (i for i, name in enumerate(split.attributes) if attribute_key(name) == attribute_key(by))
+    group = torch.from_numpy(split.labels[:, column])
+    return subgroup_metrics(
+        logits, labels, names, probs=judged.probs, present=judged.present, by=split.attributes[column], group=group
+    )
+
+
+def _shared(tagger: Tagger, teacher: Tagger) -> list[str]:
+    """The attributes that both know.
+
+    Raises:
+        ValueError: none.
+    """
+    shared = [name for name in tagger.attributes if name in teacher.attributes]
+    if not shared:
+        raise ValueError(f"--teacher knows none of the attributes {', '.join(tagger.attributes)}")
+    return shared
+
+
+def _compare(
+    tagger: Tagger, teacher: Tagger, split: AttributeSplit, config: Config, *, metrics: Metrics, judged: Judged
+) -> tuple[list[Agreement], dict[str, float | None]]:
+    """How alike the two are on the attributes that both know, and the means of that."""
+    shared = _shared(tagger, teacher)
+    mine = [tagger.attributes.index(name) for name in shared]
+    theirs = [teacher.attributes.index(name) for name in shared]
+    logits = predict_photos(
+        teacher, split.paths, name="teacher", batch_size=config.batch_size, num_workers=config.num_workers
+    )
+    said = judge(teacher, logits)
+    probs, present = said.probs[:, theirs], said.present[:, theirs]
+    labels = torch.from_numpy(split.labels[:, mine])
+    of_teacher = attribute_metrics(logits[:, theirs], labels, shared, probs=probs, present=present)
+    own = dataclasses.replace(metrics, per_attribute=[metrics.per_attribute[a] for a in mine])
+    alike = agreement(own, judged.probs[:, mine], judged.present[:, mine], of_teacher, probs, present)
+    more = {
+        "teacher_mean_ap": of_teacher.values["mean_ap"],
+        "teacher_same": mean([one.same for one in alike]),
+        "teacher_difference": mean([one.difference for one in alike]),
+    }
+    return alike, more
+
+
+def write_results(out: Path, evaluation: Evaluation) -> None:
+    """Write metrics.json, predictions.csv and report.html."""
+    tagger, split, names = evaluation.tagger, evaluation.split, evaluation.tagger.attributes
+    per_attribute = [
+        {**one._asdict(), "ece_uncalibrated": error, "threshold": threshold, "temperature": temperature}
+        for one, error, threshold, temperature in zip(
+            evaluation.metrics.per_attribute,
+            evaluation.uncalibrated,
+            tagger.thresholds,
+            tagger.temperatures,
+            strict=True,
+        )
+    ]
+    groups = evaluation.subgroups
+    content = {
+        "model": evaluation.model,
+        "split": split.name,
+        "num_skipped": len(split.skipped),
+        **evaluation.values,
+        "calibrated": evaluation.judged.by,
+        "not_measured": evaluation.metrics.not_measured,
+        "per_attribute": per_attribute,
+        "teacher": evaluation.teacher or None,
+        "agreement": [one._asdict() for one in evaluation.agreement],
+        "subgroups": groups and groups.as_json(),
+    }
+    save_json(out / "metrics.json", content)
+    header = ["file", *(cell for name in names for cell in (name, f"{name} prob", f"{name} said"))]
+    write_csv(out / "predictions.csv", header, _prediction_rows(evaluation))
+    write_report(out / "report.html", evaluation)
+
+
+def _prediction_rows(evaluation: Evaluation) -> list[list[object]]:
+    """Path, and for each attribute the label (1, 0 or nothing), the probability and what is said (1 or 0)."""
+    labels, judged = evaluation.labels.tolist(), evaluation.judged
+    rows: list[list[object]] = []
+    for i, (probs, present) in enumerate(zip(judged.probs.tolist(), judged.present.tolist(), strict=True)):
+        cells: list[object] = [evaluation.split.paths[i]]
+        for label, prob, said in zip(labels[i], probs, present, strict=True):
+            cells += ["" if label == UNKNOWN else label, f"{prob:.6f}", int(said)]
+        rows.append(cells)
+    return rows
+
+
+def describe(evaluation: Evaluation) -> str:
+    """The main numbers as lines of text."""
+    value, tagger = evaluation.values, evaluation.tagger
+    width = max(len(name) for name in (*tagger.attributes, "mean"))
+    lines = [f"{'':{width}}   known  have it     AP  balanced     F1  threshold"]
+    for one, threshold in zip(evaluation.metrics.per_attribute, tagger.thresholds, strict=True):
+        numbers = f"{_shown(one.ap):>5}  {_shown(one.balanced_accuracy):>8}  {_shown(one.f1):>5}  {threshold:9.3f}"
+        lines.append(f"{one.name:{width}}  {one.known:6,}  {one.positive:7,}  {numbers}")
+    means = [_shown(value[f"mean_{what}"]) for what in ("ap", "balanced_accuracy", "f1")]
+    lines.append(f"{'mean':{width}}  {'':6}  {'':7}  {means[0]:>5}  {means[1]:>8}  {means[2]:>5}")
+    if evaluation.metrics.not_measured:
+        names = ", ".join(evaluation.metrics.not_measured)
+        lines.append(f"not in the mean, since not known both present and absent: {names}")
+    errors = f"{_shown(value['mean_ece'])}, at temperature 1 {_shown(value['mean_ece_uncalibrated'])}"
+    lines.append(f"calibration error {errors} ({evaluation.judged.by})")
+    if evaluation.untold:
+        lines.append(f"too few photos for a threshold, which stays 0.5: {', '.join(evaluation.untold)}")
+    if evaluation.agreement:
+        same, difference = _shown(value["teacher_same"]), _shown(value["teacher_difference"])
+        teacher = _shown(value["teacher_mean_ap"])
+        lines.append(f"teacher: mean AP {teacher}, {same} equal decisions, probabilities differ by {difference}")
+    if evaluation.subgroups:
+        lines += evaluation.subgroups.describe()
+    return "\n".join(lines)
+
+
+def _shown(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}"
+
+
+if __name__ == "__main__":
+    run_command(evaluate, Config)

@@ -1,0 +1,197 @@
+"""How well attributes are told: average precision (the paper's measure) and more, each over the known labels alone.
+
+A label is 1 (present), 0 (absent) or -1 (unknown); unknown ones never count.
+
+Letters in shapes: B batch, N photos, A attributes.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_average_precision, binary_calibration_error
+from tqdm import tqdm
+
+from apps.faceattr.data import make_eval_loader
+from apps.faceattr.listing import UNKNOWN
+from apps.faceattr.tagger import Tagger
+
+NUM_BINS = 15  # of the calibration error, as Guo et al., arXiv 1706.04599
+FEW = 10  # photos of the rarer value, with fewer of which a number says little
+MEANS = ("ap", "balanced_accuracy", "f1", "accuracy", "ece")
+
+
+class AttributeMetrics(NamedTuple):
+    """One attribute, over the photos where it is known; None where a number has no meaning.
+
+    Attributes:
+        known, positive: photos whose label is known, and those of them that have the attribute.
+        ap: average precision; guessing has positive / known.
+        balanced_accuracy: mean of the shares of present and of absent ones that are told rightly; guessing has 0.5.
+        f1: of "present".
+        accuracy: share that is told rightly; always saying the commoner value has its share.
+        ece: expected calibration error, 15 bins of the probability.
+    """
+
+    name: str
+    known: int
+    positive: int
+    ap: float | None
+    balanced_accuracy: float | None
+    f1: float | None
+    accuracy: float | None
+    ece: float | None
+
+    @property
+    def few(self) -> int:
+        """Photos of the rarer value."""
+        return min(self.positive, self.known - self.positive)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """All numbers of one evaluation.
+
+    Attributes:
+        values: the single numbers by name: num_photos, num_attributes, num_measured (attributes known to be present
+            and absent, the only ones in the means), known (share of the labels); mean_ap, mean_balanced_accuracy,
+            mean_f1, mean_accuracy, mean_ece (None if nothing is measured).
+        per_attribute: in the order of the attributes.
+        not_measured: names of the attributes that the labels do not show both present and absent.
+    """
+
+    values: dict[str, float | None]
+    per_attribute: list[AttributeMetrics]
+    not_measured: list[str]
+
+
+def predict_photos(
+    tagger: Tagger, paths: Sequence[Path], *, name: str, batch_size: int, num_workers: int, progress: bool = True
+) -> Tensor:
+    """Logits (N, A) float32, on the CPU, of face crops in their order.
+
+    Args:
+        name: what the progress bar calls them.
+
+    Raises:
+        ValueError: no photos, a photo that cannot be read, or logits that are not finite; the message names the photo.
+    """
+    if not paths:
+        raise ValueError(f"{name}: no photos to evaluate")
+    loader = make_eval_loader(paths, resolution=tagger.resolution, batch_size=batch_size, num_workers=num_workers)
+    bar = tqdm(loader, desc=f"evaluating {name}", leave=False, disable=None if progress else True)
+    logits = torch.cat([tagger.logits(images).float().cpu() for images in bar])
+    broken = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(
+            f"the checkpoint gives logits that are not finite for {len(broken):,} of {len(paths):,} photos, "
+            f"first {paths[broken[0]]}: train with a lower --lr"
+        )
+    return logits
+
+
+def attribute_metrics(
+    logits: Tensor, labels: Tensor, attributes: Sequence[str], *, probs: Tensor, present: Tensor
+) -> Metrics:
+    """All numbers of N photos.
+
+    Args:
+        logits: (N, A), for the average precision.
+        labels: (N, A) of 1, 0 and -1.
+        probs: (N, A), calibrated probabilities, for the calibration error.
+        present: (N, A) bool, what is said.
+
+    Raises:
+        ValueError: shapes, labels or names do not fit together.
+    """
+    check_shapes(logits, labels, attributes)
+    per_attribute = []
+    for a, name in enumerate(attributes):
+        known = labels[:, a] != UNKNOWN
+        per_attribute.append(
+            _of_one(name, logits[known, a], labels[known, a].long(), probs[known, a], present[known, a])
+        )
+    measured = [one for one in per_attribute if one.few]
+    values: dict[str, float | None] = {
+        "num_photos": len(labels),
+        "num_attributes": len(attributes),
+        "num_measured": len(measured),
+        "known": (labels != UNKNOWN).double().mean().item(),
+        **{f"mean_{what}": mean([getattr(one, what) for one in measured]) for what in MEANS},
+    }
+    return Metrics(
+        values=values, per_attribute=per_attribute, not_measured=[one.name for one in per_attribute if not one.few]
+    )
+
+
+def _of_one(name: str, logits: Tensor, labels: Tensor, probs: Tensor, present: Tensor) -> AttributeMetrics:
+    """Of one attribute, over (n,) photos where it is known."""
+    known, positive = len(labels), int(labels.sum())
+    if not known:
+        return AttributeMetrics(name, 0, 0, None, None, None, None, None)
+    right = present == labels.bool()
+    hits = int((present & labels.bool()).sum())
+    both = 0 < positive < known
+    return AttributeMetrics(
+        name,
+        known,
+        positive,
+        average_precision(logits, labels) if both else None,
+        sum(right[labels == v].double().mean().item() for v in (0, 1)) / 2 if both else None,
+        2 * hits / (positive + int(present.sum())) if positive else None,
+        right.double().mean().item(),
+        calibration_error(probs, labels),
+    )
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> float:
+    """Area under precision over recall, of scores (n,) on any scale and labels (n,) of 1 and 0, both of which occur."""
+    # torchmetrics squashes scores beyond 0 to 1 by a float sigmoid, which ties the high ones: give it their ranks
+    distinct, ranks = scores.unique(return_inverse=True)
+    return float(binary_average_precision(ranks.double() / len(distinct), labels))
+
+
+def calibration_error(probs: Tensor, labels: Tensor) -> float:
+    """By how much the probability of (n,) photos and the share of them that has the attribute differ, 0 to 1."""
+    return float(binary_calibration_error(probs.double(), labels, n_bins=NUM_BINS, norm="l1"))
+
+
+class Agreement(NamedTuple):
+    """How alike two networks are on one attribute, over all photos: no labels are needed.
+
+    `same` is the share of photos with equal decisions, `difference` the mean absolute difference of probabilities;
+    the two `ap` are over the known labels, None if they do not show the attribute both present and absent.
+    """
+
+    name: str
+    same: float
+    difference: float
+    ap: float | None
+    teacher_ap: float | None
+
+
+def agreement(
+    student: Metrics, probs: Tensor, present: Tensor, teacher: Metrics, teacher_probs: Tensor, teacher_present: Tensor
+) -> list[Agreement]:
+    """How alike a student and a teacher are, of each attribute; columns of both are those of the metrics."""
+    same = (present == teacher_present).double().mean(0).tolist()
+    difference = (probs.double() - teacher_probs.double()).abs().mean(0).tolist()
+    aps = [(own.ap, other.ap) for own, other in zip(student.per_attribute, teacher.per_attribute, strict=True)]
+    return [Agreement(one.name, same[a], difference[a], *aps[a]) for a, one in enumerate(student.per_attribute)]
+
+
+def check_shapes(logits: Tensor, labels: Tensor, attributes: Sequence[str]) -> None:
+    """Raise ValueError unless logits and labels are (N, A) of one photo or more, labels 1, 0 or -1."""
+    if logits.ndim != 2 or logits.shape != labels.shape or not len(labels) or logits.shape[1] != len(attributes):
+        shapes = f"{(*logits.shape,)} and {(*labels.shape,)} of {len(attributes)} attributes"
+        raise ValueError(f"logits and labels must be (N, A) of 1 photo or more, got {shapes}")
+    if labels.min() < UNKNOWN or labels.max() > 1:
+        raise ValueError(f"labels must be 1, 0 or -1, got {labels.min()} to {labels.max()}")
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of no values."""
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,97 @@
+"""The networks of this app: MobileNet V1 at any width, its full-convolution twin, or any of torchvision's classifiers.
+
+Letters in shapes: B batch, A attributes, F features.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+from torch import Tensor, nn
+
+from backbone import create_backbone
+from backbone.mobilenet_v1 import Conv, ConvStyle
+from backbone.names import parse_backbone
+
+
+def create_network(backbone: str, *, num_attributes: int, style: ConvStyle, conv: Conv = "separable") -> nn.Module:
+    """A network from images (B, 3, H, W) to one logit for each attribute, (B, A), with random weights.
+
+    Args:
+        backbone: a width of MobileNet V1 as a name (`a025`), or a classifier of torchvision (`resnet18`).
+        style, conv: of MobileNet V1, see `backbone.create_backbone`; torchvision's have their own.
+
+    Raises:
+        ValueError: no attributes, or an unknown backbone; the message has the nearest name.
+    """
+    if num_attributes < 1:
+        raise ValueError(f"num_attributes must be 1 or more, got {num_attributes}")
+    if not is_torchvision(backbone):
+        return create_backbone(backbone, num_classes=num_attributes, conv=conv, **dataclasses.asdict(style))
+    import torchvision
+
+    extra = {"init_weights": True} if backbone in ("googlenet", "inception_v3") else {}
+    if extra:
+        extra["aux_logits"] = False
+    network = torchvision.models.get_model(backbone, weights=None, **extra)
+    path, last = _head(network)
+    with_bias = last.bias is not None
+    if isinstance(last, nn.Linear):
+        head: nn.Module = nn.Linear(last.in_features, num_attributes, bias=with_bias)
+    else:
+        head = nn.Conv2d(last.in_channels, num_attributes, 1, bias=with_bias)  # SqueezeNet
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, head)
+    return network
+
+
+def is_torchvision(backbone: str) -> bool:
+    """Whether `backbone` names a classifier of torchvision, not a width.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if backbone[:1] == "a" and backbone[1:].isdigit():
+        parse_backbone(backbone)
+        return False
+    import torchvision
+
+    names = torchvision.models.list_models(module=torchvision.models)
+    if backbone in names:
+        return True
+    close = get_close_matches(backbone, [*names, "a025", "a050", "a075", "a100"], n=1)
+    hint = f"did you mean {close[0]}?" if close else "such as resnet18"
+    raise ValueError(f"backbone {backbone!r} is no width (a025 to a200) and no classifier of torchvision; {hint}")
+
+
+def _head(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """Path and module of the layer that gives the logits."""
+    layers = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return layers[-1]
+
+
+@contextmanager
+def pooled_features(network: nn.Module) -> Iterator[list[Tensor]]:
+    """In this block, what enters the head, (B, F), is appended to the given list at each forward pass."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0].flatten(2).mean(2) if inputs[0].ndim == 4 else inputs[0])
+
+    handle = _head(network)[1].register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def head_path(network: nn.Module) -> str:
+    """Where the layer that gives the logits is, as in `state_dict()`."""
+    return _head(network)[0]
+
+
+def num_pooled_features(network: nn.Module) -> int:
+    """F of `pooled_features`."""
+    head = _head(network)[1]
+    return head.in_features if isinstance(head, nn.Linear) else head.in_channels

@@ -1,0 +1,234 @@
+"""An evaluation as one page: how well each attribute is told, for whom, and which faces are told wrongly.
+
+Letters in shapes: N photos, A attributes.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure  # without pyplot: no display, no global state
+from torch import Tensor
+
+from apps.common.html import Cell, Page
+from apps.common.images import read_image
+from apps.faceattr.attributes import AttributeSplit
+from apps.faceattr.calibration import Judged
+from apps.faceattr.data import to_square
+from apps.faceattr.listing import UNKNOWN
+from apps.faceattr.metrics import FEW, NUM_BINS, Agreement, Metrics
+from apps.faceattr.subgroups import Subgroups
+from apps.faceattr.tagger import Tagger
+
+SIDE = 128  # of the photos, pixels
+NUM_WRONG = 5  # photos of an attribute
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured on a split, and what it was measured with.
+
+    Attributes:
+        model: the checkpoint's name.
+        logits, labels: (N, A) of the split's photos; labels are 1, 0 or -1 for unknown.
+        judged: probabilities and decisions.
+        metrics: by them.
+        uncalibrated: each attribute's calibration error with temperature 1; None where nothing is known.
+        values: all single numbers by name; None where a number has no meaning.
+        untold: attributes with too few photos of a value for a threshold; empty unless calibrated here.
+        teacher, agreement: the teacher's name and how alike the two are; empty without one.
+        subgroups: None if not asked for.
+    """
+
+    model: str
+    tagger: Tagger
+    split: AttributeSplit
+    logits: Tensor
+    labels: Tensor
+    judged: Judged
+    metrics: Metrics
+    uncalibrated: list[float | None]
+    values: dict[str, float | None]
+    untold: list[str]
+    teacher: str
+    agreement: list[Agreement]
+    subgroups: Subgroups | None
+
+
+def write_report(path: Path, evaluation: Evaluation) -> None:
+    """Write report.html."""
+    page = Page(f"{evaluation.model} on {evaluation.split.name}")
+    page.paragraph(evaluation.split.describe())
+    _add_headline(page, evaluation)
+    _add_attributes(page, evaluation)
+    page.heading("Do the probabilities mean what they say?")
+    caption = (
+        f"Share of faces that have an attribute by its probability, all attributes. After: {evaluation.judged.by}."
+    )
+    page.figure(reliability_figure(evaluation), caption)
+    if evaluation.subgroups:
+        _add_subgroups(page, evaluation.subgroups)
+    if evaluation.agreement:
+        _add_agreement(page, evaluation)
+    _add_wrong_photos(page, evaluation)
+    page.save(path)
+
+
+def _add_headline(page: Page, evaluation: Evaluation) -> None:
+    value, tagger = evaluation.values, evaluation.tagger
+    measured = f"mean over {value['num_measured']} of {value['num_attributes']} attributes"
+    rows: list[tuple[str, Cell, str]] = [
+        ("mean average precision", value["mean_ap"], f"{measured}; the paper's measure"),
+        ("balanced accuracy", value["mean_balanced_accuracy"], f"{measured}; guessing has 0.5"),
+        ("F1", value["mean_f1"], f'{measured}; of "present"'),
+        ("accuracy", value["mean_accuracy"], f"{measured}; always saying the commoner value does well, too"),
+        ("calibration error", value["mean_ece"], f"{measured}; {evaluation.judged.by}"),
+        ("calibration error, temperature 1", value["mean_ece_uncalibrated"], measured),
+        ("mult-adds", _count(value["mult_adds"]), f"{tagger.backbone} at {tagger.resolution} pixels, one face"),
+        ("parameters", _count(value["params"]), ""),
+    ]
+    if evaluation.agreement:
+        rows += [
+            ("mean average precision, teacher", value["teacher_mean_ap"], evaluation.teacher),
+            ("equal decisions", value["teacher_same"], "share of student's and teacher's"),
+            ("difference of probabilities", value["teacher_difference"], "mean absolute, student's and teacher's"),
+        ]
+    page.heading("Headline numbers")
+    page.table(["", "value", "what it is"], rows)
+    if evaluation.metrics.not_measured:
+        names = ", ".join(evaluation.metrics.not_measured)
+        page.paragraph(f"In no mean, since the labels do not show them both present and absent: {names}.")
+
+
+def _count(value: float | None) -> str:
+    return f"{value:,.0f}"
+
+
+def _add_attributes(page: Page, evaluation: Evaluation) -> None:
+    """Every attribute, the lowest average precision first, those without last."""
+    page.heading("Every attribute, worst first")
+    if any(one.few for one in evaluation.metrics.per_attribute):
+        page.figure(precision_figure(evaluation.metrics), "Average precision; the mark is what guessing has.")
+    tagger = evaluation.tagger
+    rows: list[list[Cell]] = []
+    for one, before, threshold, temperature in zip(
+        evaluation.metrics.per_attribute,
+        evaluation.uncalibrated,
+        tagger.thresholds,
+        tagger.temperatures,
+        strict=True,
+    ):
+        name = one.name + " *" * (one.few < FEW)
+        rows.append([name, one.known, one.positive, *one[3:], before, threshold, temperature])
+    rows.sort(key=lambda row: (row[3] is None, row[3] or 0.0))
+    header = ["attribute", "known", "have it", "AP", "balanced", "F1", "accuracy", "ECE", "ECE, T 1"]
+    few = f"* fewer than {FEW} photos have it, or have it not: little is sure"
+    page.table([*header, "threshold", "T"], rows, caption=few * any(str(row[0]).endswith("*") for row in rows))
+    if evaluation.untold:
+        names = ", ".join(evaluation.untold)
+        page.paragraph(f"Too few photos in val to choose a threshold, which stays 0.5: {names}.")
+
+
+def precision_figure(metrics: Metrics) -> Figure:
+    """Bars of average precision, best on top, with the share of present ones, which guessing has, as a mark."""
+    measured = [(one.ap, one) for one in metrics.per_attribute if one.ap is not None]
+    drawn = sorted(measured, key=lambda pair: pair[0])
+    figure = Figure(figsize=(7, 1 + 0.26 * len(drawn)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(drawn))
+    axes.barh(places, [ap for ap, _ in drawn], color="#4c86c6")
+    axes.plot(
+        [one.positive / one.known for _, one in drawn], places, "|", color="black", markersize=9, markeredgewidth=2
+    )
+    axes.set_yticks(places, [one.name for _, one in drawn], fontsize=9, parse_math=False)
+    axes.set(xlim=(0, 1), ylim=(-0.6, len(drawn) - 0.4), xlabel="average precision")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def reliability_figure(evaluation: Evaluation) -> Figure:
+    """Share that has an attribute by its probability, before and after calibration; dots are as large as the bin."""
+    drawn = {"temperature 1": evaluation.logits.double().sigmoid(), "after": evaluation.judged.probs}
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    for axes, (when, probs) in zip(figure.subplots(1, 2), drawn.items(), strict=True):
+        bins = reliability(probs, evaluation.labels)
+        total = sum(number for number, _, _ in bins)
+        axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
+        axes.plot([b[1] for b in bins], [b[2] for b in bins], linewidth=1)
+        axes.scatter([b[1] for b in bins], [b[2] for b in bins], s=[20 + 400 * b[0] / total for b in bins], alpha=0.6)
+        axes.set(title=when, xlabel="probability", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("share that has it")
+    return figure
+
+
+def reliability(probs: Tensor, labels: Tensor) -> list[tuple[int, float, float]]:
+    """Labels, mean probability and share present of each bin that holds known labels; probs and labels (N, A)."""
+    known = labels != UNKNOWN
+    flat, truth = probs[known].double(), labels[known].double()
+    place = (flat * NUM_BINS).long().clamp(max=NUM_BINS - 1)
+    insides = [place == i for i in range(NUM_BINS)]
+    return [(int(i.sum()), flat[i].mean().item(), truth[i].mean().item()) for i in insides if i.any()]
+
+
+def _add_subgroups(page: Page, groups: Subgroups) -> None:
+    page.heading(f"By {groups.by}")
+    page.paragraph(
+        f"{groups.num_with_it:,} faces have it, {groups.num_without:,} have not, of {groups.num_unknown:,} it is "
+        "unknown. A gap is the first less the second; without an equal share of faces that have an attribute, average "
+        "precision differs between groups even if the attribute is told equally well: look at the balanced accuracy."
+    )
+    header = ["attribute", "known", "have it", "said", "AP", "balanced", "known, not", "have it, not", "said, not"]
+    rows: list[list[Cell]] = []
+    for row in sorted(groups.rows, key=lambda row: -abs(row.gap("balanced_accuracy") or 0.0)):
+        one, other = row.with_it, row.without
+        first: list[Cell] = [one.known, one.positive, row.said_with_it, one.ap, one.balanced_accuracy]
+        second: list[Cell] = [other.known, other.positive, row.said_without, other.ap, other.balanced_accuracy]
+        gaps = [row.gap("ap"), row.gap("balanced_accuracy")]
+        rows.append([row.name + " *" * row.is_small, *first, *second, *gaps])
+    few = f"* a group has fewer than {FEW} faces with one value: the gap says little"
+    page.table(
+        [*header, "AP, not", "balanced, not", "AP gap", "balanced gap"],
+        rows,
+        caption=few * any(row.is_small for row in groups.rows),
+    )
+
+
+def _add_agreement(page: Page, evaluation: Evaluation) -> None:
+    page.heading("Student and teacher")
+    page.paragraph(f"The teacher is {evaluation.teacher}. Equal decisions need no labels.")
+    rows = sorted(evaluation.agreement, key=lambda one: one.same)
+    page.table(["attribute", "equal", "difference", "AP", "AP, teacher"], rows)
+
+
+def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
+    """Of each attribute the photos that are told wrongly, the surest first."""
+    page.heading("Most wrong")
+    labels, probs = evaluation.labels, evaluation.judged.probs
+    wrong = (labels != UNKNOWN) & (evaluation.judged.present != (labels == 1))
+    if not wrong.any():
+        page.paragraph("All known attributes are told rightly.")
+        return
+    pictures = []
+    for a, name in enumerate(evaluation.tagger.attributes):
+        places = wrong[:, a].nonzero().flatten()
+        if not len(places):
+            continue
+        farthest = (probs[places, a] - labels[places, a]).abs().argsort(descending=True, stable=True)[:NUM_WRONG]
+        chosen = places[farthest].tolist()
+        told = "; ".join(
+            f"{evaluation.split.paths[i].name} {'has it' if labels[i, a] == 1 else 'has not'}, {probs[i, a]:.2f}"
+            for i in chosen
+        )
+        text = f"{name}: {len(places):,} of {int((labels[:, a] != UNKNOWN).sum()):,} wrong: {told}"
+        pictures.append((_beside([to_square(read_image(evaluation.split.paths[i]), SIDE) for i in chosen]), text))
+    page.gallery(pictures)
+
+
+def _beside(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Up to `NUM_WRONG` images of one side in a row of always the same width."""
+    row = np.full((SIDE, NUM_WRONG * (SIDE + 4) - 4, 3), 128, np.uint8)
+    for i, image in enumerate(images):
+        row[:, i * (SIDE + 4) : i * (SIDE + 4) + SIDE] = image
+    return row

@@ -1,0 +1,225 @@
+"""Which face is in which split, and that no person and no photo is in two of them.
+
+Splits that a data set gives are kept. Others are made from seed and file names, in groups that stay together: all
+photos of a person, and all copies of a photo.
+"""
+
+import hashlib
+import itertools
+import os
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.common.tables import SPLITS, normal_name
+from apps.faceattr.listing import FaceListing
+
+SHARE = 64  # files that a thread reads at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """The split of each of N photos.
+
+    Attributes:
+        splits: N names.
+        made: the splits that were made here, of some photos at least.
+        note: how, or "".
+        copies: positions of photos that are the same file, if that was looked for.
+    """
+
+    splits: list[str]
+    made: frozenset[str]
+    note: str
+    copies: list[list[int]] | None
+
+
+def assign_splits(
+    listing: FaceListing, *, val_fraction: float = 0.1, test_fraction: float = 0.1, seed: int = 0
+) -> Assignment:
+    """Give every photo a split.
+
+    A set without splits gives its shares of groups to test and val; one with train but no val gives a share of train
+    to val. A group of which one photo has a fixed split follows it.
+
+    Raises:
+        ValueError: a fraction is negative, or both leave nothing for train.
+    """
+    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if fraction < 0 or val_fraction + test_fraction >= 1:
+            raise ValueError(f"{name} is {fraction}: both must be 0 or more, and their sum below 1")
+    given: list[set[str | None]] = [set() for _ in listing.sources]
+    for split, origin in zip(listing.splits, listing.origins, strict=True):
+        given[origin].add(split)
+    shares: list[dict[str, float]] = []
+    for there in given:
+        wanted = {"test": test_fraction, "val": val_fraction} if None in there else {}
+        if "train" in there and not there & {None, "val"}:
+            wanted = {"val": val_fraction}
+        shares.append({name: fraction for name, fraction in wanted.items() if fraction})
+    movable = [
+        bool(shares[origin]) and (split is None or (split == "train" and None not in given[origin]))
+        for split, origin in zip(listing.splits, listing.origins, strict=True)
+    ]
+    splits = [split or "train" for split in listing.splits]
+    if not any(movable):
+        return Assignment(splits=splits, made=frozenset(), note="", copies=None)
+    copies = find_same_files(listing.paths)
+    groups = linked(len(splits), [*people_of(listing).values(), *copies])
+    for origin, share in enumerate(shares):
+        _fill(listing, splits, movable, groups, origin, share, seed)
+    made = [name for name in ("val", "test") if any(name in share for share in shares)]
+    fractions = {"val": val_fraction, "test": test_fraction}
+    parts = " and ".join(f"{name} {fractions[name]:.0%}" for name in made)
+    which = "" if all(shares) else " of the sets that have none"
+    note = f"{parts}{which} chosen by seed {seed}, photos of a person and copies together"
+    return Assignment(splits=splits, made=frozenset((*made, "train")), note=note, copies=copies)
+
+
+def _fill(
+    listing: FaceListing,
+    splits: list[str],
+    movable: list[bool],
+    groups: Sequence[Sequence[int]],
+    origin: int,
+    shares: dict[str, float],
+    seed: int,
+) -> None:
+    """Move groups that begin in one set to test and val, in the order of their hashes, while they fit."""
+    mine: list[tuple[bytes, list[int]]] = []
+    for group in groups:
+        free = [i for i in group if movable[i]]
+        if not free or listing.origins[free[0]] != origin:
+            continue
+        fixed = [splits[i] for i in group if not movable[i]]
+        if fixed:
+            for i in free:
+                splits[i] = max(fixed, key=rank_of)
+        else:
+            mine.append((min(_hash_of_name(listing, i, seed) for i in free), free))
+    mine.sort()
+    number = sum(len(free) for _, free in mine)
+    mine = mine[:-1]  # one group at least is train's
+    for name, fraction in shares.items():
+        wanted = max(1, round(fraction * number))
+        taken: list[tuple[bytes, list[int]]] = []
+        left: list[tuple[bytes, list[int]]] = []
+        for key, free in mine:
+            fits = len(free) <= wanted
+            wanted -= len(free) * fits
+            (taken if fits else left).append((key, free))
+        if left and not taken:  # all groups are too large: the smallest
+            taken = [min(left, key=lambda group: (len(group[1]), group[0]))]
+            left.remove(taken[0])
+        for i in (i for _, free in taken for i in free):
+            splits[i] = name
+        mine = left
+
+
+def people_of(listing: FaceListing) -> dict[str, list[int]]:
+    """The photos of each known person."""
+    people: dict[str, list[int]] = {}
+    for i, identity in enumerate(listing.identities):
+        if identity is not None:
+            people.setdefault(identity, []).append(i)
+    return people
+
+
+def _hash_of_name(listing: FaceListing, i: int, seed: int) -> bytes:
+    """The same wherever the data lies."""
+    folder = listing.sources[listing.origins[i]].parent
+    path = listing.paths[i]
+    place = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    key = f"{seed}/{normal_name(place.as_posix())}".encode(errors="surrogateescape")
+    return hashlib.blake2b(key, digest_size=8).digest()
+
+
+def rank_of(split: str) -> int:
+    """Which split keeps what is in two of them: the highest, test before val before train."""
+    return SPLITS.index(split)
+
+
+def find_leaks(listing: FaceListing, assignment: Assignment, split: str) -> dict[int, str]:
+    """Photos of a split that must leave it, with the reason: val and test, which measure, go before train.
+
+    Returns:
+        Position -> a sentence that names the photo of the other split.
+    """
+    rank = rank_of(split)
+    ranks = [rank_of(name) for name in assignment.splits]
+    if rank == max(ranks):
+        return {}
+    copies = assignment.copies
+    if copies is None:
+        copies = find_same_files(listing.paths, sides=[None if r < rank else r > rank for r in ranks])
+    leaks: dict[int, str] = {}
+    for what, groups in (("the same photo as", copies), ("the same person as", people_of(listing).values())):
+        for group in groups:
+            above = [i for i in group if ranks[i] > rank]
+            for i in group if above else ():
+                if ranks[i] == rank:
+                    other = max(above, key=lambda k: ranks[k])
+                    sentence = f"{listing.paths[i]} ({split}) is {what} {listing.paths[other]}"
+                    leaks.setdefault(i, f"{sentence} ({assignment.splits[other]})")
+    return leaks
+
+
+def linked(number: int, groups: Iterable[Sequence[int]]) -> list[list[int]]:
+    """0 to `number` - 1 in the fewest groups so that each of `groups` is inside one, in the order of their firsts."""
+    root = list(range(number))
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = i = root[root[i]]
+        return i
+
+    for group in groups:
+        for i in group[1:]:
+            one, two = find(group[0]), find(i)
+            root[max(one, two)] = min(one, two)
+    found: dict[int, list[int]] = {}
+    for i in range(number):
+        found.setdefault(find(i), []).append(i)
+    return list(found.values())
+
+
+def find_same_files(paths: Sequence[Path], *, sides: Sequence[Hashable] | None = None) -> list[list[int]]:
+    """Positions of files with the same bytes, in groups of two or more; only files of one size are read.
+
+    Args:
+        sides: N labels: only groups across two of them are looked for, and a file of side None in none.
+    """
+    by_size: dict[int, list[int]] = {}
+    for i, path in enumerate(paths):
+        if sides is not None and sides[i] is None:
+            continue
+        try:
+            size = os.stat(path).st_size
+        except OSError:
+            continue  # the loader and the doctor name it
+        if size:
+            by_size.setdefault(size, []).append(i)
+
+    def across(group: Sequence[int]) -> bool:
+        return len(group) > 1 and (sides is None or len({sides[i] for i in group}) > 1)
+
+    unsure = [i for group in by_size.values() if across(group) for i in group]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        shares = [[paths[i] for i in unsure[start : start + SHARE]] for start in range(0, len(unsure), SHARE)]
+        hashes = itertools.chain.from_iterable(pool.map(_hashes_of_files, shares))
+        same: dict[bytes, list[int]] = {}
+        for i, digest in zip(unsure, hashes, strict=True):
+            if digest:
+                same.setdefault(digest, []).append(i)
+    return [group for group in same.values() if across(group)]
+
+
+def _hashes_of_files(paths: Sequence[Path]) -> list[bytes]:
+    hashes = []
+    for path in paths:
+        try:
+            hashes.append(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        except OSError:
+            hashes.append(b"")
+    return hashes

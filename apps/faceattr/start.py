@@ -1,0 +1,87 @@
+"""What a network of this app starts from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from apps.common.images import Preprocessing, stack_images
+from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
+from apps.faceattr.data import EvalSet
+from apps.faceattr.network import create_network, head_path, is_torchvision
+from apps.faceattr.tagger import APP, Tagger
+from backbone.mobilenet_v1 import MIN_RESOLUTION, Conv
+from backbone.weights import unfold_norms
+
+IMAGENET = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # torchvision's
+
+
+def start_tagger(
+    backbone: str,
+    *,
+    weights: str,
+    resolution: int,
+    attributes: Sequence[str],
+    photos: Sequence[Path],
+    device: torch.device,
+    conv: Conv = "separable",
+) -> tuple[Tagger, str]:
+    """A tagger whose network is in training mode on `device`, and a sentence about what it starts from.
+
+    Args:
+        backbone: a width of MobileNet V1 as a name, or a classifier of torchvision.
+        weights: "none"; "imagenet" (the best published for the width, or torchvision's own); for a width also what
+            `apps.common.pretrained.load_pretrained` takes.
+        photos: face crops of the training set; some are shown to weights whose BatchNorm was folded away.
+        conv: "full" for MobileNet V1's full-convolution twin, which has no published weights.
+
+    Raises:
+        ValueError: a wrong name, width or resolution, or weights that cannot be had.
+    """
+    if resolution < MIN_RESOLUTION:
+        raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {resolution}")
+    if is_torchvision(backbone) or conv == "full":
+        network, preprocessing, said = _unpublished(backbone, weights, len(attributes), conv)
+        style = TENSORFLOW_STYLE
+        folded = False
+    else:
+        start = load_pretrained(weights, backbone=backbone, app=APP)
+        network = create_network(backbone, num_attributes=len(attributes), style=start.style)
+        said = f"{start.summary}: {start.put_into(network, list(attributes))}"
+        style, preprocessing, folded = start.style, start.preprocessing, start.folded
+    network = network.to(device).to(memory_format=torch.channels_last)
+    if folded:
+        some = EvalSet(photos[:: max(1, len(photos) // 64)], resolution=resolution)
+        unfold_norms(network, preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
+    tagger = Tagger(
+        network=network.train(),
+        backbone=backbone,
+        resolution=resolution,
+        attributes=list(attributes),
+        style=style,
+        conv=conv,
+        preprocessing=preprocessing,
+    )
+    return tagger, said
+
+
+def _unpublished(backbone: str, weights: str, num_attributes: int, conv: Conv) -> tuple[nn.Module, Preprocessing, str]:
+    """A full-convolution MobileNet, or a classifier of torchvision with torchvision's own weights."""
+    network = create_network(backbone, num_attributes=num_attributes, style=TENSORFLOW_STYLE, conv=conv)
+    if weights == "none":
+        return network, IMAGENET if is_torchvision(backbone) else Preprocessing(), "random weights"
+    if conv == "full" or weights != "imagenet":
+        what = f"{backbone} with full convolutions" if conv == "full" else backbone
+        raise ValueError(f"--weights {weights} does not exist for {what}; give --weights none")
+    import torchvision
+
+    published = torchvision.models.get_model_weights(backbone).DEFAULT
+    try:
+        state = published.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        raise ValueError(f"cannot download {published.url} ({error}); --weights none does without") from None
+    head, mine = head_path(network), network.state_dict()
+    fitting = {name: value for name, value in state.items() if name in mine and not name.startswith(f"{head}.")}
+    network.load_state_dict({**mine, **fitting})
+    return network, IMAGENET, f"torchvision's {published}, the head is new"

@@ -1,0 +1,114 @@
+"""A network together with all that is needed to use it, as one object that train, eval, predict and demo share.
+
+Letters in shapes: B batch, H W height and width, A attributes.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
+from apps.common.images import Preprocessing
+from apps.faceattr.network import create_network
+from backbone.mobilenet_v1 import Conv, ConvStyle
+
+APP = "faceattr"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tagger:
+    """A network that says which attributes a face shows, with what was calibrated on faces it was not trained on.
+
+    Attributes:
+        network: gives A logits.
+        backbone: a width as a name, or the name of a torchvision classifier.
+        resolution: side of the square input, pixels.
+        attributes: of the A logits.
+        style, conv: of a MobileNet V1.
+        preprocessing: of the pixels.
+        thresholds: probability from which each attribute counts as present; 0.5 before calibration.
+        temperatures: divide the logits before the sigmoid; 1 before calibration.
+    """
+
+    network: nn.Module
+    backbone: str
+    resolution: int
+    attributes: list[str]
+    style: ConvStyle
+    conv: Conv = "separable"
+    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    thresholds: list[float] = dataclasses.field(default_factory=list)
+    temperatures: list[float] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.thresholds = self.thresholds or [0.5] * len(self.attributes)
+        self.temperatures = self.temperatures or [1.0] * len(self.attributes)
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, A), float32, of face crops (B, 3, H, W) uint8 RGB on any device."""
+        device = next(self.network.parameters()).device
+        return self.network(self.preprocessing(images.to(device))).float()
+
+    def probs(self, images: Tensor) -> Tensor:
+        """Calibrated probabilities (B, A), 0 to 1, of face crops as for `logits`."""
+        return self.calibrated(self.logits(images))
+
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, A) of logits (B, A)."""
+        return (logits / torch.tensor(self.temperatures, device=logits.device)).sigmoid()
+
+    def save(self, folder: Path, *, metrics: dict[str, Any]) -> None:
+        """Write a model folder that `load` rebuilds alone."""
+        description = {
+            "app": APP,
+            "backbone": self.backbone,
+            "resolution": self.resolution,
+            "class_names": self.attributes,
+            "style": dataclasses.asdict(self.style),
+            "conv": self.conv,
+            "preprocessing": {
+                "resize": "the central square of a face crop",
+                "channels": "RGB",
+                **dataclasses.asdict(self.preprocessing),
+            },
+            "calibration": {"thresholds": self.thresholds, "temperatures": self.temperatures},
+            "metrics": metrics,
+        }
+        save_model(folder, self.network, description)
+
+    def save_calibration(self, folder: Path) -> None:
+        """Put this tagger's calibration into a model folder, or a run's, that it was loaded from."""
+        path = model_folder(folder) / DESCRIPTION
+        calibration = {"thresholds": self.thresholds, "temperatures": self.temperatures}
+        save_json(path, {**load_json(path), "calibration": calibration})
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device) -> "Tagger":
+        """Rebuild a tagger, in eval mode, from a model folder or a run.
+
+        Raises:
+            ValueError: not a model folder of this app, or damaged.
+        """
+        about, weights = load_model(folder, app=APP)
+        try:
+            style = ConvStyle(**about["style"])
+            num_attributes = len(about["class_names"])
+            network = create_network(about["backbone"], num_attributes=num_attributes, style=style, conv=about["conv"])
+            network.load_state_dict(weights)
+            return cls(
+                network=network.eval().to(device).to(memory_format=torch.channels_last),
+                backbone=about["backbone"],
+                resolution=about["resolution"],
+                attributes=about["class_names"],
+                style=style,
+                conv=about["conv"],
+                preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+                **about["calibration"],
+            )
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None

@@ -1,0 +1,349 @@
+"""Train a small network of face attributes, from a teacher's outputs, labels, or both.
+
+    python apps/faceattr/train.py --backbone a025                     the embedded sample set: teacher and student
+    python apps/faceattr/train.py --backbone a025 --data FACES --teacher runs/faceattr/TEACHER --unlabelled PHOTOS
+    python apps/faceattr/train.py --backbone a025 --data FACES --teacher none             on labels alone
+    python apps/faceattr/train.py --resume runs/faceattr/NAME         go on where that run stopped
+
+FACES is a folder in CelebA's layout or a CSV of attributes, several may be given; PHOTOS is any folder of faces. A run
+leaves config.json, metrics.jsonl, metrics.json, curves.png, last.pt (for --resume), best/ (for eval.py and predict.py)
+and eval-val/ with report.html. MobileNet paper (arXiv 1704.04861), section 4.5.
+"""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
+from apps.common.cli import plain_message, run_command
+from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
+from apps.common.plots import plot_curves
+from apps.common.progress import Meter, make_progress, stop_on_signals
+from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
+from apps.common.sampling import StepSampler, count_steps
+from apps.faceattr import eval as eval_script
+from apps.faceattr import teacher as teacher_script
+from apps.faceattr.attributes import BadData, find_unlabelled, load_splits
+from apps.faceattr.data import Augment, TrainingSet, make_train_loader
+from apps.faceattr.distill import Distillation
+from apps.faceattr.listing import UNKNOWN
+from apps.faceattr.measure import keep_best, measure
+from apps.faceattr.network import num_pooled_features, pooled_features
+from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
+from apps.faceattr.start import start_tagger
+from apps.faceattr.tagger import APP, Tagger
+
+LOG_EVERY = 20  # steps
+SAMPLE_EPOCHS = 12.0
+SAMPLE_TEACHER = "a075"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Train a small network of face attributes, from a teacher's outputs, labels, or both."""
+
+    backbone: str = "a025"
+    """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
+    resolution: int | None = None
+    """side of the square input in pixels, 32 or more; default 128, for the sample set 96"""
+    data: tuple[str, ...] = ("sample",)
+    """folders or CSV files of labelled faces, one or more, or "sample": the embedded set, drawn on first use"""
+    unlabelled: tuple[Path, ...] = ()
+    """folders of faces without labels, which the teacher labels; the sample set has its own"""
+    teacher: str | None = None
+    """a run or model folder of this app, or none to learn from labels alone; for the sample set one is trained first"""
+    distill_weight: float = 1.0
+    """of the teacher's outputs, from 0 to 1; the labels have the rest. 1 is the paper's way: labels are not used"""
+    temperature: float = 1.0
+    """that softens both networks' sigmoids"""
+    hint_weight: float = 0.0
+    """of the difference between the teacher's features and a linear map of the student's; 0 is off"""
+    withhold: float = 0.0
+    """share of the training photos, 0 to 1, whose labels are treated as unknown: what are unlabelled photos worth?"""
+    weights: str | None = None
+    """what to start from: imagenet (the best published for the width), none, a weight file, a catalog name or a run of
+    this app; default imagenet, for the sample set none"""
+    epochs: float | None = None
+    """passes over the training photos, unlabelled ones included; default 30, for the sample set as many as fit in a
+    minute or two"""
+    steps: int | None = None
+    """optimiser steps, instead of --epochs"""
+    batch_size: int = 32
+    """photos a step"""
+    lr: float | None = None
+    """peak learning rate; default 0.2 from random weights, else 0.05"""
+    optimizer: OptimizerName = "sgd"
+    """sgd has Nesterov momentum 0.9"""
+    weight_decay: float = 0.0
+    """none by default, as in the paper"""
+    warmup_steps: int | None = None
+    """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
+    the run, at most 500"""
+    ema_decay: float = 0.998
+    """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    augment: Augment | None = None
+    """full (jittered crops, mirroring, colours, blur), light or none; default full, for the sample set light. The
+    teacher sees the same crop"""
+    clip_norm: float = 5.0
+    """gradients longer than this are shortened to it; 0 never does"""
+    amp: Amp = "none"
+    """mixed precision: bf16 or fp16"""
+    bad_data: BadData = "refuse"
+    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
+    eval_every: int | None = None
+    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    checkpoint_every: int = 500
+    """steps between training states for --resume"""
+    seed: int = 0
+    """of weights, order, augmentation and which labels are withheld"""
+    num_workers: int = 2
+    """processes that read and augment photos; 0 does it in this one"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    out: Path | None = None
+    """the run's folder; default runs/faceattr/<backbone>-<time>"""
+    resume: Path | None = None
+    """the folder of an interrupted run to go on with; its settings are kept"""
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Run the training that `config` describes.
+
+    Returns:
+        The metrics of the best evaluation on the val split.
+
+    Raises:
+        ValueError: a setting or the data is wrong, or the loss is no longer finite.
+    """
+    if config.resume:
+        config = resumed_config(config, config.resume)
+    check(config)
+    keep_freed_memory()
+    device = choose_device(config.device)
+
+    # Teacher
+    on_sample = tuple(config.data) == ("sample",)
+    if config.teacher is None:
+        config = dataclasses.replace(config, teacher=str(train_teacher(config, on_sample=on_sample)))
+    teacher = None if config.teacher == "none" else Tagger.load(Path(str(config.teacher)), device=device)
+    torch.manual_seed(config.seed)
+
+    # Data
+    sample = make_sample() if on_sample else None
+    data = [str(sample)] if sample else list(config.data)
+    wanted = teacher.attributes if teacher else None
+    train_split, val_split = load_splits(data, ("train", "val"), attributes=wanted, bad_data=config.bad_data)
+    for split in (train_split, val_split):
+        print(split.describe())
+    folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
+    extra = find_unlabelled(folders, data) if folders else []
+    known = withheld(train_split.labels, config.withhold, config.seed)
+    unknown = np.full((len(extra), known.shape[1]), UNKNOWN, dtype=known.dtype)
+    paths, labels = [*train_split.paths, *extra], np.concatenate((known, unknown))
+    if folders or config.withhold:
+        print(f"{len(extra):,} photos without labels; the labels of {config.withhold:.0%} of the others are withheld")
+
+    # Model
+    weights = config.weights or ("none" if on_sample else "imagenet")
+    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 128)
+    tagger, started = start_tagger(
+        config.backbone,
+        weights=weights,
+        resolution=resolution,
+        attributes=train_split.attributes,
+        photos=train_split.paths,
+        device=device,
+    )
+    print(f"starting from {started}")
+    network = tagger.network
+    ema = Ema(network, decay=config.ema_decay)
+    tagger = dataclasses.replace(tagger, network=ema.model)
+    if teacher:
+        widths = num_pooled_features(network), num_pooled_features(teacher.network)
+        criterion = Distillation(
+            distill_weight=config.distill_weight,
+            temperature=config.temperature,
+            hint_weight=config.hint_weight,
+            features=widths,
+        ).to(device)
+    else:
+        criterion = Distillation(distill_weight=0.0)
+
+    # Optimiser
+    lr = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.05
+    learning = torch.nn.ModuleDict({"network": network, "criterion": criterion})
+    optimizer = make_optimizer(config.optimizer, learning, lr=lr, weight_decay=config.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+    augment = config.augment or ("light" if on_sample else "full")
+    dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment)
+    num_steps = count_steps(
+        config.steps,
+        config.epochs,
+        len(dataset),
+        batch_size=config.batch_size,
+        default=SAMPLE_EPOCHS if on_sample else 30.0,
+    )
+    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
+    eval_every = config.eval_every or min(5000, -(-num_steps // 5))
+
+    # Resume
+    parts: dict[str, Stateful] = {"learning": learning, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    done = 0
+    best: dict[str, Any] = {"step": 0, "metrics": {"mean_ap": -1.0}}
+    if config.resume:
+        state = restore_state(config.resume / STATE, parts)
+        done, best = state["step"], state["best"]
+        log = RunLog.reopen(config.resume, app=APP, step=done)
+    else:
+        log = RunLog.start(
+            config.out, app=APP, config=config, resolution=resolution, num_steps=num_steps, start=started
+        )
+    numbers = {"batch_size": config.batch_size, "num_workers": config.num_workers}
+    taught_val: Tensor | None = None
+    if teacher:
+        values, taught_val = measure(teacher, val_split, **numbers)
+        log.write("teacher", 0, **values)
+        print(f"the teacher ({teacher.backbone}) has a mean AP of {values['mean_ap']:.3f} on val")
+    print(
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
+        f"{config.batch_size} photos, {num_steps * config.batch_size / len(dataset):.1f} epochs, learning rate {lr:g}; "
+        f"run: {log.folder}"
+    )
+
+    # Loop
+    sampler = StepSampler(
+        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=done, seed=config.seed
+    )
+    batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
+    network.train()
+    meter = Meter(config.batch_size, step=done)
+    with stop_on_signals() as stopping, make_progress(done, num_steps) as progress:
+        for step in range(done, num_steps):
+            set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
+            try:
+                with meter.waiting():
+                    images, targets = next(batches)
+                images, targets = images.to(device, non_blocking=True), targets.to(device)
+                with autocast(device, config.amp), pooled_features(network) as mine:
+                    logits = network(tagger.preprocessing(images)).float()
+                taught, theirs = ask(teacher, images) if teacher else (None, None)
+                features = (mine[0].float(), theirs) if theirs is not None else None
+                loss = criterion(logits, targets, taught, features)
+                if not math.isfinite(loss.total.item()):
+                    sums = ", ".join(f"{name} {value.item()}" for name, value in loss._asdict().items())
+                    raise ValueError(f"the loss is not finite ({sums}): try a lower --lr")
+            except ValueError as error:
+                save_state(log.folder / STATE, parts, step=step, best=best)
+                raise ValueError(
+                    f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
+                ) from error
+            except RuntimeError:
+                if stopping:  # the signal went to the whole process group and ended the data processes first
+                    break
+                raise
+            scaler.scale(loss.total).backward()
+            if config.clip_norm:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(learning.parameters(), config.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            ema.update(network)
+            progress.update()
+
+            done, last = step + 1, step + 1 == num_steps
+            if done % LOG_EVERY == 0 or last:
+                named = {"loss" if name == "total" else f"loss_{name}": v for name, v in loss._asdict().items()}
+                losses = {name: value.item() for name, value in named.items()}
+                log.write("train", done, **losses, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
+                progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
+            if stopping and not last:
+                break
+            if done % eval_every == 0 or last:
+                best = keep_best(tagger, val_split, log, done, best, taught=taught_val, **numbers)
+                meter.restart(done)
+            if done % config.checkpoint_every == 0 or last:
+                save_state(log.folder / STATE, parts, step=done, best=best)
+    if done < num_steps:
+        save_state(log.folder / STATE, parts, step=done, best=best)
+        print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
+        raise SystemExit(128 + stopping[0])
+
+    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
+    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["mean_ap"]})
+    eval_script.evaluate(
+        eval_script.Config(
+            checkpoint=log.folder / "best",
+            data=tuple(config.data),
+            calibrate=True,
+            bad_data=config.bad_data,
+            num_workers=config.num_workers,
+            device=config.device,
+            out=log.folder / "eval-val",
+        )
+    )
+    print(f"student: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; run: {log.folder}")
+    return best["metrics"]
+
+
+def check(config: Config) -> None:
+    """Raise ValueError for numbers that are out of range, or that change nothing."""
+    if not 0 <= config.withhold <= 1:
+        raise ValueError(f"withhold must be from 0 to 1, got {config.withhold}")
+    if config.teacher == "none":
+        needs = {"distill_weight", "temperature", "hint_weight", "unlabelled"}
+        for field in dataclasses.fields(config):
+            if field.name in needs and getattr(config, field.name) != field.default:
+                raise ValueError(f"--{field.name.replace('_', '-')} needs a --teacher")
+
+
+def train_teacher(config: Config, *, on_sample: bool) -> Path:
+    """Train the teacher that is missing, and return its run.
+
+    Raises:
+        ValueError: the data is not the sample set: a teacher of one's own photos is worth settings of its own.
+    """
+    if not on_sample:
+        raise ValueError(
+            "--teacher is missing: train one with `python apps/faceattr/teacher.py --data ...` and give its run, or "
+            "give --teacher none to learn from labels alone"
+        )
+    out = config.out / "teacher" if config.out else Path("runs") / APP / f"teacher-{time.strftime('%Y%m%d-%H%M%S')}"
+    teacher_script.train(
+        teacher_script.Config(
+            backbone=SAMPLE_TEACHER,
+            resolution=config.resolution,
+            seed=config.seed,
+            num_workers=config.num_workers,
+            device=config.device,
+            out=out,
+        )
+    )
+    return out
+
+
+def withheld(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """A copy of labels (N, A) in which a seeded `share` of the rows is unknown."""
+    labels = labels.copy()
+    chosen = np.random.default_rng((seed, 2)).permutation(len(labels))[: round(share * len(labels))]
+    labels[chosen] = UNKNOWN
+    return labels
+
+
+@torch.no_grad()
+def ask(teacher: Tagger, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The teacher's logits (B, A) and pooled features (B, F) of images (B, 3, H, W) uint8: the student's own crops."""
+    with pooled_features(teacher.network) as seen:
+        logits = teacher.network(teacher.preprocessing(images)).float()
+    return logits, seen[0].float()
+
+
+if __name__ == "__main__":
+    run_command(train, Config)

@@ -1,0 +1,69 @@
+"""Students and teachers: any width, the full-convolution twin, torchvision's classifiers."""
+
+import pytest
+import torch
+
+from apps.common.pretrained import TENSORFLOW_STYLE
+from apps.faceattr.network import create_network, is_torchvision, num_pooled_features, pooled_features
+from apps.faceattr.start import start_tagger
+from apps.faceattr.tagger import Tagger
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "features"),
+    [("a025", 256), ("resnet18", 512), ("squeezenet1_1", 512), ("mobilenet_v3_small", 1024), ("vgg11", 4096)],
+)
+def test_one_logit_for_each_attribute_and_what_enters_the_head(backbone, features):
+    network = create_network(backbone, num_attributes=5, style=TENSORFLOW_STYLE).eval()
+    with torch.no_grad(), pooled_features(network) as seen:
+        assert network(torch.randn(2, 3, 64, 64)).shape == (2, 5)
+    assert seen[0].shape == (2, features)
+    assert num_pooled_features(network) == features
+    with pooled_features(network) as later:
+        pass
+    assert later == []
+
+
+def test_the_head_sizes_of_the_paper():
+    """Table 12's parameters, in millions, with 40 attributes; the table rounds up 3.25 and down 0.22."""
+    sizes = {"a100": 3.25, "a050": 0.84, "a025": 0.22}
+    for backbone, millions in sizes.items():
+        network = create_network(backbone, num_attributes=40, style=TENSORFLOW_STYLE)
+        assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+@pytest.mark.parametrize(("backbone", "conv"), [("a025", "full"), ("resnet18", "separable")])
+def test_a_checkpoint_rebuilds_any_of_them(tmp_path, backbone, conv):
+    tagger, _ = start_tagger(
+        backbone, weights="none", resolution=64, attributes=["Bald", "Smiling"], photos=[], device=CPU, conv=conv
+    )
+    tagger.network.eval()
+    tagger.thresholds = [0.3, 0.6]
+    tagger.save(tmp_path / "best", metrics={})
+    again = Tagger.load(tmp_path / "best", device=CPU)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    assert torch.equal(tagger.logits(images), again.logits(images))
+    assert again.thresholds == [0.3, 0.6]
+    assert again.attributes == ["Bald", "Smiling"]
+    again.temperatures = [2.0, 1.0]
+    torch.testing.assert_close(again.probs(images)[:, 0], (again.logits(images)[:, 0] / 2).sigmoid())
+
+
+def test_wrong_names():
+    assert is_torchvision("resnet50")
+    assert not is_torchvision("a075")
+    with pytest.raises(ValueError, match="did you mean resnet50?"):
+        is_torchvision("resnet-50")
+    with pytest.raises(ValueError, match="a010 to a200"):
+        is_torchvision("a999")
+    with pytest.raises(ValueError, match="num_attributes must be 1 or more, got 0"):
+        create_network("a025", num_attributes=0, style=TENSORFLOW_STYLE)
+    options = {"resolution": 64, "attributes": ["Bald"], "photos": [], "device": CPU}
+    with pytest.raises(ValueError, match="does not exist for a025 with full convolutions"):
+        start_tagger("a025", weights="imagenet", conv="full", **options)
+    with pytest.raises(ValueError, match="does not exist for resnet18"):
+        start_tagger("resnet18", weights="coco", **options)
+    with pytest.raises(ValueError, match="resolution must be 32 pixels or more, got 8"):
+        start_tagger("a025", weights="none", **{**options, "resolution": 8})

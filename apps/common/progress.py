@@ -10,10 +10,17 @@ from types import FrameType
 from tqdm import tqdm
 
 
-def make_progress(start_step: int, num_steps: int) -> tqdm:
+def make_progress(start_step: int, num_steps: int, *, shown: bool = True) -> tqdm:
     """A bar over the steps with speed and remaining time; a line every half minute where there is no terminal."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(initial=start_step, total=num_steps, unit="step", mininterval=interval, dynamic_ncols=True)
+    return tqdm(
+        initial=start_step,
+        total=num_steps,
+        unit="step",
+        mininterval=interval,
+        dynamic_ncols=True,
+        disable=not shown,
+    )
 
 
 class Meter:
@@ -53,7 +60,7 @@ def stop_on_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
         if hasattr(signal, "SIGCHLD"):  # torch raises as soon as a data process ends; the same signal may end it
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apps.common.checkpoint import load_json, save_json
+from apps.common.distributed import Processes
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,20 +28,24 @@ class RunLog:
         folder: where the run is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.folder = folder
+        self.writes = writes
 
     @classmethod
-    def start(cls, out: Path | None, *, app: str, config: Any, **facts: Any) -> "RunLog":
+    def start(cls, out: Path | None, *, app: str, config: Any, processes: Processes, **facts: Any) -> "RunLog":
         """Make the folder of a new run and write its config and `facts`.
 
         Args:
             out: the folder; None for runs/<app>/<backbone>-<time>. One that holds a run already is refused.
+            processes: the first of them writes.
 
         Raises:
             ValueError: the folder cannot be written or holds a run.
         """
-        folder = out or Path("runs") / app / f"{config.backbone}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = processes.from_first(out or Path("runs") / app / f"{config.backbone}-{time.strftime('%Y%m%d-%H%M%S')}")
+        if not processes.is_first:
+            return cls(folder, writes=False)
         if (folder / METRICS).exists():
             raise ValueError(f"--out {folder} holds a run already: continue it with --resume {folder}, or name another")
         try:
@@ -52,17 +57,21 @@ class RunLog:
         return cls(folder)
 
     @classmethod
-    def reopen(cls, folder: Path, *, app: str, step: int) -> "RunLog":
+    def reopen(cls, folder: Path, *, app: str, step: int, processes: Processes) -> "RunLog":
         """Continue a run at `step`: lines that the interrupted process wrote after that step are removed."""
         record = load_json(folder / CONFIG)
         if record.get("app") != app:
             raise ValueError(f"--resume {folder} is a run of {record.get('app')!r}, this is {app!r}")
+        if not processes.is_first:
+            return cls(folder, writes=False)
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
         (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         return cls(folder)
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one line to metrics.jsonl."""
+        if not self.writes:
+            return
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "step": step, **values}, allow_nan=False) + "\n")
 

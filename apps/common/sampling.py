@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from apps.common.distributed import Processes
+
 
 class Draw(NamedTuple):
     """One sample of a batch. Augmentation draws from `rng`, which no worker or order of loading can change."""
@@ -30,14 +32,25 @@ class StepSampler:
         num_steps: steps of the whole run.
         start_step: steps already done.
         seed: of the run.
+        processes: among which each batch is shared out.
     """
 
-    def __init__(self, num_samples: int, *, batch_size: int, num_steps: int, start_step: int = 0, seed: int) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        batch_size: int,
+        num_steps: int,
+        start_step: int = 0,
+        seed: int,
+        processes: Processes = Processes(),  # noqa: B008
+    ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.num_steps = num_steps
         self.start_step = start_step
         self.seed = seed
+        self.processes = processes
 
     def __len__(self) -> int:
         return self.num_steps - self.start_step
@@ -51,7 +64,7 @@ class StepSampler:
                     epoch = position // self.num_samples
                     order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
                 batch.append(Draw(self.seed, epoch, int(order[position % self.num_samples])))
-            yield batch
+            yield list(self.processes.share(batch))
 
 
 def count_steps(steps: int | None, epochs: float | None, num_samples: int, *, batch_size: int, default: float) -> int:

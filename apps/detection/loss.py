@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from apps.common.distributed import Processes
 from apps.detection.boxes import encode_offsets
 from apps.detection.matching import Targets, match_anchors
 from apps.detection.model import SSDOutput
@@ -39,14 +40,22 @@ class SSDLoss(nn.Module):
     Args:
         score_function: "sigmoid": each class on its own, as the reference; "softmax": one of K + 1, as the paper.
         negative_ratio: negatives per positive.
+        processes: over which gradients are averaged; positives are counted in all of them.
     """
 
-    def __init__(self, score_function: ScoreFunction = "sigmoid", *, negative_ratio: int = 3) -> None:
+    def __init__(
+        self,
+        score_function: ScoreFunction = "sigmoid",
+        *,
+        negative_ratio: int = 3,
+        processes: Processes = Processes(),  # noqa: B008
+    ) -> None:
         super().__init__()
         if score_function not in ("sigmoid", "softmax"):
             raise ValueError(f"score_function must be sigmoid or softmax, got {score_function!r}")
         self.score_function = score_function
         self.negative_ratio = negative_ratio
+        self.processes = processes
 
     def forward(self, output: SSDOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
         logits = output["class_logits"].float()  # (B, A, K + 1)
@@ -55,7 +64,7 @@ class SSDLoss(nn.Module):
         num_positives = positive.sum()
         chosen = positive | self._hard_negatives(logits.detach(), positive, match.ignored)
 
-        normaliser = num_positives.clamp(min=1)
+        normaliser = self.processes.mean(num_positives.float()).clamp(min=1 / self.processes.count)
         classification = self._cross_entropy(logits[chosen], match.labels[chosen]).sum() / normaliser
         wanted = encode_offsets(match.boxes_xyxy, anchors_cxcywh)[positive]  # (P, 4)
         box = F.smooth_l1_loss(output["offsets"][positive].float(), wanted, reduction="sum") / normaliser

@@ -1,6 +1,7 @@
 """COCO evaluation, refereed by pycocotools."""
 
 import contextlib
+import dataclasses
 import io
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
+from apps.common.distributed import Processes
 from apps.detection.coco import CocoSplit
 from apps.detection.coco_classes import match_names
 from apps.detection.data import EvalSet, make_eval_loader
@@ -26,16 +28,29 @@ class CocoMetrics(NamedTuple):
 
 
 def predict_split(
-    detector: Detector, split: CocoSplit, *, batch_size: int, num_workers: int, progress: bool = True
+    detector: Detector,
+    split: CocoSplit,
+    *,
+    batch_size: int,
+    num_workers: int,
+    progress: bool = True,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> list[dict[str, Any]]:
-    """Detections of all images of a split, in COCO's results format: boxes xywh in pixels, the file's own ids."""
+    """Detections of all images of a split, in COCO's results format: boxes xywh in pixels, the file's own ids.
+
+    Each of the `processes` takes its share of the images, and all get all detections, in the order of the images.
+    """
+    total = len(split.records)
+    split = dataclasses.replace(split, records=list(processes.share(split.records)))
     dataset = EvalSet(split, resolution=detector.resolution)
     loader = make_eval_loader(dataset, batch_size=batch_size, num_workers=num_workers)
     category_ids = _ids_by_name(detector, split)
     records = iter(split.records)
-    results: list[dict[str, Any]] = []
-    for images in tqdm(loader, desc=f"evaluating {split.name}", leave=False, disable=None if progress else True):
+    by_image: list[list[dict[str, Any]]] = []
+    shown = progress and processes.is_first
+    for images in tqdm(loader, desc=f"evaluating {split.name}", leave=False, disable=None if shown else True):
         for detections in detector(images):
+            results: list[dict[str, Any]] = []
             record = next(records)
             boxes = detections.boxes_xyxy.cpu().numpy().astype(float) * ([record.width, record.height] * 2)
             boxes[:, 2:] -= boxes[:, :2]
@@ -51,7 +66,8 @@ def predict_split(
                             "score": round(score, 5),
                         }
                     )
-    return results
+            by_image.append(results)
+    return [result for results in processes.gather(by_image, total) for result in results]
 
 
 def coco_metrics(split: CocoSplit, results: list[dict[str, Any]]) -> CocoMetrics:

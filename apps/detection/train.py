@@ -11,6 +11,7 @@ last.pt (for --resume) and best/ (for eval.py and predict.py).
 
 import dataclasses
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
 from apps.common.cli import plain_message, run_command
 from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.distributed import Processes, join_processes
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
 from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, stop_on_signals
@@ -107,18 +109,21 @@ def train(config: Config) -> dict[str, float]:
     if config.resume:
         config = resumed_config(config, config.resume)
     keep_freed_memory()
-    device = choose_device(config.device)
+    processes, device_name = join_processes(config.device)
+    processes.check_batch_size(config.batch_size)
+    device = choose_device(device_name)
     torch.manual_seed(config.seed)
 
     # What to start from
     on_sample = config.data == "sample"
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 300)
     check_knobs(config.backbone, resolution)
-    start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone)
+    with processes.first_goes_first():
+        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone)
+        root = make_sample() if on_sample else Path(config.data)
     print(f"starting from {start.summary}")
 
     # Data
-    root = make_sample() if on_sample else Path(config.data)
     train_split = load_coco_split(root, "train", bad_data=config.bad_data)
     val_split = load_coco_split(root, "val", bad_data=config.bad_data)
     for split in (train_split, val_split):
@@ -140,7 +145,7 @@ def train(config: Config) -> dict[str, float]:
     network = network.to(device).to(memory_format=torch.channels_last)
     if start.folded:
         unfold_norms(network, start.preprocessing(read_some(train_split, resolution).to(device)))
-    criterion = SSDLoss(config.loss)
+    criterion = SSDLoss(config.loss, processes=processes)
     ema = Ema(network, decay=config.ema_decay)
     detector = Detector(
         network=ema.model,
@@ -162,10 +167,10 @@ def train(config: Config) -> dict[str, float]:
     if config.resume:
         state = restore_state(config.resume / STATE, parts)
         done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done)
+        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
     else:
         facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
-        log = RunLog.start(config.out, app=APP, config=config, **facts)
+        log = RunLog.start(config.out, app=APP, config=config, processes=processes, **facts)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
         f"{config.batch_size} images, {num_steps * config.batch_size / len(dataset):.1f} epochs, learning rate {lr:g}; "
@@ -174,12 +179,17 @@ def train(config: Config) -> dict[str, float]:
 
     # Loop
     sampler = StepSampler(
-        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=done, seed=config.seed
+        len(dataset),
+        batch_size=config.batch_size,
+        num_steps=num_steps,
+        start_step=done,
+        seed=config.seed,
+        processes=processes,
     )
     batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
     network.train()
     meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps) as progress:
+    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
         for step in range(done, num_steps):
             try:
                 with meter.waiting():
@@ -188,7 +198,7 @@ def train(config: Config) -> dict[str, float]:
                 with autocast(device, config.amp):
                     output = network(detector.preprocessing(images.to(device, non_blocking=True)))
                 loss = criterion(output, network.anchors_cxcywh, targets.to(device))
-                if not math.isfinite(loss.total.item()):
+                if not math.isfinite(processes.mean(loss.total).item()):
                     sums = f"classification {loss.classification.item()}, box {loss.box.item()}"
                     raise ValueError(f"the loss is not finite ({sums}): try a lower --lr")
             except ValueError as error:
@@ -201,6 +211,7 @@ def train(config: Config) -> dict[str, float]:
                     break
                 raise
             scaler.scale(loss.total).backward()
+            processes.average_gradients(network)
             if config.clip_norm:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
@@ -213,20 +224,22 @@ def train(config: Config) -> dict[str, float]:
             done, last = step + 1, step + 1 == num_steps
             if done % LOG_EVERY == 0 or last:
                 losses = {"loss": loss.total, "loss_classification": loss.classification, "loss_box": loss.box}
-                values = {name: value.item() for name, value in losses.items()}
+                values = {name: processes.mean(value).item() for name, value in losses.items()}
                 log.write("train", done, **values, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
                 progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-            if stopping and not last:
+            if not last and processes.any(bool(stopping), device):
                 break
             if done % eval_every == 0 or last:
-                best = evaluate(detector, val_split, config, log, done, best)
+                best = evaluate(detector, val_split, config, log, done, best, processes)
                 meter.restart(done)
-            if done % config.checkpoint_every == 0 or last:
+            if processes.is_first and (done % config.checkpoint_every == 0 or last):
                 save_state(log.folder / STATE, parts, step=done, best=best)
     if done < num_steps:
         save_state(log.folder / STATE, parts, step=done, best=best)
         print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + stopping[0])
+        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
+    if not processes.is_first:
+        return best["metrics"]
 
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     panels = {"loss": ["loss", "loss_classification", "loss_box"], "COCO metrics on val": ["AP", "AP50", "AP75"]}
@@ -236,16 +249,25 @@ def train(config: Config) -> dict[str, float]:
 
 
 def evaluate(
-    detector: Detector, split: CocoSplit, config: Config, log: RunLog, step: int, best: dict[str, Any]
+    detector: Detector,
+    split: CocoSplit,
+    config: Config,
+    log: RunLog,
+    step: int,
+    best: dict[str, Any],
+    processes: Processes,
 ) -> dict[str, Any]:
     """Measure the averaged weights, keep them in best/ if no earlier ones had a higher AP; returns the best so far."""
-    results = predict_split(detector, split, batch_size=config.batch_size, num_workers=config.num_workers)
+    results = predict_split(
+        detector, split, batch_size=config.batch_size, num_workers=config.num_workers, processes=processes
+    )
     metrics = coco_metrics(split, results)
     log.write("eval", step, **metrics.values)
     tqdm.write(f"step {step:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
     if metrics.values["AP"] < best["metrics"]["AP"]:
         return best
-    detector.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics.values})
+    if processes.is_first:
+        detector.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics.values})
     return {"step": step, "metrics": metrics.values, "text": metrics.text}
 
 

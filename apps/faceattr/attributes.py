@@ -159,6 +159,14 @@ def without_known(paths: Sequence[Path], splits: Sequence[AttributeSplit]) -> tu
     return kept, note
 
 
+def measuring_splits(data: Sequence[str | Path]) -> list[AttributeSplit]:
+    """Those of val and test that the data has, whatever is wrong with them: what training must not see."""
+    listing = list_data(data)
+    assignment = assign_splits(listing, val_fraction=VAL_FRACTION, test_fraction=TEST_FRACTION, seed=0)
+    names = [name for name in ("val", "test") if name in assignment.splits]
+    return load_splits(data, names, bad_data="skip") if names else []
+
+
 def list_data(data: Sequence[str | Path]) -> FaceListing:
     """All labelled faces of some data sets, in all splits.
 

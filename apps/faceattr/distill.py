@@ -1,6 +1,7 @@
 """Learning from a teacher's outputs instead of labels, or beside them (MobileNet paper, section 4.5).
 
-Attributes are independent, so that the soft targets are sigmoids, not a softmax.
+Attributes are independent, so that the soft targets are sigmoids, not a softmax. A photo's loss is the sum over its
+attributes: with their mean, more attributes would mean slower learning of each.
 
 Letters in shapes: B batch, A attributes, F features.
 """
@@ -11,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from apps.common.distributed import Processes
 from apps.faceattr.listing import UNKNOWN
 
 
 class DistillLoss(NamedTuple):
-    """Parts of the loss, each a mean: `total` is what is minimised."""
+    """Parts of the loss: `total` is what is minimised."""
 
     total: Tensor
     labels: Tensor
@@ -23,28 +25,29 @@ class DistillLoss(NamedTuple):
     hint: Tensor
 
 
-def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of logits (B, A) against labels (B, A) of 1, 0 or unknown, the mean over the known ones.
+def label_loss(logits: Tensor, labels: Tensor, processes: Processes = Processes()) -> Tensor:  # noqa: B008
+    """Binary cross-entropy of logits (B, A) against labels (B, A) of 1, 0 or unknown: A times the mean over known ones.
 
-    Without any known label it is 0, and so is its gradient.
+    Without any known label it is 0, and so is its gradient. Known ones are counted in all of the `processes` over which
+    gradients are averaged.
     """
     known = labels != UNKNOWN
     each = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0).to(logits), reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
+    return logits.shape[1] * (each * known).sum() / processes.mean(known.sum().float()).clamp(min=1 / processes.count)
 
 
 def teacher_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
     """Binary cross-entropy of softened sigmoids, logits (B, A) against the teacher's logits (B, A), less its minimum.
 
-    With s = sigmoid(z / T) for the student and t for the teacher, the mean of T^2 [BCE(s, t) - BCE(t, t)]. The gradient
-    of an element is T (s - t), which for a large T is (z - z_teacher) / 4 whatever T: as Hinton et al. (arXiv
-    1503.02531, section 2) multiply by T^2, so that T does not change how much the labels weigh. T = 1 is the paper's
-    way. 0 where the student equals the teacher.
+    With s = sigmoid(z / T) for the student and t for the teacher, T^2 [BCE(s, t) - BCE(t, t)], summed over attributes,
+    the mean over photos. The gradient of a photo's logit is T (s - t), which for a large T is (z - z_teacher) / 4
+    whatever T: as Hinton et al. (arXiv 1503.02531, section 2) multiply by T^2, so that T does not change how much the
+    labels weigh. T = 1 is the paper's way. 0 where the student equals the teacher.
     """
     targets = (taught / temperature).sigmoid()
     softened = F.binary_cross_entropy_with_logits(logits / temperature, targets)
     least = F.binary_cross_entropy_with_logits(taught / temperature, targets)
-    return temperature**2 * (softened - least)
+    return logits.shape[1] * temperature**2 * (softened - least)
 
 
 class Distillation(nn.Module):
@@ -56,6 +59,7 @@ class Distillation(nn.Module):
         hint_weight: of the mean squared difference between the teacher's pooled features and a linear map of the
             student's (FitNets, arXiv 1412.6550), both brought to mean 0 and variance 1 over the batch; 0 is off.
         features: F of student and teacher, needed for the hint.
+        processes: see `label_loss`.
 
     Raises:
         ValueError: a number is out of its range.
@@ -68,6 +72,7 @@ class Distillation(nn.Module):
         temperature: float = 1.0,
         hint_weight: float = 0.0,
         features: tuple[int, int] | None = None,
+        processes: Processes = Processes(),  # noqa: B008
     ) -> None:
         super().__init__()
         if not 0 <= distill_weight <= 1:
@@ -79,6 +84,7 @@ class Distillation(nn.Module):
         self.distill_weight = distill_weight
         self.temperature = temperature
         self.hint_weight = hint_weight
+        self.processes = processes
         self.to_teacher = nn.Linear(*features) if features and hint_weight else None
 
     def forward(
@@ -93,7 +99,7 @@ class Distillation(nn.Module):
             features: pooled (B, F) of student and teacher, for the hint.
         """
         zero = logits.new_zeros(())
-        by_labels = label_loss(logits, labels) if self.distill_weight < 1 else zero
+        by_labels = label_loss(logits, labels, self.processes) if self.distill_weight < 1 else zero
         by_teacher = zero if taught is None else teacher_loss(logits, taught, self.temperature)
         hint = zero
         if self.to_teacher is not None and features is not None:

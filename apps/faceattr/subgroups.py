@@ -92,7 +92,8 @@ class Subgroups:
             gap, name = max(gaps, key=lambda pair: abs(pair[0]))
             lines.append(f"  widest gap of balanced accuracy: {name}, {gap:+.3f} for those with {self.by}")
         if small := [row.name for row in self.rows if row.is_small]:
-            lines.append(f"  fewer than {FEW} faces of one value in a group, little is sure: {', '.join(small)}")
+            names = ", ".join(small[:5]) + f" and {len(small) - 5} more" * (len(small) > 5)
+            lines.append(f"  fewer than {FEW} faces of one value in a group, little is sure: {names}")
         return lines
 
 

@@ -11,6 +11,7 @@ takes as --teacher.
 
 import dataclasses
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
 from apps.common.cli import plain_message, run_command
 from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.distributed import join_processes
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
 from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, stop_on_signals
@@ -59,7 +61,7 @@ class Config:
     batch_size: int = 32
     """photos a step"""
     lr: float | None = None
-    """peak learning rate; default 0.2 from random weights, else 0.05"""
+    """peak learning rate; default 0.1 from random weights, else 0.02"""
     optimizer: OptimizerName = "sgd"
     """sgd has Nesterov momentum 0.9"""
     weight_decay: float = 4e-5
@@ -105,12 +107,15 @@ def train(config: Config) -> dict[str, Any]:
     if config.resume:
         config = resumed_config(config, config.resume)
     keep_freed_memory()
-    device = choose_device(config.device)
+    processes, device_name = join_processes(config.device)
+    processes.check_batch_size(config.batch_size)
+    device = choose_device(device_name)
     torch.manual_seed(config.seed)
 
     # Data
     on_sample = tuple(config.data) == ("sample",)
-    data = [str(make_sample())] if on_sample else list(config.data)
+    with processes.first_goes_first():
+        data = [str(make_sample())] if on_sample else list(config.data)
     train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data)
     for split in (train_split, val_split):
         print(split.describe())
@@ -118,22 +123,23 @@ def train(config: Config) -> dict[str, Any]:
     # Model
     weights = config.weights or ("none" if on_sample or config.conv == "full" else "imagenet")
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 128)
-    tagger, started = start_tagger(
-        config.backbone,
-        weights=weights,
-        resolution=resolution,
-        attributes=train_split.attributes,
-        photos=train_split.paths,
-        device=device,
-        conv=config.conv,
-    )
+    with processes.first_goes_first():
+        tagger, started = start_tagger(
+            config.backbone,
+            weights=weights,
+            resolution=resolution,
+            attributes=train_split.attributes,
+            photos=train_split.paths,
+            device=device,
+            conv=config.conv,
+        )
     print(f"starting from {started}")
     network = tagger.network
     ema = Ema(network, decay=config.ema_decay)
     tagger = dataclasses.replace(tagger, network=ema.model)
 
     # Optimiser
-    lr = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.05
+    lr = config.lr if config.lr is not None else 0.1 if weights == "none" else 0.02
     optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
     augment = config.augment or ("light" if on_sample else "full")
@@ -155,10 +161,16 @@ def train(config: Config) -> dict[str, Any]:
     if config.resume:
         state = restore_state(config.resume / STATE, parts)
         done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done)
+        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
     else:
         log = RunLog.start(
-            config.out, app=APP, config=config, resolution=resolution, num_steps=num_steps, start=started
+            config.out,
+            app=APP,
+            config=config,
+            processes=processes,
+            resolution=resolution,
+            num_steps=num_steps,
+            start=started,
         )
     print(
         f"teacher {config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
@@ -168,12 +180,17 @@ def train(config: Config) -> dict[str, Any]:
 
     # Loop
     sampler = StepSampler(
-        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=done, seed=config.seed
+        len(dataset),
+        batch_size=config.batch_size,
+        num_steps=num_steps,
+        start_step=done,
+        seed=config.seed,
+        processes=processes,
     )
     batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
     network.train()
     meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps) as progress:
+    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
         for step in range(done, num_steps):
             set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
             try:
@@ -181,8 +198,9 @@ def train(config: Config) -> dict[str, Any]:
                     images, labels = next(batches)
                 with autocast(device, config.amp):
                     logits = network(tagger.preprocessing(images.to(device, non_blocking=True))).float()
-                loss = label_loss(logits, labels.to(device))
-                if not math.isfinite(loss.item()):
+                loss = label_loss(logits, labels.to(device), processes)
+                loss_value = processes.mean(loss).item()
+                if not math.isfinite(loss_value):
                     raise ValueError("the loss is not finite: try a lower --lr")
             except ValueError as error:
                 save_state(log.folder / STATE, parts, step=step, best=best)
@@ -194,6 +212,7 @@ def train(config: Config) -> dict[str, Any]:
                     break
                 raise
             scaler.scale(loss).backward()
+            processes.average_gradients(network)
             if config.clip_norm:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
@@ -205,9 +224,9 @@ def train(config: Config) -> dict[str, Any]:
 
             done, last = step + 1, step + 1 == num_steps
             if done % LOG_EVERY == 0 or last:
-                log.write("train", done, loss=loss.item(), lr=optimizer.param_groups[0]["lr"], **meter.read(done))
-                progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-            if stopping and not last:
+                log.write("train", done, loss=loss_value, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
+                progress.set_postfix(loss=f"{loss_value:.3f}", refresh=False)
+            if not last and processes.any(bool(stopping), device):
                 break
             if done % eval_every == 0 or last:
                 best = keep_best(
@@ -218,14 +237,17 @@ def train(config: Config) -> dict[str, Any]:
                     best,
                     batch_size=config.batch_size,
                     num_workers=config.num_workers,
+                    processes=processes,
                 )
                 meter.restart(done)
-            if done % config.checkpoint_every == 0 or last:
+            if processes.is_first and (done % config.checkpoint_every == 0 or last):
                 save_state(log.folder / STATE, parts, step=done, best=best)
     if done < num_steps:
         save_state(log.folder / STATE, parts, step=done, best=best)
         print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + stopping[0])
+        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
+    if not processes.is_first:
+        return best["metrics"]
 
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["mean_ap"]})

@@ -12,6 +12,7 @@ and eval-val/ with report.html. MobileNet paper (arXiv 1704.04861), section 4.5.
 
 import dataclasses
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
 from apps.common.cli import plain_message, run_command
 from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.distributed import join_processes
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
 from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, stop_on_signals
@@ -30,7 +32,7 @@ from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
 from apps.common.sampling import StepSampler, count_steps
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
-from apps.faceattr.attributes import BadData, find_unlabelled, load_splits
+from apps.faceattr.attributes import BadData, find_unlabelled, load_splits, measuring_splits, without_known
 from apps.faceattr.data import Augment, TrainingSet, make_train_loader
 from apps.faceattr.distill import Distillation
 from apps.faceattr.listing import UNKNOWN
@@ -78,7 +80,7 @@ class Config:
     batch_size: int = 32
     """photos a step"""
     lr: float | None = None
-    """peak learning rate; default 0.2 from random weights, else 0.05"""
+    """peak learning rate; default 0.1 from random weights, else 0.02"""
     optimizer: OptimizerName = "sgd"
     """sgd has Nesterov momentum 0.9"""
     weight_decay: float = 0.0
@@ -126,7 +128,9 @@ def train(config: Config) -> dict[str, Any]:
         config = resumed_config(config, config.resume)
     check(config)
     keep_freed_memory()
-    device = choose_device(config.device)
+    processes, device_name = join_processes(config.device)
+    processes.check_batch_size(config.batch_size)
+    device = choose_device(device_name)
 
     # Teacher
     on_sample = tuple(config.data) == ("sample",)
@@ -136,14 +140,17 @@ def train(config: Config) -> dict[str, Any]:
     torch.manual_seed(config.seed)
 
     # Data
-    sample = make_sample() if on_sample else None
+    with processes.first_goes_first():
+        sample = make_sample() if on_sample else None
     data = [str(sample)] if sample else list(config.data)
     wanted = teacher.attributes if teacher else None
     train_split, val_split = load_splits(data, ("train", "val"), attributes=wanted, bad_data=config.bad_data)
     for split in (train_split, val_split):
         print(split.describe())
     folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
-    extra = find_unlabelled(folders, data) if folders else []
+    extra, left_out = without_known(find_unlabelled(folders), measuring_splits(data)) if folders else ([], "")
+    if left_out:
+        print(left_out)
     known = withheld(train_split.labels, config.withhold, config.seed)
     unknown = np.full((len(extra), known.shape[1]), UNKNOWN, dtype=known.dtype)
     paths, labels = [*train_split.paths, *extra], np.concatenate((known, unknown))
@@ -153,14 +160,15 @@ def train(config: Config) -> dict[str, Any]:
     # Model
     weights = config.weights or ("none" if on_sample else "imagenet")
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 128)
-    tagger, started = start_tagger(
-        config.backbone,
-        weights=weights,
-        resolution=resolution,
-        attributes=train_split.attributes,
-        photos=train_split.paths,
-        device=device,
-    )
+    with processes.first_goes_first():
+        tagger, started = start_tagger(
+            config.backbone,
+            weights=weights,
+            resolution=resolution,
+            attributes=train_split.attributes,
+            photos=train_split.paths,
+            device=device,
+        )
     print(f"starting from {started}")
     network = tagger.network
     ema = Ema(network, decay=config.ema_decay)
@@ -172,12 +180,13 @@ def train(config: Config) -> dict[str, Any]:
             temperature=config.temperature,
             hint_weight=config.hint_weight,
             features=widths,
+            processes=processes,
         ).to(device)
     else:
-        criterion = Distillation(distill_weight=0.0)
+        criterion = Distillation(distill_weight=0.0, processes=processes)
 
     # Optimiser
-    lr = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.05
+    lr = config.lr if config.lr is not None else 0.1 if weights == "none" else 0.02
     learning = torch.nn.ModuleDict({"network": network, "criterion": criterion})
     optimizer = make_optimizer(config.optimizer, learning, lr=lr, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
@@ -200,12 +209,22 @@ def train(config: Config) -> dict[str, Any]:
     if config.resume:
         state = restore_state(config.resume / STATE, parts)
         done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done)
+        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
     else:
         log = RunLog.start(
-            config.out, app=APP, config=config, resolution=resolution, num_steps=num_steps, start=started
+            config.out,
+            app=APP,
+            config=config,
+            processes=processes,
+            resolution=resolution,
+            num_steps=num_steps,
+            start=started,
         )
-    numbers = {"batch_size": config.batch_size, "num_workers": config.num_workers}
+    numbers: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "num_workers": config.num_workers,
+        "processes": processes,
+    }
     taught_val: Tensor | None = None
     if teacher:
         values, taught_val = measure(teacher, val_split, **numbers)
@@ -219,12 +238,17 @@ def train(config: Config) -> dict[str, Any]:
 
     # Loop
     sampler = StepSampler(
-        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=done, seed=config.seed
+        len(dataset),
+        batch_size=config.batch_size,
+        num_steps=num_steps,
+        start_step=done,
+        seed=config.seed,
+        processes=processes,
     )
     batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
     network.train()
     meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps) as progress:
+    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
         for step in range(done, num_steps):
             set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
             try:
@@ -236,7 +260,7 @@ def train(config: Config) -> dict[str, Any]:
                 taught, theirs = ask(teacher, images) if teacher else (None, None)
                 features = (mine[0].float(), theirs) if theirs is not None else None
                 loss = criterion(logits, targets, taught, features)
-                if not math.isfinite(loss.total.item()):
+                if not math.isfinite(processes.mean(loss.total).item()):
                     sums = ", ".join(f"{name} {value.item()}" for name, value in loss._asdict().items())
                     raise ValueError(f"the loss is not finite ({sums}): try a lower --lr")
             except ValueError as error:
@@ -249,6 +273,7 @@ def train(config: Config) -> dict[str, Any]:
                     break
                 raise
             scaler.scale(loss.total).backward()
+            processes.average_gradients(learning)
             if config.clip_norm:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(learning.parameters(), config.clip_norm)
@@ -261,20 +286,22 @@ def train(config: Config) -> dict[str, Any]:
             done, last = step + 1, step + 1 == num_steps
             if done % LOG_EVERY == 0 or last:
                 named = {"loss" if name == "total" else f"loss_{name}": v for name, v in loss._asdict().items()}
-                losses = {name: value.item() for name, value in named.items()}
+                losses = {name: processes.mean(value).item() for name, value in named.items()}
                 log.write("train", done, **losses, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
-            if stopping and not last:
+            if not last and processes.any(bool(stopping), device):
                 break
             if done % eval_every == 0 or last:
                 best = keep_best(tagger, val_split, log, done, best, taught=taught_val, **numbers)
                 meter.restart(done)
-            if done % config.checkpoint_every == 0 or last:
+            if processes.is_first and (done % config.checkpoint_every == 0 or last):
                 save_state(log.folder / STATE, parts, step=done, best=best)
     if done < num_steps:
         save_state(log.folder / STATE, parts, step=done, best=best)
         print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + stopping[0])
+        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
+    if not processes.is_first:
+        return best["metrics"]
 
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["mean_ap"]})

@@ -8,24 +8,29 @@ Only names are read here. `named.py` reads data sets as their authors pack them,
 either, `check.py` opens the photos.
 """
 
-import csv
-import io
+import itertools
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.photos import UNREAD_SUFFIXES, is_photo_name
+from apps.common.tables import (
+    FILE_COLUMNS,
+    SPLIT_COLUMNS,
+    SPLIT_OF_NAME,
+    SPLITS,
+    Remark,
+    find_column,
+    folder_of_files,
+    normal_name,
+    read_header,
+    read_table,
+)
 
-SPLITS = ("train", "val", "test")
-SPLIT_OF_NAME = {name: "val" for name in ("val", "valid", "validation", "dev")}
-SPLIT_OF_NAME |= {"train": "train", "training": "train", "test": "test", "testing": "test"}
-FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "filepaths", "image", "image_path", "path", "photo")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "species", "category", "breed")
-SPLIT_COLUMNS = ("split", "subset", "data set", "dataset", "set")
 CLASS_FOLDER_STYLES = (r"n\d{8}-(.+)", r"\d{3}\.(.+)")  # ImageNet's (Stanford Dogs), CUB's
 
 
@@ -35,13 +40,6 @@ class Entry(NamedTuple):
     path: Path
     class_name: str
     split: str | None
-
-
-class Remark(NamedTuple):
-    """A sentence about something that is not used, and the split that it belongs to, None for all."""
-
-    split: str | None
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,23 +148,18 @@ def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | 
 
 def _list_csv(path: Path) -> Listing:
     """A table with a header; the kind of its separator (comma, semicolon, tab) is told from it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(first), strict=True)
-        rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from None
-    header = rows[0][1] if rows else []
-    columns = [_column(header, names) for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)]
+    header, rows = read_table(path)
+    columns = [find_column(header, names) for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)]
     if columns[0] is None or columns[1] is None:
-        raise ValueError(f"{path}: its first line must name the columns file and label (and split), it is {first!r}")
+        raise ValueError(
+            f"{path}: its first line must name the columns file and label (and split), it is {','.join(header)!r}"
+        )
     layout = f"CSV with the columns {', '.join(header[column] for column in columns if column is not None)}"
     listing = Listing(source=path, layout=layout, entries=[], problems=[], passed_over=[])
-    folder = _folder_of_files(path.parent, [row[columns[0]] for _, row in rows[1:101] if len(row) == len(header)])
-    for number, row in rows[1:]:
-        if any(cell.strip() for cell in row):
-            _add_row(listing, folder, f"{path} line {number}", row, len(header), columns)
+    first = list(itertools.islice(rows, 100))
+    folder = folder_of_files(path.parent, [row[columns[0]] for _, row in first if len(row) == len(header)])
+    for number, row in itertools.chain(first, rows):
+        _add_row(listing, folder, f"{path} line {number}", row, len(header), columns)
     _refuse_two_labels(listing)
     return listing
 
@@ -242,11 +235,6 @@ def folders_in(folder: Path) -> list[Path]:
     return [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
 
 
-def normal_name(name: str) -> str:
-    """A name in one form of Unicode: macOS and Linux write "\u00e9" in different ways."""
-    return unicodedata.normalize("NFC", name.strip())
-
-
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
@@ -262,25 +250,8 @@ def _is_hidden(name: str) -> bool:
 
 def _is_label_table(path: Path) -> bool:
     """Whether a CSV file's first line names a file and a label column."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline()
-    header = next(csv.reader([first], delimiter=_separator(first)), [])
-    return _column(header, FILE_COLUMNS) is not None and _column(header, LABEL_COLUMNS) is not None
-
-
-def _folder_of_files(folder: Path, files: Sequence[str]) -> Path:
-    """Where the first files of a table are: beside it, or in images/ beside it."""
-    inner = folder / "images"
-    return inner if not any((folder / file).is_file() for file in files) and inner.is_dir() else folder
-
-
-def _separator(header: str) -> str:
-    return max(",;\t", key=header.count)
-
-
-def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
-    found = [cell.strip().lower() for cell in header]
-    return next((found.index(name) for name in names if name in found), None)
+    header = read_header(path)
+    return find_column(header, FILE_COLUMNS) is not None and find_column(header, LABEL_COLUMNS) is not None
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -21,6 +21,7 @@ from torchmetrics.functional.classification import (
 )
 from tqdm import tqdm
 
+from apps.common.distributed import Processes
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.data import make_eval_loader
 from apps.finegrained.labels import LabelledSplit, Photo
@@ -83,17 +84,22 @@ def predict_split(
     batch_size: int,
     num_workers: int,
     progress: bool = True,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> Tensor:
-    """Logits (N, K) float32, on the CPU, of the photos of a split; see `predict_photos`."""
-    return predict_photos(
+    """Logits (N, K) float32, on the CPU, of the photos of a split; see `predict_photos`.
+
+    Each of the `processes` takes its share of the photos, and all get all logits, in the order of the photos.
+    """
+    logits = predict_photos(
         classifier,
-        split.photos,
+        processes.share(split.photos),
         name=split.name,
         resolution=resolution,
         batch_size=batch_size,
         num_workers=num_workers,
-        progress=progress,
+        progress=progress and processes.is_first,
     )
+    return torch.stack(processes.gather(list(logits), len(split.photos)))
 
 
 def predict_photos(

@@ -11,6 +11,7 @@ last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with re
 
 import dataclasses
 import math
+import signal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
 from apps.common.cli import plain_message, run_command
 from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.distributed import Processes, join_processes
 from apps.common.images import stack_images
 from apps.common.optim import Ema, OptimizerName, lr_at, lr_scales_by_depth, make_optimizer, set_lr
 from apps.common.plots import plot_curves
@@ -132,12 +134,18 @@ def train(config: Config) -> dict[str, Any]:
         config = resumed_config(config, config.resume)
     check(config)
     keep_freed_memory()
-    device = choose_device(config.device)
+    processes, device_name = join_processes(config.device)
+    processes.check_batch_size(config.batch_size)
+    device = choose_device(device_name)
     torch.manual_seed(config.seed)
 
     # Data
     on_sample = config.data == "sample"
-    data = str(make_sample()) if on_sample else config.data
+    with processes.first_goes_first():
+        data = str(make_sample()) if on_sample else config.data
+        start = load_pretrained(
+            config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone, app=APP
+        )
     train_split = load_data(data, "train", bad_data=config.bad_data)
     val_split = load_data(data, "val", class_names=train_split.class_names, bad_data=config.bad_data)
     for split in (train_split, val_split):
@@ -145,7 +153,6 @@ def train(config: Config) -> dict[str, Any]:
     num_classes = len(train_split.class_names)
 
     # Model
-    start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone, app=APP)
     print(f"starting from {start.summary}")
     network = create_classifier(config.backbone, num_classes=num_classes, style=start.style)
     print(start.put_into(network, train_split.class_names))
@@ -196,10 +203,10 @@ def train(config: Config) -> dict[str, Any]:
     if config.resume:
         state = restore_state(config.resume / STATE, parts)
         done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done)
+        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
     else:
         facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
-        log = RunLog.start(config.out, app=APP, config=config, **facts)
+        log = RunLog.start(config.out, app=APP, config=config, processes=processes, **facts)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
         f"{config.batch_size} photos, {num_steps * config.batch_size / len(dataset):.1f} epochs, the first "
@@ -208,11 +215,16 @@ def train(config: Config) -> dict[str, Any]:
 
     # Loop
     sampler = StepSampler(
-        len(dataset), batch_size=config.batch_size, num_steps=num_steps, start_step=done, seed=config.seed
+        len(dataset),
+        batch_size=config.batch_size,
+        num_steps=num_steps,
+        start_step=done,
+        seed=config.seed,
+        processes=processes,
     )
     batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
     meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps) as progress:
+    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
         for step in range(done, num_steps):
             head_only = step < head_steps
             set_phase(network, head_only=head_only, freeze_bn=config.freeze_bn)
@@ -233,7 +245,8 @@ def train(config: Config) -> dict[str, Any]:
                         logits, teacher.network, mix.images(teacher.preprocessing(images)), config.temperature
                     )
                     loss = (1 - config.distill_weight) * loss + config.distill_weight * taught
-                if not math.isfinite(loss.item()):
+                loss_value = processes.mean(loss).item()
+                if not math.isfinite(loss_value):
                     raise ValueError("the loss is not finite: try a lower --lr")
             except ValueError as error:
                 save_state(log.folder / STATE, parts, step=step, best=best)
@@ -245,6 +258,7 @@ def train(config: Config) -> dict[str, Any]:
                     break
                 raise
             scaler.scale(loss).backward()
+            processes.average_gradients(network)
             if config.clip_norm:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
@@ -257,19 +271,21 @@ def train(config: Config) -> dict[str, Any]:
             done, last = step + 1, step + 1 == num_steps
             if done % LOG_EVERY == 0 or last:
                 rate = max(group["lr"] for group in optimizer.param_groups)
-                log.write("train", done, loss=loss.item(), lr=rate, **meter.read(done))
-                progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-            if stopping and not last:
+                log.write("train", done, loss=loss_value, lr=rate, **meter.read(done))
+                progress.set_postfix(loss=f"{loss_value:.3f}", refresh=False)
+            if not last and processes.any(bool(stopping), device):
                 break
             if done % eval_every == 0 or last:
-                best = evaluate(classifier, val_split, config, log, done, best)
+                best = evaluate(classifier, val_split, config, log, done, best, processes)
                 meter.restart(done)
-            if done % config.checkpoint_every == 0 or last:
+            if processes.is_first and (done % config.checkpoint_every == 0 or last):
                 save_state(log.folder / STATE, parts, step=done, best=best)
     if done < num_steps:
         save_state(log.folder / STATE, parts, step=done, best=best)
         print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + stopping[0])
+        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
+    if not processes.is_first:
+        return best["metrics"]
 
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["top1", "top5"]})
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
@@ -346,17 +362,26 @@ def load_teacher(folder: Path, student: Classifier, device: torch.device) -> Cla
 
 
 def evaluate(
-    classifier: Classifier, split: LabelledSplit, config: Config, log: RunLog, step: int, best: dict[str, Any]
+    classifier: Classifier,
+    split: LabelledSplit,
+    config: Config,
+    log: RunLog,
+    step: int,
+    best: dict[str, Any],
+    processes: Processes,
 ) -> dict[str, Any]:
     """Measure the averaged weights, keep them in best/ if none before had a higher top-1; returns the best so far."""
-    logits = predict_split(classifier, split, batch_size=config.batch_size, num_workers=config.num_workers)
+    logits = predict_split(
+        classifier, split, batch_size=config.batch_size, num_workers=config.num_workers, processes=processes
+    )
     labels = torch.tensor([photo.label for photo in split.photos])
     metrics = classification_metrics(logits, labels, split.class_names).values
     log.write("eval", step, **metrics)
     tqdm.write(f"step {step:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
     if metrics["top1"] < best["metrics"]["top1"]:
         return best
-    classifier.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics})
+    if processes.is_first:
+        classifier.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics})
     return {"step": step, "metrics": metrics}
 
 

@@ -13,7 +13,9 @@ TAUGHT = torch.tensor([[1.0, -2.0, 0.5], [-0.4, 1.0, 0.2]])
 def test_unknown_labels_do_not_count():
     labels = torch.tensor([[1, -1, 0], [-1, -1, 1]], dtype=torch.int8)
     known = [(0, 0, 1.0), (0, 2, 0.0), (1, 2, 1.0)]
-    expected = sum(F.binary_cross_entropy_with_logits(LOGITS[i, a], torch.tensor(y)) for i, a, y in known) / 3
+    expected = sum(
+        F.binary_cross_entropy_with_logits(LOGITS[i, a], torch.tensor(y)) for i, a, y in known
+    )  # / 3 known, * 3 attributes
     logits = LOGITS.clone().requires_grad_()
     loss = label_loss(logits, labels)
     loss.backward()
@@ -32,13 +34,13 @@ def test_a_batch_without_any_label_has_no_loss_and_no_nan():
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0, 200.0])
 def test_the_gradient_has_the_right_scale(temperature):
-    """T (sigmoid(z / T) - sigmoid(t / T)) an element, over the number of elements; (z - t) / 4 where T is large."""
+    """T (sigmoid(z / T) - sigmoid(t / T)) for each logit, over the number of photos; (z - t) / 4 where T is large."""
     logits = LOGITS.clone().requires_grad_()
     teacher_loss(logits, TAUGHT, temperature).backward()
-    expected = temperature * ((LOGITS / temperature).sigmoid() - (TAUGHT / temperature).sigmoid()) / LOGITS.numel()
+    expected = temperature * ((LOGITS / temperature).sigmoid() - (TAUGHT / temperature).sigmoid()) / len(LOGITS)
     torch.testing.assert_close(logits.grad, expected)
     if temperature == 200:
-        torch.testing.assert_close(logits.grad, (LOGITS - TAUGHT) / 4 / LOGITS.numel(), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(logits.grad, (LOGITS - TAUGHT) / 4 / len(LOGITS), rtol=1e-3, atol=1e-6)
 
 
 def test_the_loss_is_the_papers_cross_entropy_less_the_teachers_entropy():
@@ -46,7 +48,7 @@ def test_the_loss_is_the_papers_cross_entropy_less_the_teachers_entropy():
     probs = TAUGHT.sigmoid()
     entropy = F.binary_cross_entropy(probs, probs)
     cross_entropy = F.binary_cross_entropy(LOGITS.sigmoid(), probs)
-    assert teacher_loss(LOGITS, TAUGHT, 1.0).item() == pytest.approx((cross_entropy - entropy).item(), abs=1e-6)
+    assert teacher_loss(LOGITS, TAUGHT, 1.0).item() == pytest.approx(3 * (cross_entropy - entropy).item(), abs=1e-6)
     assert teacher_loss(TAUGHT, TAUGHT, 3.0).item() == pytest.approx(0, abs=1e-6)
 
 

@@ -1,0 +1,114 @@
+"""Several processes that train one network, started by `torchrun --nproc-per-node N train.py ...`.
+
+Every process has the whole network and takes its share of each batch; gradients are averaged, so that N processes
+make the same step as one. Started without torchrun there is one process, and nothing here does anything.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of `count` processes this one is.
+
+    Attributes:
+        rank: 0 to count - 1; 0 writes files and prints.
+        local_rank: among those of this machine, which is also the number of its GPU.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's part of a list, every `count`-th item."""
+        return items[self.rank :: self.count]
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise ValueError if a batch cannot be shared out evenly."""
+        if batch_size % self.count:
+            raise ValueError(f"--batch-size {batch_size} cannot be shared out among {self.count} processes")
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Replace each gradient by its mean over the processes; all of them must have the same parameters learning."""
+        if self.count == 1:
+            return
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.count
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over the processes; no gradient flows through it."""
+        if self.count == 1:
+            return value
+        value = value.detach().clone()
+        dist.all_reduce(value)
+        return value / self.count
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is up in any process."""
+        return bool(self.mean(torch.tensor(float(flag), device=device)) > 0) if self.count > 1 else flag
+
+    def gather(self, items: Sequence[T], total: int) -> list[T]:
+        """All processes' parts of a list of `total` items, as `share` dealt them out, in the list's order."""
+        if self.count == 1:
+            return list(items)
+        parts: list[Any] = [None] * self.count
+        dist.all_gather_object(parts, list(items))
+        return [parts[i % self.count][i // self.count] for i in range(total)]
+
+    def from_first(self, value: T) -> T:
+        """What the first process has."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    @contextlib.contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The block runs in the first process, then in the others: for what is downloaded or drawn once and cached."""
+        if self.count > 1 and not self.is_first:
+            dist.barrier()
+        yield
+        if self.count > 1 and self.is_first:
+            dist.barrier()
+
+
+def join_processes(device: str) -> tuple[Processes, str]:
+    """Join the processes that torchrun started, and the device of this one. All but the first print no more.
+
+    Args:
+        device: as given by --device; "auto" and "cuda" become the GPU of the local rank.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return Processes(), device
+    processes = Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        torch.cuda.set_device(processes.local_rank)
+        device = f"cuda:{processes.local_rank}"
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    if not processes.is_first:
+        sys.stdout = open(os.devnull, "w")
+    return processes, device

@@ -117,6 +117,5 @@ def git_commit() -> str | None:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
+    """As JSON has it: paths are text, tuples are lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

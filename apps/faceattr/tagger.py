@@ -29,6 +29,7 @@ class Tagger:
         attributes: of the A logits.
         style, conv: of a MobileNet V1.
         preprocessing: of the pixels.
+        margin, drop: how faces sit in the crops it was trained on, see `faces.measure_margin`.
         thresholds: probability from which each attribute counts as present; 0.5 before calibration.
         temperatures: divide the logits before the sigmoid; 1 before calibration.
     """
@@ -40,6 +41,8 @@ class Tagger:
     style: ConvStyle
     conv: Conv = "separable"
     preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    margin: float = 0.0
+    drop: float = 0.0
     thresholds: list[float] = dataclasses.field(default_factory=list)
     temperatures: list[float] = dataclasses.field(default_factory=list)
 
@@ -72,6 +75,8 @@ class Tagger:
             "conv": self.conv,
             "preprocessing": {
                 "resize": "the central square of a face crop",
+                "face_margin": self.margin,
+                "face_drop": self.drop,
                 "channels": "RGB",
                 **dataclasses.asdict(self.preprocessing),
             },
@@ -107,6 +112,8 @@ class Tagger:
                 style=style,
                 conv=about["conv"],
                 preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+                margin=about["preprocessing"]["face_margin"],
+                drop=about["preprocessing"]["face_drop"],
                 **about["calibration"],
             )
         except (KeyError, TypeError, RuntimeError) as error:

@@ -325,6 +325,8 @@ def check(config: Config) -> None:
     if not 0 <= config.withhold <= 1:
         raise ValueError(f"withhold must be from 0 to 1, got {config.withhold}")
     if config.teacher == "none":
+        if config.withhold == 1:
+            raise ValueError("--withhold 1 with --teacher none: no label is left to learn from")
         needs = {"distill_weight", "temperature", "hint_weight", "unlabelled"}
         for field in dataclasses.fields(config):
             if field.name in needs and getattr(config, field.name) != field.default:

@@ -54,7 +54,7 @@ def test_a_checkpoint_rebuilds_any_of_them(tmp_path, backbone, conv):
 def test_wrong_names():
     assert is_torchvision("resnet50")
     assert not is_torchvision("a075")
-    with pytest.raises(ValueError, match="did you mean resnet50?"):
+    with pytest.raises(ValueError, match=r"did you mean resnet50\?"):
         is_torchvision("resnet-50")
     with pytest.raises(ValueError, match="a010 to a200"):
         is_torchvision("a999")

@@ -80,7 +80,7 @@ def test_a_checkpoint_rebuilds_the_model_alone(finished_run):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_photos, tmp_path, monkeypatch):
-    """Stopped by a broken photo, mended, resumed: same losses and weights to the bit, with mixing and a frozen start."""
+    """Stopped by a broken photo, mended, resumed: the same losses and weights to the bit, mixing and all."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     settings = {"mixup": 0.2, "cutmix": 1.0, "augment": "full", "head_epochs": 1.0}
     monkeypatch.setattr(train_script, "LOG_EVERY", 1)

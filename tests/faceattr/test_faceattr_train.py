@@ -1,0 +1,219 @@
+"""Both training scripts on a tiny case: teacher, student, exact resume, what each setting does, one line a mistake."""
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from apps.common.cli import run_command
+from apps.common.runlog import read_metrics
+from apps.faceattr import eval as eval_script
+from apps.faceattr import predict as predict_script
+from apps.faceattr import teacher as teacher_script
+from apps.faceattr import train as train_script
+from apps.faceattr.tagger import Tagger
+from apps.faceattr.train import Config, ask, train, withheld
+from tests.faceattr.conftest import draw_faces
+
+CPU = torch.device("cpu")
+BASE = {"weights": "none", "resolution": 32, "num_workers": 0, "device": "cpu", "batch_size": 8, "warmup_steps": 1}
+
+
+def student(data: Path, out: Path, **changes) -> Config:
+    return Config(**{"backbone": "a025", "data": (str(data),), "steps": 4, "out": out, **BASE, **changes})
+
+
+def teacher(data: Path, out: Path, **changes) -> teacher_script.Config:
+    settings = {"backbone": "a050", "data": (str(data),), "steps": 4, "out": out, **BASE, **changes}
+    return teacher_script.Config(**settings)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with tiny faces and a trained teacher."""
+    root = tmp_path_factory.mktemp("faces")
+    draw_faces(root / "data")
+    teacher_script.train(teacher(root / "data", root / "teacher"))
+    return root
+
+
+@pytest.fixture
+def no_report(monkeypatch) -> None:
+    """Without the report at the end: these runs are about weights."""
+    monkeypatch.setattr(eval_script, "evaluate", lambda config: {})
+
+
+def test_a_teacher_and_its_student(place, tmp_path, capsys):
+    unlabelled = tmp_path / "more"
+    unlabelled.mkdir()
+    rng = np.random.default_rng(1)
+    for i in range(4):
+        cv2.imwrite(str(unlabelled / f"{i}.png"), rng.integers(0, 255, (48, 48, 3), dtype=np.uint8))
+    (unlabelled / "seen.png").write_bytes((place / "data/images/test01.png").read_bytes())
+    config = student(
+        place / "data", tmp_path / "run", teacher=str(place / "teacher"), unlabelled=(unlabelled,), eval_every=2
+    )
+    metrics = train(config)
+    said = capsys.readouterr().out
+    assert "1 of 5 photos without labels are left out: they are in val or test" in said
+    assert "the teacher (a050) has a mean AP of" in said
+    assert "student: mean AP" in said
+    lines = read_metrics(tmp_path / "run")
+    assert [(line["event"], line["step"]) for line in lines] == [
+        ("teacher", 0),
+        ("eval", 2),
+        ("train", 4),
+        ("eval", 4),
+    ]
+    expected = json.loads((place / "teacher/metrics.json").read_text())["mean_ap"]
+    assert lines[0]["mean_ap"] == pytest.approx(expected)  # scored by the same evaluation
+    assert 0 <= lines[1]["agrees_with_teacher"] <= 1
+    assert lines[2]["loss"] == pytest.approx(lines[2]["loss_teacher"])  # the labels are not used
+    assert metrics["mean_ap"] == json.loads((tmp_path / "run/metrics.json").read_text())["mean_ap"]
+    assert "<html" in (tmp_path / "run/eval-val/report.html").read_text()
+    tagger = Tagger.load(tmp_path / "run", device=CPU)
+    assert tagger.attributes == ["Smiling", "Eyeglasses"]
+    assert tagger.resolution == 32
+
+
+def test_the_student_sees_what_the_teacher_sees_each_with_its_own_numbers(place):
+    """The teacher gets the student's crop, in its own range; it is in eval mode, so that its statistics rest."""
+    one = Tagger.load(place / "teacher", device=CPU)
+    before = {name: value.clone() for name, value in one.network.state_dict().items()}
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    logits, features = ask(one, images)
+    torch.testing.assert_close(logits, one.network(images / 127.5 - 1))
+    assert features.shape == (4, 512)
+    assert not logits.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in one.network.state_dict().items())
+
+
+def weights_after(config) -> dict[str, torch.Tensor]:
+    (train if isinstance(config, Config) else teacher_script.train)(config)
+    return load_file(config.out / "best/model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def student_before(place) -> dict[str, torch.Tensor]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eval_script, "evaluate", lambda config: {})
+        return weights_after(student(place / "data", place / "before", **mixed(place)))
+
+
+def mixed(place: Path) -> dict:
+    return {"teacher": str(place / "teacher"), "distill_weight": 0.5, "hint_weight": 0.5, "eval_every": 4}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"distill_weight": 1.0},
+        {"temperature": 3.0},
+        {"hint_weight": 0.0},
+        {"withhold": 0.5},
+        {"lr": 0.01},
+        {"optimizer": "adamw"},
+        {"weight_decay": 0.1},
+        {"warmup_steps": 0},
+        {"ema_decay": 0.0},
+        {"augment": "light"},
+        {"augment": "none"},
+        {"clip_norm": 0.1},
+        {"amp": "bf16"},
+        {"seed": 1},
+        {"batch_size": 4},
+        {"steps": None, "epochs": 1.0, "eval_every": 2},
+        {"teacher": "none", "distill_weight": 1.0, "hint_weight": 0.0},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_the_weights(place, student_before, tmp_path, no_report, change):
+    after = weights_after(student(place / "data", tmp_path / "b", **{**mixed(place), **change}))
+    assert any(not torch.equal(student_before[name], after[name]) for name in after)
+
+
+def test_a_teachers_settings(place, tmp_path):
+    before = load_file(place / "teacher/best/model.safetensors")
+    for i, change in enumerate(({"conv": "full"}, {"weight_decay": 0.1}, {"backbone": "mobilenet_v3_small"})):
+        after = weights_after(teacher(place / "data", tmp_path / str(i), eval_every=4, **change))
+        assert before.keys() != after.keys() or any(not torch.equal(before[name], after[name]) for name in after)
+
+
+@pytest.mark.parametrize("script", ["teacher", "student"])
+def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch, no_report, script):
+    """Stopped by a broken photo, mended, resumed: same losses, same weights to the bit."""
+    data = draw_faces(tmp_path / "data")
+    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    more = {} if script == "teacher" else mixed(place)
+    monkeypatch.setattr(module, "LOG_EVERY", 1)
+    module.train(make(data, tmp_path / "straight", steps=6, **more))
+    photo = data / "images/train09.png"
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr("apps.faceattr.start.measure_framing", lambda photos: ((0.0, 0.0), ""))
+    with pytest.raises(ValueError, match=r"train09\.png is truncated.*; stopped at step \d, go on with --resume"):
+        module.train(make(data, tmp_path / "broken", steps=6, **more))
+    photo.write_bytes(whole)
+    module.train(module.Config(resume=tmp_path / "broken", num_workers=0))
+    first, second = torch.load(tmp_path / "straight/last.pt"), torch.load(tmp_path / "broken/last.pt")
+    assert first["facts"]["step"] == second["facts"]["step"] == 6
+    for name, expected in first["parts"]["ema"]["model"].items():
+        assert torch.equal(expected, second["parts"]["ema"]["model"][name]), name
+    runs = tmp_path / "straight", tmp_path / "broken"
+    losses = [[(x["step"], x["loss"]) for x in read_metrics(run) if x["event"] == "train"] for run in runs]
+    assert losses[0] == losses[1]
+
+
+def test_withheld_labels_are_whole_rows():
+    labels = np.ones((10, 3), dtype=np.int8)
+    some = withheld(labels, 0.5, 0)
+    rows = (some == -1).all(axis=1)
+    assert rows.sum() == 5
+    assert (some[~rows] == 1).all()
+    assert (labels == 1).all()  # the given ones are left alone
+    assert not np.array_equal(some, withheld(labels, 0.5, 1))
+
+
+def error_of(capsys, main, config_class, *args: str) -> str:
+    """The one line that a command ends with; checks that it is one line and the exit code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, config_class, args)
+    assert stop.value.code == 2
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if "step/s" not in text and text.strip())
+    return line
+
+
+def test_wrong_input(place, tmp_path, capsys):
+    data = ("--data", str(place / "data"), "--weights", "none", "--num-workers", "0", "--steps", "2")
+    data += ("--out", str(tmp_path / "new"))
+
+    def error(*args: str) -> str:
+        return error_of(capsys, train, Config, *data, *args)
+
+    assert "--teacher is missing" in error()
+    assert "does not exist" in error("--teacher", str(tmp_path / "gone"))
+    assert "--temperature needs a --teacher" in error("--teacher", "none", "--temperature", "2")
+    assert "withhold must be from 0 to 1, got 2" in error("--teacher", "none", "--withhold", "2")
+    assert "no label is left to learn from" in error("--teacher", "none", "--withhold", "1")
+    good = ("--teacher", str(place / "teacher"))
+    assert "distill_weight must be from 0" in error(*good, "--distill-weight", "2")
+    assert "did you mean a025?" in error(*good, "--backbone", "a25")
+    assert "resolution must be 32 pixels or more" in error(*good, "--resolution", "8")
+    args = (*data, "--backbone", "resnet-50")
+    assert "did you mean resnet50?" in error_of(capsys, teacher_script.train, teacher_script.Config, *args)
+    assert not (tmp_path / "new/metrics.jsonl").exists()
+
+
+def test_every_field_of_the_configs_has_its_help():
+    for script in (train_script, teacher_script, eval_script, predict_script):
+        source = inspect.getsource(script.Config)
+        for field in dataclasses.fields(script.Config):
+            after = source.split(f"    {field.name}: ", 1)[1].split("\n")[1]
+            assert after.strip().startswith('"""'), f"{script.__name__}: {field.name} has no docstring"

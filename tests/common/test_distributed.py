@@ -1,0 +1,103 @@
+"""Several processes: they make the step that one process makes, and count every photo once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from apps.common.distributed import Processes
+from apps.common.runlog import read_metrics
+from apps.common.sampling import StepSampler
+from apps.detection.loss import SSDLoss
+from apps.detection.matching import Targets
+from apps.detection.model import create_detector
+from apps.faceattr.distill import label_loss
+from apps.finegrained import train as train_script
+from tests.finegrained.conftest import draw_photos
+
+# A photo of its own for each step, so that several steps are compared; BatchNorm rests, since it looks at a batch.
+FLAGS = "--backbone a025 --resolution 32 --weights none --steps 3 --batch-size 16 --freeze-bn stats --lr 0.01".split()
+FLAGS += "--num-workers 0 --device cpu --eval-every 3 --augment full --mixup 0 --clip-norm 1".split()
+
+
+def train(data: Path, out: Path, *, processes: int) -> None:
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *start, train_script.__file__, *FLAGS, "--data", str(data), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("run: ") == 1  # one process prints
+
+
+def test_two_processes_of_eight_photos_make_the_step_of_sixteen(tmp_path):
+    data = draw_photos(tmp_path / "data")
+    train(data, tmp_path / "one", processes=1)
+    train(data, tmp_path / "two", processes=2)
+    one, two = (load_file(tmp_path / name / "best/model.safetensors") for name in ("one", "two"))
+    for name, expected in one.items():
+        torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-5)
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
+    assert metrics[0]["num_photos"] == metrics[1]["num_photos"] == 6  # each once
+    losses = [[line["loss"] for line in read_metrics(tmp_path / name) if "loss" in line] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_a_batch_is_shared_out():
+    whole = list(StepSampler(10, batch_size=4, num_steps=5, seed=0))
+    parts = [
+        list(StepSampler(10, batch_size=4, num_steps=5, seed=0, processes=Processes(rank, 2))) for rank in range(2)
+    ]
+    for step, batch in enumerate(whole):
+        assert sorted([*parts[0][step], *parts[1][step]]) == sorted(batch)
+        assert len(parts[0][step]) == len(parts[1][step]) == 2
+    with pytest.raises(ValueError, match="--batch-size 5 cannot be shared out among 2 processes"):
+        Processes(0, 2).check_batch_size(5)
+
+
+class Pair(Processes):
+    """One of two processes; `mean` is given what both have."""
+
+    values: list[torch.Tensor]
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        return torch.stack([v.to(value) for v in self.values]).mean(0)
+
+
+def test_label_losses_of_two_processes_average_to_that_of_one():
+    """Although one has more known labels than the other."""
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1, 0, -1], [1, 1, 0], [-1, -1, -1], [-1, 0, -1]])
+    expected = label_loss(logits, labels)
+    parts = []
+    for rank in range(2):
+        pair = Pair(rank, 2)
+        object.__setattr__(pair, "values", [(labels[i::2] != -1).sum() for i in range(2)])
+        parts.append(label_loss(logits[rank::2], labels[rank::2], pair))
+    torch.testing.assert_close(sum(parts) / 2, expected)
+
+
+def test_detection_losses_of_two_processes_average_to_that_of_one():
+    """Although one has more matched anchors than the other."""
+    torch.manual_seed(0)
+    network = create_detector("a025", num_classes=2, resolution=96).eval()
+    with torch.no_grad():
+        output = network(torch.randn(4, 3, 96, 96))
+    boxes = torch.tensor([[[0.1, 0.1, 0.6, 0.7]], [[0.3, 0.2, 0.4, 0.35]], [[0.0, 0.0, 1.0, 1.0]], [[0.0] * 4]])
+    targets = Targets(boxes, torch.tensor([[1], [2], [1], [0]]), torch.zeros(4, 1, dtype=torch.bool))
+    anchors = network.anchors_cxcywh
+    expected = SSDLoss()(output, anchors, targets)
+    halves = [
+        ({name: value[i::2] for name, value in output.items()}, Targets(*(part[i::2] for part in targets)))
+        for i in range(2)
+    ]
+    counts = [SSDLoss()(half, anchors, wanted).num_positives for half, wanted in halves]
+    assert counts[0] != counts[1]
+    parts = []
+    for rank, (half, wanted) in enumerate(halves):
+        pair = Pair(rank, 2)
+        object.__setattr__(pair, "values", counts)
+        parts.append(SSDLoss(processes=pair)(half, anchors, wanted).total)
+    torch.testing.assert_close(sum(parts) / 2, expected.total)

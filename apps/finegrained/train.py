@@ -61,7 +61,7 @@ class Config:
     """what to start from: imagenet (the best published for the width), none, a run or model folder of this app, a
     weight file or a catalog name; default imagenet, for the sample set none"""
     epochs: float | None = None
-    """passes over the training photos; default 30, for the sample set as many as fit in a few minutes"""
+    """passes over the training photos; default 15, for the sample set as many as fit in a few minutes"""
     steps: int | None = None
     """optimiser steps, instead of --epochs"""
     head_epochs: float | None = None
@@ -89,8 +89,8 @@ class Config:
     """alpha of mixup's Beta distribution; 0 is off"""
     cutmix: float = 0.0
     """alpha of cutmix's; with both, each batch draws one of them"""
-    augment: Augment | None = None
-    """full (crops, mirroring, RandAugment-like changes), light or none; default full, for the sample set light"""
+    augment: Augment = "light"
+    """light (crops, mirroring, slightly other colours), full (larger changes, RandAugment-like) or none"""
     balance: Balance = "none"
     """of unequal classes: sample (rare ones are shown more often) or loss (they weigh more)"""
     teacher: Path | None = None
@@ -158,6 +158,9 @@ def train(config: Config) -> dict[str, Any]:
     print(start.put_into(network, train_split.class_names))
     network = network.to(device).to(memory_format=torch.channels_last)
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 224)
+    if start.folded:
+        some = EvalSet(train_split.photos[:: -(-len(train_split.photos) // 64)], resolution=resolution, crop=1.0)
+        unfold_norms(network, start.preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
     ema = Ema(network, decay=config.ema_decay)
     classifier = Classifier(
         network=ema.model,
@@ -170,22 +173,18 @@ def train(config: Config) -> dict[str, Any]:
 
     # Length, batches
     photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
-    augment = config.augment or ("light" if on_sample else "full")
-    dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=augment)
+    dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=config.augment)
     num_steps = count_steps(
         config.steps,
         config.epochs,
         len(dataset),
         batch_size=config.batch_size,
-        default=SAMPLE_EPOCHS if on_sample else 30.0,
+        default=SAMPLE_EPOCHS if on_sample else 15.0,
     )
     head_epochs = config.head_epochs if config.head_epochs is not None else 2.0 if start.state else 0.0
     head_steps = min(num_steps, round(head_epochs * len(dataset) / config.batch_size))
     warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
-    if start.folded:
-        some = EvalSet(photos[:: max(1, len(photos) // 64)], resolution=resolution, crop=classifier.crop)
-        unfold_norms(network, start.preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
 
     # Optimiser
     lr = config.lr if config.lr is not None else 0.05 if start.state else 0.2

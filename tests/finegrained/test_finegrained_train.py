@@ -150,7 +150,7 @@ def few_checks(monkeypatch) -> None:
         {"label_smoothing": 0.0},
         {"mixup": 0.2},
         {"cutmix": 1.0},
-        {"augment": "light"},
+        {"augment": "full"},
         {"augment": "none"},
         {"balance": "sample"},
         {"balance": "loss"},

@@ -1,0 +1,87 @@
+"""What width and resolution cost a fine-grained classifier: a table and a picture of several runs.
+
+    python benchmarks/finegrained_tradeoff.py --runs runs/finegrained/* --data PATH --split test --out docs/finegrained
+
+Each run's best/ is measured on the split, once; mult-adds and parameters are counted (paper, sections 3.1 to 3.3).
+Writes OUT.md and OUT.png. Choose settings on val: test is for the figures that are reported.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from apps.finegrained.classifier import Classifier
+from apps.finegrained.labels import load_data
+from apps.finegrained.metrics import classification_metrics, predict_split
+from backbone.cost import network_cost
+from backbone.files import written_whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    rows = sorted((measure(run, args.data, args.split) for run in args.runs), key=lambda row: -row["mult_adds"])
+    lines = [
+        f"| width | pixels | M mult-adds | M parameters | val top-1 | {args.split} top-1 | {args.split} top-5 | minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['backbone']} | {row['resolution']} | {row['mult_adds']:.0f} | {row['parameters']:.2f} "
+            f"| {row['val']:.3f} | {row['top1']:.3f} | {row['top5']:.3f} | {row['minutes']:.0f} |"
+        )
+    print("\n".join(lines))
+    with written_whole(args.out.with_suffix(".md")) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with written_whole(args.out.with_suffix(".png")) as temporary:
+        draw(rows, args.split).savefig(temporary, dpi=110, format="png")
+
+
+def measure(run: Path, data: str, split_name: str) -> dict:
+    """Cost, accuracy and training time of a run."""
+    classifier = Classifier.load(run, device=torch.device("cpu"))
+    split = load_data(data, split_name, class_names=classifier.class_names)
+    logits = predict_split(classifier, split, batch_size=32, num_workers=2)
+    labels = torch.tensor([photo.label for photo in split.photos])
+    values = classification_metrics(logits, labels, split.class_names).values
+    side = classifier.resolution
+    cost = network_cost(classifier.network, side)
+    seconds = (run / "metrics.json").stat().st_mtime - (run / "config.json").stat().st_mtime
+    return {
+        "backbone": classifier.backbone,
+        "resolution": side,
+        "mult_adds": cost.mult_adds / 1e6,
+        "parameters": cost.params / 1e6,
+        "val": json.loads((run / "metrics.json").read_text(encoding="utf-8"))["top1"],
+        "top1": values["top1"],
+        "top5": values["top5"],
+        "minutes": seconds / 60,
+    }
+
+
+def draw(rows: list[dict], split: str) -> Figure:
+    """Top-1 over mult-adds, one line a width."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for backbone in dict.fromkeys(row["backbone"] for row in rows):
+        points = [row for row in rows if row["backbone"] == backbone]
+        axes.plot([p["mult_adds"] for p in points], [p["top1"] for p in points], marker="o", label=backbone)
+        for point in points:
+            place = (point["mult_adds"], point["top1"])
+            axes.annotate(f" {point['resolution']}", place, fontsize=8, va="top")
+    axes.set(xscale="log", xlabel="million mult-adds", ylabel=f"top-1 on {split}", title="Width and resolution")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    main()

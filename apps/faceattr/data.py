@@ -9,7 +9,7 @@ Letters in shapes: B batch, H W height and width, A attributes.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,19 +29,37 @@ Augment = Literal["none", "light", "full"]
 JITTER = {"light": (0.03, 0.05, 4.0), "full": (0.06, 0.12, 10.0)}
 
 
+class Sample(NamedTuple):
+    """A crop (H, W, 3) uint8, its labels (A,) int8 and a teacher's logits (A,) float16, or (0,) without a teacher."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    taught: np.ndarray
+
+
 class TrainingSet(Dataset):
-    """Augmented face crops (resolution, resolution, 3) and their labels (A,); indexed by `Draw`.
+    """Augmented face crops (resolution, resolution, 3), their labels and what a teacher said, (A,); indexed by `Draw`.
 
     Args:
         paths, labels: N photos and (N, A) int8 of 1, 0 or -1 for unknown; unlabelled photos have -1 alone.
+        taught: (N, A) float16, a teacher's logits; None gives rows without a number.
         augment: "none"; "light", crops shifted, scaled and turned a little, mirrored half of the time, in slightly
             other colours; "full", more of it, and some gray, blurred or compressed.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: np.ndarray, *, resolution: int, augment: Augment) -> None:
-        assert len(paths) == len(labels)
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: np.ndarray,
+        *,
+        resolution: int,
+        augment: Augment,
+        taught: np.ndarray | None = None,
+    ) -> None:
         self.paths = paths
         self.labels = labels
+        self.taught = np.empty((len(paths), 0), np.float16) if taught is None else taught
+        assert len(paths) == len(self.labels) == len(self.taught)
         self.resolution = resolution
         self.augment = augment
         self.changes = make_changes(augment)
@@ -49,14 +67,14 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
-        image, labels = read_image(self.paths[draw.item]), self.labels[draw.item]
+    def __getitem__(self, draw: Draw) -> Sample:
+        image, labels, taught = read_image(self.paths[draw.item]), self.labels[draw.item], self.taught[draw.item]
         if self.augment == "none":
-            return to_square(image, self.resolution), labels
+            return Sample(to_square(image, self.resolution), labels, taught)
         rng = draw.rng()
         image = jittered(image, rng, self.resolution, JITTER[self.augment])
         self.changes.set_random_seed(int(rng.integers(2**31)))
-        return self.changes(image=image)["image"], labels
+        return Sample(self.changes(image=image)["image"], labels, taught)
 
 
 class EvalSet(Dataset):
@@ -123,10 +141,10 @@ def to_square(image: np.ndarray, resolution: int) -> np.ndarray:
     return resize(image[top : top + side, left : left + side], resolution, resolution)
 
 
-def collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
-    """Crops of one size and labels to (B, 3, H, W) uint8, channels last, and (B, A) int8."""
-    images, labels = zip(*samples, strict=True)
-    return stack_images(list(images)), torch.from_numpy(np.stack(labels))
+def collate(samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples of one size to (B, 3, H, W) uint8, channels last, (B, A) int8, and (B, A) or (B, 0) float32."""
+    images, labels, taught = zip(*samples, strict=True)
+    return stack_images(list(images)), torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(taught)).float()
 
 
 def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:

@@ -195,7 +195,7 @@ def train(config: Config) -> dict[str, Any]:
             set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
             try:
                 with meter.waiting():
-                    images, labels = next(batches)
+                    images, labels, _ = next(batches)
                 with autocast(device, config.amp):
                     logits = network(tagger.preprocessing(images.to(device, non_blocking=True))).float()
                 loss = label_loss(logits, labels.to(device), processes)

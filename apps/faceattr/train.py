@@ -15,7 +15,7 @@ import math
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from apps.faceattr.distill import Distillation
 from apps.faceattr.listing import UNKNOWN
 from apps.faceattr.measure import keep_best, measure
 from apps.faceattr.network import num_pooled_features, pooled_features
+from apps.faceattr.outputs import cached_outputs
 from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
 from apps.faceattr.start import start_tagger
 from apps.faceattr.tagger import APP, Tagger
@@ -45,6 +46,7 @@ from apps.faceattr.tagger import APP, Tagger
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 12.0
 SAMPLE_TEACHER = "a075"
+TeacherOutputs = Literal["fly", "cached"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class Config:
     """folders of faces without labels, which the teacher labels; the sample set has its own"""
     teacher: str | None = None
     """a run or model folder of this app, or none to learn from labels alone; for the sample set one is trained first"""
+    teacher_outputs: TeacherOutputs = "fly"
+    """fly: the teacher looks at every augmented crop; cached: once at each photo, and its answers are kept"""
     distill_weight: float = 1.0
     """of the teacher's outputs, from 0 to 1; the labels have the rest. 1 is the paper's way: labels are not used"""
     temperature: float = 1.0
@@ -191,7 +195,12 @@ def train(config: Config) -> dict[str, Any]:
     optimizer = make_optimizer(config.optimizer, learning, lr=lr, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
     augment = config.augment or ("light" if on_sample else "full")
-    dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment)
+    numbers: dict[str, Any] = {"batch_size": config.batch_size, "num_workers": config.num_workers}
+    taught_train = None
+    if teacher and config.teacher_outputs == "cached":
+        with processes.first_goes_first():
+            taught_train = cached_outputs(teacher, Path(str(config.teacher)), paths, **numbers)
+    dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=taught_train)
     num_steps = count_steps(
         config.steps,
         config.epochs,
@@ -220,14 +229,9 @@ def train(config: Config) -> dict[str, Any]:
             num_steps=num_steps,
             start=started,
         )
-    numbers: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "num_workers": config.num_workers,
-        "processes": processes,
-    }
     taught_val: Tensor | None = None
     if teacher:
-        values, taught_val = measure(teacher, val_split, **numbers)
+        values, taught_val = measure(teacher, val_split, processes=processes, **numbers)
         log.write("teacher", 0, **values)
         print(f"the teacher ({teacher.backbone}) has a mean AP of {values['mean_ap']:.3f} on val")
     print(
@@ -253,13 +257,15 @@ def train(config: Config) -> dict[str, Any]:
             set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
             try:
                 with meter.waiting():
-                    images, targets = next(batches)
+                    images, targets, taught = next(batches)
                 images, targets = images.to(device, non_blocking=True), targets.to(device)
                 with autocast(device, config.amp), pooled_features(network) as mine:
                     logits = network(tagger.preprocessing(images)).float()
-                taught, theirs = ask(teacher, images) if teacher else (None, None)
-                features = (mine[0].float(), theirs) if theirs is not None else None
-                loss = criterion(logits, targets, taught, features)
+                features = None
+                if teacher and taught_train is None:
+                    taught, theirs = ask(teacher, images)
+                    features = mine[0].float(), theirs
+                loss = criterion(logits, targets, taught.to(device) if teacher else None, features)
                 if not math.isfinite(processes.mean(loss.total).item()):
                     sums = ", ".join(f"{name} {value.item()}" for name, value in loss._asdict().items())
                     raise ValueError(f"the loss is not finite ({sums}): try a lower --lr")
@@ -292,7 +298,7 @@ def train(config: Config) -> dict[str, Any]:
             if not last and processes.any(bool(stopping), device):
                 break
             if done % eval_every == 0 or last:
-                best = keep_best(tagger, val_split, log, done, best, taught=taught_val, **numbers)
+                best = keep_best(tagger, val_split, log, done, best, taught=taught_val, processes=processes, **numbers)
                 meter.restart(done)
             if processes.is_first and (done % config.checkpoint_every == 0 or last):
                 save_state(log.folder / STATE, parts, step=done, best=best)
@@ -324,10 +330,12 @@ def check(config: Config) -> None:
     """Raise ValueError for numbers that are out of range, or that change nothing."""
     if not 0 <= config.withhold <= 1:
         raise ValueError(f"withhold must be from 0 to 1, got {config.withhold}")
+    if config.teacher_outputs == "cached" and config.hint_weight:
+        raise ValueError("--hint-weight needs the teacher's features: it does not go with --teacher-outputs cached")
     if config.teacher == "none":
         if config.withhold == 1:
             raise ValueError("--withhold 1 with --teacher none: no label is left to learn from")
-        needs = {"distill_weight", "temperature", "hint_weight", "unlabelled"}
+        needs = {"distill_weight", "temperature", "hint_weight", "unlabelled", "teacher_outputs"}
         for field in dataclasses.fields(config):
             if field.name in needs and getattr(config, field.name) != field.default:
                 raise ValueError(f"--{field.name.replace('_', '-')} needs a --teacher")

@@ -17,6 +17,8 @@ from apps.faceattr import eval as eval_script
 from apps.faceattr import predict as predict_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr import train as train_script
+from apps.faceattr.metrics import predict_photos
+from apps.faceattr.outputs import cached_outputs
 from apps.faceattr.tagger import Tagger
 from apps.faceattr.train import Config, ask, train, withheld
 from tests.faceattr.conftest import draw_faces
@@ -94,6 +96,33 @@ def test_the_student_sees_what_the_teacher_sees_each_with_its_own_numbers(place)
     assert all(torch.equal(value, before[name]) for name, value in one.network.state_dict().items())
 
 
+def test_outputs_are_kept_by_content(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
+    one = Tagger.load(place / "teacher", device=CPU)
+    paths = sorted((place / "data/images").iterdir())[:5]
+
+    def ask_for(paths: list[Path]) -> tuple[np.ndarray, str]:
+        logits = cached_outputs(one, place / "teacher", paths, batch_size=2, num_workers=0)
+        return logits, capsys.readouterr().out
+
+    first, said = ask_for(paths[:3])
+    assert "for 3 photos: 3 computed" in said
+    direct = predict_photos(one, paths, name="x", batch_size=5, num_workers=0)
+    np.testing.assert_allclose(first, direct[:3].numpy(), rtol=2e-3, atol=2e-3)
+    moved = tmp_path / "moved.png"
+    moved.write_bytes(paths[1].read_bytes())
+    again, said = ask_for([paths[4], moved])
+    assert "for 2 photos: 1 computed" in said
+    assert np.array_equal(again[1], first[1])
+    (tmp_path / "other").mkdir()
+    for file in (place / "teacher/best").iterdir():
+        (tmp_path / "other" / file.name).write_bytes(file.read_bytes())
+    about = tmp_path / "other/model.json"
+    about.write_text(about.read_text().replace("127.5", "120.5"))
+    cached_outputs(one, tmp_path / "other", paths[:1], batch_size=2, num_workers=0)
+    assert "1 computed" in capsys.readouterr().out
+
+
 def weights_after(config) -> dict[str, torch.Tensor]:
     (train if isinstance(config, Config) else teacher_script.train)(config)
     return load_file(config.out / "best/model.safetensors")
@@ -116,6 +145,7 @@ def mixed(place: Path) -> dict:
         {"distill_weight": 1.0},
         {"temperature": 3.0},
         {"hint_weight": 0.0},
+        {"hint_weight": 0.0, "teacher_outputs": "cached"},
         {"withhold": 0.5},
         {"lr": 0.01},
         {"optimizer": "adamw"},
@@ -204,6 +234,9 @@ def test_wrong_input(place, tmp_path, capsys):
     assert "no label is left to learn from" in error("--teacher", "none", "--withhold", "1")
     good = ("--teacher", str(place / "teacher"))
     assert "distill_weight must be from 0" in error(*good, "--distill-weight", "2")
+    assert "does not go with --teacher-outputs cached" in error(
+        *good, "--hint-weight", "1", "--teacher-outputs", "cached"
+    )
     assert "did you mean a025?" in error(*good, "--backbone", "a25")
     assert "resolution must be 32 pixels or more" in error(*good, "--resolution", "8")
     args = (*data, "--backbone", "resnet-50")

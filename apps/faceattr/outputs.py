@@ -1,0 +1,60 @@
+"""A teacher's outputs, computed once for each photo and kept: distilling a student again then costs the student alone.
+
+The other way, asking the teacher anew about each augmented crop, is slower and, for long runs, better: Beyer et al.,
+"Knowledge distillation: A good teacher is patient and consistent", arXiv 2106.05237.
+
+Letters in shapes: N photos, A attributes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from apps.common.checkpoint import DESCRIPTION, WEIGHTS, model_folder
+from apps.faceattr.metrics import predict_photos
+from apps.faceattr.tagger import Tagger
+from backbone.files import cache_dir, written_whole
+
+HASH_BYTES = 16
+
+
+def cached_outputs(
+    teacher: Tagger, folder: Path, paths: Sequence[Path], *, batch_size: int, num_workers: int
+) -> np.ndarray:
+    """The teacher's logits (N, A), float16, of the central squares of photos, from the cache where they are in it.
+
+    They are kept under the content of the teacher's folder (weights, preprocessing, resolution) and of each photo, so
+    that neither moving nor renaming matters, and a changed photo or teacher is asked again.
+
+    Args:
+        folder: the teacher's model folder or run.
+    """
+    path = cache_dir() / "teacher-outputs" / f"{_hash_teacher(folder).hex()}.safetensors"
+    known: dict[bytes, np.ndarray] = {}
+    if path.exists():
+        stored = load_file(path)
+        known = {row.tobytes(): logits for row, logits in zip(stored["photos"], stored["logits"], strict=True)}
+    hashes = [hashlib.blake2b(photo.read_bytes(), digest_size=HASH_BYTES).digest() for photo in paths]
+    missing = {digest: photo for digest, photo in zip(hashes, paths, strict=True) if digest not in known}
+    if missing:
+        logits = predict_photos(
+            teacher, list(missing.values()), name="the teacher", batch_size=batch_size, num_workers=num_workers
+        )
+        known |= dict(zip(missing, logits.to(torch.float16).numpy(), strict=True))
+        photos = np.frombuffer(b"".join(known), np.uint8).reshape(-1, HASH_BYTES)
+        with written_whole(path) as temporary:
+            save_file({"photos": photos, "logits": np.stack(list(known.values()))}, temporary)
+    print(f"the teacher's outputs for {len(paths):,} photos: {len(missing):,} computed, the others in {path}")
+    return np.stack([known[digest] for digest in hashes])
+
+
+def _hash_teacher(folder: Path) -> bytes:
+    folder = model_folder(folder)
+    digest = hashlib.blake2b(digest_size=HASH_BYTES)
+    for name in (WEIGHTS, DESCRIPTION):
+        digest.update((folder / name).read_bytes())
+    return digest.digest()

@@ -1,0 +1,80 @@
+"""A run that is killed at any moment goes on as if nothing had happened; a full disk costs nothing that was saved."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from apps.common.checkpoint import restore_state, save_state
+from apps.common.runlog import read_metrics
+from apps.detection import train as train_script
+
+FLAGS = "--backbone a025 --resolution 64 --weights none --steps 60 --batch-size 4 --num-workers 1 --device cpu".split()
+FLAGS += "--checkpoint-every 3 --eval-every 60 --amp none".split()
+
+
+def start(*flags: str) -> subprocess.Popen:
+    command = [sys.executable, train_script.__file__, *flags]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def saved_step(run: Path) -> int:
+    return torch.load(run / "last.pt")["facts"]["step"] if (run / "last.pt").exists() else 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(tiny_coco, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    first = start(*FLAGS, "--data", str(tiny_coco), "--out", str(straight))
+    assert first.wait(timeout=300) == 0, first.stderr.read()[-2000:]
+
+    moments = random.Random(0)
+    process = start(*FLAGS, "--data", str(tiny_coco), "--out", str(killed))
+    for _ in range(3):
+        before, deadline = saved_step(killed), time.monotonic() + 120
+        while saved_step(killed) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(moments.random() * 0.4)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+        assert saved_step(killed) > before  # a state is there, and whole
+        if saved_step(killed) == 60:
+            break
+        process = start("--resume", str(killed))
+    assert process.wait(timeout=300) in (0, -signal.SIGKILL)
+    assert saved_step(killed) == 60
+
+    one, other = (torch.load(run / "last.pt")["parts"] for run in (straight, killed))
+    for part in ("network", "ema"):
+        states = [parts[part]["model"] if part == "ema" else parts[part] for parts in (one, other)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    losses = [
+        [(line["step"], line["loss"]) for line in read_metrics(run) if "loss" in line] for run in (straight, killed)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
+    layer = torch.nn.Linear(2, 2)
+    save_state(tmp_path / "last.pt", {"layer": layer}, step=1)
+    before = layer.weight.detach().clone()
+
+    def no_room(content, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(torch, "save", no_room)
+    with torch.no_grad():
+        layer.weight += 1
+    with pytest.raises(OSError, match="No space left on device"):
+        save_state(tmp_path / "last.pt", {"layer": layer}, step=2)
+    assert restore_state(tmp_path / "last.pt", {"layer": layer}) == {"step": 1}
+    assert torch.equal(layer.weight, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

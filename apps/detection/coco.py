@@ -1,18 +1,32 @@
-"""Reading the COCO layout, and finding everything that is wrong with it before training does.
-
-    PATH/annotations/instances_train.json        or instances_train2017.json
-    PATH/train/ or train2017/ or images/         the split's images
+"""A split of annotated photos in COCO's form, and finding everything that is wrong with it before training does.
 
 Letters in shapes: N boxes of an image.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from apps.common.checkpoint import load_json
+from apps.common.photos import IMAGE_SUFFIXES
+from apps.detection.cocofiles import find_coco
+from apps.detection.listing import (
+    DAMAGED_FILE,
+    DAMAGED_OBJECT,
+    MISSING_PHOTO,
+    NO_AREA,
+    NO_IMAGE,
+    NO_SIZE,
+    OUTSIDE,
+    UNKNOWN_CLASS,
+    Part,
+    Problem,
+    fill_sizes,
+    id_in,
+)
 
 BadData = Literal["refuse", "skip"]
 OVERHANG_PX = 2.0  # a box may stick out so far by rounding; it is clipped without a word
@@ -50,6 +64,7 @@ class CocoSplit:
         records: the images.
         ground_truth: the annotation file's content as pycocotools wants it, of the images in `records`.
         skipped: a sentence for each image or object that was left out.
+        notes: what else one should know, as that val was taken out of train.
     """
 
     name: str
@@ -58,6 +73,7 @@ class CocoSplit:
     records: list[ImageRecord]
     ground_truth: dict[str, Any]
     skipped: list[str]
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """A line with the counts, and what was left out."""
@@ -65,176 +81,213 @@ class CocoSplit:
         crowds = sum(int(record.is_crowd.sum()) for record in self.records)
         empty = sum(not len(record.labels) for record in self.records)
         line = f"{self.name}: {len(self.records):,} images ({empty:,} without objects), {objects - crowds:,} objects"
-        line += f" and {crowds:,} crowds" * (crowds > 0) + f" of {len(self.class_names)} classes"
+        line += f" and {crowds:,} crowds" * (crowds > 0)
+        line += f" of {len(self.class_names)} class" + "es" * (len(self.class_names) != 1)
+        line += "".join(f"; {note}" for note in self.notes)
         if self.skipped:
             line += f"; skipped {len(self.skipped):,}: {'; '.join(self.skipped[:3])}"
         return line + "; ..." * (len(self.skipped) > 3)
 
 
+class Checked(NamedTuple):
+    """What is left of a part: its good images and annotations, the latter as pycocotools wants them."""
+
+    records: list[ImageRecord]
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    category_ids: list[int]
+    problems: list[Problem]
+
+
 def load_coco_split(root: Path, split: str, *, bad_data: BadData = "refuse") -> CocoSplit:
-    """Read and check one split of a folder in COCO layout.
+    """As `annotations.load_split`, of a folder with COCO's files that has the split itself."""
+    found = find_coco(Path(root)) if Path(root).exists() else None
+    if found is None or split not in found.splits:
+        there = ", ".join(map(str, found.splits)) if found else "no annotations/instances_*.json"
+        raise ValueError(f"--data {root} has no split {split!r} in COCO's form; there is {there}")
+    (part,) = found.read([split])
+    return make_split(part, class_names_of([part]), bad_data=bad_data)
+
+
+def class_names_of(parts: Sequence[Part]) -> list[str]:
+    """All classes of the parts, in the order of the first one's ids."""
+    return list(dict.fromkeys(str(category["name"]).strip() for part in parts for category in part.categories))
+
+
+def make_split(part: Part, class_names: Sequence[str], *, bad_data: BadData = "refuse") -> CocoSplit:
+    """Check a part.
 
     Args:
-        root: the folder with `annotations/`.
-        split: "train" finds instances_train.json or the one instances_train*.json.
+        class_names: of label 1, 2, ...: at least the part's own.
         bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the images and
             objects that have one, and lists them in `skipped`.
 
     Raises:
-        ValueError: no such folder, file or image, or problems in the data and `bad_data` is "refuse"; the message
-            names the file and the object.
+        ValueError: problems in the data and `bad_data` is "refuse", or nothing is left; the message names the file and
+            the object.
     """
-    annotation_file = find_annotation_file(Path(root), split)
-    content = load_json(annotation_file)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"{annotation_file} is not a COCO annotation file: it has no list {key!r}")
-    if not content["images"]:
-        raise ValueError(f"{annotation_file} lists no images")
-    if not content["categories"]:
-        raise ValueError(f"{annotation_file} declares no categories")
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    reader = _Reader(annotation_file, {c["id"]: label for label, c in enumerate(categories, start=1)})
-    folder = find_image_folder(Path(root), annotation_file, content["images"])
-    records, kept_annotations = reader.read(content, folder)
-    if reader.problems and bad_data == "refuse":
-        more = len(reader.problems) - 1
-        rest = f" (and {more} more such problem{'s' * (more > 1)})" if more else ""
-        raise ValueError(f"{reader.problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
-    if not records:
-        raise ValueError(f"{annotation_file}: no usable image is left; the first problem: {reader.problems[0]}")
-    kept_images = {record.image_id for record in records}
+    checked = check_part(part, class_names)
+    problems = [problem.sentence for problem in checked.problems]
+    if problems and bad_data == "refuse":
+        more = len(problems) - 1
+        rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
+        raise ValueError(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
+    if not checked.records:
+        reason = f"the first problem: {problems[0]}" if problems else "it has none"
+        raise ValueError(f"{part.source}: no usable image is left in {part.split}; {reason}")
+    ids = checked.category_ids
+    declared = {category["id"]: category for category in part.categories}
+    categories = [
+        {**declared.get(number, {}), "id": number, "name": name} for number, name in zip(ids, class_names, strict=True)
+    ]
     return CocoSplit(
-        name=split,
-        class_names=[str(category["name"]) for category in categories],
-        category_ids=[category["id"] for category in categories],
-        records=records,
-        ground_truth={
-            "images": [image for image in content["images"] if image["id"] in kept_images],
-            "annotations": kept_annotations,
-            "categories": categories,
-        },
-        skipped=reader.problems,
+        name=str(part.split),
+        class_names=list(class_names),
+        category_ids=ids,
+        records=checked.records,
+        ground_truth={"images": checked.images, "annotations": checked.annotations, "categories": categories},
+        skipped=problems,
+        notes=tuple(part.notes),
     )
 
 
-def find_annotation_file(root: Path, split: str) -> Path:
-    """PATH/annotations/instances_SPLIT.json, or the only instances_SPLIT*.json (as COCO's instances_val2017.json)."""
-    if not root.is_dir():
-        raise ValueError(f"--data {root}: there is no such folder")
-    exact = root / "annotations" / f"instances_{split}.json"
-    if exact.exists():
-        return exact
-    found = sorted((root / "annotations").glob(f"instances_{split}*.json"))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"{root / 'annotations'} has several files for the split {split!r}: {_names(found)}")
-    others = sorted((root / "annotations").glob("instances_*.json"))
-    there = f"there are {_names(others)}" if others else "there is no instances_*.json"
-    raise ValueError(f"--data {root}: no annotations/instances_{split}.json; {there}")
+def check_part(part: Part, class_names: Sequence[str], *, clip: bool = False) -> Checked:
+    """Sort the good from the bad; photos are looked for, and opened only where the part does not say their size.
 
-
-def find_image_folder(root: Path, annotation_file: Path, images: list[dict[str, Any]]) -> Path:
-    """The first of root/<split>, root/images/<split>, root/images and root that holds one of the first images."""
-    split = annotation_file.stem.removeprefix("instances_")
-    places = [root / split, root / "images" / split, root / "images", root]
-    for place in places:
-        if any((place / str(image.get("file_name"))).is_file() for image in images[:100]):
-            return place
-    raise ValueError(f"{annotation_file}: none of its images was found in {_names(places, full=True)}")
+    Args:
+        clip: boxes that lie inside the image by half or more of their area are good, clipped to it.
+    """
+    fill_sizes([image for image in part.images if isinstance(image, dict)], part.folder)
+    reader = _Reader(part, class_names, clip=clip)
+    images = {image["id"]: image for image in part.images if reader.image_is_good(image)}
+    declared = {id_in(image, "id") for image in part.images}
+    objects: dict[int, list[tuple[list[float], int, bool]]] = {image_id: [] for image_id in images}
+    kept: list[dict[str, Any]] = []
+    for annotation in part.annotations:
+        image_id = id_in(annotation, "image_id")
+        if image_id is not None and image_id in declared and image_id not in images:
+            continue  # its image has been reported
+        box = reader.box_of(annotation, images.get(image_id) if image_id is not None else None)
+        if box is None:
+            continue
+        crowd = bool(annotation.get("iscrowd", 0))
+        label = reader.label_of[annotation["category_id"]]
+        objects[annotation["image_id"]].append((box, label, crowd))
+        kept.append(reader.completed(annotation, box, number=len(kept) + 1))
+    return Checked(
+        records=[_record(image, part.folder, objects[image_id]) for image_id, image in images.items()],
+        images=[{key: value for key, value in image.items() if key != "where"} for image in images.values()],
+        annotations=kept,
+        category_ids=reader.category_ids,
+        problems=[*part.problems, *reader.problems],
+    )
 
 
 class _Reader:
-    """Turns a file's content into records and collects a sentence for each problem."""
+    """Looks at images and annotations one by one and collects the problems."""
 
-    def __init__(self, annotation_file: Path, label_of: dict[int, int]) -> None:
-        self.file = annotation_file
-        self.label_of = label_of
-        self.problems: list[str] = []
+    def __init__(self, part: Part, class_names: Sequence[str], *, clip: bool) -> None:
+        self.part = part
+        self.clip = clip
+        self.problems: list[Problem] = []
+        self.seen: dict[int, str] = {}
+        labels = {name: label for label, name in enumerate(class_names, start=1)}
+        self.label_of = {category["id"]: labels[str(category["name"]).strip()] for category in part.categories}
+        first: dict[int, int] = {}
+        for number, label in self.label_of.items():
+            first.setdefault(label, number)
+        free = max(self.label_of, default=0)
+        # of a class that this part does not declare: an id that it does not use
+        self.category_ids = [first.get(label, free + label) for label in range(1, len(class_names) + 1)]
 
-    def read(self, content: dict[str, Any], folder: Path) -> tuple[list[ImageRecord], list[dict[str, Any]]]:
-        """Records of the good images, and their good annotations completed for pycocotools."""
-        images: dict[int, dict[str, Any]] = {}
-        for image in content["images"]:
-            if self._image_is_good(image, images, folder):
-                images[image["id"]] = image
-        declared = {image.get("id") for image in content["images"]}
-        objects: dict[int, list[tuple[np.ndarray, int, bool]]] = {image_id: [] for image_id in images}
-        kept: list[dict[str, Any]] = []
-        for annotation in content["annotations"]:
-            image_id = annotation.get("image_id")
-            if image_id in declared and image_id not in images:
-                continue  # its image has been reported
-            box = self._box_of(annotation, images)
-            if box is None:
-                continue
-            crowd = bool(annotation.get("iscrowd", 0))
-            objects[image_id].append((box, self.label_of[annotation["category_id"]], crowd))
-            w, h = annotation["bbox"][2:]
-            # ids anew: to pycocotools an annotation with the id 0 can never be found
-            complete = {"area": w * h, **annotation, "id": len(kept) + 1, "iscrowd": int(crowd)}
-            complete.pop("segmentation", None)
-            kept.append(complete)
-        return [_record(image, folder, objects[image_id]) for image_id, image in images.items()], kept
-
-    def _image_is_good(self, image: dict[str, Any], known: dict[int, dict[str, Any]], folder: Path) -> bool:
-        name = image.get("file_name")
-        if not isinstance(image.get("id"), int) or not isinstance(name, str):
-            return self._problem(f"an image without a whole-number id or a file_name: {str(image)[:80]}")
-        if image["id"] in known:
-            return self._problem(f"image id {image['id']} twice: {known[image['id']]['file_name']!r} and {name!r}")
-        if not all(isinstance(image.get(side), int) and image[side] > 0 for side in ("width", "height")):
-            return self._problem(f"image {name!r}: width and height must be whole pixels above 0")
-        if not (folder / name).is_file():
-            return self._problem(f"image {name!r} (id {image['id']}) is not in {folder}")
+    def image_is_good(self, image: Any) -> bool:
+        """Whether it has an id of its own, a name, a size and a file."""
+        name = image.get("file_name") if isinstance(image, dict) else None
+        if not isinstance(name, str) or not isinstance(image.get("id"), int):
+            what = f"an image without a whole-number id or a file_name: {str(image)[:80]}"
+            return self._problem(DAMAGED_FILE, what)
+        if image["id"] in self.seen:
+            return self._problem(DAMAGED_FILE, f"image id {image['id']} twice: {self.seen[image['id']]!r} and {name!r}")
+        self.seen[image["id"]] = name
+        what = image.get("where", f"image {name!r} (id {image['id']})")
+        path = self.part.folder / name
+        if not path.is_file():
+            near = next((s for s in (*IMAGE_SUFFIXES, ".JPG") if path.with_suffix(s).is_file()), None)
+            hint = f"; there is {path.with_suffix(near).name}" if near else ""
+            return self._problem(MISSING_PHOTO, f"{what} is not in {self.part.folder}{hint}")
+        sides = (image["width"], image["height"])
+        if sides == (0, 0):
+            return self._problem(NO_SIZE, f"{what}: no width and height, and none can be read in {path}", path)
+        if not all(isinstance(side, int | float) and side > 0 and side % 1 == 0 for side in sides):
+            return self._problem(DAMAGED_FILE, f"{what}: width and height must be whole pixels above 0", path)
         return True
 
-    def _box_of(self, annotation: dict[str, Any], images: dict[int, dict[str, Any]]) -> np.ndarray | None:
+    def box_of(self, annotation: Any, image: dict[str, Any] | None) -> list[float] | None:
         """The annotation's box as xyxy in pixels, clipped to the image; None, and a problem noted, if unusable."""
-        image = images.get(annotation["image_id"]) if "image_id" in annotation else None
+        if not isinstance(annotation, dict):
+            return self._no_box(DAMAGED_OBJECT, f"an annotation is no object: {str(annotation)[:80]}")
         if image is None:
-            self._problem(f"annotation {annotation.get('id')}: there is no image with id {annotation.get('image_id')}")
-            return None
-        what = f"annotation {annotation.get('id')} (image {image['file_name']!r})"
-        if annotation.get("category_id") not in self.label_of:
-            self._problem(f"{what}: category id {annotation.get('category_id')} is not declared in 'categories'")
-            return None
+            what = f"annotation {annotation.get('id')}: there is no image with id {annotation.get('image_id')}"
+            return self._no_box(NO_IMAGE, what)
+
+        def refuse(kind: str, fault: str, box: Any = None) -> Any:
+            what = annotation.get("where") or f"annotation {annotation.get('id')} (image {image['file_name']!r})"
+            return self._no_box(kind, f"{what}: {fault}", self.part.folder / image["file_name"], box)
+
         given = annotation.get("bbox")
         try:
-            x, y, w, h = (float(value) for value in given)  # type: ignore[union-attr]
-            box = np.array([x, y, x + w, y + h])
+            x, y, w, h = map(float, given)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            box = np.array([np.nan])
-        if not np.isfinite(box).all():
-            self._problem(f"{what}: bbox must be four numbers [x, y, width, height], got {given}")
-            return None
+            x, y, w, h = (math.nan,) * 4
+        if not math.isfinite(x + y + w + h):
+            return refuse(DAMAGED_OBJECT, f"bbox must be four numbers [x, y, width, height], got {given}")
+        box = (x, y, x + w, y + h)
+        category = annotation.get("category_id")
+        if not isinstance(category, int) or category not in self.label_of:
+            return refuse(UNKNOWN_CLASS, f"category id {category} is not declared in 'categories'", box)
         if w <= 0 or h <= 0:
-            self._problem(f"{what}: bbox {given} has no area")
-            return None
-        size = np.array([image["width"], image["height"]] * 2, dtype=float)
-        clipped = box.clip(0, size)
-        if np.abs(box - clipped).max() > OVERHANG_PX or (clipped[2:] - clipped[:2]).min() <= 0:
-            self._problem(f"{what}: bbox {given} lies outside the image ({image['width']}x{image['height']} pixels)")
-            return None
+            return refuse(NO_AREA, f"bbox {given} has no area", box)
+        width, height = float(image["width"]), float(image["height"])
+        if x >= 0 and y >= 0 and box[2] <= width and box[3] <= height:
+            return list(box)
+        clipped = [min(max(v, 0.0), limit) for v, limit in zip(box, (width, height, width, height), strict=True)]
+        inside = max(clipped[2] - clipped[0], 0.0) * max(clipped[3] - clipped[1], 0.0)
+        good = max(abs(one - two) for one, two in zip(box, clipped, strict=True)) <= OVERHANG_PX
+        if inside <= 0 or not (good or (self.clip and inside >= w * h / 2)):
+            size = f"{width:.0f}x{height:.0f} pixels"
+            return refuse(OUTSIDE, f"bbox {given} lies outside the image ({size})", box)
         return clipped
 
-    def _problem(self, sentence: str) -> bool:
-        self.problems.append(f"{self.file}: {sentence}")
+    def completed(self, annotation: dict[str, Any], box: Sequence[float], *, number: int) -> dict[str, Any]:
+        """An annotation with all that pycocotools wants, under an id anew: the id 0 could never be found."""
+        left, top, right, bottom = box
+        given = [v if isinstance(v, int | float) else float(v) for v in annotation["bbox"]]
+        whole = {**annotation, "bbox": [left, top, right - left, bottom - top] if self.clip else given}
+        area = annotation.get("area")
+        if not isinstance(area, int | float) or not math.isfinite(area):
+            whole["area"] = whole["bbox"][2] * whole["bbox"][3]
+        whole |= {"id": number, "iscrowd": int(bool(annotation.get("iscrowd", 0)))}
+        whole["category_id"] = self.category_ids[self.label_of[annotation["category_id"]] - 1]
+        whole.pop("segmentation", None)
+        whole.pop("where", None)
+        return whole
+
+    def _no_box(self, kind: str, what: str, path: Path | None = None, box: Any = None) -> Any:
+        self.problems.append(Problem(kind, f"{self.part.source}: {what}", path, box))
+        return None
+
+    def _problem(self, kind: str, what: str, path: Path | None = None) -> Literal[False]:
+        self.problems.append(Problem(kind, f"{self.part.source}: {what}", path))
         return False
 
 
-def _record(image: dict[str, Any], folder: Path, objects: list[tuple[np.ndarray, int, bool]]) -> ImageRecord:
+def _record(image: dict[str, Any], folder: Path, objects: list[tuple[list[float], int, bool]]) -> ImageRecord:
     return ImageRecord(
         image_id=image["id"],
         path=folder / image["file_name"],
-        width=image["width"],
-        height=image["height"],
+        width=int(image["width"]),
+        height=int(image["height"]),
         boxes_xyxy_px=np.array([box for box, _, _ in objects], dtype=np.float32).reshape(-1, 4),
         labels=np.array([label for _, label, _ in objects], dtype=np.int64),
         is_crowd=np.array([crowd for _, _, crowd in objects], dtype=bool),
     )
-
-
-def _names(paths: list[Path], *, full: bool = False) -> str:
-    return ", ".join(str(path) if full else path.name for path in paths)

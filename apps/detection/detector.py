@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import load_model, save_model
+from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
+from apps.common.runtime import Runtime, Session, runtime_name, start_session
 from apps.detection.loss import ScoreFunction
 from apps.detection.model import SSD, create_detector
 from apps.detection.postprocess import Detections, PostProcess
@@ -28,6 +30,7 @@ class Detector:
         score_function: how logits become scores; that of the loss.
         preprocessing: of the pixels.
         postprocess: thresholds may be replaced at any time.
+        session: what computes the outputs in place of `network`, see `use`.
     """
 
     network: SSD
@@ -37,6 +40,7 @@ class Detector:
     score_function: ScoreFunction
     preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
     postprocess: PostProcess = dataclasses.field(init=False)
+    session: Session | None = None
 
     def __post_init__(self) -> None:
         self.postprocess = PostProcess(self.score_function)
@@ -50,8 +54,40 @@ class Detector:
     def __call__(self, images: Tensor) -> list[Detections]:
         """Detections, boxes in image sides, of images (B, 3, resolution, resolution) uint8 RGB on any device."""
         anchors = self.network.anchors_cxcywh
+        if self.session:
+            found = self.session(images)
+            if "labels" in found:  # a file that gives detections
+                return [
+                    Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
+                    for boxes, scores, labels in zip(found["boxes_xyxy"], found["scores"], found["labels"], strict=True)
+                ]
+            return self.postprocess({"class_logits": found["class_logits"], "offsets": found["offsets"]}, anchors.cpu())
         output = self.network(self.preprocessing(images.to(anchors.device)))
         return self.postprocess(output, anchors)
+
+    def graph(self, *, input: Input = "uint8") -> Graph:
+        """What an exported file computes: `SSDOutput`."""
+        return Graph(self.network, ("class_logits", "offsets"), preprocessing=self.preprocessing, input=input)
+
+    def use(self, runtime: Runtime, *, folder: Path | None = None, threads: int | None = None) -> None:
+        """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
+
+        Args:
+            folder: of the model, where the exported network is kept.
+        """
+        self.session = start_session(
+            runtime,
+            self.graph,
+            resolution=self.resolution,
+            device=self.network.anchors_cxcywh.device,
+            folder=folder,
+            threads=threads,
+        )
+
+    @property
+    def runtime(self) -> str:
+        """What computes, for people."""
+        return runtime_name(self.session, self.network.anchors_cxcywh.device)
 
     def save(self, folder: Path, *, metrics: dict[str, Any]) -> None:
         """Write a model folder that `load` rebuilds alone."""

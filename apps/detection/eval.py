@@ -1,20 +1,26 @@
-"""Measure a detector on a split with COCO's 12 metrics.
+"""Measure a detector on a split with COCO's 12 metrics, and say where the rest goes.
 
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --split val
     python apps/detection/eval.py --weights coco --backbone a075 --data PATH
 
-Writes metrics.json and predictions.json (COCO's results format: pycocotools' `loadRes` reads it) into --out.
+Writes metrics.json, predictions.json (COCO's results format: pycocotools' `loadRes` reads it) and report.html into
+--out.
 """
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
 from apps.common.device import choose_device
-from apps.detection.coco import BadData, load_coco_split
+from apps.detection.analysis import Analysis, analyse, confusions
+from apps.detection.annotations import load_split
+from apps.detection.coco import BadData
 from apps.detection.detector import Detector
-from apps.detection.metrics import coco_metrics, predict_split
+from apps.detection.errors import ERRORS, ORACLES
+from apps.detection.metrics import predict_split, run_cocoeval, summarise
+from apps.detection.report import write_report
 from apps.detection.sample import make_sample
 
 
@@ -31,9 +37,9 @@ class Config:
     resolution: int | None = None
     """side of the square input for --weights, in pixels; default the one it was trained at"""
     data: str = "sample"
-    """a folder in COCO layout, or "sample": the embedded set"""
+    """a folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set"""
     split: str = "val"
-    """reads annotations/instances_SPLIT.json or the only instances_SPLIT*.json"""
+    """train, val, test, or as a COCO file is named"""
     batch_size: int = 16
     """images at once"""
     bad_data: BadData = "refuse"
@@ -43,24 +49,59 @@ class Config:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
-    """folder for metrics.json and predictions.json; default eval-SPLIT beside the checkpoint, or in
+    """folder for metrics.json, predictions.json and report.html; default eval-SPLIT beside the checkpoint, or in
     runs/detection/"""
 
 
 def evaluate(config: Config) -> dict[str, float]:
-    """Print the 12 metrics, write them and the detections, and return them by name."""
+    """Print the 12 metrics, write them, the detections and a report, and return them by name."""
     detector = load_detector(config)
     root = make_sample() if config.data == "sample" else Path(config.data)
-    split = load_coco_split(root, config.split, bad_data=config.bad_data)
+    split = load_split(root, config.split, bad_data=config.bad_data)
     print(split.describe())
     results = predict_split(detector, split, batch_size=config.batch_size, num_workers=config.num_workers)
-    metrics = coco_metrics(split, results)
+    evaluation = run_cocoeval(split, results)
+    metrics, analysis = summarise(evaluation), analyse(split, evaluation)
     model = str(config.checkpoint or f"{config.weights}-{config.backbone}")
     out = config.out or default_out(config)
     save_json(out / "predictions.json", results)
-    save_json(out / "metrics.json", {"model": model, "split": config.split, **metrics.values})
-    print(f"{metrics.text}\nmetrics.json and predictions.json are in {out}")
+    content = {"model": model, "split": config.split, **metrics.values, **as_json(analysis)}
+    save_json(out / "metrics.json", content)
+    write_report(out / "report.html", model=model, split=split, metrics=metrics, analysis=analysis)
+    print(f"{metrics.text}\n{describe(analysis)}")
+    print(f"metrics.json, predictions.json and report.html are in {out}")
     return metrics.values
+
+
+def as_json(analysis: Analysis) -> dict[str, Any]:
+    """What metrics.json holds beside the 12 numbers; null where a number has no meaning, or a class is background."""
+    errors = analysis.errors
+    return {
+        "best_threshold": analysis.curve.best._asdict(),
+        "errors": {kind: {"count": errors.counts[kind], "ap50_gain": errors.gains[kind]} for kind in ORACLES},
+        "per_size": [one._asdict() for one in analysis.sizes],
+        "per_class": [one._asdict() for one in analysis.classes],
+        "confusion": [pair._asdict() for pair in confusions(analysis)],
+    }
+
+
+def describe(analysis: Analysis) -> str:
+    """The main findings as lines of text."""
+    best, errors = analysis.curve.best, analysis.errors
+    if errors.ap50 is None:
+        return "the split has no objects: there is nothing to find, and no AP"
+    if best.threshold is None:
+        lines = ["no detection is right: no threshold can be recommended"]
+    else:
+        lines = [
+            f"best threshold {best.threshold:.3f}: precision {best.precision:.3f}, recall {best.recall:.3f}, "
+            f"F1 {best.f1:.3f} (all classes together, IoU 0.5)"
+        ]
+    gains = {kind: errors.gains[kind] or 0.0 for kind in ERRORS}
+    costs = ", ".join(f"{kind} {gains[kind]:.3f}" for kind in sorted(gains, key=lambda kind: -gains[kind]))
+    lines.append(f"AP50 is {errors.ap50:.3f}; mending one kind of error alone would add: {costs}")
+    mixed = confusions(analysis, background=False)[:3]
+    return "\n".join([*lines, *(f"{pair.true} taken for {pair.predicted}: {pair.num:,}" for pair in mixed)])
 
 
 def load_detector(config: Config) -> Detector:

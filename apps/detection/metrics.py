@@ -72,8 +72,12 @@ def predict_split(
 
 def coco_metrics(split: CocoSplit, results: list[dict[str, Any]]) -> CocoMetrics:
     """The 12 COCO metrics of boxes, exactly as pycocotools computes them from the same two files."""
-    silent = io.StringIO()
-    with contextlib.redirect_stdout(silent):
+    return summarise(run_cocoeval(split, results))
+
+
+def run_cocoeval(split: CocoSplit, results: list[dict[str, Any]]) -> COCOeval:
+    """pycocotools' evaluation of detections in COCO's results format, after `evaluate` and `accumulate`."""
+    with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = split.ground_truth
         truth.createIndex()
@@ -86,6 +90,11 @@ def coco_metrics(split: CocoSplit, results: list[dict[str, Any]]) -> CocoMetrics
         evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
+    return evaluation
+
+
+def summarise(evaluation: COCOeval) -> CocoMetrics:
+    """The 12 COCO metrics of an evaluation, exactly as pycocotools prints them."""
     lines = io.StringIO()
     with contextlib.redirect_stdout(lines):
         evaluation.summarize()

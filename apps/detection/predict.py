@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 import torch
 
+from apps.common.checkpoint import model_folder
 from apps.common.cli import run_command
-from apps.common.device import choose_device
 from apps.common.images import read_image, stack_images
+from apps.common.runtime import Runtime, device_for
 from apps.detection.data import to_square
 from apps.detection.detector import Detector
 from backbone.files import written_whole
@@ -44,6 +45,8 @@ class Predictor:
         weights, backbone: which published detector; see `pretrained.load_pretrained`.
         device: auto, cpu, cuda, mps.
         conf: lower scores are not reported.
+        runtime: auto, torch, onnx, openvino: what computes, see `apps.common.runtime`.
+        threads: on which to compute on a CPU; None for as many as torch uses.
     """
 
     def __init__(
@@ -54,13 +57,17 @@ class Predictor:
         backbone: str = "a075",
         device: str = "auto",
         conf: float = 0.3,
+        runtime: Runtime = "auto",
+        threads: int | None = None,
     ) -> None:
-        place = choose_device(device)
+        place = device_for(runtime, device)
         if checkpoint is None:
             self.detector = Detector.published(weights, backbone=backbone, device=place)
         else:
             self.detector = Detector.load(Path(checkpoint), device=place)
         self.detector.postprocess.score_threshold = conf
+        folder = None if checkpoint is None else model_folder(Path(checkpoint))
+        self.detector.use(runtime, folder=folder, threads=threads)
 
     def __call__(self, image: np.ndarray) -> list[Found]:
         """Objects in an image (H, W, 3) uint8 RGB, best first."""
@@ -109,6 +116,10 @@ class Config:
     """lower scores are not reported"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "auto"
+    """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
+    threads: int | None = None
+    """on which to compute on a CPU; default as many as torch uses"""
     out: Path = Path("found")
     """folder for the pictures"""
 
@@ -118,7 +129,13 @@ def predict(config: Config) -> None:
     if config.checkpoint and (config.weights, config.backbone) != (Config.weights, Config.backbone):
         raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
     predictor = Predictor(
-        config.checkpoint, weights=config.weights, backbone=config.backbone, device=config.device, conf=config.conf
+        config.checkpoint,
+        weights=config.weights,
+        backbone=config.backbone,
+        device=config.device,
+        conf=config.conf,
+        runtime=config.runtime,
+        threads=config.threads,
     )
     for path in find_photos(config.source):
         image = read_image(path)
@@ -126,7 +143,7 @@ def predict(config: Config) -> None:
         print(f"{path}: " + (", ".join(f"{o.name} {o.score:.2f}" for o in found) or "nothing"))
         with written_whole(config.out / f"{path.stem}.png") as temporary:
             cv2.imwrite(str(temporary), cv2.cvtColor(draw(image, found), cv2.COLOR_RGB2BGR))
-    print(f"pictures are in {config.out}")
+    print(f"pictures are in {config.out}; computed by {predictor.detector.runtime}")
 
 
 def find_photos(source: Path) -> Iterator[Path]:

@@ -1,12 +1,13 @@
 """Train SSD on MobileNet V1.
 
     python apps/detection/train.py --backbone a075                    the embedded sample set, a few minutes on a CPU
-    python apps/detection/train.py --backbone a100 --data PATH        a folder in COCO layout, 300 pixels
+    python apps/detection/train.py --backbone a100 --data PATH        your own data, at 300 pixels
     python apps/detection/train.py --resume runs/detection/NAME       go on where that run stopped
 
-PATH holds annotations/instances_train.json and instances_val.json (or instances_train2017.json ...) and the images
-in train/ and val/ (train2017/ ...) or images/. A run leaves config.json, metrics.jsonl, metrics.json, curves.png,
-last.pt (for --resume) and best/ (for eval.py and predict.py).
+PATH has COCO json (annotations/instances_train.json and instances_val.json, or instances_train2017.json ..., the images
+in train/ and val/ or images/), Pascal VOC XML (Annotations/, JPEGImages/) or YOLO txt with data.yaml; without a val
+split, val is taken out of train. check.py looks for everything that is wrong with it. A run leaves config.json,
+metrics.jsonl, metrics.json, curves.png, last.pt (for --resume) and best/ (for eval.py and predict.py).
 """
 
 import dataclasses
@@ -27,7 +28,8 @@ from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, stop_on_signals
 from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
 from apps.common.sampling import StepSampler, count_steps
-from apps.detection.coco import BadData, CocoSplit, load_coco_split
+from apps.detection.annotations import load_splits
+from apps.detection.coco import BadData, CocoSplit
 from apps.detection.data import Augment, TrainingSet, make_train_loader, read_some
 from apps.detection.detector import Detector
 from apps.detection.loss import ScoreFunction, SSDLoss
@@ -50,7 +52,7 @@ class Config:
     resolution: int | None = None
     """side of the square input in pixels, 32 or more; default 300, for the sample set 160"""
     data: str = "sample"
-    """a folder in COCO layout, or "sample": the embedded set, drawn on first use"""
+    """a folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set, drawn on first use"""
     weights: str | None = None
     """what to start from: imagenet (the best published for the width), coco (a published detector), none, a run or
     model folder of this app, a weight file or a catalog name; default imagenet, for the sample set none"""
@@ -124,8 +126,7 @@ def train(config: Config) -> dict[str, float]:
     print(f"starting from {start.summary}")
 
     # Data
-    train_split = load_coco_split(root, "train", bad_data=config.bad_data)
-    val_split = load_coco_split(root, "val", bad_data=config.bad_data)
+    train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
     for split in (train_split, val_split):
         print(split.describe())
     augment = config.augment or ("mirror" if on_sample else "full")

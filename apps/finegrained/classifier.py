@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
+from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
+from apps.common.runtime import Runtime, Session, runtime_name, start_session
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
 
 APP = "finegrained"
@@ -30,6 +32,7 @@ class Classifier:
         crop: side of the central square that is looked at, over the short side of the photo.
         temperature: divides the logits before the softmax; 1 before calibration.
         unknown_threshold: photos whose best logit is below it are "none of these"; None before calibration.
+        session: what computes the outputs in place of `network`, see `use`.
     """
 
     network: MobileNetV1
@@ -40,12 +43,38 @@ class Classifier:
     crop: float = 0.875
     temperature: float = 1.0
     unknown_threshold: float | None = None
+    session: Session | None = None
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K), float32, of images (B, 3, H, W) uint8 RGB on any device."""
-        device = next(self.network.parameters()).device
-        return self.network(self.preprocessing(images.to(device))).float()
+        if self.session and images.shape[-2:] == (self.resolution, self.resolution):
+            return self.session(images)["logits"]
+        return self.network(self.preprocessing(images.to(self.device))).float()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def graph(self, *, input: Input = "uint8") -> Graph:
+        """What an exported file computes: logits (B, K)."""
+        return Graph(self.network, ("logits",), preprocessing=self.preprocessing, input=input)
+
+    def use(self, runtime: Runtime, *, folder: Path | None = None, threads: int | None = None) -> None:
+        """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
+
+        Args:
+            folder: of the model, where the exported network is kept.
+        """
+        self.session = start_session(
+            runtime, self.graph, resolution=self.resolution, device=self.device, folder=folder, threads=threads
+        )
+
+    @property
+    def runtime(self) -> str:
+        """What computes, for people."""
+        return runtime_name(self.session, self.device)
 
     def save(self, folder: Path, *, metrics: dict[str, Any]) -> None:
         """Write a model folder that `load` rebuilds alone."""

@@ -22,11 +22,12 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from apps.common.checkpoint import model_folder
 from apps.common.cli import run_command
-from apps.common.device import choose_device
 from apps.common.html import encode_jpeg
 from apps.common.images import read_image, stack_images
 from apps.common.photos import find_photos
+from apps.common.runtime import Runtime, device_for
 from apps.finegrained.calibration import known_score
 from apps.finegrained.cam import draw_activations
 from apps.finegrained.classifier import Classifier
@@ -69,12 +70,23 @@ class Predictor:
         checkpoint: a run of train.py or its best/.
         device: auto, cpu, cuda, mps.
         top: how many guesses to give, 1 or more; all classes if there are fewer.
+        runtime: auto, torch, onnx, openvino: what computes, see `apps.common.runtime`.
+        threads: on which to compute on a CPU; None for as many as torch uses.
     """
 
-    def __init__(self, checkpoint: Path | str, *, device: str = "auto", top: int = 5) -> None:
+    def __init__(
+        self,
+        checkpoint: Path | str,
+        *,
+        device: str = "auto",
+        top: int = 5,
+        runtime: Runtime = "auto",
+        threads: int | None = None,
+    ) -> None:
         if top < 1:
             raise ValueError(f"top must be 1 or more, got {top}")
-        self.classifier = Classifier.load(Path(checkpoint), device=choose_device(device))
+        self.classifier = Classifier.load(Path(checkpoint), device=device_for(runtime, device))
+        self.classifier.use(runtime, folder=model_folder(Path(checkpoint)), threads=threads)
         self.top = top
 
     def __call__(self, image: np.ndarray) -> Guesses:
@@ -155,6 +167,10 @@ class Config:
     """draw where in each photo the best guess is seen: red speaks for it"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "auto"
+    """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
+    threads: int | None = None
+    """on which to compute on a CPU; default as many as torch uses"""
     out: Path = Path("guesses")
     """folder for guesses.csv and the pictures of --cam"""
 
@@ -165,7 +181,9 @@ def predict(config: Config) -> None:
     Raises:
         ValueError: after all others are done, if photos could not be read; each is named as it comes, too.
     """
-    predictor = Predictor(config.checkpoint, device=config.device, top=config.top)
+    predictor = Predictor(
+        config.checkpoint, device=config.device, top=config.top, runtime=config.runtime, threads=config.threads
+    )
     paths = find_photos(config.source)
     header = guess_header(predictor.classifier, config.top)
     rows: list[list[str]] = []
@@ -186,7 +204,8 @@ def predict(config: Config) -> None:
                     temporary.write_bytes(encode_jpeg(predictor.explain(images[path], guesses[0].name)))
         problems += said.values()
     write_csv(config.out / "guesses.csv", ["file", *header, "problem"], rows)
-    print(f"guesses.csv {'and pictures are' if config.cam else 'is'} in {config.out}")
+    written = "guesses.csv and pictures are" if config.cam else "guesses.csv is"
+    print(f"{written} in {config.out}; computed by {predictor.classifier.runtime}")
     if problems:
         more = f"; and {len(problems) - 3:,} more, see guesses.csv" if len(problems) > 3 else ""
         raise ValueError(f"{len(problems):,} of {len(paths):,} photos skipped: {'; '.join(problems[:3])}{more}")

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from apps.detection.annotations import load_split, load_splits
 from apps.detection.coco import load_coco_split
 
 
@@ -77,7 +79,15 @@ FAULTS = {
     "undeclared class": (lambda c: c["annotations"][2].update(category_id=5), "category id 5 is not declared"),
     "unknown image": (lambda c: c["annotations"][2].update(image_id=99), "there is no image with id 99"),
     "missing file": (lambda c: c["images"][1].update(file_name="gone.jpg"), r"image 'gone.jpg' \(id 2\) is not in"),
-    "no size": (lambda c: c["images"][1].update(width=0), "must be whole pixels above 0"),
+    "negative size": (lambda c: c["images"][1].update(width=-96), "must be whole pixels above 0"),
+    "broken size": (lambda c: c["images"][1].update(width=96.5), "must be whole pixels above 0"),
+    "image of no id": (lambda c: c["images"][1].pop("id"), "an image without a whole-number id"),
+    "image is a word": (lambda c: c["images"].append("oops"), "an image without a whole-number id .* oops"),
+    "annotation is a word": (lambda c: c["annotations"].append("oops"), "an annotation is no object: oops"),
+    "endless size": (lambda c: c["images"][1].update(width=float("inf")), "must be whole pixels above 0"),
+    "list as id": (lambda c: c["images"][1].update(id=[2]), "an image without a whole-number id"),
+    "list as image id": (lambda c: c["annotations"][2].update(image_id=[2]), r"no image with id \[2\]"),
+    "list as class": (lambda c: c["annotations"][2].update(category_id=[2]), r"category id \[2\] is not declared"),
     "same id": (lambda c: c["images"][1].update(id=1), "image id 1 twice: '001.png' and '002.png'"),
 }
 
@@ -93,7 +103,9 @@ def test_faults_are_refused_by_name_and_skipped_with_a_count(tiny_coco, fault):
     split = load_coco_split(tiny_coco, "train", bad_data="skip")
     assert len(split.skipped) >= 1
     assert f"skipped {len(split.skipped)}" in split.describe()
-    assert sum(len(r.labels) for r in split.records) == len(split.ground_truth["annotations"]) < 12
+    kept = sum(len(r.labels) for r in split.records)
+    assert kept == len(split.ground_truth["annotations"])
+    assert kept == 12 if fault.endswith("word") else kept < 12
 
 
 def test_several_faults_are_counted(tiny_coco):
@@ -106,23 +118,135 @@ def test_several_faults_are_counted(tiny_coco):
 
 
 def test_wrong_folders_and_files(tiny_coco, tmp_path):
-    with pytest.raises(ValueError, match="there is no such folder"):
-        load_coco_split(tmp_path / "nowhere", "train")
-    with pytest.raises(ValueError, match=r"no annotations/instances_test\.json; there are instances_train\.json"):
-        load_coco_split(tiny_coco, "test")
+    with pytest.raises(ValueError, match=r"nowhere: there is no such folder or file"):
+        load_split(tmp_path / "nowhere", "train")
+    with pytest.raises(ValueError, match=r"did you mean .*tiny\?"):
+        load_split(tmp_path / "tinny", "train")
+    with pytest.raises(
+        ValueError, match=r"no split 'test'; there are train \(annotations/instances_train\.json\), val"
+    ):
+        load_split(tiny_coco, "test")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"there is no instances_\*\.json"):
-        load_coco_split(tmp_path / "empty", "train")
+    with pytest.raises(ValueError, match=r"holds no annotated photos: wanted is COCO's"):
+        load_split(tmp_path / "empty", "train")
+    with pytest.raises(ValueError, match=r"did you mean --data .*tiny\?"):
+        load_split(tmp_path, "train")
     annotations = tiny_coco / "annotations/instances_train.json"
+    given = annotations.read_text()
     for content, message in (
         ("{oops", "is not valid JSON"),
         ("[1, 2]", "has no list 'images'"),
         ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
-        (annotations.read_text().replace(".png", ".gif"), "none of its images was found in"),
+        (given.replace(".png", ".gif"), "none of its images was found in"),
+        (given.replace('"id": 7, ', ""), r"a category needs a whole-number id and a name, got \{'name': 'blue'\}"),
+        (given.replace('"id": 7, ', '"id": 3, '), "category id 3 is both 'red' and 'blue'"),
     ):
         annotations.write_text(content)
         with pytest.raises(ValueError, match=message):
-            load_coco_split(tiny_coco, "train")
+            load_split(tiny_coco, "train")
+
+
+def test_a_size_that_is_missing_is_read_from_the_photo_as_exif_turns_it(tiny_coco):
+    image = Image.open(tiny_coco / "train/001.png").convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tiny_coco / "train/turned.jpg", exif=exif)
+
+    def drop(content):
+        content["images"][0].update(file_name="turned.jpg", width=None)
+        content["images"][1].pop("height")
+        content["images"][2].update(width=0, height=0)
+
+    split = load_split(edit(tiny_coco, drop), "train", bad_data="skip")
+    assert [(record.width, record.height) for record in split.records[:3]] == [(64, 96), (96, 64), (96, 64)]
+    assert len(split.records) == 8
+    (tiny_coco / "train/002.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"image '002.png' \(id 2\): no width and height, and none can be read in"):
+        load_split(tiny_coco, "train")
+
+
+def test_splits_by_other_words_and_names(tiny_coco):
+    annotations = tiny_coco / "annotations"
+    (annotations / "instances_val.json").rename(annotations / "instances_minival2014.json")
+    (annotations / "instances_train.json").rename(annotations / "instances_train2017.json")
+    (tiny_coco / "val").rename(tiny_coco / "minival2014")
+    (annotations / "captions_val2017.json").write_text("{}")
+    (annotations / "person_keypoints_train2017.json").write_text("{}")
+    assert len(load_split(tiny_coco, "train2017").records) == 6  # val is taken out of it, since there is none
+    assert len(load_split(tiny_coco, "minival2014").records) == 4
+    with pytest.raises(ValueError, match=r"no split 'train2014'; there are train .*, val, minival2014 \(annotations/"):
+        load_split(tiny_coco, "train2014")
+    (annotations / "instances_train2014.json").write_bytes((annotations / "instances_train2017.json").read_bytes())
+    with pytest.raises(ValueError, match=r"has several splits that begin with 'train'; there are .*train2014"):
+        load_split(tiny_coco, "train")
+    assert len(load_split(tiny_coco, "train2017").records) == 8
+
+
+def test_roboflow_exports_lie_beside_the_images(tiny_coco):
+    """train/, valid/ with _annotations.coco.json, and a class 0 of the same name as the real one."""
+    (tiny_coco / "val").rename(tiny_coco / "valid")
+    for split, folder in (("train", "train"), ("val", "valid")):
+        path = edit(tiny_coco, lambda c: c["categories"].insert(0, {"id": 0, "name": "red"}), split)
+        (path / f"annotations/instances_{split}.json").rename(tiny_coco / folder / "_annotations.coco.json")
+    (tiny_coco / "annotations").rmdir()
+    train, val = load_splits(tiny_coco, ("train", "val"))
+    assert (len(train.records), len(val.records)) == (8, 4)
+    assert train.class_names == val.class_names == ["red", "blue"]
+    assert train.category_ids == [0, 7]
+    assert {annotation["category_id"] for annotation in train.ground_truth["annotations"]} == {0, 7}
+    assert load_split(tiny_coco, "valid").name == "val"
+
+
+@pytest.mark.parametrize(
+    "name", ["annotations/instances.json", "_annotations.coco.json", "annotations/instances_default.json"]
+)
+def test_one_file_without_splits_is_divided(tiny_coco, name):
+    (tiny_coco / "annotations/instances_val.json").unlink()
+    (tiny_coco / "annotations/instances_train.json").rename(tiny_coco / name)
+    (tiny_coco / "train").rename(tiny_coco / "images")
+    train, val = load_splits(tiny_coco, ("train", "val"))
+    assert (len(train.records), len(val.records)) == (6, 2)
+    assert {r.image_id for r in train.records} | {r.image_id for r in val.records} == set(range(1, 9))
+    assert sum(len(split.ground_truth["annotations"]) for split in (train, val)) == 12
+    assert "val is 20% of train, chosen by seed 0" in val.describe()
+    assert [r.image_id for r in load_split(tiny_coco / name, "val").records] == [r.image_id for r in val.records]
+    assert len(load_split(tiny_coco, "train", val_fraction=0).records) == 8
+    with pytest.raises(ValueError, match="no split 'val'"):
+        load_split(tiny_coco, "val", val_fraction=0)
+
+
+def test_one_file_whose_images_say_their_split(tiny_coco):
+    def tell(content):
+        for image in content["images"]:
+            image["split"] = "valid" if image["id"] in (2, 5) else "train"
+
+    edit(tiny_coco, tell)
+    (tiny_coco / "annotations/instances_train.json").rename(tiny_coco / "all of it.json")
+    (tiny_coco / "train").rename(tiny_coco / "images")
+    train, val = load_splits(tiny_coco / "all of it.json", ("train", "val"))
+    assert [record.image_id for record in val.records] == [2, 5]
+    assert len(train.records) == 6
+    assert sum(len(record.labels) for record in (*train.records, *val.records)) == 12
+
+
+def test_one_list_of_classes_though_files_number_them_differently(tiny_coco):
+    def renumber(content):
+        content["categories"] = [{"id": 1, "name": "blue"}, {"id": 2, "name": "green"}, {"id": 9, "name": "red"}]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = {3: 9, 7: 1}[annotation["category_id"]]
+
+    before = load_split(tiny_coco, "val")
+    train, val = load_splits(edit(tiny_coco, renumber, "val"), ("train", "val"))
+    assert train.class_names == val.class_names == ["red", "blue", "green"]
+    assert (train.category_ids, val.category_ids) == ([3, 7, 10], [9, 1, 2])
+    assert [r.labels.tolist() for r in val.records] == [r.labels.tolist() for r in before.records]
+    assert [category["name"] for category in val.ground_truth["categories"]] == val.class_names
+
+
+def test_areas_and_boxes_as_words_do_not_reach_the_referee(tiny_coco):
+    edit(tiny_coco, lambda c: c["annotations"][0].update(area=None, bbox=["5", 5, 10, 20]))
+    first = load_split(tiny_coco, "train").ground_truth["annotations"][0]
+    assert (first["area"], first["bbox"]) == (200, [5.0, 5, 10, 20])
 
 
 def test_real_photos_read_without_a_problem(shared):

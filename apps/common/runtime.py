@@ -1,0 +1,233 @@
+"""Computing a network faster than eager torch does: onnxruntime or OpenVINO on a CPU.
+
+`start_session` exports a network once, keeps the file, and opens it with the fastest runtime that is installed. A
+runtime that is missing, fails or computes something else is passed over: torch, which always works, is the last one.
+
+Letters in shapes: B batch, H W height and width.
+"""
+
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.cli import plain_message
+from apps.common.device import choose_device
+from apps.common.export import INPUT, OPENVINO_FILE, TOLERANCE, Graph, difference, write_onnx
+from apps.common.images import Preprocessing
+from backbone.files import cache_dir, written_whole
+
+Runtime = Literal["auto", "torch", "onnx", "openvino"]
+MODULES: dict[Literal["onnx", "openvino"], str] = {"openvino": "openvino", "onnx": "onnxruntime"}
+"""What "auto" tries on a CPU, the fastest first (benchmarks/latency.py), and the module that each needs."""
+
+
+class Session(Protocol):
+    """A file, opened: images (B, 3, H, W) uint8 RGB to tensors by name, on the CPU; `name` has the version."""
+
+    name: str
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]: ...
+
+
+class OnnxSession:
+    """An ONNX file in onnxruntime; see `load_session`."""
+
+    def __init__(self, path: Path, *, threads: int, preprocessing: Preprocessing | None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._preprocessing = preprocessing
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.name = f"onnxruntime {onnxruntime.__version__}"
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        values = self._session.run(self._outputs, {INPUT: _as_input(images, self._preprocessing)})
+        return {name: torch.from_numpy(value) for name, value in zip(self._outputs, values, strict=True)}
+
+
+class OpenVinoSession:
+    """An ONNX file, or a folder of `write_openvino`, in OpenVINO, one image at a time; see `load_session`."""
+
+    def __init__(self, path: Path, *, threads: int, preprocessing: Preprocessing | None) -> None:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(path / OPENVINO_FILE if path.is_dir() else path)
+        shape = model.inputs[0].get_partial_shape()
+        shape[0] = 1  # a fixed shape is computed much faster than a batch of any size
+        model.reshape(shape)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",  # its own choice, bfloat16 on some CPUs, changes results
+        }
+        compiled = core.compile_model(model, "CPU", settings)
+        self._outputs = [output.get_any_name() for output in compiled.outputs]
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request serves one call at a time, a demo makes several
+        self._preprocessing = preprocessing
+        self.name = f"OpenVINO {openvino.__version__.split('-')[0]}"
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        batch = _as_input(images, self._preprocessing)
+        found = []
+        for i in range(len(batch)):
+            with self._lock:
+                self._request.infer([batch[i : i + 1]], share_inputs=True)
+                tensors = [self._request.get_output_tensor(k).data.copy() for k in range(len(self._outputs))]
+            found.append([torch.from_numpy(tensor) for tensor in tensors])
+        return {name: torch.cat([one[k] for one in found]) for k, name in enumerate(self._outputs)}
+
+
+def load_session(
+    path: Path,
+    runtime: Literal["onnx", "openvino"],
+    *,
+    threads: int | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> OnnxSession | OpenVinoSession:
+    """Open an exported file.
+
+    Args:
+        path: an ONNX file, or for "openvino" also a folder of `write_openvino`.
+        runtime: "onnx" or "openvino".
+        threads: on which to compute; None for as many as torch uses.
+        preprocessing: for a file whose input is preprocessed outside.
+    """
+    threads = threads or torch.get_num_threads()
+    session = OnnxSession if runtime == "onnx" else OpenVinoSession
+    return session(path, threads=threads, preprocessing=preprocessing)
+
+
+def device_for(runtime: Runtime, device: str) -> torch.device:
+    """The device for a runtime: as `choose_device`, but "auto" is the CPU for runtimes that compute there only.
+
+    Raises:
+        ValueError: an unknown runtime or device, or two that do not go together.
+    """
+    if runtime not in get_args(Runtime):
+        raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {runtime!r}")
+    if runtime not in MODULES:
+        return choose_device(device)
+    place = choose_device("cpu" if device == "auto" else device)
+    if place.type != "cpu":
+        raise ValueError(
+            f"runtime {runtime} computes on the CPU, --device is {device}: use runtime torch or device cpu"
+        )
+    return place
+
+
+def start_session(
+    runtime: Runtime,
+    make_graph: Callable[[], Graph],
+    *,
+    resolution: int,
+    device: torch.device,
+    folder: Path | None = None,
+    threads: int | None = None,
+) -> Session | None:
+    """A session for a network, or None if torch is to compute it.
+
+    Each session is compared with torch on a random image before it is trusted. A runtime that was asked for and cannot
+    be used, or fails, is reported in one line on stderr.
+
+    Args:
+        runtime: "auto" is the fastest for the device: torch except on a CPU; the environment's
+            MOBILENET_APPS_RUNTIME, if set, stands for "auto".
+        make_graph: gives what is exported, if it has not been before.
+        resolution: side of the square input, pixels.
+        device: where torch would compute.
+        folder: of the model; the file is kept in its runtime/, or else in the user's cache.
+        threads: on which to compute; None for as many as torch uses, a number is set for torch, too.
+
+    Raises:
+        ValueError: fewer than one thread, or an unknown runtime in the environment.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads must be 1 or more, got {threads}")
+        torch.set_num_threads(threads)
+    if runtime == "auto" and (chosen := os.environ.get("MOBILENET_APPS_RUNTIME")):
+        if chosen not in get_args(Runtime):
+            raise ValueError(f"MOBILENET_APPS_RUNTIME must be one of {', '.join(get_args(Runtime))}, got {chosen!r}")
+        runtime = chosen  # type: ignore[assignment]
+    if runtime == "torch" or device.type != "cpu":
+        return None
+    installed = [
+        name for name, module in MODULES.items() if runtime in ("auto", name) and importlib.util.find_spec(module)
+    ]
+    if not installed:
+        if runtime != "auto":
+            _say(f"{MODULES[runtime]} is not installed (pip install -e '.[fast]' -c constraints.txt): torch computes")
+        return None
+    graph, failed = make_graph(), []
+    session: Session | None
+    for name in installed:
+        try:
+            path = kept_onnx(graph, resolution=resolution, folder=folder)
+            session = load_session(path, name, threads=threads)
+            check_session(session, graph, resolution=resolution)
+        except Exception as error:  # whatever it is, torch can do without
+            failed.append(f"{MODULES[name]} cannot be used ({plain_message(error)})")
+            continue
+        break
+    else:
+        session = None
+    if failed:
+        _say(f"{'; '.join(failed)}: {runtime_name(session, device)} computes")
+    return session
+
+
+def runtime_name(session: Session | None, device: torch.device) -> str:
+    """What computes, for people: "OpenVINO 2026.4.1", "torch 2.15.0 on cuda"."""
+    return session.name if session else f"torch {torch.__version__.split('+')[0]} on {device}"
+
+
+def kept_onnx(graph: Graph, *, resolution: int, folder: Path | None) -> Path:
+    """The ONNX file of a graph: exported now, or before from equal weights by the same torch."""
+    name = f"{graph.content_hash()}-{resolution}-torch{torch.__version__.split('+')[0]}.onnx"
+    folders = [cache_dir() / "runtime"] if folder is None else [folder / "runtime", cache_dir() / "runtime"]
+    for place in folders:
+        if (place / name).is_file():
+            return place / name
+    for place in folders:
+        try:
+            with written_whole(place / name) as temporary:
+                write_onnx(temporary, graph, resolution=resolution)
+            return place / name
+        except OSError:
+            if place == folders[-1]:
+                raise
+    raise AssertionError
+
+
+def check_session(session: Session, graph: Graph, *, resolution: int) -> None:
+    """Raise ValueError if a session does not compute what torch does."""
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(0, 256, (1, resolution, resolution, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+    far = difference(graph.reference(image), session(image))
+    if not far <= TOLERANCE:
+        raise ValueError(f"{session.name} computes something else than torch, by {far:.2g}")
+
+
+def _as_input(images: Tensor, preprocessing: Preprocessing | None) -> np.ndarray:
+    if preprocessing is not None:
+        return preprocessing(images.cpu()).contiguous().numpy()
+    return images.cpu().permute(0, 2, 3, 1).contiguous().numpy()  # no copy of what `stack_images` gives
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

@@ -1,0 +1,137 @@
+"""Annotated photos as people have them, the layout told from the folder: what training and evaluation read.
+
+    COCO json          see cocofiles.py
+    Pascal VOC XML     see voc.py
+    YOLO txt           see yolo.py
+
+Where the data has no val split, val is taken out of train (see splits.py).
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from apps.common.tables import SPLIT_OF_NAME
+from apps.detection.coco import BadData, CocoSplit, class_names_of, make_split
+from apps.detection.cocofiles import find_coco, split_of
+from apps.detection.listing import Layout, Part
+from apps.detection.splits import carve_val
+from apps.detection.voc import find_voc
+from apps.detection.yolo import find_yolo
+
+VAL_FRACTION = 0.2
+
+
+def load_split(
+    root: Path, split: str, *, bad_data: BadData = "refuse", val_fraction: float = VAL_FRACTION, seed: int = 0
+) -> CocoSplit:
+    """Read and check one split; arguments and errors are those of `load_splits`."""
+    return load_splits(root, [split], bad_data=bad_data, val_fraction=val_fraction, seed=seed)[0]
+
+
+def load_splits(
+    root: Path,
+    splits: Sequence[str],
+    *,
+    bad_data: BadData = "refuse",
+    val_fraction: float = VAL_FRACTION,
+    seed: int = 0,
+) -> list[CocoSplit]:
+    """Read and check splits, with one list of classes.
+
+    Args:
+        root: a folder, a COCO json file or YOLO's data.yaml.
+        splits: train, val, test, or as a COCO file is named.
+        bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the images and
+            objects that have one, and lists them in `skipped`.
+        val_fraction: share that val takes out of train where the data has no val; 0 to below 1.
+        seed: of that choice.
+
+    Raises:
+        ValueError: no such data or split, or problems in it and `bad_data` is "refuse"; the message names the file and
+            the object.
+    """
+    parts = read_parts(find_data(Path(root)), splits, val_fraction=val_fraction, seed=seed)
+    class_names = class_names_of(parts)
+    return [make_split(part, class_names, bad_data=bad_data) for part in parts]
+
+
+def find_data(source: Path) -> Layout:
+    """Which of the layouts a folder or file has.
+
+    Raises:
+        ValueError: it is not there, or has none of them.
+    """
+    if not source.exists():
+        beside = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
+        near = difflib.get_close_matches(source.name, beside, n=1)
+        hint = f"; did you mean {source.parent / near[0]}?" if near else ""
+        raise ValueError(f"--data {source}: there is no such folder or file{hint}")
+    if layout := _find(source):
+        return layout
+    inner = [path for path in sorted(source.iterdir()) if path.is_dir()][:100] if source.is_dir() else []
+    deeper = next((path for path in inner if path.name[0] != "." and _holds_data(path)), None)
+    hint = f"; did you mean --data {deeper}?" if deeper else ""
+    raise ValueError(
+        f"--data {source} holds no annotated photos: wanted is COCO's annotations/instances_train.json, Pascal VOC's "
+        f"Annotations/*.xml or YOLO's data.yaml{hint}"
+    )
+
+
+def _holds_data(folder: Path) -> bool:
+    try:
+        return _find(folder) is not None
+    except ValueError:
+        return False
+
+
+def _find(source: Path) -> Layout | None:
+    if source.is_dir():
+        return find_coco(source) or find_yolo(source) or find_voc(source)
+    if source.suffix.lower() in (".yaml", ".yml"):
+        return find_yolo(source)
+    return find_coco(source) if source.suffix.lower() == ".json" else None
+
+
+def read_parts(
+    layout: Layout, splits: Sequence[str] | None = None, *, val_fraction: float = VAL_FRACTION, seed: int = 0
+) -> list[Part]:
+    """The parts of these splits, default of all that there are; no more is read than they need.
+
+    Raises:
+        ValueError: there is no such split, or it is damaged as a whole.
+    """
+    there = [split for split in layout.splits if split is not None]
+    divided = not there or ("train" in there and "val" not in there)
+    if divided and val_fraction:
+        there = list(dict.fromkeys(["train", "val", *there]))
+    elif not there:
+        there = ["train"]
+    names = there if splits is None else [_name_of(split, layout, there) for split in splits]
+    parts: dict[str | None, Part] = {}
+    if divided and {"train", "val"} & set(names):
+        (whole,) = layout.read(["train" if "train" in layout.splits else None])
+        parts = {part.split: part for part in carve_val(whole, val_fraction, seed)}
+    if rest := [name for name in dict.fromkeys(names) if name not in parts and name in layout.splits]:
+        parts |= dict(zip(rest, layout.read(rest), strict=True))
+    if splits is None:
+        names = [name for name in names if name in parts]
+    elif missing := [name for name in names if name not in parts]:
+        raise ValueError(f"{layout.source}: one photo cannot be divided into train and val; wanted is {missing[0]}")
+    for part in parts.values():
+        if not part.categories:
+            raise ValueError(f"{part.source}: {part.problems[0].sentence if part.problems else 'no object is in it'}")
+    return [parts[name] for name in names]
+
+
+def _name_of(split: str, layout: Layout, there: Sequence[str]) -> str:
+    """A split by its name, another word for it ("valid"), or as its COCO file is named ("val2017")."""
+    for name in (split, SPLIT_OF_NAME.get(split.lower()), split_of(split)):
+        if name in there and (
+            name != split_of(split) or split in (name, *SPLIT_OF_NAME) or split in layout.splits[name]
+        ):
+            return str(name)
+    same = [name for name in there if name.startswith(split)]
+    why = f"has several splits that begin with {split!r}" if len(same) > 1 else f"has no split {split!r}"
+    known = [f"{name} ({layout.splits[name]})" if name in layout.splits else name for name in there]
+    raise ValueError(f"--data {layout.source} {why}; there are {', '.join(known)} ({layout.name})")

@@ -1,0 +1,277 @@
+"""Look for everything that is wrong with annotated photos, before training does.
+
+    python apps/detection/check.py --data PATH           a folder, COCO json file or data.yaml, as for train.py
+    python apps/detection/check.py --data PATH --fix     and write PATH-clean.json, which train.py reads as --data
+
+Opens every photo and changes none. Writes check.json (all cases), boxes.jpg (some photos with their objects) and
+problems.jpg (those whose objects cannot be used). Exit code 1 if there are errors, which make training or its figures
+wrong, else 0; 2 for wrong input.
+"""
+
+import json
+import os
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from apps.common.checkpoint import save_json
+from apps.common.cli import run_command
+from apps.common.doctor import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.drawing import put_label, write_contact_sheet
+from apps.common.images import read_image
+from apps.common.photos import inspect_photos
+from apps.detection.annotations import VAL_FRACTION, find_data, read_parts
+from apps.detection.coco import Checked, check_part, class_names_of
+from apps.detection.cocofiles import CLEAN
+from apps.detection.findings import (
+    SIZES,
+    Counts,
+    CountTable,
+    Photo,
+    agree,
+    class_findings,
+    copy_findings,
+    count_objects,
+    groups_of_copies,
+    in_order,
+    object_keys,
+    photo_findings,
+    problem_findings,
+    rank_of,
+    size_matches,
+)
+from apps.detection.listing import NO_SIZE, Part, Problem
+from apps.detection.sample import make_sample
+from backbone.files import written_whole
+
+SHEET_PHOTOS, SHEET_HEIGHT = 30, 240
+GOOD, CROWD, WRONG = (80, 255, 255), (160, 160, 160), (60, 60, 255)  # BGR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Look for everything that is wrong with annotated photos."""
+
+    data: str
+    """a folder with COCO, Pascal VOC or YOLO annotations, a COCO json file, a data.yaml, or "sample" (embedded)"""
+    out: Path | None = None
+    """folder for check.json and the pictures; default runs/detection/check-NAME"""
+    fix: bool = False
+    """write NAME-clean.json beside the data: what is left without errors, copies and objects that are there twice"""
+    examples: int = 5
+    """cases shown of each finding; check.json has all"""
+    min_objects: int = 10
+    """a class with fewer objects in train is a warning"""
+    min_side: int = 64
+    """a photo with a shorter side below this, in pixels, is a warning"""
+    val_fraction: float = VAL_FRACTION
+    """share of train that is val where the data has none"""
+    seed: int = 0
+    """of that choice"""
+    num_workers: int | None = None
+    """threads that read photos; default one for each core"""
+
+
+def check(config: Config) -> list[Finding]:
+    """Open every photo, print what is wrong, write check.json and the pictures, and return the findings."""
+    for name in ("examples", "min_objects", "min_side"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must be 0 or more, got {getattr(config, name)}")
+    root = make_sample() if config.data == "sample" else Path(config.data)
+    layout = find_data(root)
+    parts = read_parts(layout, val_fraction=config.val_fraction, seed=config.seed)
+    class_names = class_names_of(parts)
+    checked = [check_part(part, class_names) for part in parts]
+    problems = [problem for one in checked for problem in one.problems]
+    records = [(str(part.split), record) for part, one in zip(parts, checked, strict=True) for record in one.records]
+    paths = [record.path for _, record in records] + [p.path for p in problems if p.kind == NO_SIZE and p.path]
+    facts = {fact.path: fact for fact in inspect_photos(list(dict.fromkeys(paths)), num_workers=config.num_workers)}
+    photos = [Photo(split, record, facts[record.path]) for split, record in records]
+    problems = [p for p in problems if p.kind != NO_SIZE or (p.path and not facts[p.path].problem)]
+    spoilt = {problem.path for problem in problems if problem.path}
+    copies = groups_of_copies(photos)
+    counts = count_objects(list_areas(parts, checked, class_names), class_names)
+    findings = worst_first(
+        [
+            *file_findings(list(facts.values()), min_side=config.min_side),
+            *problem_findings(problems),
+            *copy_findings(copies),
+            *photo_findings(photos, spoilt),
+            *class_findings(counts, min_objects=config.min_objects),
+            Finding("note", "about the data", list(dict.fromkeys(note for part in parts for note in part.notes))),
+        ]
+    )
+    print_report(f"{layout.source}: {layout.name}", photos, counts)
+    print_findings(findings, examples=config.examples)
+    name = Path(os.path.abspath(config.data)).stem
+    out = config.out or Path("runs/detection") / f"check-{name}"
+    save_json(out / "check.json", as_json(config.data, layout.name, photos, counts, findings))
+    sheets = write_sheets(out, photos, problems, class_names)
+    print(f"all cases are in {out / 'check.json'}, pictures in {', '.join(path.name for path in sheets) or 'none'}")
+    if config.fix:
+        write_clean(Path(os.path.abspath(root)), parts, class_names, photos, copies, spoilt)
+    return findings
+
+
+def list_areas(
+    parts: Sequence[Part], checked: Sequence[Checked], class_names: Sequence[str]
+) -> Iterator[tuple[str, str, float, bool]]:
+    """Split, class, area in pixels and crowd of each object."""
+    for part, one in zip(parts, checked, strict=True):
+        names = dict(zip(one.category_ids, class_names, strict=True))
+        for annotation in one.annotations:
+            yield str(part.split), names[annotation["category_id"]], annotation["area"], bool(annotation["iscrowd"])
+
+
+def print_report(title: str, photos: Sequence[Photo], counts: CountTable) -> None:
+    """Photos, and the objects of each class by split and by size."""
+    splits = in_order(photo.split for photo in photos)
+    of_split = [sum(photo.split == split for photo in photos) for split in splits]
+    print(
+        print(f"{title}, {len(photos):,} photos, classes: {len(counts):,}; objects without crowds, sizes as COCO's\n")
+    )
+    width = max(len(name) for name in [*counts, "objects"])
+    print(f"{'':{width}}" + "".join(f"{head:>9}" for head in (*splits, *SIZES, "crowds")))
+    print(f"{'photos':{width}}" + "".join(f"{number:9,}" for number in of_split))
+    rows: dict[str, list[int]] = {}
+    for name, count in counts.items():
+        sums = [sum(values) for values in zip(*count.values(), strict=True)] or [0] * 4
+        rows[name] = [*(count.get(split, Counts()).objects for split in splits), *sums]
+    rows["total"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    for name, numbers in rows.items():
+        print(f"{name:{width}}" + "".join(f"{number:9,}" for number in numbers))
+
+
+def as_json(
+    data: str, layout: str, photos: Sequence[Photo], counts: CountTable, findings: Sequence[Finding]
+) -> dict[str, Any]:
+    """The whole report as it stands in check.json."""
+    splits = in_order(photo.split for photo in photos)
+    return {
+        "data": data,
+        "layout": layout,
+        "num_photos": {split: sum(photo.split == split for photo in photos) for split in splits},
+        "classes": {
+            name: {split: {"objects": count.objects, **count._asdict()} for split, count in of_split.items()}
+            for name, of_split in counts.items()
+        },
+        "findings": findings_as_json(findings),
+    }
+
+
+def write_sheets(
+    out: Path, photos: Sequence[Photo], problems: Sequence[Problem], class_names: Sequence[str]
+) -> list[Path]:
+    """boxes.jpg, of photos from all over the data, and problems.jpg, with the boxes that cannot be used in red."""
+    wrong: dict[Path, list[Problem]] = {}
+    for problem in problems:
+        if problem.path and problem.box_xyxy_px:
+            wrong.setdefault(problem.path, []).append(problem)
+    good = [photo for photo in photos if photo.facts.problem is None and len(photo.record.labels)]
+    some = good[:: max(1, len(good) // SHEET_PHOTOS)][:SHEET_PHOTOS]
+    bad = [photo for photo in photos if photo.record.path in wrong and photo.facts.problem is None][:SHEET_PHOTOS]
+    sheets = []
+    for name, shown in (("boxes.jpg", some), ("problems.jpg", bad)):
+        (out / name).unlink(missing_ok=True)
+        if shown:
+            pictures = (draw_photo(photo, wrong.get(photo.record.path, []), class_names) for photo in shown)
+            write_contact_sheet(out / name, pictures)
+            sheets.append(out / name)
+    return sheets
+
+
+def draw_photo(photo: Photo, wrong: Sequence[Problem], class_names: Sequence[str]) -> np.ndarray:
+    """A photo (SHEET_HEIGHT, W, 3) BGR with its objects, crowds in gray, and boxes that cannot be used in red."""
+    record = photo.record
+    as_stored = photo.facts.orientation > 4 and (record.width, record.height) != (photo.facts.width, photo.facts.height)
+    image = read_image(record.path, orient=not as_stored)
+    scale = SHEET_HEIGHT / image.shape[0]
+    width = max(round(image.shape[1] * scale), 8)
+    picture = cv2.resize(image[..., ::-1], (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA)
+    scales = np.array([width / record.width, SHEET_HEIGHT / record.height] * 2)
+
+    def draw(box: Sequence[float], colour: tuple[int, int, int], text: str) -> None:
+        ends = np.clip(np.asarray(box) * scales, -1, [width, SHEET_HEIGHT] * 2).round().astype(int)
+        left, top, right, bottom = ends.tolist()
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colour, 1 if colour != WRONG else 2)
+        put_label(picture, text, min(max(left, 0), width - 20), max(top, 0))
+
+    for box, label, crowd in zip(record.boxes_xyxy_px, record.labels.tolist(), record.is_crowd, strict=True):
+        draw(box, CROWD if crowd else GOOD, class_names[label - 1])
+    for problem in wrong:
+        assert problem.box_xyxy_px is not None
+        draw(problem.box_xyxy_px, WRONG, problem.kind)
+    return picture
+
+
+def write_clean(
+    data: Path,
+    parts: Sequence[Part],
+    class_names: Sequence[str],
+    photos: Sequence[Photo],
+    copies: Sequence[Sequence[Photo]],
+    spoilt: Container[Path],
+) -> Path:
+    """Write NAME-clean.json beside the data, in COCO's form with the split of each image, and say what is in it.
+
+    Left out are photos that cannot be read or have another size than is said, copies (what is measured stays; of those
+    whose objects differ none does), and photos of which no object can be used (`spoilt` are those of problems). Boxes
+    are clipped to the image.
+
+    Raises:
+        ValueError: nothing is left to write.
+    """
+    path = data.parent / f"{data.stem if data.is_file() else data.name}{CLEAN}.json"
+    dropped = {(p.split, p.record.path) for p in photos if p.facts.problem is not None or not size_matches(p)}
+    for group in copies:
+        best = max(group, key=lambda photo: rank_of(photo.split))
+        same = agree(group)
+        dropped |= {(photo.split, photo.record.path) for photo in group if not same or photo is not best}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for part in parts:
+        one = check_part(part, class_names, clip=True)
+        labels = {number: label for label, number in enumerate(one.category_ids, start=1)}
+        of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in one.images}
+        for annotation in one.annotations:
+            of_image[annotation["image_id"]].append(annotation)
+        for image, record in zip(one.images, one.records, strict=True):
+            lost_all = not of_image[image["id"]] and record.path in spoilt
+            if lost_all or (str(part.split), record.path) in dropped:
+                continue
+            place = Path(os.path.relpath(record.path, path.parent)).as_posix()
+            sides = {"width": record.width, "height": record.height}
+            images.append({"id": len(images) + 1, "file_name": place, **sides, "split": part.split})
+            keys: set[tuple[int, ...]] = set()
+            for annotation, key in zip(of_image[image["id"]], object_keys(record), strict=True):
+                if key not in keys:
+                    keys.add(key)
+                    numbers = {"id": len(annotations) + 1, "image_id": len(images)}
+                    label = labels[annotation["category_id"]]
+                    annotations.append({**annotation, **numbers, "category_id": label})
+    if not images:
+        raise ValueError(f"{data}: no photo is left to write to {path.name}")
+    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    given = sum(len(part.images) for part in parts), sum(len(part.annotations) for part in parts)
+    print(
+        f"{path} has {len(images):,} of {given[0]:,} photos and {len(annotations):,} of {given[1]:,} objects; "
+        "no photo was changed"
+    )
+    return path
+
+
+def main(config: Config) -> None:
+    """The command: exit code 1 if there are errors."""
+    if any(finding.level == "error" for finding in check(config)):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

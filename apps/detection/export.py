@@ -1,0 +1,225 @@
+"""Write a detector as one file for other runtimes, and check it.
+
+    python apps/detection/export.py --checkpoint runs/detection/NAME/best --data PATH
+    python apps/detection/export.py --checkpoint runs/detection/NAME/best --data PATH --outputs detections
+    python apps/detection/export.py --weights coco --backbone a075 --data PATH --int8
+    python apps/detection/export.py --checkpoint runs/detection/NAME/best --data PATH --format openvino
+
+The file takes photos (B, H, W, 3) uint8 RGB, resized to a square, the aspect ratio not kept. With `--outputs raw` it
+gives `class_logits` (B, A, K + 1) and `offsets` (B, A, 4), with the anchors and how to decode in its metadata; with
+`--outputs detections` it gives `boxes_xyxy` (B, D, 4) in image sides, `scores` (B, D) and `labels` (B, D), 1 to K, the
+best first, filled up with zeros. It stays only if these are torch's on photos of the val split and AP there is no worse
+than --max-drop allows.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder
+from apps.common.cli import run_command
+from apps.common.export import Format, Graph, Input, difference
+from apps.common.exported import (
+    PARITY_PHOTOS,
+    Judge,
+    check_target,
+    checkpoint_facts,
+    default_out,
+    spread,
+    write_checked,
+)
+from apps.common.images import stack_images
+from apps.common.runtime import Session
+from apps.detection.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
+from apps.detection.coco import BadData, CocoSplit, load_coco_split
+from apps.detection.coco_classes import match_names
+from apps.detection.data import EvalSet
+from apps.detection.detector import Detector
+from apps.detection.metrics import coco_metrics, predict_split
+from apps.detection.pretrained import APP
+from apps.detection.sample import make_sample
+from apps.detection.suppression import OUTPUTS, SuppressedSSD, translations
+
+SAME_IOU = 0.99  # of two boxes that are taken for the same
+MAY_DIFFER = 0.02  # share of the detections: at equal scores the order, and so what suppresses what, is open
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Write a detector as one file for other runtimes, and check it."""
+
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/"""
+    weights: str | None = None
+    """instead of --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
+    backbone: str = "a075"
+    """width of --weights"""
+    format: Format = "onnx"
+    """onnx: one file; openvino: a folder with model.xml and model.bin"""
+    outputs: Literal["raw", "detections"] = "raw"
+    """raw: what the network gives, to be decoded outside; detections: decoding and suppression are in the file"""
+    score_threshold: float = 0.01
+    """of --outputs detections: lower scores are not reported"""
+    int8: bool = False
+    """weights and activations in 8 bits, with scales from photos of the train split"""
+    input: Input = "uint8"
+    """uint8: pixels, normalised in the file; float: (B, 3, H, W) normalised outside"""
+    data: str = "sample"
+    """photos to check with (val) and to calibrate --int8 on (train): a folder in COCO layout, or the sample set"""
+    num_photos: int = 200
+    """of each split, at most"""
+    max_drop: float = 0.02
+    """how much AP, 0 to 1, the file may lose"""
+    bad_data: BadData = "refuse"
+    """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
+    out: Path | None = None
+    """the file, or folder for openvino; default in export/ beside the checkpoint, or in runs/detection/export"""
+
+
+def export(config: Config) -> Path:
+    """Write and check the file; returns where it is.
+
+    Raises:
+        ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
+    """
+    if config.outputs == "raw" and config.score_threshold != Config.score_threshold:
+        raise ValueError("--score-threshold is for --outputs detections: raw outputs have no scores")
+    detector, folder = _load(config)
+    name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (config.outputs == "detections")
+    out = config.out or default_out(folder or Path("runs") / APP / "-", name, format=config.format, int8=config.int8)
+    check_target(out, config.format)
+    root = make_sample() if config.data == "sample" else Path(config.data)
+    val = _some(load_coco_split(root, "val", bad_data=config.bad_data), config.num_photos)
+    calibration = None
+    if config.int8:
+        train = _some(load_coco_split(root, "train", bad_data=config.bad_data), config.num_photos)
+        calibration = read_squares(detector, train, config.num_photos)
+    finished = config.outputs == "detections"
+    write_checked(
+        out,
+        make_graph(detector, config.outputs, score_threshold=config.score_threshold, input=config.input),
+        format=config.format,
+        resolution=detector.resolution,
+        metadata=describe(detector, config) | checkpoint_facts(folder),
+        photos=read_squares(detector, val, PARITY_PHOTOS),
+        calibration=calibration,
+        judge=make_judge(detector, val, config),
+        max_drop=config.max_drop,
+        compare=compare_detections if finished else difference,
+        translations=translations() if finished else None,
+    )
+    return out
+
+
+def make_graph(
+    detector: Detector, outputs: Literal["raw", "detections"], *, score_threshold: float, input: Input
+) -> Graph:
+    """What the file computes."""
+    if outputs == "raw":
+        return detector.graph(input=input)
+    detector.postprocess.score_threshold = score_threshold
+    network = SuppressedSSD(detector.network, detector.postprocess)
+    return Graph(network, OUTPUTS, preprocessing=detector.preprocessing, input=input)
+
+
+def describe(detector: Detector, config: Config) -> dict[str, Any]:
+    """What a user of the file must know."""
+    facts: dict[str, Any] = {
+        "app": APP,
+        "backbone": detector.backbone,
+        "class_names": detector.class_names,
+        "category_ids": detector.category_ids,
+        "preprocessing": "RGB; resized to a square, the aspect ratio not kept",
+        "nms_iou": detector.postprocess.nms_iou,
+    }
+    if config.outputs == "detections":
+        return facts | {"score_threshold": config.score_threshold}
+    return facts | {
+        "score_function": detector.score_function,
+        "anchors_cxcywh": [[round(v, 7) for v in row] for row in detector.network.anchors_cxcywh.tolist()],
+        "decoding": f"centre = offset / {CENTRE_SCALE:g} * anchor size + anchor centre; "
+        f"size = exp(min(offset / {SIZE_SCALE:g}, {MAX_LOG_RATIO:g})) * anchor size; class 0 is background",
+    }
+
+
+def compare_detections(reference: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float:
+    """The largest difference of the scores in order; infinite if more than a few boxes have no like of their class."""
+    if any(given[name].shape != reference[name].shape for name in OUTPUTS):
+        return float("inf")
+    unmatched = total = 0
+    for boxes, scores, labels, their_boxes, their_labels in zip(
+        *(reference[name] for name in OUTPUTS), given["boxes_xyxy"], given["labels"], strict=True
+    ):
+        found = scores > 0
+        same = box_iou(boxes[found], their_boxes) > SAME_IOU
+        same &= labels[found, None] == their_labels
+        no_area = (boxes[found, 2:] <= boxes[found, :2]).any(1)  # at the border; the IoU says nothing
+        unmatched += int((~same.any(1) & ~no_area).sum())
+        total += int(found.sum())
+    if unmatched > MAY_DIFFER * total + 1:
+        return float("inf")
+    far = (reference["scores"] - given["scores"]).abs()
+    return torch.nan_to_num(far, nan=torch.inf).max().item()
+
+
+def make_judge(detector: Detector, split: CocoSplit, config: Config) -> Judge | None:
+    """AP on a split; None, and a line that says so, if the sample set has none of a detector's classes.
+
+    Raises:
+        ValueError: for data that was given, or for 8 bits, which need photos like those the detector is for.
+    """
+    if any(place is not None for place in match_names(detector.class_names, split.class_names)):
+        return Judge("AP", lambda session: average_precision(detector, split, session), len(split.records))
+    if config.data != "sample" or config.int8:
+        raise ValueError(
+            f"--data {config.data} has none of the detector's classes ({', '.join(detector.class_names[:3])}, ...): "
+            "give photos like those it is for"
+        )
+    print("the sample set has none of this detector's classes: AP is not measured (--data PATH does)")
+    return None
+
+
+def average_precision(detector: Detector, split: CocoSplit, session: Session | None) -> float:
+    """AP with a session in the place of the network."""
+    judged = dataclasses.replace(detector, session=session)
+    judged.postprocess = detector.postprocess
+    results = predict_split(judged, split, batch_size=8, num_workers=0, progress=False)
+    return max(0.0, coco_metrics(split, results).values["AP"])  # -1 without any object
+
+
+def read_squares(detector: Detector, split: CocoSplit, number: int) -> Tensor:
+    """At most `number` photos of a split as the network sees them, (B, 3, H, W) uint8."""
+    squares = EvalSet(split, resolution=detector.resolution)
+    return stack_images([squares[i] for i in range(min(number, len(squares)))])
+
+
+def _load(config: Config) -> tuple[Detector, Path | None]:
+    cpu = torch.device("cpu")
+    if (config.checkpoint is None) == (config.weights is None):
+        raise ValueError("give --checkpoint RUN/best, or --weights coco for a published detector")
+    if config.weights is not None:
+        return Detector.published(config.weights, backbone=config.backbone, device=cpu), None
+    assert config.checkpoint is not None
+    if config.backbone != Config.backbone:
+        raise ValueError("--backbone is for --weights: a checkpoint has its own")
+    return Detector.load(config.checkpoint, device=cpu), model_folder(config.checkpoint)
+
+
+def _some(split: CocoSplit, number: int) -> CocoSplit:
+    """At most `number` images of a split, with their ground truth."""
+    records = [split.records[i] for i in spread(len(split.records), number)]
+    ids = {record.image_id for record in records}
+    truth = split.ground_truth
+    images = [image for image in truth["images"] if image["id"] in ids]
+    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in ids]
+    return dataclasses.replace(
+        split, records=records, ground_truth={**truth, "images": images, "annotations": annotations}
+    )
+
+
+if __name__ == "__main__":
+    run_command(export, Config)

@@ -1,0 +1,105 @@
+"""What every layout of annotated photos is read into: parts in COCO's form, not yet checked, and their problems.
+
+An image or annotation may say `where` it was read, for messages; `coco.py` checks and takes that out again.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+_EXIF_ORIENTATION = 0x0112
+
+
+class Problem(NamedTuple):
+    """Something that must be mended, or left out.
+
+    Attributes:
+        kind: what it is a case of, as "boxes without area".
+        sentence: names the file and the object.
+        path: the photo, if there is one to look at.
+        box_xyxy_px: the object's box as it was given, if it has four finite numbers.
+    """
+
+    kind: str
+    sentence: str
+    path: Path | None = None
+    box_xyxy_px: tuple[float, float, float, float] | None = None
+
+
+DAMAGED_FILE = "annotation files, or entries of them, that cannot be used"
+DAMAGED_OBJECT = "objects whose box or class cannot be read"
+MISSING_PHOTO = "photos that are missing"
+NO_SIZE = "photos without a size"
+NO_IMAGE = "objects of no image"
+UNKNOWN_CLASS = "objects of an undeclared class"
+NO_AREA = "boxes without area"
+OUTSIDE = "boxes outside the image"
+
+
+@dataclass
+class Part:
+    """The photos of one split with their objects, as a layout's reader hands them over.
+
+    Attributes:
+        split: "train", "val", ...; None where the data does not say.
+        source: the file or folder that messages name.
+        folder: where `file_name` starts.
+        images, annotations, categories: as in COCO's files; sizes may be missing.
+        problems: what the reader could not use.
+        notes: what else one should know, a sentence each.
+    """
+
+    split: str | None
+    source: Path
+    folder: Path
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Layout(NamedTuple):
+    """Data that was found.
+
+    Attributes:
+        name: the kind, in words.
+        source: the folder or file.
+        splits: where each split is, for messages; the one key is None where the data has no splits.
+        read: gives the parts of these splits.
+    """
+
+    name: str
+    source: Path
+    splits: dict[str | None, str]
+    read: Callable[[Sequence[str | None]], list[Part]]
+
+
+def id_in(entry: Any, key: str) -> int | None:
+    """The whole number under a key of an image or annotation; None if there is none."""
+    number = entry.get(key) if isinstance(entry, dict) else None
+    return number if isinstance(number, int) else None
+
+
+def photo_size(path: Path) -> tuple[int, int] | None:
+    """Width and height in pixels, as EXIF turns the photo, from its header alone; None if that cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in range(5, 9)
+    except Exception:  # Pillow raises many kinds for a damaged header
+        return None
+    return (height, width) if turned else (width, height)
+
+
+def fill_sizes(images: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Give images that lack `width` or `height` (absent, null or 0) those of their photos, where these can be read."""
+    lacking = [image for image in images if not (image.get("width") and image.get("height"))]
+    with ThreadPoolExecutor() as pool:
+        sizes = pool.map(photo_size, [folder / str(image.get("file_name")) for image in lacking])
+        for image, size in zip(lacking, sizes, strict=True):
+            image["width"], image["height"] = size or (0, 0)

@@ -1,0 +1,220 @@
+"""Reading Pascal VOC's XML files.
+
+    PATH/Annotations/NAME.xml, PATH/JPEGImages/NAME.jpg    perhaps with ImageSets/Main/train.txt, val.txt, test.txt
+    PATH/train/NAME.xml, PATH/train/NAME.jpg               XML beside the photos, in train/, valid/, test/ or PATH
+
+A photo belongs to the XML file of its own stem; what <filename> says is tried second. Objects marked difficult are
+crowds: they stay for evaluation, which ignores them, and are not learnt. Coordinates are those of the format's
+definition: pixels counted from 1, the last one belongs to the box.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from apps.common.photos import is_photo_name
+from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name
+from apps.detection.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part, Problem
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+PHOTO_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
+
+
+class Room(NamedTuple):
+    """A folder of XML files and the one with their photos; `split` None where lists or nothing say."""
+
+    split: str | None
+    labels: Path
+    photos: Path
+
+
+def find_voc(source: Path) -> Layout | None:
+    """The XML files of a folder; None if there are none.
+
+    Raises:
+        ValueError: there are several folders for one split.
+    """
+    rooms = _rooms(source)
+    if not rooms:
+        return None
+    lists = {} if rooms[0].split else _lists(source)
+    splits: dict[str | None, str] = {name: path.relative_to(source).as_posix() for name, path in lists.items()}
+    splits = splits or {room.split: room.labels.relative_to(source).as_posix() for room in rooms}
+    return Layout("Pascal VOC XML", source, splits, lambda wanted: _read(source, rooms, lists, wanted))
+
+
+def _rooms(source: Path) -> list[Room]:
+    if room := _room(source, None):
+        return [room]
+    rooms: dict[str, Room] = {}
+    for folder in sorted(path for path in source.iterdir() if path.is_dir() and path.name.lower() in SPLIT_OF_NAME):
+        split = SPLIT_OF_NAME[folder.name.lower()]
+        if room := _room(folder, split):
+            if split in rooms:
+                raise ValueError(f"{source} has both {rooms[split].labels} and {room.labels}: which is {split}?")
+            rooms[split] = room
+    return [rooms[split] for split in SPLITS if split in rooms]
+
+
+def _room(folder: Path, split: str | None) -> Room | None:
+    for name in ("Annotations", "annotations", "."):
+        if any((folder / name).glob("[!.]*.xml")):
+            photos = next((p for p in PHOTO_FOLDERS if (folder / p).is_dir()), ".")
+            return Room(split, folder / name, folder / photos)
+    return None
+
+
+def _lists(source: Path) -> dict[str, Path]:
+    """ImageSets/Main/*.txt by split; trainval is train where there is no train."""
+    folder = source / "ImageSets" / "Main"
+    lists = {split: folder / f"{split}.txt" for split in (*SPLITS, "trainval") if (folder / f"{split}.txt").is_file()}
+    both = lists.pop("trainval", None)
+    if both and "train" not in lists:
+        lists = {"train": both, **lists}
+    return lists
+
+
+def _read(source: Path, rooms: Sequence[Room], lists: dict[str, Path], wanted: Sequence[str | None]) -> list[Part]:
+    reader = _Reader(source)
+    parts: dict[str | None, Part] = {}
+    for room in rooms:
+        files = {normal_name(path.stem): path for path in sorted(room.labels.glob("[!.]*.xml"))}
+        photos = _Photos(room.photos)
+        if not lists:
+            parts[room.split] = reader.part(room.split, list(files.values()), photos)
+            continue
+        listed: set[str] = set()
+        for split, path in lists.items():
+            stems, problems = _stems(path, files)
+            parts[split] = reader.part(split, [files[stem] for stem in stems], photos)
+            parts[split].problems.extend(problems)
+            listed |= set(stems)
+        if unlisted := sorted(files.keys() - listed):
+            note = f"{len(unlisted):,} XML files are in no list of ImageSets/Main, as {files[unlisted[0]].name}"
+            next(iter(parts.values())).notes.append(note)
+    reader.finish(list(parts.values()))
+    return [parts[split] for split in wanted]
+
+
+def _stems(path: Path, files: dict[str, Path]) -> tuple[list[str], list[Problem]]:
+    """The lines of a list that have an XML file; behind a stem there may be 1 or -1."""
+    stems: dict[str, None] = {}
+    problems = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        name = normal_name(line)
+        if not name:
+            continue
+        stem = next((n for n in (name, name.rpartition(" ")[0].strip(), Path(name).stem) if n in files), None)
+        if stem is None:
+            problems.append(Problem(DAMAGED_FILE, f"{path} line {number}: there is no {name}.xml in Annotations"))
+        elif stem in stems:
+            problems.append(Problem(DAMAGED_FILE, f"{path} line {number}: {stem} is listed twice"))
+        else:
+            stems[stem] = None
+    return list(stems), problems
+
+
+class _Photos:
+    """The photos of a folder by stem."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names = {path.name for path in folder.iterdir() if is_photo_name(path.name)}
+        self.of_stem = {normal_name(Path(name).stem): name for name in sorted(self.names)}
+        self.used: set[str] = set()
+
+    def find(self, stem: str, filename: str) -> Path | None:
+        """The photo of this stem, or the one that <filename> names, with or without its suffix."""
+        last = normal_name(filename.replace("\\", "/").rpartition("/")[2])
+        name = self.of_stem.get(normal_name(stem)) or (last if last in self.names else None)
+        name = name or self.of_stem.get(last) or self.of_stem.get(Path(last).stem)
+        if name is None:
+            return None
+        self.used.add(name)
+        return self.folder / name
+
+
+class _Reader:
+    """Reads XML files one after the other; ids count on, classes are known at the end."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.num_images = 0
+        self.num_objects = 0
+
+    def part(self, split: str | None, files: Sequence[Path], photos: _Photos) -> Part:
+        part = Part(split, self.source, self.source, [], [], [])
+        for file in files:
+            self._add(part, file, photos)
+        if split is None and (unused := sorted(photos.names - photos.used)):
+            part.notes.append(f"{len(unused):,} photos without an XML file are not used, as {unused[0]}")
+        return part
+
+    def _add(self, part: Part, file: Path, photos: _Photos) -> None:
+        try:
+            root = ElementTree.parse(file).getroot()
+        except (ElementTree.ParseError, OSError, UnicodeError) as error:
+            part.problems.append(Problem(DAMAGED_FILE, f"{file} is not valid XML: {error}"))
+            return
+        if root.tag != "annotation":
+            sentence = f"{file} is no Pascal VOC file: it begins with <{root.tag}>, not with <annotation>"
+            part.problems.append(Problem(DAMAGED_FILE, sentence))
+            return
+        filename = (root.findtext("filename") or "").strip()
+        path = photos.find(file.stem, filename)
+        if path is None:
+            says = f", nor is its <filename> {filename!r}" if filename else ""
+            sentence = f"{file}: no photo of that name is in {photos.folder}{says}"
+            part.problems.append(Problem(MISSING_PHOTO, sentence))
+            return
+        self.num_images += 1
+        where = file.relative_to(self.source).as_posix()
+        image = {"id": self.num_images, "file_name": path.relative_to(self.source).as_posix(), "where": where}
+        sides = {side: root.findtext(f"size/{side}") for side in ("width", "height")}
+        image |= {side: _whole(text) for side, text in sides.items()}
+        part.images.append(image)
+        for number, element in enumerate(root.findall("object"), start=1):
+            self._add_object(part, element, f"{where} object {number}", path)
+
+    def _add_object(self, part: Part, element: ElementTree.Element, where: str, path: Path) -> None:
+        name = normal_name(element.findtext("name") or "")
+        given = {side: element.findtext(f"bndbox/{side}") for side in SIDES}
+        try:
+            x0, y0, x1, y1 = (float(given[side] or "") for side in SIDES)
+        except ValueError:
+            name_or_box = "no <bndbox>" if not any(given.values()) else f"<bndbox> with {given}"
+            part.problems.append(Problem(DAMAGED_OBJECT, f"{self.source}: {where} has {name_or_box}", path))
+            return
+        where = f"{where} ({name}, {' '.join(f'{side} {given[side]}' for side in SIDES)})"
+        box = (x0, y0, x1, y1)
+        if not name:
+            part.problems.append(Problem(DAMAGED_OBJECT, f"{self.source}: {where} has no <name>", path, box))
+            return
+        if x1 <= x0 or y1 <= y0:
+            part.problems.append(Problem(NO_AREA, f"{self.source}: {where} has no area", path, box))
+            return
+        self.num_objects += 1
+        annotation: dict[str, Any] = {"id": self.num_objects, "image_id": self.num_images, "where": where}
+        left, top = (v - 1 if v >= 1 else min(v, 0.0) for v in (x0, y0))  # many tools count from 0 after all
+        annotation |= {"category_id": name, "bbox": [left, top, x1 - left, y1 - top]}
+        annotation["iscrowd"] = int((element.findtext("difficult") or "0").strip().lower() in ("1", "true"))
+        part.annotations.append(annotation)
+
+    @staticmethod
+    def finish(parts: Sequence[Part]) -> None:
+        """Number the classes, the sorted names of all parts, from 1."""
+        names = sorted({annotation["category_id"] for part in parts for annotation in part.annotations})
+        numbers = {name: number for number, name in enumerate(names, start=1)}
+        for part in parts:
+            part.categories = [{"id": number, "name": name} for name, number in numbers.items()]
+            for annotation in part.annotations:
+                annotation["category_id"] = numbers[annotation["category_id"]]
+
+
+def _whole(text: str | None) -> int:
+    """A number of pixels; 0, which is then read from the photo, if there is none."""
+    try:
+        return max(round(float(text or "")), 0)
+    except (ValueError, OverflowError):
+        return 0

@@ -1,0 +1,240 @@
+"""Reading YOLO's text files.
+
+    PATH/data.yaml                  names (a list, or number: name), train, val, test: folders or .txt lists of photos
+    PATH/images/train/NAME.jpg      a photo
+    PATH/labels/train/NAME.txt      its objects, "class cx cy w h" or "class x1 y1 x2 y2 x3 y3 ...", in image sides
+
+Where a path has no folder "images", the text file lies beside the photo. A photo without a text file has no objects.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from apps.common.photos import UNREAD_SUFFIXES, find_photos
+from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name
+from apps.detection.listing import (
+    DAMAGED_FILE,
+    DAMAGED_OBJECT,
+    MISSING_PHOTO,
+    NO_AREA,
+    OUTSIDE,
+    UNKNOWN_CLASS,
+    Layout,
+    Part,
+    Problem,
+    fill_sizes,
+)
+
+SLACK = 1e-3  # image sides by which a coordinate may lie outside, from rounding
+
+
+def find_yolo(source: Path) -> Layout | None:
+    """The YAML file of a folder, or the one that `source` is; None if there is none.
+
+    Raises:
+        ValueError: it is damaged, or there are several.
+    """
+    if source.is_file():
+        return _layout(source, _load(source)) if source.suffix.lower() in (".yaml", ".yml") else None
+    found = [(path, content) for path in sorted(source.glob("[!.]*.y*ml")) if (content := _load(path, ours=False))]
+    exact = [pair for pair in found if pair[0].stem == "data"]
+    if len(found) > 1 and not exact:
+        names = ", ".join(path.name for path, _ in found)
+        raise ValueError(f"{source} has several YAML files of data sets: {names}; give one of them as --data")
+    if not found:
+        return None
+    return _layout(*(exact or found)[0])
+
+
+def _load(path: Path, *, ours: bool = True) -> dict[str, Any] | None:
+    """A YAML file's content; None if it has no names and need not be ours."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        if not ours and path.stem != "data":
+            return None
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict) and content.get("names"):
+        return content
+    if ours:
+        raise ValueError(f"{path} has no 'names': wanted are names, train and val, as in YOLO's data.yaml")
+    return None
+
+
+def _layout(file: Path, content: dict[str, Any] | None) -> Layout:
+    assert content is not None
+    names = _names(file, content["names"])
+    splits: dict[str | None, list[str]] = {}
+    for key, value in content.items():
+        split = SPLIT_OF_NAME.get(str(key).lower())
+        if split and value:
+            splits.setdefault(split, []).extend(map(str, value) if isinstance(value, list) else [str(value)])
+    if not splits:
+        raise ValueError(f"{file} names no photos: wanted are train and val, folders or .txt lists")
+    shown: dict[str | None, str] = {split: ", ".join(splits[split]) for split in SPLITS if split in splits}
+    reader = _Reader(file, str(content.get("path") or ""), names, keypoints="kpt_shape" in content)
+
+    def read(wanted: Sequence[str | None]) -> list[Part]:
+        return [reader.part(split, splits[split]) for split in wanted]
+
+    return Layout("YOLO txt", file, shown, read)
+
+
+def _names(file: Path, names: Any) -> dict[int, str]:
+    """Class names by number.
+
+    Raises:
+        ValueError: they are no list and no numbers with names, or one is there twice.
+    """
+    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
+    try:
+        by_number = {int(number): normal_name(str(name)) for number, name in pairs}
+    except ValueError:
+        by_number = {}
+    if not by_number:
+        raise ValueError(f"{file}: names must be a list, or numbers with names, got {str(names)[:80]!r}")
+    twice = {name for name in by_number.values() if list(by_number.values()).count(name) > 1}
+    if twice:
+        raise ValueError(f"{file}: the class {min(twice)!r} is there twice")
+    return dict(sorted(by_number.items()))
+
+
+class _Reader:
+    """Reads the photos and text files that one YAML file names."""
+
+    def __init__(self, file: Path, root: str, names: dict[int, str], *, keypoints: bool) -> None:
+        self.file = file
+        self.keypoints = keypoints
+        self.names = names
+        inner = file.parent / root
+        self.folder = inner if inner.is_dir() else file.parent  # `path` is often that of another machine
+
+    def part(self, split: str | None, places: Sequence[str]) -> Part:
+        categories = [{"id": number, "name": name} for number, name in self.names.items()]
+        part = Part(split, self.file, self.folder, [], [], categories)
+        photos = [photo for place in places for photo in self._photos(place, part)]
+        num_labels = 0
+        for number, path in enumerate(dict.fromkeys(photos), start=1):
+            name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path.absolute()
+            part.images.append({"id": number, "file_name": name.as_posix()})
+            labels = label_file(path)
+            if labels.is_file():
+                num_labels += 1
+                self._add_objects(part, labels, number, path)
+        if photos and not num_labels:
+            raise ValueError(
+                f"{self.file}: none of the {len(photos):,} photos of {split} has a text file; the first should have "
+                f"{label_file(photos[0])}"
+            )
+        if len(photos) > num_labels:
+            part.notes.append(f"{len(photos) - num_labels:,} photos of {split} have no text file and so no objects")
+        fill_sizes(part.images, part.folder)
+        sizes = {image["id"]: (image["width"], image["height"]) for image in part.images}
+        for annotation in part.annotations:
+            (cx, cy, w, h), (width, height) = annotation.pop("box_norm"), sizes[annotation["image_id"]]
+            annotation["bbox"] = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
+        return part
+
+    def _photos(self, place: str, part: Part) -> list[Path]:
+        """The photos of a folder or of a list.
+
+        Raises:
+            ValueError: there is neither, or nothing in it.
+        """
+        tries = [self.folder / place, self.file.parent / place]
+        if place.startswith("../"):  # as in many exports, whose paths start from a folder that is not there
+            tries += [self.file.parent / place[3:]]
+        source = next((path for path in tries if path.exists()), None)
+        if source is None:
+            raise ValueError(f"{self.file}: {part.split} is {place!r}, but there is no {tries[0]}")
+        if source.is_dir():
+            for path in source.rglob("*"):
+                if path.suffix.lower() in UNREAD_SUFFIXES:
+                    part.problems.append(Problem(DAMAGED_FILE, f"{path}: this format is not read; convert it"))
+            return find_photos(source, recursive=True)
+        if source.suffix.lower() != ".txt":
+            raise ValueError(f"{self.file}: {part.split} is {place!r}, which is neither a folder nor a .txt list")
+        photos = []
+        for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), start=1):
+            if name := line.strip():
+                near = source.parent / name
+                path = near if near.is_file() else self.folder / name
+                if path.is_file():
+                    photos.append(path)
+                else:
+                    part.problems.append(Problem(MISSING_PHOTO, f"{source} line {number}: there is no {near}"))
+        if not photos:
+            raise ValueError(f"{source}: none of its photos was found")
+        return photos
+
+    def _add_objects(self, part: Part, file: Path, image_id: int, photo: Path) -> None:
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            part.problems.append(Problem(DAMAGED_FILE, f"{file} cannot be read: {error}", photo))
+            return
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{file} line {number}"
+            found = self._read_line(line.split(), where, photo)
+            if isinstance(found, Problem):
+                part.problems.append(found)
+                continue
+            category, box = found
+            part.annotations.append(
+                {
+                    "id": len(part.annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category,
+                    "iscrowd": 0,
+                    "where": where,
+                    "box_norm": box,
+                }
+            )
+
+    def _read_line(
+        self, words: Sequence[str], where: str, photo: Path
+    ) -> tuple[int, tuple[float, float, float, float]] | Problem:
+        """Class number and box, cx cy w h in image sides."""
+        try:
+            numbers = [float(word) for word in words]
+        except ValueError:
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)):
+            return Problem(DAMAGED_OBJECT, f"{where} is not of numbers: {' '.join(words)[:80]!r}", photo)
+        polygon = len(numbers) >= 7 and len(numbers) % 2 == 1
+        if len(numbers) < 5 or not (len(numbers) == 5 or polygon or self.keypoints):
+            what = f"{where} has {len(numbers)} numbers, wanted are class cx cy w h, or class and a polygon's x y ..."
+            return Problem(DAMAGED_OBJECT, what, photo)
+        number, values = numbers[0], numbers[1:5] if self.keypoints else numbers[1:]
+        if number != int(number) or int(number) not in self.names:
+            what = f"{where}: class {words[0]} is none of the {len(self.names)} of {self.file.name}"
+            return Problem(UNKNOWN_CLASS, what, photo)
+        if len(values) == 4 and min(values[2:]) <= 0:
+            return Problem(NO_AREA, f"{where}: width and height must be above 0", photo)
+        if min(values) < -SLACK or max(values) > 1 + SLACK:
+            far = next(v for v in values if not -SLACK <= v <= 1 + SLACK)
+            return Problem(OUTSIDE, f"{where}: {far:g} is not from 0 to 1, in image sides", photo)
+        if len(values) == 4:
+            cx, cy, w, h = values
+        else:
+            x, y = values[::2], values[1::2]
+            cx, cy, w, h = (min(x) + max(x)) / 2, (min(y) + max(y)) / 2, max(x) - min(x), max(y) - min(y)
+        if w <= 0 or h <= 0:
+            return Problem(NO_AREA, f"{where}: width and height must be above 0", photo)
+        return int(number), (cx, cy, w, h)
+
+
+def label_file(photo: Path) -> Path:
+    """Where the objects of a photo are: the last folder "images" of its path is "labels"; or beside it."""
+    beside = photo.with_suffix(".txt")
+    parts = list(photo.parts)
+    if "images" not in parts[:-1] or beside.is_file():
+        return beside
+    parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return Path(*parts).with_suffix(".txt")

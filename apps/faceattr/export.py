@@ -1,0 +1,147 @@
+"""Write a face attribute network as one file for other runtimes, and check it.
+
+    python apps/faceattr/export.py --checkpoint runs/faceattr/NAME/best --data PATH
+    python apps/faceattr/export.py --checkpoint runs/faceattr/NAME/best --data PATH --int8
+    python apps/faceattr/export.py --checkpoint runs/faceattr/NAME/best --data PATH --format openvino
+
+The file takes face crops (B, H, W, 3) uint8 RGB and gives logits (B, A); probabilities are
+`sigmoid(logits / temperatures)`, with the temperatures and the thresholds in its metadata. It stays only if its logits
+are torch's on faces of the val split and the mean AP there is no worse than --max-drop allows.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder
+from apps.common.cli import run_command
+from apps.common.export import Format, Input
+from apps.common.exported import (
+    PARITY_PHOTOS,
+    Judge,
+    check_target,
+    checkpoint_facts,
+    default_out,
+    spread,
+    write_checked,
+)
+from apps.common.images import read_image, stack_images
+from apps.common.runtime import Session
+from apps.faceattr.attributes import AttributeSplit, BadData, load_faces
+from apps.faceattr.data import to_square
+from apps.faceattr.metrics import attribute_metrics, predict_photos
+from apps.faceattr.sample import make_sample
+from apps.faceattr.tagger import APP, Tagger
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Write a face attribute network as one file for other runtimes, and check it."""
+
+    checkpoint: Path
+    """a run of train.py, or its best/"""
+    format: Format = "onnx"
+    """onnx: one file; openvino: a folder with model.xml and model.bin"""
+    int8: bool = False
+    """weights and activations in 8 bits, with scales from faces of the train split"""
+    input: Input = "uint8"
+    """uint8: pixels, normalised in the file; float: (B, 3, H, W) normalised outside"""
+    dynamic_size: bool = False
+    """any height and width from 32 pixels; slower in some runtimes"""
+    data: tuple[str, ...] = ("sample",)
+    """faces to check with (val) and to calibrate --int8 on (train), as for train.py"""
+    num_photos: int = 200
+    """of each split, at most"""
+    max_drop: float = 0.02
+    """how much mean AP, 0 to 1, the file may lose"""
+    bad_data: BadData = "refuse"
+    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
+    out: Path | None = None
+    """the file, or folder for openvino; default in export/ beside the checkpoint"""
+
+
+def export(config: Config) -> Path:
+    """Write and check the file; returns where it is.
+
+    Raises:
+        ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
+    """
+    model = Tagger.load(config.checkpoint, device=torch.device("cpu"))
+    folder = model_folder(config.checkpoint)
+    name = f"{APP}-{model.backbone}-{model.resolution}"
+    out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
+    check_target(out, config.format)
+    data = [str(make_sample()) if source == "sample" else source for source in config.data]
+    val = _some(load_faces(data, "val", attributes=model.attributes, bad_data=config.bad_data), config.num_photos)
+    calibration = None
+    if config.int8:
+        train = load_faces(data, "train", attributes=model.attributes, bad_data=config.bad_data)
+        calibration = read_squares(model, _some(train, config.num_photos).paths)
+    write_checked(
+        out,
+        model.graph(input=config.input),
+        format=config.format,
+        resolution=model.resolution,
+        metadata=describe(model) | checkpoint_facts(folder),
+        photos=read_squares(model, val.paths[:PARITY_PHOTOS]),
+        calibration=calibration,
+        judge=make_judge(model, val),
+        max_drop=config.max_drop,
+        dynamic_size=config.dynamic_size,
+    )
+    return out
+
+
+def describe(model: Tagger) -> dict[str, object]:
+    """What a user of the file must know."""
+    return {
+        "app": APP,
+        "backbone": model.backbone,
+        "class_names": model.attributes,
+        "preprocessing": "RGB; the central square of a face crop, resized",
+        "face_margin": model.margin,
+        "face_drop": model.drop,
+        "thresholds": model.thresholds,
+        "temperatures": model.temperatures,
+    }
+
+
+def read_squares(model: Tagger, paths: list[Path]) -> Tensor:
+    """Face crops as the network sees them, (B, 3, H, W) uint8."""
+    return stack_images([to_square(read_image(path), model.resolution) for path in paths])
+
+
+def make_judge(model: Tagger, split: AttributeSplit) -> Judge | None:
+    """Mean AP; None, and a line that says so, where no attribute is known to be both present and absent."""
+    columns = [split.labels[:, a] for a in range(split.labels.shape[1])]
+    if not any((column == 1).any() and (column == 0).any() for column in columns):
+        print(f"{split.name}: no attribute is known to be both present and absent: mean AP is not measured")
+        return None
+    return Judge("mean AP", lambda session: mean_ap(model, split, session), len(split.paths))
+
+
+def mean_ap(model: Tagger, split: AttributeSplit, session: Session | None) -> float:
+    """Mean AP with a session in the place of the network."""
+    judged = dataclasses.replace(model, session=session)
+    logits = predict_photos(judged, split.paths, name=split.name, batch_size=16, num_workers=0, progress=False)
+    probs, labels = logits.sigmoid(), torch.from_numpy(split.labels)
+    value = attribute_metrics(logits, labels, split.attributes, probs=probs, present=probs >= 0.5).values["mean_ap"]
+    assert value is not None  # `make_judge` looked
+    return value
+
+
+def _some(split: AttributeSplit, number: int) -> AttributeSplit:
+    places = spread(len(split.paths), number)
+    return dataclasses.replace(
+        split,
+        paths=[split.paths[i] for i in places],
+        labels=np.ascontiguousarray(split.labels[places]),
+        identities=[split.identities[i] for i in places],
+    )
+
+
+if __name__ == "__main__":
+    run_command(export, Config)

@@ -1,0 +1,133 @@
+"""Write a classifier as one file for other runtimes, and check it.
+
+    python apps/finegrained/export.py --checkpoint runs/finegrained/NAME/best --data PATH
+    python apps/finegrained/export.py --checkpoint runs/finegrained/NAME/best --data PATH --int8
+    python apps/finegrained/export.py --checkpoint runs/finegrained/NAME/best --data PATH --format openvino
+
+The file takes photos (B, H, W, 3) uint8 RGB, cut to the central square and resized as `preprocessing` in its metadata
+says, and gives logits (B, K). It stays only if its logits are torch's on photos of the val split and its top-1 accuracy
+there is no worse than --max-drop allows.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder
+from apps.common.cli import run_command
+from apps.common.export import Format, Input
+from apps.common.exported import (
+    PARITY_PHOTOS,
+    Judge,
+    check_target,
+    checkpoint_facts,
+    default_out,
+    spread,
+    write_checked,
+)
+from apps.common.images import read_image, stack_images
+from apps.common.runtime import Session
+from apps.finegrained.classifier import APP, Classifier
+from apps.finegrained.data import to_square
+from apps.finegrained.labels import BadData, LabelledSplit, Photo, load_data
+from apps.finegrained.metrics import predict_photos, top_k_accuracy
+from apps.finegrained.sample import make_sample
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Write a classifier as one file for other runtimes, and check it."""
+
+    checkpoint: Path
+    """a run of train.py, or its best/"""
+    format: Format = "onnx"
+    """onnx: one file; openvino: a folder with model.xml and model.bin"""
+    int8: bool = False
+    """weights and activations in 8 bits, with scales from photos of the train split"""
+    input: Input = "uint8"
+    """uint8: pixels, normalised in the file; float: (B, 3, H, W) normalised outside"""
+    dynamic_size: bool = False
+    """any height and width from 32 pixels; slower in some runtimes"""
+    data: str = "sample"
+    """photos to check with (val) and to calibrate --int8 on (train), as for train.py"""
+    num_photos: int = 200
+    """of each split, at most"""
+    max_drop: float = 0.02
+    """how much top-1 accuracy, 0 to 1, the file may lose"""
+    bad_data: BadData = "refuse"
+    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
+    out: Path | None = None
+    """the file, or folder for openvino; default in export/ beside the checkpoint"""
+
+
+def export(config: Config) -> Path:
+    """Write and check the file; returns where it is.
+
+    Raises:
+        ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
+    """
+    model = Classifier.load(config.checkpoint, device=torch.device("cpu"))
+    folder = model_folder(config.checkpoint)
+    name = f"{APP}-{model.backbone}-{model.resolution}"
+    out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
+    check_target(out, config.format)
+    data = str(make_sample()) if config.data == "sample" else config.data
+    val = _load(data, "val", model, config)
+    calibration = None
+    if config.int8:
+        train = _load(data, "train", model, config)
+        calibration = read_squares(model, _some(train, config.num_photos))
+    measured = _some(val, config.num_photos)
+    write_checked(
+        out,
+        model.graph(input=config.input),
+        format=config.format,
+        resolution=model.resolution,
+        metadata=describe(model) | checkpoint_facts(folder),
+        photos=read_squares(model, measured[:PARITY_PHOTOS]),
+        calibration=calibration,
+        judge=Judge("top-1", lambda session: accuracy(model, measured, session), len(measured)),
+        max_drop=config.max_drop,
+        dynamic_size=config.dynamic_size,
+    )
+    return out
+
+
+def describe(model: Classifier) -> dict[str, object]:
+    """What a user of the file must know."""
+    return {
+        "app": APP,
+        "backbone": model.backbone,
+        "class_names": model.class_names,
+        "preprocessing": f"RGB; the central square, {model.crop} of the short side, resized",
+        "crop": model.crop,
+        "temperature": model.temperature,
+        "unknown_threshold": model.unknown_threshold,
+    }
+
+
+def read_squares(model: Classifier, photos: Sequence[Photo]) -> Tensor:
+    """Photos as the network sees them, (B, 3, H, W) uint8."""
+    return stack_images([to_square(read_image(photo.path), model.resolution, model.crop) for photo in photos])
+
+
+def accuracy(model: Classifier, photos: Sequence[Photo], session: Session | None) -> float:
+    """Top-1 accuracy with a session in the place of the network."""
+    judged = dataclasses.replace(model, session=session)
+    logits = predict_photos(judged, photos, name="photos", batch_size=16, num_workers=0, progress=False)
+    return top_k_accuracy(logits, torch.tensor([photo.label for photo in photos]), k=1)
+
+
+def _load(data: str, split: str, model: Classifier, config: Config) -> LabelledSplit:
+    return load_data(data, split, class_names=model.class_names, bad_data=config.bad_data)
+
+
+def _some(split: LabelledSplit, number: int) -> list[Photo]:
+    return [split.photos[i] for i in spread(len(split.photos), number)]
+
+
+if __name__ == "__main__":
+    run_command(export, Config)

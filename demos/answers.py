@@ -1,0 +1,261 @@
+"""What a page does when a visitor sends something: the functions behind its buttons and its public API.
+
+Letters in shapes: H W height and width.
+"""
+
+import base64
+import binascii
+import csv
+import functools
+import inspect
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import gradio as gr
+import numpy as np
+from gradio.data_classes import ImageData
+
+from apps.common.cli import plain_message
+from apps.common.html import encode_jpeg
+from demos.choices import Models
+from demos.serving import new_result
+from demos.task import Settings, Task
+from demos.uploads import count_photos, decode_frame, num_pictures, open_photos, read_photo
+from demos.videos import annotate
+
+NO_PHOTO = "Drop a photo, paste one, or click an example."
+SMOOTHING = 0.8  # of the frames a second, over frames
+SHOWN_PROBLEMS = 3
+
+
+class Handlers:
+    """The functions of one task's page. Each takes the settings last: model, threshold, only, option."""
+
+    def __init__(self, task: Task, models: Models) -> None:
+        self.task = task
+        self.models = models
+
+    def describe(self, model: str | None) -> tuple[list[str], str, str]:
+        """All names that a model knows, a few words about it, and why it cannot be used if it cannot."""
+        if model in self.models.choices and not self.models.is_here(model):
+            return [], "", f"{self.models.missing} Or choose a published model: it is downloaded when first used."
+        return self._describe(model)
+
+    def _describe(self, model: str | None) -> tuple[list[str], str, str]:
+        try:
+            with self.models.use(model) as predictor:
+                return list(self.task.names(predictor)), self.task.about(predictor), ""
+        except (ValueError, OSError) as error:
+            return [], "", f"**{plain_message(error)}**"
+
+    def choose(self, model: str | None) -> tuple[Any, Any, str]:
+        """Another model has other names."""
+        names, about, problem = self._describe(model)
+        return gr.Dropdown(names, value=[]), gr.Dropdown(info=about), problem
+
+    def photo(
+        self, photo: str | None, model: str | None, threshold: float, only: list[str], option: bool = False
+    ) -> tuple[np.ndarray | None, str, Any]:
+        """Picture, sentence and details of one photo."""
+        if photo is None:
+            return None, NO_PHOTO, None
+        path = Path(photo)
+        image = read_photo(path)
+        if num_pictures(path) > 1:
+            gr.Warning("This file has several pictures: only the first is looked at.")
+        picture, found, sentence = self._look(image, model, threshold, only, option)
+        return picture, sentence, self.task.details(found)
+
+    def frame(
+        self,
+        frame: bytes | None,
+        mirror: bool,
+        clock: tuple[float, float] | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        option: bool = False,
+    ) -> tuple[Any, str, Any, tuple[float, float] | None]:
+        """The same for a frame of the webcam; `clock` has when the last came, and the smoothed time between two."""
+        if frame is None:
+            return None, "The camera is off.", None, None
+        now = time.monotonic()
+        try:
+            image = decode_frame(frame)
+            image = np.ascontiguousarray(image[:, ::-1]) if mirror else image
+            picture, found, sentence = self._look(image, model, threshold, only, option)
+        except ValueError as error:  # in the page, not one message for each frame
+            return None, f"**{error}**", None, None
+        between, rate = None, ""
+        if clock is not None:
+            last, before = clock
+            between = now - last if before == 0 else SMOOTHING * before + (1 - SMOOTHING) * (now - last)
+            rate = f" {1 / max(between, 1e-3):.1f} frames a second."
+        return picture, sentence + rate, self.task.details(found), (now, between or 0)
+
+    def video(
+        self,
+        video: str | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        option: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[str | None, str]:
+        """A video with what was found drawn into it, and a sentence."""
+        if video is None:
+            return None, "Choose a video first."
+        out = new_result(".webm")
+        started = time.monotonic()
+        done, total = annotate(
+            Path(video),
+            out,
+            lambda frame: self._look(frame, model, threshold, only, option)[0],
+            progress=lambda i, n: progress((i, n or None), unit="frames"),
+        )
+        left = f" The first {done:,} of {total:,}: longer videos are cut." if total > done else ""
+        return str(out), f"{done:,} frames, {done / (time.monotonic() - started):.1f} a second.{left}"
+
+    def photos(
+        self,
+        files: list[str] | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        option: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[str | None, str]:
+        """A CSV table of what many photos show, and a sentence that counts those that could not be read."""
+        if not files:
+            return None, "Choose photos first."
+        paths = [Path(file) for file in files]
+        number, problems = count_photos(paths), []
+        out = new_result(".csv")
+        room = Path(tempfile.mkdtemp(dir=out.parent))
+        try:
+            with out.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                table = csv.writer(file)
+                table.writerow(["file", *self.task.columns, "problem"])
+                for i, sent in enumerate(open_photos(paths, room), start=1):
+                    if sent.image is None:
+                        problems.append(sent.problem)
+                        table.writerow([_cell(sent.name), *[""] * len(self.task.columns), _cell(sent.problem)])
+                    else:
+                        for row in self._rows(sent.image, model, threshold, only, option):
+                            table.writerow([_cell(sent.name), *map(_cell, row), ""])
+                    progress((i, number), unit="photos")
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+        return str(out), f"{number - len(problems):,} of {number:,} photos are in the table.{_first(problems)}"
+
+    def _look(
+        self, image: np.ndarray, model: str | None, threshold: float, only: Sequence[str], option: bool
+    ) -> tuple[np.ndarray, Any, str]:
+        """Picture, what was found, and a sentence about it with the time that finding took."""
+        settings = Settings(threshold, tuple(only or ()), option)
+        with self.models.use(model, self._of_model(option)) as predictor:
+            started = time.perf_counter()
+            found = self.task.find(predictor, image, settings)
+            sentence = f"{self.task.say(found)} {1000 * (time.perf_counter() - started):.0f} ms."
+            if unknown := [name for name in settings.only if name not in self.task.names(predictor)]:
+                sentence += f" The model does not know {', '.join(unknown)}."
+            return self.task.draw(predictor, image, found, settings), found, sentence
+
+    def _rows(
+        self, image: np.ndarray, model: str | None, threshold: float, only: Sequence[str], option: bool
+    ) -> list[list[Any]]:
+        with self.models.use(model, self._of_model(option)) as predictor:
+            return self.task.rows(self.task.find(predictor, image, Settings(threshold, tuple(only or ()), option)))
+
+    def _of_model(self, option: bool) -> bool:
+        return option and self.task.option_is_of_model
+
+
+def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Callable:
+    """A handler whose mistakes are told to people, and bugs to the console alone.
+
+    Args:
+        option: the app's; the parameter `option` bears its name in the public API.
+    """
+
+    @functools.wraps(handler)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except gr.Error:
+            raise
+        except ValueError as error:
+            raise gr.Error(str(error), title="This did not work", duration=20, print_exception=False) from None
+        except Exception:
+            traceback.print_exc()
+            raise gr.Error("Something broke here; the server's console says what.", print_exception=False) from None
+
+    signature = inspect.signature(handler)
+    named = [p.replace(name=option[0]) if option and p.name == "option" else p for p in signature.parameters.values()]
+    run.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    return run
+
+
+def path_of(payload: ImageData | None) -> str | None:
+    """The file of an uploaded photo, not opened yet."""
+    if payload is None:
+        return None
+    if payload.path is None:
+        raise gr.Error("Send the photo as a file.", print_exception=False)
+    return payload.path
+
+
+def raw_of(payload: ImageData | None) -> bytes | None:
+    """The bytes of a webcam's picture, not decoded yet."""
+    if payload is None:
+        return None
+    if payload.url and payload.url.startswith("data:"):
+        try:
+            return base64.b64decode(payload.url.partition(",")[2], validate=True)
+        except binascii.Error:
+            return b""
+    return Path(payload.path).read_bytes() if payload.path else b""
+
+
+def names_of(payload: Any) -> list[Any]:
+    """Chosen names; those of another model than the page began with, too."""
+    return [str(name) for name in payload or []]
+
+
+def as_data_url(image: np.ndarray) -> str:
+    """An image (H, W, 3) uint8 RGB as a JPEG in a URL."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode()
+
+
+def write_on(image: np.ndarray, lines: Sequence[str]) -> np.ndarray:
+    """A copy of an image (H, W, 3) RGB with lines on white in its upper left corner; its longer side 320 or more."""
+    picture = np.ascontiguousarray(image).copy()
+    scale = max(picture.shape) / 1100
+    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(2 * scale))
+    step = round(36 * scale)
+    if not lines:
+        return picture
+    width = max(cv2.getTextSize(line, font, scale, thickness)[0][0] for line in lines)
+    under = picture[: step * len(lines) + step // 2, : width + step]
+    under[:] = under // 5 + 204
+    for i, line in enumerate(lines, start=1):
+        cv2.putText(picture, line, (step // 2, i * step), font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
+    return picture
+
+
+def _first(problems: Sequence[str]) -> str:
+    if not problems:
+        return ""
+    more = f"; and {len(problems) - SHOWN_PROBLEMS:,} more, see the table" if len(problems) > SHOWN_PROBLEMS else ""
+    return f" {len(problems):,} could not be read: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}"
+
+
+def _cell(value: Any) -> Any:
+    """A cell that a spreadsheet takes for text: names come from strangers."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value

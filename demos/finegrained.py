@@ -1,0 +1,125 @@
+"""A page that names what a photo shows: also in front of the webcam, in a video, in many photos.
+
+    python demos/finegrained.py                                          runs of yours, the bundled model
+    python demos/finegrained.py --checkpoint runs/finegrained/NAME/best
+    python demos/finegrained.py --host 0.0.0.0 --auth me:secret          for others, too
+
+From Python, while it runs:
+
+    from gradio_client import Client, handle_file
+    client = Client("http://127.0.0.1:7860")
+    picture, sentence, bars = client.predict(handle_file("photo.jpg"), heatmap=True, api_name="/classify")
+
+Letters in shapes: H W height and width.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from apps.common.cli import run_command
+from apps.common.runtime import Runtime
+from apps.finegrained.predict import Guesses, Predictor
+from demos.answers import write_on
+from demos.choices import Choice, Models, find_choices
+from demos.page import make_page
+from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
+from demos.task import Settings, Task
+from demos.uploads import fit
+
+ALL = 10_000  # guesses: those of all classes, of which the page shows some
+TOP = 5
+MISSING = "There is no model yet: train one with `python apps/finegrained/train.py`, then start this page again."
+
+
+class FinegrainedTask(Task):
+    """See `task.Task`."""
+
+    app, verb = "finegrained", "classify"
+    tab = "Classes"
+    title = "Name what a photo shows"
+    lead = "Gives the classes that the middle of a picture most looks like, with their probabilities."
+    threshold = ("Least probability", 0.0, 0.01)
+    names_label = "Classes to show"
+    option = ("heatmap", "Show where it looks", "red speaks for the best class that is shown")
+    option_is_of_model = False
+    columns = (*(f"{what}{i}" for i in range(1, TOP + 1) for what in ("class", "prob")), "score", "none_of_these")
+
+    def names(self, predictor: Predictor) -> Sequence[str]:
+        return predictor.classifier.class_names
+
+    def about(self, predictor: Predictor) -> str:
+        model = predictor.classifier
+        return f"{model.backbone} at {model.resolution} pixels, {len(model.class_names)} classes"
+
+    def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> Guesses:
+        every = predictor(image)
+        shown = [guess for guess in every if settings.shows(guess.name, guess.prob)]
+        return Guesses(shown[:TOP], score=every.score, is_unknown=every.is_unknown)
+
+    def draw(self, predictor: Predictor, image: np.ndarray, found: Guesses, settings: Settings) -> np.ndarray:
+        if settings.option and found:
+            image = predictor.explain(image, found[0].name)
+        lines = ["none of the classes"] if found.is_unknown else []
+        return write_on(fit(image, least=480)[0], [*lines, *(f"{name} {prob:.2f}" for name, prob in found[:2])])
+
+    def say(self, found: Guesses) -> str:
+        if found.is_unknown:
+            return "It looks like none of the classes that the model knows."
+        if not found:
+            return "No class that is shown is probable enough."
+        return f"It looks like {found[0].name} ({found[0].prob:.0%})."
+
+    def rows(self, found: Guesses) -> list[list[Any]]:
+        cells = [cell for name, prob in found for cell in (name, round(prob, 6))]
+        answer = {None: "", False: "no", True: "yes"}[found.is_unknown]
+        return [[*cells, *[""] * (2 * TOP - len(cells)), round(found.score, 6), answer]]
+
+    def make_details(self) -> gr.Label:
+        return gr.Label(label="Classes and their probabilities", num_top_classes=TOP, show_heading=False)
+
+    def details(self, found: Guesses) -> dict[str, float]:
+        return {name: prob for name, prob in found}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Serve a page that names what photos show."""
+
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/: the model to begin with"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "torch"
+    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    server: ServerFlags = THIS_MACHINE
+
+
+def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime: Runtime = "torch") -> Models:
+    """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
+
+    def load(choice: Choice, option: bool) -> Predictor:
+        assert choice.checkpoint is not None
+        return Predictor(choice.checkpoint, device=device, runtime=runtime, top=ALL)
+
+    models = Models(find_choices("finegrained", checkpoint=checkpoint), load, missing=MISSING)
+    if checkpoint:
+        with models.use(models.default):
+            pass
+    return models
+
+
+def main(config: Config) -> None:
+    """Serve the page until Ctrl-C."""
+    check_server(config.server)
+    private_room()
+    models = make_models(checkpoint=config.checkpoint, device=config.device, runtime=config.runtime)
+    launch(make_page([(FinegrainedTask(), models)], title=FinegrainedTask.title), config.server)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

@@ -1,0 +1,86 @@
+"""What a page needs to know of an app, and what a visitor may choose.
+
+Letters in shapes: H W height and width.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import gradio as gr
+import numpy as np
+
+
+class Settings(NamedTuple):
+    """What a visitor has chosen: the least score, the names to show (empty: all), the app's option."""
+
+    threshold: float
+    only: Sequence[str] = ()
+    option: bool = False
+
+    def shows(self, name: str, score: float) -> bool:
+        """Whether something of this name and score is to be shown."""
+        return score >= self.threshold and (not self.only or name in self.only)
+
+
+class Task(Protocol):
+    """What a page needs to know of an app.
+
+    Attributes:
+        app: its name, which is that of its folders in runs, models and examples.
+        verb: what the functions of the public API are called: /verb, /verb_video, /verb_photos.
+        tab, title, lead: a word for a tab, the heading, and what the page does, for people.
+        threshold: label, least and default value of the slider.
+        names_label: what `only` is a choice of.
+        option: name in the API, label and explanation of a tick box; None for none.
+        option_is_of_model: whether the option is for loading a model, or for what is shown.
+        columns: of the table that `rows` fills, without "file" and "problem".
+    """
+
+    app: str
+    verb: str
+    tab: str
+    title: str
+    lead: str
+    threshold: tuple[str, float, float]
+    names_label: str
+    option: tuple[str, str, str] | None
+    option_is_of_model: bool
+    columns: Sequence[str]
+
+    def names(self, predictor: Any) -> Sequence[str]:
+        """All that it may find."""
+        ...
+
+    def about(self, predictor: Any) -> str:
+        """A sentence about a model; may be empty."""
+        ...
+
+    def find(self, predictor: Any, image: np.ndarray, settings: Settings) -> Any:
+        """What is in an image (H, W, 3) uint8 RGB, as far as it is to be shown."""
+        ...
+
+    def draw(self, predictor: Any, image: np.ndarray, found: Any, settings: Settings) -> np.ndarray:
+        """A picture of it, not much larger than `uploads.SHOWN_SIDE`."""
+        ...
+
+    def say(self, found: Any) -> str:
+        """A sentence about it."""
+        ...
+
+    def rows(self, found: Any) -> list[list[Any]]:
+        """Rows of cells; one row with empty cells if nothing was found."""
+        ...
+
+    def make_details(self) -> gr.components.Component:
+        """The component that `details` fills."""
+        ...
+
+    def details(self, found: Any) -> Any:
+        """Bars or a table of it."""
+        ...
+
+
+def scaled(box: tuple[float, float, float, float], factor: float) -> tuple[float, float, float, float]:
+    """A box in pixels of a picture that is `factor` times as large."""
+    x0, y0, x1, y1 = box
+    return factor * x0, factor * y0, factor * x1, factor * y1

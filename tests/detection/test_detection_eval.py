@@ -1,0 +1,100 @@
+"""The command that measures a detector: its files and what it says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.common.cli import run_command
+from apps.detection import eval as eval_script
+from apps.detection.coco import load_coco_split
+from apps.detection.detector import Detector
+from apps.detection.errors import ORACLES
+from apps.detection.eval import Config, evaluate
+from apps.detection.metrics import METRIC_NAMES, coco_metrics
+from apps.detection.model import create_detector
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """A detector that has learnt nothing, in a folder whose name has a space."""
+    folder = tmp_path / "a run" / "best"
+    network = create_detector("a010", num_classes=2, resolution=64).eval()
+    names, ids = ["red", "blue"], [3, 7]
+    detector = Detector(network=network, backbone="a010", class_names=names, category_ids=ids, score_function="sigmoid")
+    detector.save(folder, metrics={})
+    return folder
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in {path.name}"))
+
+
+def evaluated(checkpoint: Path, data: Path, monkeypatch, found: list[dict] | None = None) -> dict[str, float]:
+    """An evaluation, of these detections if some are given."""
+    if found is not None:
+        monkeypatch.setattr(eval_script, "predict_split", lambda *args, **options: found)
+    return evaluate(Config(checkpoint=checkpoint, data=str(data), num_workers=0, device="cpu"))
+
+
+def perfect(data: Path) -> list[dict]:
+    annotations = load_coco_split(data, "val").ground_truth["annotations"]
+    return [{**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.75} for a in annotations]
+
+
+def test_the_files_tell_one_story(checkpoint, tiny_coco, monkeypatch, capsys):
+    found = perfect(tiny_coco)
+    found[0] = {**found[0], "category_id": 10 - found[0]["category_id"]}  # red for blue or blue for red
+    values = evaluated(checkpoint, tiny_coco, monkeypatch, found)
+    out = checkpoint.parent / "eval-val"
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "predictions.json", "report.html"]
+    assert read(out / "predictions.json") == found
+    written = read(out / "metrics.json")
+    metrics = coco_metrics(load_coco_split(tiny_coco, "val"), found)
+    assert list(values.items()) == list(metrics.values.items()) == [(name, written[name]) for name in METRIC_NAMES]
+    assert written["errors"].keys() == set(ORACLES)
+    assert written["errors"]["classification"]["count"] == 1
+    assert written["errors"]["classification"]["ap50_gain"] == pytest.approx(1 - values["AP50"])
+    assert written["best_threshold"]["threshold"] == 0.75
+    assert written["best_threshold"]["recall"] == pytest.approx(1 - 1 / len(found))
+    assert [one["name"] for one in written["per_class"]] == ["red", "blue"]
+    assert [one["name"] for one in written["per_size"]] == ["small", "medium", "large"]
+    assert written["per_size"][2]["ap"] is None
+    (mixed,) = written["confusion"]
+    assert {mixed["true"], mixed["predicted"]} == {"red", "blue"}
+    printed = capsys.readouterr().out
+    assert metrics.text in printed
+    assert f"{mixed['true']} taken for {mixed['predicted']}: 1" in printed
+    assert f"would add: classification {1 - values['AP50']:.3f}" in printed
+    assert f"best threshold 0.750: precision {1 - 1 / len(found):.3f}" in printed
+    assert printed.endswith(f"metrics.json, predictions.json and report.html are in {out}\n")
+
+
+def test_a_detector_that_has_learnt_nothing(checkpoint, tiny_coco, monkeypatch):
+    values = evaluated(checkpoint, tiny_coco, monkeypatch)
+    out = checkpoint.parent / "eval-val"
+    assert len(read(out / "predictions.json")) > 0
+    assert read(out / "metrics.json")["AP"] == values["AP"] < 0.5
+
+
+def test_nothing_found_and_nothing_to_find(checkpoint, tiny_coco, monkeypatch, capsys):
+    assert evaluated(checkpoint, tiny_coco, monkeypatch, [])["AP"] == 0
+    printed = capsys.readouterr().out
+    assert "no detection is right: no threshold can be recommended" in printed
+    assert "would add: missed 1.000" in printed
+    written = read(checkpoint.parent / "eval-val/metrics.json")
+    assert written["best_threshold"] == {"threshold": None, "precision": None, "recall": 0.0, "f1": 0.0}
+    path = tiny_coco / "annotations/instances_val.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    assert evaluated(checkpoint, tiny_coco, monkeypatch, [])["AP"] == -1
+    assert "the split has no objects: there is nothing to find" in capsys.readouterr().out
+    errors = read(checkpoint.parent / "eval-val/metrics.json")["errors"]
+    assert {error["ap50_gain"] for error in errors.values()} == {None}
+
+
+def test_a_mistake_is_one_line(checkpoint, tiny_coco, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_command(evaluate, Config, ["--checkpoint", str(checkpoint), "--weights", "coco"])
+    assert stop.value.code == 2
+    assert "give --checkpoint RUN/best, or --weights coco" in capsys.readouterr().err

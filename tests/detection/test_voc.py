@@ -1,0 +1,165 @@
+"""Reading Pascal VOC folders as people have them: what may be missing or wrong, and what is named as a problem."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apps.detection.annotations import load_split, load_splits
+from apps.detection.metrics import coco_metrics
+
+OBJECT = """<object><name>{name}</name>{extra}<bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax>
+<ymax>{box[3]}</ymax></bndbox><part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"""
+SIZE = "<size><width>60</width><height>40</height><depth>3</depth></size>"
+DIFFICULT = "<difficult>1</difficult>"
+
+
+def add(folder: Path, stem: str, *objects, filename: str | None = None, size: str = SIZE, photos: str = "JPEGImages"):
+    """A photo of 60x40 pixels and its XML file with objects (name, box, further elements)."""
+    for inner in ("Annotations", photos):
+        (folder / inner).mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(list((folder / photos).iterdir()))).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(folder / photos / f"{stem}.jpg")
+    found = "".join(OBJECT.format(name=name, box=box, extra="".join(extra)) for name, box, *extra in objects)
+    name = f"<filename>{stem + '.jpg' if filename is None else filename}</filename>"
+    text = f"<annotation>{name}{size}{found}</annotation>"
+    (folder / "Annotations" / f"{stem}.xml").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def voc(tmp_path) -> Path:
+    root = tmp_path / "my voc"
+    add(root, "one", ("dog", (1, 1, 60, 40)), ("cat", (11, 6, 20, 30), DIFFICULT))
+    add(root, "two words", ("cat", (0, 0, 10.5, 10)), filename="two words")
+    add(root, "three", filename="other.png", size="")
+    add(root, "four", ("ox", (5, 5, 9, 9), "<difficult>0</difficult>"), size=SIZE.replace("60", "0"))
+    return root
+
+
+def lists(root: Path, **stems: str) -> None:
+    (root / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+    for split, lines in stems.items():
+        (root / f"ImageSets/Main/{split}.txt").write_text(lines)
+
+
+def test_what_is_read(voc):
+    """A box of the format covers its first and last pixel, counted from 1: 1 to 60 is the width of 60 pixels."""
+    split = load_split(voc, "train", val_fraction=0)
+    assert split.class_names == ["cat", "dog", "ox"]
+    records = {record.path.name: record for record in split.records}
+    assert sorted(records) == ["four.jpg", "one.jpg", "three.jpg", "two words.jpg"]
+    one = records["one.jpg"]
+    assert one.boxes_xyxy_px.tolist() == [[0, 0, 60, 40], [10, 5, 20, 30]]
+    assert (one.labels.tolist(), one.is_crowd.tolist()) == ([2, 1], [False, True])
+    assert records["two words.jpg"].boxes_xyxy_px.tolist() == [[0, 0, 10.5, 10]]
+    assert {(record.width, record.height) for record in split.records} == {(60, 40)}
+    assert len(records["three.jpg"].labels) == 0
+    assert split.skipped == []
+
+
+def test_difficult_objects_neither_help_nor_harm(voc):
+    split = load_split(voc, "train", val_fraction=0)
+    ids = dict(zip(split.class_names, split.category_ids, strict=True))
+    image_of = {image["file_name"]: image["id"] for image in split.ground_truth["images"]}
+    one = image_of["JPEGImages/one.jpg"]
+    dog = {"image_id": one, "category_id": ids["dog"], "bbox": [0, 0, 60, 40], "score": 0.9}
+    cat = {"image_id": image_of["JPEGImages/two words.jpg"], "category_id": ids["cat"], "bbox": [0, 0, 10.5, 10]}
+    ox = {"image_id": image_of["JPEGImages/four.jpg"], "category_id": ids["ox"], "bbox": [4, 4, 5, 5], "score": 0.9}
+    difficult = {"image_id": one, "category_id": ids["cat"], "bbox": [10, 5, 10, 25], "score": 0.95}
+    for results in ([dog, {**cat, "score": 0.5}, ox], [dog, {**cat, "score": 0.5}, ox, difficult]):
+        assert coco_metrics(split, results).values["AP"] == pytest.approx(1)
+
+
+def test_splits_by_lists_share_one_list_of_classes(voc):
+    lists(voc, train="one\ntwo words\n", val="three  1\n\n", trainval="one\ntwo words\nthree\n", test="four -1")
+    train, val, test = load_splits(voc, ("train", "val", "test"))
+    assert [len(split.records) for split in (train, val, test)] == [2, 1, 1]
+    assert train.class_names == val.class_names == test.class_names == ["cat", "dog", "ox"]
+    assert test.records[0].labels.tolist() == [3]
+    with pytest.raises(ValueError, match=r"no split 'x'; there are train \(ImageSets/Main/train\.txt\), val"):
+        load_split(voc, "x")
+
+
+def test_trainval_is_divided_where_there_is_no_val(voc):
+    lists(voc, trainval="one\ntwo words\nthree\n", test="four\n")
+    train, val, test = load_splits(voc, ("train", "val", "test"))
+    assert [len(split.records) for split in (train, val, test)] == [2, 1, 1]
+    lists(voc, trainval="one\ntwo words\n")
+    assert "1 XML files are in no list of ImageSets/Main, as three.xml" in load_split(voc, "train").describe()
+
+
+def test_xml_beside_the_photos_in_folders_of_splits(voc):
+    for split, stems in (("train", ("one", "three", "four")), ("valid", ("two words",))):
+        (voc / split).mkdir()
+        for stem in stems:
+            (voc / f"Annotations/{stem}.xml").rename(voc / split / f"{stem}.xml")
+            (voc / f"JPEGImages/{stem}.jpg").rename(voc / split / f"{stem}.jpg")
+    shutil.rmtree(voc / "Annotations")
+    train, val = load_splits(voc, ("train", "val"))
+    assert (len(train.records), len(val.records)) == (3, 1)
+    assert train.class_names == val.class_names == ["cat", "dog", "ox"]
+
+
+FAULTS = {
+    "no area": (
+        (("cat", (9, 5, 9, 8)),),
+        r"Annotations/bad.xml object 1 \(cat, xmin 9 ymin 5 xmax 9 ymax 8\) has no area",
+    ),
+    "swapped": ((("cat", (9, 5, 3, 8)),), "has no area"),
+    "outside": ((("cat", (2, 5, 70, 8)),), r"bad.xml object 1 .*lies outside the image \(60x40 pixels\)"),
+    "no number": ((("cat", ("", 5, 70, 8)),), "bad.xml object 1 has <bndbox> with"),
+    "nan": ((("cat", ("nan", 5, 20, 8)),), r"bad.xml object 1 .*must be four numbers"),
+    "no name": (((" ", (2, 5, 20, 8)),), "has no <name>"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_refused_by_name_and_skipped_with_a_count(voc, fault):
+    objects, message = FAULTS[fault]
+    add(voc, "bad", *objects)
+    with pytest.raises(ValueError, match=message):
+        load_split(voc, "train", val_fraction=0)
+    split = load_split(voc, "train", val_fraction=0, bad_data="skip")
+    assert len(split.skipped) == 1
+    assert len(split.records) == 5
+
+
+def test_damaged_files_are_refused_by_name(voc):
+    (voc / "Annotations/a.xml").write_text("<annotation>")
+    (voc / "Annotations/b.xml").write_text("<annotations/>")
+    (voc / "Annotations/c.xml").write_text("<annotation><filename>c.jpg</filename></annotation>")
+    lists(voc, train="one\ngone\none\na\nb\nc\n", val="three\n")
+    with pytest.raises(ValueError, match=r"a\.xml is not valid XML: no element found.* \(and 4 more such problems"):
+        load_split(voc, "train")
+    skipped = load_split(voc, "train", bad_data="skip").skipped
+    assert [any(part in sentence for sentence in skipped) for part in (
+        "b.xml is no Pascal VOC file: it begins with <annotations>",
+        "c.xml: no photo of that name is in",
+        "nor is its <filename> 'c.jpg'",
+        "train.txt line 2: there is no gone.xml",
+        "train.txt line 3: one is listed twice",
+    )] == [True] * 5  # fmt: skip
+
+
+def test_a_photo_belongs_to_the_xml_of_its_stem(voc):
+    """Tools that copy XML files leave another photo's <filename> in them."""
+    add(voc, "copy", ("dog", (1, 1, 9, 9)), filename="one.jpg")
+    (voc / "JPEGImages/two words.jpg").rename(voc / "JPEGImages/renamed.jpg")
+    text = (voc / "Annotations/two words.xml").read_text()
+    (voc / "Annotations/two words.xml").write_text(
+        text.replace("<filename>two words", "<filename>C:\\photos\\renamed.JPG")
+    )
+    names = [record.path.name for record in load_split(voc, "train", val_fraction=0).records]
+    assert sorted(names) == ["copy.jpg", "four.jpg", "one.jpg", "renamed.jpg", "three.jpg"]
+
+
+def test_the_raccoons_as_published(shared):
+    train, val = load_splits(shared / "data/detection/raccoon_voc", ("train", "val"))
+    assert (len(train.records), len(val.records)) == (48, 12)
+    assert train.class_names == val.class_names == ["raccoon"]
+    assert not {record.path for record in train.records} & {record.path for record in val.records}
+    first = next(record for record in (*train.records, *val.records) if record.path.name == "raccoon-1.jpg")
+    assert (first.width, first.height) == (650, 417)
+    assert first.boxes_xyxy_px.tolist() == [[80, 87, 522, 408]]

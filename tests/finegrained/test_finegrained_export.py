@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from apps.common import exported
+from apps.common.cli import run_command
+from apps.common.images import read_image, stack_images
+from apps.finegrained.classifier import Classifier
+from apps.finegrained.data import to_square
+from apps.finegrained.export import Config, export
+from apps.finegrained.predict import Predictor
+from tests.common.exported_files import need_exporter, reuse
+from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A run, its photos, and its classifier exported by the command."""
+    need_exporter()
+    root = tmp_path_factory.mktemp("fruit of the day")
+    draw_fruit(root / "data", "train", each=4)
+    draw_fruit(root / "data", "val", each=2)
+    save_classifier(root / "run/best", root / "data/train")
+    run_command(export, Config, ["--checkpoint", str(root / "run"), "--data", str(root / "data"), "--max-drop", "0"])
+    return root
+
+
+def config(place: Path, out: Path, **changes) -> Config:
+    return Config(checkpoint=place / "run", data=str(place / "data"), out=out, **changes)
+
+
+def test_the_file_is_used_with_onnxruntime_alone(place):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    (file,) = (place / "run/export").iterdir()
+    assert file.name == "finegrained-a025-64.onnx"
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    model = Classifier.load(place / "run", device=torch.device("cpu"))
+    paths = sorted((place / "data/val").rglob("*.png"))
+    squares = [to_square(read_image(path), 64, model.crop) for path in paths]
+    for some in (squares, squares[:1]):
+        (logits,) = session.run(None, {"images": np.stack(some)})
+        assert np.abs(logits - model.logits(stack_images(some)).numpy()).max() < 1e-4
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["class_names"]) == list(COLOURS)
+    assert (about["app"], about["resolution"], about["crop"]) == ("finegrained", "64", "0.875")
+    assert about["input"] == "uint8 RGB (B, H, W, 3)"
+    assert len(about["checkpoint_sha256"]) == 64
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_predictor_guesses_the_same_with_any_runtime(place, monkeypatch, runtime):
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[runtime])
+    reuse(monkeypatch, place / "run/export/finegrained-a025-64.onnx")
+    images = [read_image(path) for path in sorted((place / "data/val").rglob("*.png"))]
+    slow = Predictor(place / "run", runtime="torch", device="cpu")
+    fast = Predictor(place / "run", runtime=runtime, threads=1)
+    assert slow.classifier.runtime.startswith("torch") and runtime in fast.classifier.runtime.lower()
+    for one, other in zip(slow.batch(images), fast.batch(images), strict=True):
+        assert [guess.name for guess in one] == [guess.name for guess in other]
+        assert [guess.prob for guess in one] == pytest.approx([guess.prob for guess in other], abs=1e-4)
+        assert one.score == pytest.approx(other.score, abs=1e-3)
+    assert len(list((place / "run/best/runtime").iterdir())) == 1
+    larger = stack_images([to_square(images[0], 96, 0.875)])  # which the session does not take
+    assert (fast.classifier.logits(larger) - slow.classifier.logits(larger)).abs().max() == 0
+
+
+def test_8_bits_in_a_quarter_of_the_size(place, monkeypatch, tmp_path, capsys):
+    full = place / "run/export/finegrained-a025-64.onnx"
+    reuse(monkeypatch, full)
+    out = export(config(place, tmp_path / "small file.onnx", int8=True, max_drop=0.5))
+    assert out.stat().st_size < 0.45 * full.stat().st_size  # scales and the graph itself are not smaller
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    said = capsys.readouterr().out
+    assert "top-1 on 6 photos: torch " in said and "int8" in said
+    import onnx
+
+    tensors = {str(tensor.name): tensor for tensor in onnx.load(str(out)).graph.initializer}
+    filters = [t for t in tensors.values() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
+    assert len(filters) == 27  # of Table 1: a full, 13 depthwise and 13 pointwise convolutions
+    for tensor in filters:
+        scale = tensors[tensor.name.replace("_quantized", "_scale")]
+        assert list(scale.dims) == [tensor.dims[0]]  # one for each channel
+
+
+def test_openvino_is_a_folder(place, monkeypatch, tmp_path):
+    pytest.importorskip("openvino")
+    reuse(monkeypatch, place / "run/export/finegrained-a025-64.onnx")
+    out = tmp_path / "for openvino"
+    for _ in range(2):  # it may be replaced
+        export(config(place, out, format="openvino"))
+    assert {path.name for path in out.iterdir()} == {"model.xml", "model.bin"}
+    assert "aki" in (out / "model.xml").read_text(encoding="utf-8")
+
+
+def test_a_failed_check_leaves_nothing_and_ends_with_2(place, monkeypatch, tmp_path, capsys):
+    reuse(monkeypatch, place / "run/export/finegrained-a025-64.onnx")
+    out = tmp_path / "a.onnx"
+    args = ["--checkpoint", str(place / "run"), "--data", str(place / "data"), "--out", str(out)]
+    monkeypatch.setitem(exported.write_checked.__kwdefaults__, "compare", lambda one, other: 0.5)
+    with pytest.raises(SystemExit) as stop:
+        run_command(export, Config, args)
+    assert stop.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the exported file computes something else than torch: by 0.5" in line
+
+
+def test_a_file_that_loses_too_much_is_refused(place, monkeypatch, tmp_path):
+    reuse(monkeypatch, place / "run/export/finegrained-a025-64.onnx")
+    out = tmp_path / "a.onnx"
+    out.write_bytes(b"the one before")
+    with pytest.raises(ValueError, match=r"top-1 .* becomes .*, --max-drop is -1"):
+        export(config(place, out, max_drop=-1.0))
+    assert out.read_bytes() == b"the one before"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_wrong_input_is_one_line(place, tmp_path):
+    with pytest.raises(ValueError, match=r"must be a file that ends in \.onnx"):
+        export(config(place, tmp_path / "a.bin"))
+    with pytest.raises(ValueError, match="--num-photos must be 1 or more, got 0"):
+        export(config(place, tmp_path / "a.onnx", num_photos=0))
+    with pytest.raises(ValueError, match=r"runtime onnx computes on the CPU|cannot be used here"):
+        Predictor(place / "run", runtime="onnx", device="cuda")

@@ -116,7 +116,7 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
         api_name=task.verb,
         api_description=f"{task.lead} Returns a picture, a sentence and {details.label or 'details'}.",
         trigger_mode="always_last",
-        show_progress="minimal",
+        show_progress_on=picture,
     )
 
 

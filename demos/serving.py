@@ -4,6 +4,8 @@ import atexit
 import ipaddress
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -137,5 +139,6 @@ def launch(page: gr.Blocks, server: Server, *, wait: bool = True) -> str:
     )
     print(f"the page is at {address}" + (f" and for everybody at {public}" if public else ""), flush=True)
     if wait:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # so that `private_room` is removed then, too
         page.block_thread()
     return address

@@ -1,12 +1,16 @@
 """Fixtures that several rooms use: where real data is, and a tiny data set in COCO layout."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+os.environ.setdefault(
+    "MOBILENET_APPS_RUNTIME", "torch"
+)  # what "auto" means here: no test exports unless it is about it
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

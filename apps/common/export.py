@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -226,8 +227,8 @@ def write_openvino(folder: Path, source: Path) -> None:
     """Write `model.xml` and `model.bin` of an ONNX file into a folder; the metadata is in the XML's `rt_info`."""
     need("onnx", "openvino")
     import onnx
-    import openvino
 
+    openvino = import_openvino()
     model = openvino.Core().read_model(source)
     for prop in onnx.load(str(source)).metadata_props:
         model.set_rt_info(prop.value, [prop.key])
@@ -263,11 +264,23 @@ def need(*modules: str) -> None:
     missing = []
     for name in modules:
         try:
-            __import__(name)
+            import_openvino() if name == "openvino" else __import__(name)
         except Exception:  # a broken package raises many kinds
             missing.append(name)
     if missing:
         raise ValueError(f"{', '.join(missing)} cannot be imported here: pip install -e '.[fast]' -c constraints.txt")
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its package openvino_telemetry, which reports every import to Google Analytics unless opted out.
+
+    Where that package is missing, OpenVINO takes a stub of its own; here it is missing.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from apps.common.cli import plain_message
 from apps.common.device import choose_device
-from apps.common.export import INPUT, OPENVINO_FILE, TOLERANCE, Graph, difference, write_onnx
+from apps.common.export import INPUT, OPENVINO_FILE, TOLERANCE, Graph, difference, import_openvino, write_onnx
 from apps.common.images import Preprocessing
 from backbone.files import cache_dir, written_whole
 
@@ -62,8 +62,7 @@ class OpenVinoSession:
     """An ONNX file, or a folder of `write_openvino`, in OpenVINO, one image at a time; see `load_session`."""
 
     def __init__(self, path: Path, *, threads: int, preprocessing: Preprocessing | None) -> None:
-        import openvino
-
+        openvino = import_openvino()
         core = openvino.Core()
         model = core.read_model(path / OPENVINO_FILE if path.is_dir() else path)
         shape = model.inputs[0].get_partial_shape()

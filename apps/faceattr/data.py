@@ -26,7 +26,7 @@ import albumentations as A
 
 Augment = Literal["none", "light", "full"]
 # Standard deviations of a crop's shift (in image sides), scale (relative) and turn (degrees).
-JITTER = {"light": (0.03, 0.05, 4.0), "full": (0.06, 0.12, 10.0)}
+JITTER = {"light": (0.02, 0.03, 3.0), "full": (0.06, 0.12, 10.0)}
 
 
 class Sample(NamedTuple):

@@ -36,7 +36,7 @@ from apps.faceattr.tagger import APP
 from backbone.mobilenet_v1 import Conv
 
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 10.0
+SAMPLE_EPOCHS = 26.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

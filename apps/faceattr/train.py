@@ -45,7 +45,7 @@ from apps.faceattr.tagger import APP, Tagger
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 12.0
-SAMPLE_TEACHER = "a075"
+SAMPLE_TEACHER = "a050"
 TeacherOutputs = Literal["fly", "cached"]
 
 

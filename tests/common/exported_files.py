@@ -1,5 +1,6 @@
 """For tests of the apps' export.py: a network is exported once, since that takes seconds, and taken from there."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,15 @@ from apps.common import exported
 from apps.common import runtime as runtime_module
 
 
+def need_modules(*names: str) -> None:
+    """Skip if one is missing; nothing is imported, as `export.import_openvino` must be the first to import OpenVINO."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs {name}")
+
+
 def need_exporter() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
+    need_modules("onnx", "onnxscript", "onnxruntime")
 
 
 def reuse(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from apps.common.exported import check_target, spread
 from apps.common.images import Preprocessing
 from apps.common.runtime import check_session, device_for, kept_onnx, load_session, start_session
 from backbone.mobilenet_v1 import create_backbone
+from tests.common.exported_files import need_exporter, need_modules
 
 CPU = torch.device("cpu")
 SIDE = 48
@@ -43,8 +47,7 @@ def make_images(number: int, height: int = SIDE, width: int = SIDE) -> torch.Ten
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
     """A model folder in which the network was exported already."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
+    need_exporter()
     folder = tmp_path_factory.mktemp("a model")
     kept_onnx(make_graph(), resolution=SIDE, folder=folder)
     return folder
@@ -92,7 +95,7 @@ def test_the_hash_is_of_all_that_matters():
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_runtimes_compute_what_torch_does(exported, runtime, capsys):
-    pytest.importorskip(runtime_module.MODULES[runtime])
+    need_modules(runtime_module.MODULES[runtime])
     session = start_session(runtime, make_graph, resolution=SIDE, device=CPU, folder=exported, threads=1)
     assert session is not None
     for number in (1, 3):
@@ -104,6 +107,22 @@ def test_runtimes_compute_what_torch_does(exported, runtime, capsys):
         assert (logits - expected).abs().max() < 1e-4
     assert runtime_module.MODULES[runtime] in session.name.lower()
     assert capsys.readouterr() == ("", "")
+
+
+def test_openvino_reports_to_nobody(tmp_path):
+    need_modules("openvino")
+    code = """
+import sys
+from apps.common.export import need
+need("openvino")
+import openvino.tools.ovc
+print(type(openvino.tools.ovc.telemetry).__module__, sys.modules["openvino_telemetry"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"], done.stderr
+    assert list(tmp_path.iterdir()) == []  # nor is there a client's number
 
 
 def test_an_export_is_kept_beside_the_model_until_its_weights_change(exported, monkeypatch):
@@ -210,8 +229,7 @@ def test_threads_are_set_for_torch_too():
 
 
 def test_any_size_and_the_metadata(tmp_path):
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
+    need_exporter()
     graph, path = make_graph(), tmp_path / "any size.onnx"
     write_onnx(path, graph, resolution=SIDE, metadata={"names": ["bléu", "b"], "app": "x"}, dynamic_size=True)
     assert [p.name for p in tmp_path.iterdir()] == ["any size.onnx"]  # the weights are in it

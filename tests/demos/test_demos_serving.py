@@ -1,4 +1,5 @@
 import os
+import socket
 import time
 
 import gradio as gr
@@ -45,11 +46,27 @@ def test_every_demo_refuses_before_it_loads_anything(demo, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_checkpoint_that_is_not_there_ends_in_one_line(capsys):
+def test_a_checkpoint_that_is_not_there_ends_in_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(detection, "private_room", lambda: None)
     with pytest.raises(SystemExit) as stop:
         run_command(detection.main, detection.Config, ["--checkpoint", "no such run"])
     assert stop.value.code == 2
     assert "no such run does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("demo", [detection, finegrained, faceattr, app])
+def test_every_demo_starts_without_a_trained_run_or_a_network(demo, tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "create_connection", lambda *args, **options: pytest.fail("no network here"))
+    monkeypatch.setattr(demo, "private_room", lambda: None)
+    monkeypatch.setattr(demo, "launch", lambda page, server: pages.append((page, server)))
+    run_command(demo.main, demo.Config, ["--port", "7900"])
+    ((page, server),) = pages
+    assert server.port == 7900
+    title = "MobileNet apps" if demo is app else page.title
+    assert f"# {title}" in str(page.get_config_file())
 
 
 def test_the_page_tells_nobody_and_is_served_to_this_machine(page):

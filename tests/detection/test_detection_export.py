@@ -16,7 +16,7 @@ from apps.detection.model import create_detector
 from apps.detection.postprocess import PostProcess
 from apps.detection.predict import Predictor
 from apps.detection.suppression import SuppressedSSD, keep_best
-from tests.common.exported_files import need_exporter, reuse
+from tests.common.exported_files import need_exporter, need_modules, reuse
 
 CPU = torch.device("cpu")
 
@@ -107,7 +107,7 @@ def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_
 
 def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monkeypatch, capsys):
     need_exporter()
-    pytest.importorskip("openvino")
+    need_modules("openvino")
     slow = Predictor(place, runtime="torch", device="cpu", conf=0.2)
     images = [read_image(path) for path in sorted((tiny_coco / "val").glob("*.png"))]
     for runtime in ("onnx", "openvino"):

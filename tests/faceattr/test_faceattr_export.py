@@ -7,10 +7,11 @@ import torch
 
 from apps.common.cli import run_command
 from apps.common.images import stack_images
+from apps.common.runtime import MODULES
 from apps.faceattr.export import Config, export
 from apps.faceattr.predict import Predictor
 from apps.faceattr.tagger import Tagger
-from tests.common.exported_files import need_exporter, reuse
+from tests.common.exported_files import need_exporter, need_modules, reuse
 from tests.faceattr.blob_faces import ATTRIBUTES, SIDE, crops_of, draw_faces, save_tagger
 
 
@@ -45,7 +46,7 @@ def test_the_file_is_used_with_onnxruntime_alone(place):
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_a_predictor_says_the_same_with_any_runtime(place, monkeypatch, runtime):
-    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[runtime])
+    need_modules(MODULES[runtime])
     reuse(monkeypatch, file_of(place))
     options = {"whole": True, "show_sensitive": True}
     slow = Predictor(place / "run", runtime="torch", device="cpu", **options)

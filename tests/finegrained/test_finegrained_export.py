@@ -8,11 +8,12 @@ import torch
 from apps.common import exported
 from apps.common.cli import run_command
 from apps.common.images import read_image, stack_images
+from apps.common.runtime import MODULES
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.data import to_square
 from apps.finegrained.export import Config, export
 from apps.finegrained.predict import Predictor
-from tests.common.exported_files import need_exporter, reuse
+from tests.common.exported_files import need_exporter, need_modules, reuse
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
 
 
@@ -52,7 +53,7 @@ def test_the_file_is_used_with_onnxruntime_alone(place):
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_a_predictor_guesses_the_same_with_any_runtime(place, monkeypatch, runtime):
-    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[runtime])
+    need_modules(MODULES[runtime])
     reuse(monkeypatch, place / "run/export/finegrained-a025-64.onnx")
     images = [read_image(path) for path in sorted((place / "data/val").rglob("*.png"))]
     slow = Predictor(place / "run", runtime="torch", device="cpu")
@@ -86,7 +87,7 @@ def test_8_bits_in_a_quarter_of_the_size(place, monkeypatch, tmp_path, capsys):
 
 
 def test_openvino_is_a_folder(place, monkeypatch, tmp_path):
-    pytest.importorskip("openvino")
+    need_modules("openvino")
     reuse(monkeypatch, place / "run/export/finegrained-a025-64.onnx")
     out = tmp_path / "for openvino"
     for _ in range(2):  # it may be replaced

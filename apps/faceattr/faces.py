@@ -29,6 +29,7 @@ MODEL_URL = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detectio
 
 FINE_SIDE, COARSE_SIDE = 1280, 320  # long sides at which a photo is looked at, pixels
 SMALLEST_FACE, LARGEST_FACE = 10, 300  # pixels, for YuNet; larger ones it sees as heaps of small ones
+LEAST_SIDE = 64  # pixels: in flatter pictures YuNet reads memory that nobody wrote
 SAME_FACE = 0.3  # intersection over union of two boxes of one face, as YuNet's own suppression
 INSIDE = 0.7  # a box with so much of its area in a better one is a part of that face
 
@@ -123,8 +124,10 @@ class FaceFinder:
         if min(w, h) < SMALLEST_FACE:
             return []
         small = cv2.cvtColor(resize(image, w, h) if shrink > 1 else image, cv2.COLOR_RGB2BGR)
+        right, below = max(0, LEAST_SIDE - w), max(0, LEAST_SIDE - h)
+        small = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_CONSTANT)
         with self._lock:
-            self._yunet.setInputSize((w, h))
+            self._yunet.setInputSize((w + right, h + below))
             found = self._yunet.detect(small)[1]
         back = np.array([width / w, height / h])
         faces = []

@@ -159,3 +159,9 @@ def test_the_command_says_the_margin(finder, shared, capsys):
     )
     with pytest.raises(ValueError, match="--num-photos must be 1 or more, got 0"):
         measure(Config(source=shared, num_photos=0))
+
+
+def test_flat_photos_have_no_faces(finder):
+    for _ in range(5):
+        for height, width in ((300, 10_000), (10_000, 300), (20, 320)):
+            assert finder(np.full((height, width, 3), 128, dtype=np.uint8)) == []

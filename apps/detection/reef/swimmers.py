@@ -115,7 +115,7 @@ def draw_turtle(sprite: Sprite, palette: Palette) -> None:
         sprite.pattern(np.concatenate([np.add(path[3:], (0, 0.1)), np.add(path[:2:-1], (0, -0.1))]), accent, base)
         path = bent(side * 0.6 * wide, 0.7 * tall, -UP - side * (0.7 - 0.5 * lift), 0.46, curl=-0.3 * side)
         sprite.stroke(path, 0.11 * np.sin(0.5 + 2.4 * ticks(16)) ** 0.8, skin, 0.45)
-    sprite.fill([(-0.06, tall - 0.1), (0.06, tall - 0.1), (0, tall + 0.16)], skin, 0.4)
+    sprite.fill(np.array([(-0.06, tall - 0.1), (0.06, tall - 0.1), (0, tall + 0.16)]), skin, 0.4)
     nod = rng.uniform(-0.12, 0.12)
     sprite.stroke(np.array([(0, 0.12 - tall), (nod, -tall - 0.12)]), np.array([0.15, 0.13]), skin, 0.5)
     head = smooth([(-0.15, 0.12), (-0.14, -0.1), (0, -0.2), (0.14, -0.1), (0.15, 0.12)])

@@ -30,7 +30,7 @@ def main() -> None:
 
     rows = sorted((measure(run, args.data, args.split) for run in args.runs), key=lambda row: -row["mult_adds"])
     lines = [
-        f"| width | pixels | M mult-adds | M parameters | val top-1 | {args.split} top-1 | {args.split} top-5 | minutes |",
+        f"| width | pixels | M mult-adds | M parameters | val top-1 | {args.split} top-1 | top-5 | minutes |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -61,7 +61,7 @@ class Config:
     batch_size: int = 32
     """photos a step"""
     lr: float | None = None
-    """peak learning rate; default 0.1 from random weights, else 0.02"""
+    """peak learning rate; default 0.2 from random weights, else 0.02"""
     optimizer: OptimizerName = "sgd"
     """sgd has Nesterov momentum 0.9"""
     weight_decay: float = 4e-5
@@ -139,7 +139,7 @@ def train(config: Config) -> dict[str, Any]:
     tagger = dataclasses.replace(tagger, network=ema.model)
 
     # Optimiser
-    lr = config.lr if config.lr is not None else 0.1 if weights == "none" else 0.02
+    lr = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.02
     optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
     augment = config.augment or ("light" if on_sample else "full")

@@ -42,7 +42,7 @@ from backbone.names import parse_backbone
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 12.0
+SAMPLE_EPOCHS = 8.0
 FreezeBn = Literal["none", "stats", "all"]
 Balance = Literal["none", "sample", "loss"]
 

@@ -24,7 +24,7 @@ from apps.finegrained.labels import Photo
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
 import albumentations as A
 
-Augment = Literal["none", "light", "full"]
+Augment = Literal["none", "mirror", "light", "full"]
 MIN_AREA = {"light": 0.5, "full": 0.25}  # of a random crop, over the photo's area
 ASPECT_RATIO = 4 / 3  # a crop is at most so much longer than wide, or wider than long
 CROP_TRIES = 10
@@ -34,8 +34,8 @@ class TrainingSet(Dataset):
     """Augmented photos (resolution, resolution, 3) and labels; indexed by `Draw`.
 
     Args:
-        crop: of the central square, for the photos of `augment` "none".
-        augment: "none"; "light", a random crop of at least half the photo, mirrored half of the time, in slightly other
+        crop: of the central square, for the photos of `augment` "none" and "mirror".
+        augment: "none"; "mirror", half of the photos; "light", a random crop of at least half the photo, mirrored half of the time, in slightly other
             colours; "full", a crop of at least a quarter, mirrored, and two random changes more (as RandAugment's:
             rotation, shear, contrast, sharpness, blur, an erased patch, ...).
     """
@@ -53,12 +53,15 @@ class TrainingSet(Dataset):
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int]:
         path, label = self.photos[draw.item]
         image = read_image(path)
-        if self.augment == "none":
-            return to_square(image, self.resolution, self.crop), label
         rng = draw.rng()
-        image = random_crop(image, rng, self.resolution, min_area=MIN_AREA[self.augment])
-        if rng.random() < 0.5:
+        if self.augment in MIN_AREA:
+            image = random_crop(image, rng, self.resolution, min_area=MIN_AREA[self.augment])
+        else:
+            image = to_square(image, self.resolution, self.crop)
+        if self.augment != "none" and rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
+        if self.augment not in MIN_AREA:
+            return image, label
         self.changes.set_random_seed(int(rng.integers(2**31)))
         return self.changes(image=image)["image"], label
 

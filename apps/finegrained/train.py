@@ -89,8 +89,9 @@ class Config:
     """alpha of mixup's Beta distribution; 0 is off"""
     cutmix: float = 0.0
     """alpha of cutmix's; with both, each batch draws one of them"""
-    augment: Augment = "light"
-    """light (crops, mirroring, slightly other colours), full (larger changes, RandAugment-like) or none"""
+    augment: Augment | None = None
+    """light (crops, mirroring, slightly other colours), full (larger changes, RandAugment-like), mirror or none; default
+    light, for the sample set mirror"""
     balance: Balance = "none"
     """of unequal classes: sample (rare ones are shown more often) or loss (they weigh more)"""
     teacher: Path | None = None
@@ -173,7 +174,8 @@ def train(config: Config) -> dict[str, Any]:
 
     # Length, batches
     photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
-    dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=config.augment)
+    augment = config.augment or ("mirror" if on_sample else "light")
+    dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=augment)
     num_steps = count_steps(
         config.steps,
         config.epochs,

@@ -151,6 +151,7 @@ def few_checks(monkeypatch) -> None:
         {"mixup": 0.2},
         {"cutmix": 1.0},
         {"augment": "full"},
+        {"augment": "mirror"},
         {"augment": "none"},
         {"balance": "sample"},
         {"balance": "loss"},

@@ -53,6 +53,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def prepare_training() -> None:
+    """At the start of a training process: `keep_freed_memory`, and OpenCV in one thread.
+
+    Data processes are forks of this one, and OpenCV's threads do not survive a fork: a process that had used them would
+    wait for them for ever in its children.
+    """
+    keep_freed_memory()
+    cv2.setNumThreads(1)
+
+
 def begin_worker(worker: int) -> None:
     """Start of a data process: one thread each, since they run side by side; Ctrl-C is the main process's business."""
     cv2.setNumThreads(1)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
 from apps.common.cli import plain_message, run_command
-from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.device import Amp, autocast, choose_device, prepare_training
 from apps.common.distributed import Processes, join_processes
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
 from apps.common.plots import plot_curves
@@ -110,7 +110,7 @@ def train(config: Config) -> dict[str, float]:
     """
     if config.resume:
         config = resumed_config(config, config.resume)
-    keep_freed_memory()
+    prepare_training()
     processes, device_name = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
     device = choose_device(device_name)

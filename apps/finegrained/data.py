@@ -35,9 +35,9 @@ class TrainingSet(Dataset):
 
     Args:
         crop: of the central square, for the photos of `augment` "none" and "mirror".
-        augment: "none"; "mirror", half of the photos; "light", a random crop of at least half the photo, mirrored half of the time, in slightly other
-            colours; "full", a crop of at least a quarter, mirrored, and two random changes more (as RandAugment's:
-            rotation, shear, contrast, sharpness, blur, an erased patch, ...).
+        augment: "none"; "mirror", half of the photos; "light", a random crop of at least half the photo, mirrored half
+            of the time, in slightly other colours; "full", a crop of at least a quarter, mirrored, and two random
+            changes more (as RandAugment's: rotation, shear, contrast, sharpness, blur, an erased patch, ...).
     """
 
     def __init__(self, photos: Sequence[Photo], *, resolution: int, crop: float, augment: Augment) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
 from apps.common.cli import plain_message, run_command
-from apps.common.device import Amp, autocast, choose_device, keep_freed_memory
+from apps.common.device import Amp, autocast, choose_device, prepare_training
 from apps.common.distributed import Processes, join_processes
 from apps.common.images import stack_images
 from apps.common.optim import Ema, OptimizerName, lr_at, lr_scales_by_depth, make_optimizer, set_lr
@@ -90,8 +90,8 @@ class Config:
     cutmix: float = 0.0
     """alpha of cutmix's; with both, each batch draws one of them"""
     augment: Augment | None = None
-    """light (crops, mirroring, slightly other colours), full (larger changes, RandAugment-like), mirror or none; default
-    light, for the sample set mirror"""
+    """light (crops, mirroring, slightly other colours), full (larger changes, RandAugment-like), mirror or none;
+    default light, for the sample set mirror"""
     balance: Balance = "none"
     """of unequal classes: sample (rare ones are shown more often) or loss (they weigh more)"""
     teacher: Path | None = None
@@ -134,7 +134,7 @@ def train(config: Config) -> dict[str, Any]:
     if config.resume:
         config = resumed_config(config, config.resume)
     check(config)
-    keep_freed_memory()
+    prepare_training()
     processes, device_name = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
     device = choose_device(device_name)

@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -121,6 +123,15 @@ def test_outputs_are_kept_by_content(place, tmp_path, monkeypatch, capsys):
     about.write_text(about.read_text().replace("127.5", "120.5"))
     cached_outputs(one, tmp_path / "other", paths[:1], batch_size=2, num_workers=0)
     assert "1 computed" in capsys.readouterr().out
+
+
+def test_data_processes_after_the_face_finder(place, tmp_path):
+    """The finder uses OpenCV's threads, data processes are forks: they must not wait for threads they lack."""
+    flags = "--backbone a025 --resolution 32 --weights none --steps 2 --batch-size 4 --num-workers 2".split()
+    places = ["--data", str(place / "data"), "--out", str(tmp_path / "run")]
+    command = [sys.executable, teacher_script.__file__, *flags, *places]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def weights_after(config) -> dict[str, torch.Tensor]:

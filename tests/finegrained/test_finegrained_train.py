@@ -259,7 +259,7 @@ def test_a_signal_saves_the_state(tiny_photos, tmp_path):
     flags = "--backbone a025 --resolution 64 --weights none --steps 100000 --batch-size 4 --num-workers 1".split()
     command = [sys.executable, train_script.__file__, *flags, "--data", str(tiny_photos), "--out", str(out)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while len(read_metrics(out)) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGTERM)

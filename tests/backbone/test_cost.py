@@ -244,7 +244,7 @@ def test_counters_agree(name, resolution):
 
 
 def test_over_a_single_pixel_less_is_computed_than_counted():
-    """At 32 pixels conv13's depthwise filters have one pixel to look at: the rule counts 9 mult-adds, the net does 1."""
+    """At 32 pixels conv13's depthwise filters see one pixel: the rule counts 9 mult-adds, the net does 1."""
     cost = backbone_cost("a050", 32)
     assert cost.mult_adds - torchs_mult_adds(meta_net("a050"), 1, 3, 32, 32) == 8 * 512
 

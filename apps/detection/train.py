@@ -40,7 +40,7 @@ from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 8.0
+SAMPLE_EPOCHS = 9.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

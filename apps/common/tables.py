@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from backbone.files import written_whole
+
 SPLITS = ("train", "val", "test")
 SPLIT_OF_NAME = {name: "val" for name in ("val", "valid", "validation", "dev")}
 SPLIT_OF_NAME |= {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -81,3 +83,12 @@ def folder_of_files(folder: Path, files: Iterable[str]) -> Path:
 def normal_name(name: str) -> str:
     """A name in one form of Unicode: macOS and Linux write "\\u00e9" in different ways."""
     return unicodedata.normalize("NFC", name.strip())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as a CSV file, whole or not at all."""
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        csv.writer(file).writerows([header, *rows])

@@ -10,7 +10,6 @@ In Python:
 """
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +20,11 @@ import torch
 from apps.common.checkpoint import model_folder
 from apps.common.cli import run_command
 from apps.common.images import read_image, stack_images
+from apps.common.photos import find_photos
 from apps.common.runtime import Runtime, device_for
 from apps.detection.data import to_square
 from apps.detection.detector import Detector
 from backbone.files import written_whole
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 class Found(NamedTuple):
@@ -144,21 +142,6 @@ def predict(config: Config) -> None:
         with written_whole(config.out / f"{path.stem}.png") as temporary:
             cv2.imwrite(str(temporary), cv2.cvtColor(draw(image, found), cv2.COLOR_RGB2BGR))
     print(f"pictures are in {config.out}; computed by {predictor.detector.runtime}")
-
-
-def find_photos(source: Path) -> Iterator[Path]:
-    """The photo itself, or all photos of a folder in the order of their names.
-
-    Raises:
-        ValueError: no such file or folder, or a folder without photos.
-    """
-    if source.is_file():
-        yield source
-        return
-    photos = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if source.is_dir() else []
-    if not photos:
-        raise ValueError(f"--source {source}: " + ("no photos in it" if source.is_dir() else "there is no such file"))
-    yield from photos
 
 
 if __name__ == "__main__":

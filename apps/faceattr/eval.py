@@ -18,6 +18,7 @@ from torch import Tensor
 from apps.common.checkpoint import model_folder, save_json
 from apps.common.cli import run_command
 from apps.common.device import choose_device
+from apps.common.tables import write_csv
 from apps.faceattr.attributes import AttributeSplit, BadData, load_faces
 from apps.faceattr.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
 from apps.faceattr.listing import UNKNOWN, attribute_key
@@ -30,7 +31,6 @@ from apps.faceattr.metrics import (
     mean,
     predict_photos,
 )
-from apps.faceattr.predict import write_csv
 from apps.faceattr.report import Evaluation, write_report
 from apps.faceattr.sample import make_sample
 from apps.faceattr.subgroups import Subgroups, subgroup_metrics

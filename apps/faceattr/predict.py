@@ -16,9 +16,8 @@ It says how a face appears in a photo, not who or what a person is; sensitive at
 Letters in shapes: H W of a photo.
 """
 
-import csv
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ from apps.common.html import encode_jpeg
 from apps.common.images import read_image, resize, stack_images
 from apps.common.photos import find_photos
 from apps.common.runtime import Runtime, device_for
+from apps.common.tables import write_csv
 from apps.faceattr.data import to_square
 from apps.faceattr.faces import Box, FaceFinder, crop_face
 from apps.faceattr.sensitive import shown
@@ -176,15 +176,6 @@ def _overlap(one: Sequence[int], other: Sequence[int]) -> int:
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(0, width) * max(0, height)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as a CSV file, whole or not at all."""
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        csv.writer(file).writerows([header, *rows])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from apps.common.checkpoint import model_folder, save_json
 from apps.common.cli import run_command
 from apps.common.device import choose_device
 from apps.common.photos import find_photos
+from apps.common.tables import write_csv
 from apps.finegrained.calibration import calibrate, cross_validate, known_score, unknown_metrics
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.labels import BadData, LabelledSplit, Photo, load_data
@@ -30,7 +31,7 @@ from apps.finegrained.metrics import (
     predict_photos,
     top_k_accuracy,
 )
-from apps.finegrained.predict import guess_cells, guess_header, make_guesses, write_csv
+from apps.finegrained.predict import guess_cells, guess_header, make_guesses
 from apps.finegrained.report import Evaluation, write_report
 from apps.finegrained.sample import make_sample
 from backbone.mobilenet_v1 import MIN_RESOLUTION

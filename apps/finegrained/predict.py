@@ -13,7 +13,6 @@ In Python:
 Letters in shapes: B batch, H W of a photo, K classes.
 """
 
-import csv
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from apps.common.html import encode_jpeg
 from apps.common.images import read_image, stack_images
 from apps.common.photos import find_photos
 from apps.common.runtime import Runtime, device_for
+from apps.common.tables import write_csv
 from apps.finegrained.calibration import known_score
 from apps.finegrained.cam import draw_activations
 from apps.finegrained.classifier import Classifier
@@ -129,15 +129,6 @@ def make_guesses(classifier: Classifier, logits: Tensor, *, top: int) -> list[Gu
             classes.tolist(), probs.tolist(), known_score(logits.cpu()).tolist(), strict=True
         )
     ]
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as a CSV file, whole or not at all."""
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        csv.writer(file).writerows([header, *rows])
 
 
 def guess_header(classifier: Classifier, top: int) -> list[str]:

@@ -14,7 +14,7 @@ def need_modules(*names: str) -> None:
     """Skip if one is missing; nothing is imported, as `export.import_openvino` must be the first to import OpenVINO."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"needs {name}")
+            pytest.skip(f'needs {name}: python -m pip install -e ".[fast]" -c constraints.txt')
 
 
 def need_exporter() -> None:

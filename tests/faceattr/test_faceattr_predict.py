@@ -9,7 +9,7 @@ import torch
 from apps.common.cli import run_command
 from apps.common.images import read_image, stack_images
 from apps.faceattr import predict as predict_script
-from apps.faceattr.faces import Face, crop_face, read_model
+from apps.faceattr.faces import Face, crop_face
 from apps.faceattr.predict import Config, FaceAttributes, Predictor, draw, predict
 from apps.faceattr.sensitive import is_sensitive, shown
 from apps.faceattr.tagger import Tagger
@@ -207,10 +207,6 @@ def test_wrong_input_is_one_line(place, two_faces, tmp_path):
 
 
 def test_real_photos_from_end_to_end(place, shared):
-    try:
-        read_model()
-    except ValueError as error:
-        pytest.skip(str(error))
     predictor = Predictor(place / "best", device="cpu")
     assert len(predictor(read_image(shared / "data/photos/face.jpg"))) == 4
     assert len(predictor(read_image(shared / "data/photos/grace_hopper.jpg"))) == 1

@@ -1,9 +1,22 @@
 """Pictures of a run."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbone.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, sides in inches, of matplotlib without pyplot: no display, no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure  # half a second to import
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, list[str]]) -> None:
@@ -14,11 +27,7 @@ def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, li
         lines: those of `runlog.read_metrics`.
         panels: title -> names of the values drawn in it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure  # without pyplot: no display, no global state
-
-    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5 * len(panels), 3.6)
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for name in names:
             points = [(line["step"], line[name]) for line in lines if name in line]

@@ -8,7 +8,7 @@ Letters in shapes: B batch, H W height and width, N boxes of an image.
 """
 
 import os
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,8 +22,8 @@ from apps.common.sampling import Draw, StepSampler
 from apps.detection.coco import CocoSplit, ImageRecord
 from apps.detection.matching import Targets
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
-import albumentations as A
+if TYPE_CHECKING:
+    import albumentations as A
 
 MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a box, by the crop made for it
 KEEP_WHOLE = 0.4  # share of training images that are not cropped
@@ -46,6 +46,15 @@ class Sample(NamedTuple):
     is_crowd: np.ndarray
 
 
+def make_colours() -> "A.Compose":
+    """The changes of colour."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
+    import albumentations as A  # two seconds to import
+
+    jitter = A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.03, 0.03), p=0.8)
+    return A.Compose([jitter])
+
+
 class TrainingSet(Dataset):
     """Augmented samples at the network's resolution; indexed by `Draw`.
 
@@ -57,9 +66,7 @@ class TrainingSet(Dataset):
         self.records = split.records
         self.resolution = resolution
         self.augment = augment
-        self.colours = A.Compose(
-            [A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.03, 0.03), p=0.8)]
-        )
+        self.colours = make_colours()
 
     def __len__(self) -> int:
         return len(self.records)

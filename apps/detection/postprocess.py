@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from apps.detection.boxes import decode_offsets
 from apps.detection.loss import ScoreFunction
@@ -69,6 +68,8 @@ class PostProcess:
 
     def _one_image(self, scores: Tensor, offsets: Tensor, anchors_cxcywh: Tensor) -> Detections:
         """Scores (A, K) and offsets (A, 4) to detections."""
+        from torchvision.ops import batched_nms  # a second and a half to import
+
         # The best pairs belong to the best anchors, so look for them among these only: A, then few times K, to sort.
         num_classes = scores.shape[1]
         best = scores.amax(dim=1).topk(min(self.max_candidates, len(scores)))

@@ -5,18 +5,22 @@ Letters in shapes: H W height and width, K classes.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
 from apps.common.html import Cell, Page
 from apps.common.images import resize
+from apps.common.plots import new_figure
 from apps.detection.analysis import Analysis, BadPhoto, confusions
 from apps.detection.coco import CocoSplit
 from apps.detection.data import read_sample
 from apps.detection.errors import ERRORS, MEANING, ORACLES, Errors
 from apps.detection.metrics import CocoMetrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_NAMED = 30  # classes that a confusion matrix can show with names and counts
 MAX_SHOWN = 20  # of the most confused ones, where there are more
@@ -78,9 +82,9 @@ def _add_errors(page: Page, errors: Errors) -> None:
     page.table(["error", "how many", "AP50 gained", "what it is"], rows)
 
 
-def errors_figure(errors: Errors) -> Figure:
+def errors_figure(errors: Errors) -> "Figure":
     """The gain of each of `ORACLES` as bars; the two sums of kinds in another colour."""
-    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    figure = new_figure(7.5, 3.2)
     axes = figure.subplots()
     gains = [errors.gains[kind] or 0.0 for kind in ORACLES]
     bars = axes.barh(ORACLES, gains, color=["tab:blue" if kind in ERRORS else "tab:gray" for kind in ORACLES])
@@ -105,9 +109,9 @@ def _add_thresholds(page: Page, analysis: Analysis) -> None:
     page.figure(curves_figure(analysis), "Thick: all classes together, a dot at the best F1. Thin: the classes.")
 
 
-def curves_figure(analysis: Analysis) -> Figure:
+def curves_figure(analysis: Analysis) -> "Figure":
     """Precision over recall, and F1 over the threshold, of all classes together and of each."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     many = len(analysis.classes) > MAX_COLOURS
     for place, (curve, one) in enumerate(zip(analysis.class_curves, analysis.classes, strict=True)):
@@ -154,7 +158,7 @@ def _add_confusion(page: Page, analysis: Analysis, class_names: Sequence[str]) -
     page.figure(part, f"The {len(most) - 1} most confused classes and background. {caption}")
 
 
-def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: np.ndarray | None = None) -> Figure:
+def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: np.ndarray | None = None) -> "Figure":
     """A confusion matrix, true class by predicted class.
 
     Args:
@@ -164,7 +168,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: 
     total = matrix.sum(axis=1) if total is None else total
     shares = matrix / np.maximum(total, 1)[:, None]
     size = 7.0 if names is None else 2.5 + 0.32 * len(matrix)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    figure = new_figure(size + 1, size)
     axes = figure.subplots()
     figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest"), ax=axes, shrink=0.6)
     axes.set(xlabel="taken for", ylabel="is")

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from apps.detection.boxes import decode_offsets
 from apps.detection.model import SSD
@@ -27,6 +26,8 @@ def keep_best(boxes_xyxy: Tensor, scores: Tensor, iou: float, score: float, most
         scores: (B, C); boxes at or below `score` are not kept.
         iou: boxes that overlap a better one more are not kept.
     """
+    from torchvision.ops import nms  # a second and a half to import
+
     keep = torch.zeros_like(scores)
     for one_boxes, one_scores, one_keep in zip(boxes_xyxy, scores, keep, strict=True):
         places = (one_scores > score).nonzero().flatten()

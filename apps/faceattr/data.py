@@ -9,7 +9,7 @@ Letters in shapes: B batch, H W height and width, A attributes.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,8 +21,8 @@ from apps.common.device import begin_worker
 from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
-import albumentations as A
+if TYPE_CHECKING:
+    import albumentations as A
 
 Augment = Literal["none", "light", "full"]
 # Standard deviations of a crop's shift (in image sides), scale (relative) and turn (degrees).
@@ -91,8 +91,11 @@ class EvalSet(Dataset):
         return to_square(read_image(self.paths[index]), self.resolution)
 
 
-def make_changes(augment: Augment) -> A.Compose:
+def make_changes(augment: Augment) -> "A.Compose":
     """The changes of colour and sharpness."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
+    import albumentations as A  # two seconds to import
+
     if augment != "full":
         return A.Compose([A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=0)])
     return A.Compose(

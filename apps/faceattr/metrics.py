@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_average_precision, binary_calibration_error
 from tqdm import tqdm
 
 from apps.faceattr.data import make_eval_loader
@@ -149,6 +148,8 @@ def _of_one(name: str, logits: Tensor, labels: Tensor, probs: Tensor, present: T
 
 def average_precision(scores: Tensor, labels: Tensor) -> float:
     """Area under precision over recall, of scores (n,) on any scale and labels (n,) of 1 and 0, both of which occur."""
+    from torchmetrics.functional.classification import binary_average_precision  # four seconds to import
+
     # torchmetrics squashes scores beyond 0 to 1 by a float sigmoid, which ties the high ones: give it their ranks
     distinct, ranks = scores.unique(return_inverse=True)
     return float(binary_average_precision(ranks.double() / len(distinct), labels))
@@ -156,6 +157,8 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
 
 def calibration_error(probs: Tensor, labels: Tensor) -> float:
     """By how much the probability of (n,) photos and the share of them that has the attribute differ, 0 to 1."""
+    from torchmetrics.functional.classification import binary_calibration_error
+
     return float(binary_calibration_error(probs.double(), labels, n_bins=NUM_BINS, norm="l1"))
 
 

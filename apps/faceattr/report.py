@@ -6,13 +6,14 @@ Letters in shapes: N photos, A attributes.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure  # without pyplot: no display, no global state
 from torch import Tensor
 
 from apps.common.html import Cell, Page
 from apps.common.images import read_image
+from apps.common.plots import new_figure
 from apps.faceattr.attributes import AttributeSplit
 from apps.faceattr.calibration import Judged
 from apps.faceattr.data import to_square
@@ -20,6 +21,9 @@ from apps.faceattr.listing import UNKNOWN
 from apps.faceattr.metrics import FEW, NUM_BINS, Agreement, Metrics
 from apps.faceattr.subgroups import Subgroups
 from apps.faceattr.tagger import Tagger
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIDE = 128  # of the photos, pixels
 NUM_WRONG = 5  # photos of an attribute
@@ -130,11 +134,11 @@ def _add_attributes(page: Page, evaluation: Evaluation) -> None:
         page.paragraph(f"Too few photos in val to choose a threshold, which stays 0.5: {names}.")
 
 
-def precision_figure(metrics: Metrics) -> Figure:
+def precision_figure(metrics: Metrics) -> "Figure":
     """Bars of average precision, best on top, with the share of present ones, which guessing has, as a mark."""
     measured = [(one.ap, one) for one in metrics.per_attribute if one.ap is not None]
     drawn = sorted(measured, key=lambda pair: pair[0])
-    figure = Figure(figsize=(7, 1 + 0.26 * len(drawn)), layout="constrained")
+    figure = new_figure(7, 1 + 0.26 * len(drawn))
     axes = figure.subplots()
     places = range(len(drawn))
     axes.barh(places, [ap for ap, _ in drawn], color="#4c86c6")
@@ -147,10 +151,10 @@ def precision_figure(metrics: Metrics) -> Figure:
     return figure
 
 
-def reliability_figure(evaluation: Evaluation) -> Figure:
+def reliability_figure(evaluation: Evaluation) -> "Figure":
     """Share that has an attribute by its probability, before and after calibration; dots are as large as the bin."""
     drawn = {"temperature 1": evaluation.logits.double().sigmoid(), "after": evaluation.judged.probs}
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = new_figure(9, 4.2)
     for axes, (when, probs) in zip(figure.subplots(1, 2), drawn.items(), strict=True):
         bins = reliability(probs, evaluation.labels)
         total = sum(number for number, _, _ in bins)

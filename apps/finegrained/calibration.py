@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 from apps.finegrained.metrics import calibration_error, negative_log_likelihood
 
@@ -121,6 +120,8 @@ def unknown_metrics(known: Tensor, unknown: Tensor, *, threshold: float | None) 
         unknown photos kept by the threshold that keeps 95 % of these known ones; and, if the model has a `threshold`,
         "unknown_kept": the share that it keeps.
     """
+    from torchmetrics.functional.classification import binary_auroc  # four seconds to import
+
     both = torch.cat((known, unknown))
     # torchmetrics takes scores above 1 for logits and squashes them, which ties the high ones: give it their ranks
     distinct, ranks = both.unique(return_inverse=True)

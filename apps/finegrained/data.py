@@ -8,7 +8,7 @@ Letters in shapes: B batch, H W height and width, K classes.
 import math
 import os
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
 from apps.finegrained.labels import Photo
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
-import albumentations as A
+if TYPE_CHECKING:
+    import albumentations as A
 
 Augment = Literal["none", "mirror", "light", "full"]
 MIN_AREA = {"light": 0.5, "full": 0.25}  # of a random crop, over the photo's area
@@ -81,8 +81,11 @@ class EvalSet(Dataset):
         return to_square(read_image(self.photos[index].path), self.resolution, self.crop)
 
 
-def make_changes(augment: Augment) -> A.Compose:
+def make_changes(augment: Augment) -> "A.Compose":
     """The changes that leave a photo's size and what it shows alone."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
+    import albumentations as A  # two seconds to import
+
     if augment != "full":
         return A.Compose([A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=0)])
     border = {"border_mode": 4, "p": 1.0}  # cv2.BORDER_REFLECT_101

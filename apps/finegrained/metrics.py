@@ -11,14 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_precision,
-    multiclass_recall,
-)
 from tqdm import tqdm
 
 from apps.common.distributed import Processes
@@ -149,14 +141,16 @@ def classification_metrics(logits: Tensor, labels: Tensor, class_names: Sequence
     Raises:
         ValueError: there are no photos, or shapes, labels or names do not fit together.
     """
+    from torchmetrics.functional import classification as tm  # four seconds to import
+
     num_photos, num_classes = _check(logits, labels)
     if len(class_names) != num_classes:
         raise ValueError(f"{len(class_names)} class names for logits of {num_classes} classes")
     predicted = logits.argmax(1)
-    precision = multiclass_precision(predicted, labels, num_classes=num_classes, average="none").tolist()
-    recall = multiclass_recall(predicted, labels, num_classes=num_classes, average="none").tolist()
-    f1 = multiclass_f1_score(predicted, labels, num_classes=num_classes, average="none").tolist()
-    confusion = multiclass_confusion_matrix(predicted, labels, num_classes=num_classes).numpy()
+    precision = tm.multiclass_precision(predicted, labels, num_classes=num_classes, average="none").tolist()
+    recall = tm.multiclass_recall(predicted, labels, num_classes=num_classes, average="none").tolist()
+    f1 = tm.multiclass_f1_score(predicted, labels, num_classes=num_classes, average="none").tolist()
+    confusion = tm.multiclass_confusion_matrix(predicted, labels, num_classes=num_classes).numpy()
     support, taken = confusion.sum(1).tolist(), confusion.sum(0).tolist()
     occurring = [k for k in range(num_classes) if support[k]]
     per_class = [
@@ -188,9 +182,11 @@ def classification_metrics(logits: Tensor, labels: Tensor, class_names: Sequence
 
 def top_k_accuracy(logits: Tensor, labels: Tensor, *, k: int) -> float:
     """Share of photos whose class is among the `k` best; among all where there are fewer than `k` classes."""
+    from torchmetrics.functional import classification as tm  # four seconds to import
+
     _, num_classes = _check(logits, labels)
     top_k = min(k, num_classes)
-    return float(multiclass_accuracy(logits, labels, num_classes=num_classes, top_k=top_k, average="micro"))
+    return float(tm.multiclass_accuracy(logits, labels, num_classes=num_classes, top_k=top_k, average="micro"))
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
@@ -200,9 +196,11 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
 
 def calibration_error(logits: Tensor, labels: Tensor) -> float:
     """Expected calibration error, 0 to 1: by how much confidence and accuracy differ, in 15 bins of confidence."""
+    from torchmetrics.functional import classification as tm  # four seconds to import
+
     _, num_classes = _check(logits, labels)
     probs = logits.double().softmax(1)
-    return float(multiclass_calibration_error(probs, labels, num_classes=num_classes, n_bins=NUM_BINS, norm="l1"))
+    return float(tm.multiclass_calibration_error(probs, labels, num_classes=num_classes, n_bins=NUM_BINS, norm="l1"))
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[Bin]:

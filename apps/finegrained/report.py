@@ -6,18 +6,22 @@ Letters in shapes: N photos, K classes.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure  # without pyplot: no display, no global state
 from torch import Tensor
 
 from apps.common.html import Cell, Page
 from apps.common.images import read_image
+from apps.common.plots import new_figure
 from apps.finegrained.cam import draw_activations
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.data import to_square
 from apps.finegrained.labels import LabelledSplit
 from apps.finegrained.metrics import ConfusedPair, Metrics, reliability
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_NAMED = 30  # classes that a confusion matrix can show with names and counts
 MAX_SHOWN = 24  # of the most confused ones, where there are more
@@ -180,7 +184,7 @@ def _add_confusion(page: Page, evaluation: Evaluation) -> None:
 
 def confusion_figure(
     confusion: np.ndarray, names: Sequence[str] | None, *, support: np.ndarray | None = None
-) -> Figure:
+) -> "Figure":
     """A confusion matrix (K, K), true class by predicted class.
 
     Args:
@@ -190,7 +194,7 @@ def confusion_figure(
     total = confusion.sum(1) if support is None else support
     shares = confusion / np.maximum(total, 1)[:, None]
     size = 7.0 if names is None else 2.5 + 0.32 * len(confusion)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    figure = new_figure(size + 1, size)
     axes = figure.subplots()
     picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
     figure.colorbar(picture, ax=axes, shrink=0.6)
@@ -205,11 +209,11 @@ def confusion_figure(
     return figure
 
 
-def reliability_figure(evaluation: Evaluation) -> Figure:
+def reliability_figure(evaluation: Evaluation) -> "Figure":
     """Accuracy by confidence, before and after calibration; the area of a dot is its share of the photos."""
     drawn = {"before": evaluation.logits} | ({} if evaluation.scaled is None else {"after": evaluation.scaled})
     errors = {"before": evaluation.values["ece"], "after": evaluation.values["ece_calibrated"]}
-    figure = Figure(figsize=(4.5 * len(drawn), 4.2), layout="constrained")
+    figure = new_figure(4.5 * len(drawn), 4.2)
     for axes, (when, logits) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
         bins = reliability(logits, evaluation.labels)
         axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
@@ -222,10 +226,10 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def resolution_figure(evaluation: Evaluation) -> Figure:
+def resolution_figure(evaluation: Evaluation) -> "Figure":
     """Top-1 and top-5 over the side of the input."""
     sides = sorted(evaluation.by_resolution)
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    figure = new_figure(6, 3.8)
     axes = figure.subplots()
     for name, label in (("top1", "top-1"), ("top5", "top-5")):
         axes.plot(sides, [evaluation.by_resolution[side][name] for side in sides], marker="o", label=label)

@@ -1,4 +1,4 @@
-"""Computing a network faster than eager torch does: onnxruntime or OpenVINO on a CPU.
+"""Computing a network faster than eager torch does: onnxruntime or OpenVINO on a CPU, or torch.compile.
 
 `start_session` exports a network once, keeps the file, and opens it with the fastest runtime that is installed. A
 runtime that is missing, fails or computes something else is passed over: torch, which always works, is the last one.
@@ -6,6 +6,7 @@ runtime that is missing, fails or computes something else is passed over: torch,
 Letters in shapes: B batch, H W height and width.
 """
 
+import copy
 import importlib.util
 import os
 import sys
@@ -24,13 +25,13 @@ from apps.common.export import INPUT, OPENVINO_FILE, TOLERANCE, Graph, differenc
 from apps.common.images import Preprocessing
 from backbone.files import cache_dir, written_whole
 
-Runtime = Literal["auto", "torch", "onnx", "openvino"]
+Runtime = Literal["auto", "torch", "torch-compile", "onnx", "openvino"]
 MODULES: dict[Literal["onnx", "openvino"], str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 """What "auto" tries on a CPU, the fastest first (benchmarks/latency.py), and the module that each needs."""
 
 
 class Session(Protocol):
-    """A file, opened: images (B, 3, H, W) uint8 RGB to tensors by name, on the CPU; `name` has the version."""
+    """A file, opened: images (B, 3, H, W) uint8 RGB to tensors by name; `name` has the version."""
 
     name: str
 
@@ -91,6 +92,21 @@ class OpenVinoSession:
         return {name: torch.cat([one[k] for one in found]) for k, name in enumerate(self._outputs)}
 
 
+class CompiledSession:
+    """A graph compiled by torch.compile, for its device; on a CPU this needs a C++ compiler."""
+
+    def __init__(self, graph: Graph, device: torch.device) -> None:
+        self._graph = copy.deepcopy(graph).to(device).to(memory_format=torch.channels_last)
+        self._compiled = torch.compile(self._graph)
+        self._device = device
+        self.name = f"torch.compile {_torch_version()} on {device}"
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        values = self._compiled(self._graph.feed(images.to(self._device)))
+        return dict(zip(self._graph.outputs, values, strict=True))
+
+
 def load_session(
     path: Path,
     runtime: Literal["onnx", "openvino"],
@@ -145,7 +161,8 @@ def start_session(
 
     Args:
         runtime: "auto" is the fastest for the device: torch except on a CPU; the environment's
-            MOBILENET_APPS_RUNTIME, if set, stands for "auto".
+            MOBILENET_APPS_RUNTIME, if set, stands for "auto". "torch-compile" compiles the network first, which takes
+            half a minute in each process.
         make_graph: gives what is exported, if it has not been before.
         resolution: side of the square input, pixels.
         device: where torch would compute.
@@ -163,6 +180,8 @@ def start_session(
         if chosen not in get_args(Runtime):
             raise ValueError(f"MOBILENET_APPS_RUNTIME must be one of {', '.join(get_args(Runtime))}, got {chosen!r}")
         runtime = chosen  # type: ignore[assignment]
+    if runtime == "torch-compile":
+        return _compiled(make_graph(), resolution=resolution, device=device)
     if runtime == "torch" or device.type != "cpu":
         return None
     installed = [
@@ -190,14 +209,29 @@ def start_session(
     return session
 
 
+def _compiled(graph: Graph, *, resolution: int, device: torch.device) -> Session | None:
+    session = CompiledSession(graph, device)
+    try:
+        check_session(session, graph, resolution=resolution)
+    except Exception as error:  # no compiler, or one that fails
+        reason = str(error).strip().splitlines()[0]  # pages may follow
+        _say(f"torch.compile cannot be used ({reason}): {runtime_name(None, device)} computes")
+        return None
+    return session
+
+
 def runtime_name(session: Session | None, device: torch.device) -> str:
     """What computes, for people: "OpenVINO 2026.4.1", "torch 2.15.0 on cuda"."""
-    return session.name if session else f"torch {torch.__version__.split('+')[0]} on {device}"
+    return session.name if session else f"torch {_torch_version()} on {device}"
+
+
+def _torch_version() -> str:
+    return torch.__version__.split("+")[0]
 
 
 def kept_onnx(graph: Graph, *, resolution: int, folder: Path | None) -> Path:
     """The ONNX file of a graph: exported now, or before from equal weights by the same torch."""
-    name = f"{graph.content_hash()}-{resolution}-torch{torch.__version__.split('+')[0]}.onnx"
+    name = f"{graph.content_hash()}-{resolution}-torch{_torch_version()}.onnx"
     folders = [cache_dir() / "runtime"] if folder is None else [folder / "runtime", cache_dir() / "runtime"]
     for place in folders:
         if (place / name).is_file():
@@ -217,7 +251,8 @@ def check_session(session: Session, graph: Graph, *, resolution: int) -> None:
     """Raise ValueError if a session does not compute what torch does."""
     rng = np.random.default_rng(0)
     image = torch.from_numpy(rng.integers(0, 256, (1, resolution, resolution, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
-    far = difference(graph.reference(image), session(image))
+    given = {name: value.cpu() for name, value in session(image).items()}
+    far = difference(graph.reference(image), given)
     if not far <= TOLERANCE:
         raise ValueError(f"{session.name} computes something else than torch, by {far:.2g}")
 

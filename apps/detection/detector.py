@@ -12,7 +12,7 @@ from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
 from apps.common.runtime import Runtime, Session, runtime_name, start_session
 from apps.detection.loss import ScoreFunction
-from apps.detection.model import SSD, create_detector
+from apps.detection.model import SSD, SSDOutput, create_detector
 from apps.detection.postprocess import Detections, PostProcess
 from apps.detection.pretrained import APP, load_pretrained
 from backbone.mobilenet_v1 import ConvStyle
@@ -61,7 +61,8 @@ class Detector:
                     Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
                     for boxes, scores, labels in zip(found["boxes_xyxy"], found["scores"], found["labels"], strict=True)
                 ]
-            return self.postprocess({"class_logits": found["class_logits"], "offsets": found["offsets"]}, anchors.cpu())
+            outputs: SSDOutput = {"class_logits": found["class_logits"], "offsets": found["offsets"]}
+            return self.postprocess(outputs, anchors.to(outputs["offsets"].device))
         output = self.network(self.preprocessing(images.to(anchors.device)))
         return self.postprocess(output, anchors)
 

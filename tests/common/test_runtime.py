@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,24 @@ def test_a_missing_runtime(monkeypatch, capsys):
         need("json", "no_such_module")
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_torch_can_compile(capsys):
+    session = start_session("torch-compile", make_graph, resolution=SIDE, device=CPU)
+    assert session is not None and session.name.startswith("torch.compile")
+    assert "cannot be used" not in capsys.readouterr().err
+    images = make_images(2)
+    assert difference(make_graph().reference(images), session(images)) < 1e-5
+
+
+def test_where_torch_cannot_compile_it_computes_as_it_is(monkeypatch, capsys):
+    def fail(graph):
+        raise RuntimeError("no compiler is found\nand many lines more")
+
+    monkeypatch.setattr(torch, "compile", lambda graph: fail)
+    assert start_session("torch-compile", make_graph, resolution=SIDE, device=CPU) is None
+    assert capsys.readouterr().err.startswith("torch.compile cannot be used (no compiler is found): torch ")
+
+
 def test_which_runtime(monkeypatch):
     def never() -> Graph:
         pytest.fail("nothing is to be exported")
@@ -208,12 +227,12 @@ def test_which_runtime(monkeypatch):
     monkeypatch.setenv("MOBILENET_APPS_RUNTIME", "torch")
     assert start_session("auto", never, resolution=SIDE, device=CPU) is None
     monkeypatch.setenv("MOBILENET_APPS_RUNTIME", "fast")
-    with pytest.raises(ValueError, match="MOBILENET_APPS_RUNTIME must be one of auto, torch, onnx, openvino"):
+    with pytest.raises(ValueError, match="MOBILENET_APPS_RUNTIME must be one of auto, torch, torch-compile, onnx"):
         start_session("auto", never, resolution=SIDE, device=CPU)
     with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
         start_session("torch", never, resolution=SIDE, device=CPU, threads=0)
     assert device_for("openvino", "auto") == CPU
-    with pytest.raises(ValueError, match="runtime must be one of auto, torch, onnx, openvino, got 'tvm'"):
+    with pytest.raises(ValueError, match="runtime must be one of auto, torch, .*, openvino, got 'tvm'"):
         device_for("tvm", "auto")
     with pytest.raises(ValueError, match="runtime onnx computes on the CPU, --device is meta"):
         device_for("onnx", "meta")

@@ -232,7 +232,7 @@ def test_which_runtime(monkeypatch):
     with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
         start_session("torch", never, resolution=SIDE, device=CPU, threads=0)
     assert device_for("openvino", "auto") == CPU
-    with pytest.raises(ValueError, match="runtime must be one of auto, torch, .*, openvino, got 'tvm'"):
+    with pytest.raises(ValueError, match=r"runtime must be one of auto, torch, .*, openvino, got 'tvm'"):
         device_for("tvm", "auto")
     with pytest.raises(ValueError, match="runtime onnx computes on the CPU, --device is meta"):
         device_for("onnx", "meta")

@@ -64,6 +64,16 @@ class Processes:
         dist.all_reduce(value)
         return value / self.count
 
+    def shares(self, counts: Sequence[Tensor]) -> list[Tensor]:
+        """What the losses of a step's batches weigh, if each was divided by its count of something.
+
+        The weighted losses add up to that of one large batch. Counts are those of this process, one for each batch; the
+        mean over the processes is taken, and counted as a positive number, as the losses do.
+        """
+        means, least = [self.mean(count.float()) for count in counts], 1 / self.count
+        whole = torch.stack(means).sum().clamp(min=least)
+        return [mean.clamp(min=least) / whole for mean in means]
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is up in any process."""
         return bool(self.mean(torch.tensor(float(flag), device=device)) > 0) if self.count > 1 else flag

@@ -8,6 +8,7 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from apps.common.distributed import Processes
 from backbone import MobileNetV1
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -83,6 +84,29 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of all groups; a group's `lr_scale` (1 if absent) multiplies it."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    model: nn.Module,
+    *,
+    clip_norm: float,
+    processes: Processes,
+) -> None:
+    """One optimiser step from the gradients at hand, which are averaged over the processes, clipped, and forgotten.
+
+    Args:
+        scaler: by which the losses of the gradients were multiplied; one that is not enabled does nothing.
+        clip_norm: gradients longer than this are shortened to it; 0 never does.
+    """
+    processes.average_gradients(model)
+    if clip_norm:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
 
 
 class Ema(Generic[NetworkT]):

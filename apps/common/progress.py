@@ -1,11 +1,13 @@
 """What a person sees of a run while it goes on, and how a signal ends it well."""
 
+import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,8 +28,8 @@ def make_progress(start_step: int, num_steps: int, *, shown: bool = True) -> tqd
 class Meter:
     """Measures training speed and the share of time that waits for data, between two readings."""
 
-    def __init__(self, batch_size: int, *, step: int) -> None:
-        self.batch_size = batch_size
+    def __init__(self, images_a_step: int, *, step: int) -> None:
+        self.images_a_step = images_a_step
         self.restart(step)
 
     def restart(self, step: int) -> None:
@@ -44,10 +46,30 @@ class Meter:
     def read(self, step: int) -> dict[str, float]:
         """{"images_per_s", "waiting_for_data" (0 to 1)} since the last reading; `step` steps are done now."""
         spent = time.perf_counter() - self.start
-        images_per_s = (step - self.step) * self.batch_size / spent
+        images_per_s = (step - self.step) * self.images_a_step / spent
         values = {"images_per_s": round(images_per_s, 2), "waiting_for_data": round(self.waited / spent, 4)}
         self.restart(step)
         return values
+
+
+def read_steps(loader: Iterable[Any], *, accumulate: int, meter: Meter, stopping: list[int]) -> Iterator[list[Any]]:
+    """The batches of each step, `accumulate` of them; the time to read them is `meter`'s waiting.
+
+    It ends early when a signal that is `stopping` the run went to the whole process group, and ended the processes that
+    read data first.
+    """
+    batches = iter(loader)
+    while True:
+        try:
+            with meter.waiting():
+                group = list(itertools.islice(batches, accumulate))
+        except RuntimeError:
+            if stopping:
+                return
+            raise
+        if not group:
+            return
+        yield group
 
 
 @contextmanager

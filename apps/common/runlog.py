@@ -2,19 +2,22 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from apps.common.checkpoint import load_json, save_json
 from apps.common.distributed import Processes
+from backbone.files import written_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-CONFIG, METRICS, STATE = "config.json", "metrics.jsonl", "last.pt"
-MAY_CHANGE = ("num_workers", "device", "checkpoint_every")  # flags that a resumed run may be given anew
+CONFIG, METRICS, STATE, BOARD = "config.json", "metrics.jsonl", "last.pt", "tensorboard"
+MAY_CHANGE = ("num_workers", "device", "checkpoint_every", "tensorboard")  # flags that --resume may be given anew
 ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
@@ -24,56 +27,71 @@ class RunLog:
     `config.json` holds the config and the git commit; `metrics.jsonl` one JSON object per line, each with a `step`
     and an `event` ("train" or "eval").
 
-    Attributes:
+    Args:
         folder: where the run is.
+        writes: only one of several processes does.
+        board: also shows the numbers in TensorBoard; replaces what is in the run's tensorboard/.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True, board: bool = False) -> None:
         self.folder = folder
         self.writes = writes
+        self.board = open_board(folder, read_metrics(folder)) if board and writes else None
 
     @classmethod
-    def start(cls, out: Path | None, *, app: str, config: Any, processes: Processes, **facts: Any) -> "RunLog":
-        """Make the folder of a new run and write its config and `facts`.
+    def open(cls, config: Any, *, app: str, step: int, processes: Processes, **facts: Any) -> "RunLog":
+        """The record of a new run, or of the one that `config.resume` names, at `step`.
 
         Args:
-            out: the folder; None for runs/<app>/<backbone>-<time>. One that holds a run already is refused.
+            config: with the fields `out`, `resume`, `tensorboard` and `backbone`.
             processes: the first of them writes.
+            facts: for config.json, beside the config.
 
         Raises:
-            ValueError: the folder cannot be written or holds a run.
+            ValueError: the folder cannot be written, or holds another run.
         """
-        folder = processes.from_first(out or Path("runs") / app / f"{config.backbone}-{time.strftime('%Y%m%d-%H%M%S')}")
+        if config.tensorboard:
+            import_board()
+        folder = config.resume or cls._start(config, app, processes, facts)
+        if config.resume and processes.is_first:
+            cls._shorten(folder, app, step)
+        return cls(folder, writes=processes.is_first, board=config.tensorboard)
+
+    @staticmethod
+    def _start(config: Any, app: str, processes: Processes, facts: dict[str, Any]) -> Path:
+        """Make the folder of a new run, `config.out` or runs/<app>/<backbone>-<time>, and write its config."""
+        default = Path("runs") / app / f"{config.backbone}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = processes.from_first(config.out or default)
         if not processes.is_first:
-            return cls(folder, writes=False)
+            return folder
         if (folder / METRICS).exists():
             raise ValueError(f"--out {folder} holds a run already: continue it with --resume {folder}, or name another")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            record = {"app": app, "config": _plain(config), "git_commit": git_commit(), **facts}
-            save_json(folder / CONFIG, record)
+            save_json(folder / CONFIG, {"app": app, "config": _plain(config), "git_commit": git_commit(), **facts})
         except OSError as error:
             raise ValueError(f"cannot write to --out {folder}: {error.strerror}") from None
-        return cls(folder)
+        return folder
 
-    @classmethod
-    def reopen(cls, folder: Path, *, app: str, step: int, processes: Processes) -> "RunLog":
-        """Continue a run at `step`: lines that the interrupted process wrote after that step are removed."""
+    @staticmethod
+    def _shorten(folder: Path, app: str, step: int) -> None:
+        """Remove the lines that an interrupted process wrote after `step`: they will come again."""
         record = load_json(folder / CONFIG)
         if record.get("app") != app:
             raise ValueError(f"--resume {folder} is a run of {record.get('app')!r}, this is {app!r}")
-        if not processes.is_first:
-            return cls(folder, writes=False)
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
-        (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        return cls(folder)
+        with written_whole(folder / METRICS) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one line to metrics.jsonl."""
         if not self.writes:
             return
+        line = {"event": event, "step": step, **values}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, "step": step, **values}, allow_nan=False) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        if self.board:
+            show(self.board, line)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -83,22 +101,57 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def import_board() -> Any:
+    """TensorBoard's writer; ValueError if the package is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError(
+            "--tensorboard needs the package tensorboard: install it with "
+            '`python -m pip install -e ".[tensorboard]" -c constraints.txt`, or leave the flag out'
+        ) from None
+    return SummaryWriter
+
+
+def open_board(folder: Path, lines: Sequence[dict[str, Any]]) -> Any:
+    """A TensorBoard writer in a run's tensorboard/ that has `lines` of metrics.jsonl already, and nothing else.
+
+    What was there is replaced: steps that an interrupted process wrote will come again.
+    """
+    shutil.rmtree(folder / BOARD, ignore_errors=True)
+    board = import_board()(str(folder / BOARD))
+    for line in lines:
+        show(board, line)
+    return board
+
+
+def show(board: Any, line: dict[str, Any]) -> None:
+    """Give TensorBoard the numbers of a line of metrics.jsonl, as "event/name"."""
+    for name, value in line.items():
+        if name != "step" and isinstance(value, int | float):
+            board.add_scalar(f"{line['event']}/{name}", value, line["step"])
+    board.flush()
+
+
 def resumed_config(config: ConfigT, run: Path) -> ConfigT:
     """The config that a run was started with, with what `MAY_CHANGE` taken from the present flags.
 
     Raises:
-        ValueError: another flag was given too: it would change nothing.
+        ValueError: the run is of another script, or another flag was given too: it would change nothing.
     """
     saved = load_json(run / CONFIG)["config"]
     given = _plain(config)
-    for field in dataclasses.fields(config):
-        changed = getattr(config, field.name) != field.default
-        if field.name in MAY_CHANGE and changed:
-            saved[field.name] = given[field.name]
-        elif changed and field.name != "resume" and given[field.name] != saved[field.name]:
-            flag = "--" + field.name.replace("_", "-")
+    fields = {field.name: field.default for field in dataclasses.fields(config)}
+    if unknown := sorted(set(saved) - set(fields)):
+        raise ValueError(f"--resume {run} is a run of another script: it has a setting {unknown[0]}")
+    for name, default in fields.items():
+        changed = getattr(config, name) != default
+        if name in MAY_CHANGE and changed:
+            saved[name] = given[name]
+        elif changed and name != "resume" and given[name] != saved.get(name, default):
+            flag = "--" + name.replace("_", "-")
             raise ValueError(
-                f"{flag} {given[field.name]} cannot be changed by --resume: the run has {saved[field.name]}"
+                f"{flag} {given[name]} cannot be changed by --resume: the run has {saved.get(name, default)}"
             )
     return type(config)(**{**saved, "resume": run, "out": None})
 

@@ -1,7 +1,8 @@
 """Which sample is drawn when: a function of seed and step alone, so that a run resumes in the middle of an epoch."""
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,28 +11,36 @@ from apps.common.distributed import Processes
 
 
 class Draw(NamedTuple):
-    """One sample of a batch. Augmentation draws from `rng`, which no worker or order of loading can change."""
+    """One sample of a batch. Augmentation draws from `rng`, which no worker or order of loading can change.
+
+    Attributes:
+        turn: how often the item came before in this epoch; above 0 only where items are repeated.
+    """
 
     seed: int
     epoch: int
     item: int
+    turn: int = 0
 
     def rng(self) -> np.random.Generator:
-        return np.random.default_rng(tuple(self))
+        return np.random.default_rng(tuple(self) if self.turn else tuple(self)[:3])
 
 
 class StepSampler:
-    """A batch sampler for `torch.utils.data.DataLoader`: one batch of `Draw`s for each step that is left.
+    """A batch sampler for `torch.utils.data.DataLoader`: the batches of `Draw`s for each step that is left.
 
     Every epoch is a fresh permutation of all samples; batches run across the border of two epochs, so that all have
     the same size and no sample is left out.
 
     Args:
         num_samples: size of the data set.
-        batch_size: samples of a step.
-        num_steps: steps of the whole run.
+        batch_size: samples of a batch.
+        num_steps: optimiser steps of the whole run.
+        accumulate: batches of a step.
         start_step: steps already done.
         seed: of the run.
+        repeats: (num_samples,) how often each sample comes in an epoch, on average; 1.3 is once, and in three epochs of
+            ten twice. None is once for all.
         processes: among which each batch is shared out.
     """
 
@@ -41,44 +50,96 @@ class StepSampler:
         *,
         batch_size: int,
         num_steps: int,
+        accumulate: int = 1,
         start_step: int = 0,
         seed: int,
+        repeats: np.ndarray | None = None,
         processes: Processes = Processes(),  # noqa: B008
     ) -> None:
+        assert repeats is None or len(repeats) == num_samples
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.num_steps = num_steps
+        self.accumulate = accumulate
         self.start_step = start_step
         self.seed = seed
+        self.repeats = repeats
         self.processes = processes
 
     def __len__(self) -> int:
-        return self.num_steps - self.start_step
+        return (self.num_steps - self.start_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        epoch, order = -1, np.empty(0, dtype=np.int64)
-        for step in range(self.start_step, self.num_steps):
-            batch = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-                if position // self.num_samples != epoch:
-                    epoch = position // self.num_samples
-                    order = np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
-                batch.append(Draw(self.seed, epoch, int(order[position % self.num_samples])))
-            yield list(self.processes.share(batch))
+        draws = self._draws(self.start_step * self.accumulate * self.batch_size)
+        for _ in range(len(self)):
+            yield list(self.processes.share(list(itertools.islice(draws, self.batch_size))))
+
+    def batch(self, step: int, number: int = 0) -> list[Draw]:
+        """The samples of all processes in a step's batch of that number, 0 to `accumulate` - 1."""
+        start = (step * self.accumulate + number) * self.batch_size
+        return list(itertools.islice(self._draws(start), self.batch_size))
+
+    def _draws(self, start: int) -> Iterator[Draw]:
+        """All samples of all epochs, without end, from position `start`."""
+        for epoch in itertools.count():
+            draws = self._epoch(epoch)
+            yield from (Draw(self.seed, epoch, *draw) for draw in draws[start:].tolist())
+            start = max(0, start - len(draws))
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """(n, 2): item and turn of each sample of an epoch, in its order."""
+        rng = np.random.default_rng((self.seed, epoch))
+        times = np.ones(self.num_samples, dtype=np.int64)
+        if self.repeats is not None:
+            times = np.floor(self.repeats + rng.random(self.num_samples)).astype(np.int64)
+        items = np.repeat(np.arange(self.num_samples), times)
+        turns = np.arange(len(items)) - np.repeat(np.cumsum(times) - times, times)
+        return np.stack((items, turns), axis=1)[rng.permutation(len(items))]
 
 
-def count_steps(steps: int | None, epochs: float | None, num_samples: int, *, batch_size: int, default: float) -> int:
-    """Length of a run from its flags --steps or --epochs; with neither, `default` epochs.
+def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray:
+    """How often to show each image, so that rare classes are seen more often: repeat-factor sampling.
+
+    Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", arXiv 1908.03195, section 4.1. With f(c)
+    the share of images that hold class c, r(c) = max(1, sqrt(threshold / f(c))); an image has the largest r of its
+    classes, and 1 without any.
+
+    Args:
+        labels: of the objects of each image.
+        threshold: classes in a smaller share of the images are repeated; above 0, at most 1.
+
+    Raises:
+        ValueError: `threshold` is out of range.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"repeat_threshold must be above 0 (0 is off) and at most 1, got {threshold}")
+    classes = [np.unique(found) for found in labels]
+    present, counts = np.unique(np.concatenate(classes), return_counts=True)
+    by_class = np.maximum(1.0, np.sqrt(threshold * len(labels) / counts))
+    return np.array([by_class[np.searchsorted(present, own)].max(initial=1.0) for own in classes])
+
+
+def count_steps(
+    steps: int | None,
+    epochs: float | None,
+    num_samples: int,
+    *,
+    batch_size: int,
+    accumulate: int = 1,
+    default: float,
+) -> int:
+    """Length of a run in optimiser steps from its flags --steps or --epochs; with neither, `default` epochs.
 
     Raises:
         ValueError: both are given, or the run would have no step.
     """
     if steps is not None and epochs is not None:
         raise ValueError("give --steps or --epochs, not both")
-    if batch_size < 1:
-        raise ValueError(f"--batch-size must be 1 or more, got {batch_size}")
+    for flag, number in (("--batch-size", batch_size), ("--accumulate", accumulate)):
+        if number < 1:
+            raise ValueError(f"{flag} must be 1 or more, got {number}")
     if steps is None:
-        steps = math.ceil((default if epochs is None else epochs) * num_samples / batch_size)
+        steps = math.ceil((default if epochs is None else epochs) * num_samples / (batch_size * accumulate))
     if steps < 1:
         raise ValueError(f"the run must have at least one step, got {steps}")
     return steps

@@ -12,27 +12,28 @@ metrics.jsonl, metrics.json, curves.png, last.pt (for --resume) and best/ (for e
 
 import dataclasses
 import math
-import signal
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
-from apps.common.cli import plain_message, run_command
+from apps.common.checkpoint import save_json
+from apps.common.cli import run_command
 from apps.common.device import Amp, autocast, choose_device, prepare_training
 from apps.common.distributed import Processes, join_processes
-from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
+from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, stop_on_signals
-from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
-from apps.common.sampling import StepSampler, count_steps
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
+from apps.common.sampling import StepSampler, count_steps, repeat_factors
 from apps.detection.annotations import load_splits
 from apps.detection.coco import BadData, CocoSplit
 from apps.detection.data import Augment, TrainingSet, make_train_loader, read_some
 from apps.detection.detector import Detector
 from apps.detection.loss import ScoreFunction, SSDLoss
+from apps.detection.matching import Targets, match_anchors
 from apps.detection.metrics import coco_metrics, predict_split
 from apps.detection.model import check_knobs, create_detector
 from apps.detection.pretrained import APP, load_pretrained
@@ -41,6 +42,7 @@ from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 9.0
+LOSSES = ("loss", "loss_classification", "loss_box")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,9 @@ class Config:
     steps: int | None = None
     """optimiser steps, instead of --epochs"""
     batch_size: int = 32
-    """images a step"""
+    """images a batch"""
+    accumulate: int = 1
+    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
     """peak learning rate; default 0.2 from random weights, 0.05 from a backbone's, 0.01 from a detector's"""
     optimizer: OptimizerName = "sgd"
@@ -83,10 +87,17 @@ class Config:
     """mixed precision: bf16 or fp16"""
     bad_data: BadData = "refuse"
     """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
+    repeat_threshold: float = 0.0
+    """images of rare classes, those in a smaller share of the images than this, are shown more often (0.01 to 0.1,
+    repeat-factor sampling); 0 shows all equally often"""
     eval_every: int | None = None
     """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    patience: int = 0
+    """end the run after so many evaluations in turn without a higher AP; 0 never does"""
     checkpoint_every: int = 500
     """steps between training states for --resume"""
+    tensorboard: bool = False
+    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
     seed: int = 0
     """of weights, order and augmentation"""
     num_workers: int = 2
@@ -131,9 +142,18 @@ def train(config: Config) -> dict[str, float]:
         print(split.describe())
     augment = config.augment or ("mirror" if on_sample else "full")
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
+    repeats = None
+    if config.repeat_threshold:
+        repeats = repeat_factors([one.labels[~one.is_crowd] for one in dataset.records], config.repeat_threshold)
+        print(f"{(repeats > 1).mean():.0%} of the images are repeated, at most {repeats.max():.1f} times")
     default_epochs = SAMPLE_EPOCHS if on_sample else 120.0
     num_steps = count_steps(
-        config.steps, config.epochs, len(dataset), batch_size=config.batch_size, default=default_epochs
+        config.steps,
+        config.epochs,
+        len(dataset),
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        default=default_epochs,
     )
     warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
@@ -162,20 +182,18 @@ def train(config: Config) -> dict[str, float]:
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
 
     # Resume
-    parts: dict[str, Stateful] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
-    done = 0
-    best: dict[str, Any] = {"step": 0, "metrics": {"AP": -1.0}, "text": ""}
-    if config.resume:
-        state = restore_state(config.resume / STATE, parts)
-        done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
-    else:
-        facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
-        log = RunLog.start(config.out, app=APP, config=config, processes=processes, **facts)
+    state = RunState(
+        {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler},
+        metric="AP",
+        patience=config.patience,
+        resume=config.resume,
+    )
+    facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
+    log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    images_a_step = config.batch_size * config.accumulate
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
-        f"{config.batch_size} images, {num_steps * config.batch_size / len(dataset):.1f} epochs, learning rate {lr:g}; "
-        f"run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {images_a_step} "
+        f"images, {num_steps * images_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: {log.folder}"
     )
 
     # Loop
@@ -183,93 +201,94 @@ def train(config: Config) -> dict[str, float]:
         len(dataset),
         batch_size=config.batch_size,
         num_steps=num_steps,
-        start_step=done,
+        accumulate=config.accumulate,
+        start_step=state.done,
         seed=config.seed,
+        repeats=repeats,
         processes=processes,
     )
-    batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
+    loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
     network.train()
-    meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
-        for step in range(done, num_steps):
-            try:
-                with meter.waiting():
-                    images, targets = next(batches)
-                set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
-                with autocast(device, config.amp):
-                    output = network(detector.preprocessing(images.to(device, non_blocking=True)))
-                loss = criterion(output, network.anchors_cxcywh, targets.to(device))
-                if not math.isfinite(processes.mean(loss.total).item()):
-                    sums = f"classification {loss.classification.item()}, box {loss.box.item()}"
-                    raise ValueError(f"the loss is not finite ({sums}): try a lower --lr")
-            except ValueError as error:
-                save_state(log.folder / STATE, parts, step=step, best=best)
-                raise ValueError(
-                    f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
-                ) from error
-            except RuntimeError:
-                if stopping:  # the signal went to the whole process group and ended the data processes first
+    meter = Meter(images_a_step, step=state.done)
+    with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, stopping=stopping)
+        for step in range(state.done, num_steps):
+            if state.why_finished(num_steps):
+                break
+            set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
+            sums = torch.zeros(len(LOSSES), device=device)
+            with state.kept(log.folder):
+                batches = next(batches_of_steps, None)
+                if batches is None:
                     break
-                raise
-            scaler.scale(loss.total).backward()
-            processes.average_gradients(network)
-            if config.clip_norm:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
+                shares = loss_shares([targets for _, targets in batches], network.anchors_cxcywh, processes)
+                for number, ((images, targets), share) in enumerate(zip(batches, shares, strict=True)):
+                    with autocast(device, config.amp):
+                        output = network(detector.preprocessing(images.to(device, non_blocking=True)))
+                    loss = criterion(output, network.anchors_cxcywh, targets.to(device))
+                    parts = torch.stack((loss.total, loss.classification, loss.box)) * share
+                    values = processes.mean(parts.detach())
+                    if not math.isfinite(values.sum().item()):
+                        photos = [dataset.records[draw.item].path for draw in sampler.batch(step, number)]
+                        raise ValueError(bad_loss(LOSSES, values, photos))
+                    sums += values
+                    scaler.scale(parts[0]).backward()
+            take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 
-            done, last = step + 1, step + 1 == num_steps
+            done = state.done = step + 1
+            last = done == num_steps
             if done % LOG_EVERY == 0 or last:
-                losses = {"loss": loss.total, "loss_classification": loss.classification, "loss_box": loss.box}
-                values = {name: processes.mean(value).item() for name, value in losses.items()}
-                log.write("train", done, **values, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
-                progress.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-            if not last and processes.any(bool(stopping), device):
-                break
+                losses = dict(zip(LOSSES, sums.tolist(), strict=True))
+                log.write("train", done, **losses, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
+                progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
             if done % eval_every == 0 or last:
-                best = evaluate(detector, val_split, config, log, done, best, processes)
+                evaluate(detector, val_split, config, log, state, processes)
                 meter.restart(done)
-            if processes.is_first and (done % config.checkpoint_every == 0 or last):
-                save_state(log.folder / STATE, parts, step=done, best=best)
-    if done < num_steps:
-        save_state(log.folder / STATE, parts, step=done, best=best)
-        print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
-    if not processes.is_first:
-        return best["metrics"]
+            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
+                state.save(log.folder)
+            if processes.any(bool(stopping), device):
+                break
+    if not state.why_finished(num_steps):
+        state.interrupt(log.folder, stopping)
+    if processes.is_first:
+        finish(log, state, num_steps)
+    return state.best["metrics"]
 
-    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
-    panels = {"loss": ["loss", "loss_classification", "loss_box"], "COCO metrics on val": ["AP", "AP50", "AP75"]}
-    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels=panels)
-    print(f"{best['text']}\nbest of the evaluations on val, at step {best['step']:,}; the run is in {log.folder}")
-    return best["metrics"]
+
+def loss_shares(targets: list[Targets], anchors_cxcywh: Tensor, processes: Processes) -> list[Tensor]:
+    """What the loss of each batch of a step weighs: it was divided by its own matched anchors, not the step's."""
+    if len(targets) == 1:
+        return [torch.ones((), device=anchors_cxcywh.device)]
+    matches = [match_anchors(anchors_cxcywh, one.to(anchors_cxcywh.device)) for one in targets]
+    return processes.shares([(match.labels > 0).sum() for match in matches])
 
 
 def evaluate(
-    detector: Detector,
-    split: CocoSplit,
-    config: Config,
-    log: RunLog,
-    step: int,
-    best: dict[str, Any],
-    processes: Processes,
-) -> dict[str, Any]:
-    """Measure the averaged weights, keep them in best/ if no earlier ones had a higher AP; returns the best so far."""
+    detector: Detector, split: CocoSplit, config: Config, log: RunLog, state: RunState, processes: Processes
+) -> None:
+    """Measure the averaged weights, and keep them in best/ if no earlier ones had a higher AP."""
     results = predict_split(
         detector, split, batch_size=config.batch_size, num_workers=config.num_workers, processes=processes
     )
     metrics = coco_metrics(split, results)
-    log.write("eval", step, **metrics.values)
-    tqdm.write(f"step {step:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
-    if metrics.values["AP"] < best["metrics"]["AP"]:
-        return best
-    if processes.is_first:
-        detector.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics.values})
-    return {"step": step, "metrics": metrics.values, "text": metrics.text}
+    log.write("eval", state.done, **metrics.values)
+    tqdm.write(f"step {state.done:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
+    if state.judge(metrics.values, text=metrics.text) and processes.is_first:
+        detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})
+
+
+def finish(log: RunLog, state: RunState, num_steps: int) -> None:
+    """Write what a run leaves at its end, and say how it ended."""
+    best = state.best
+    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
+    panels = {"loss": list(LOSSES), "COCO metrics on val": ["AP", "AP50", "AP75"]}
+    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels=panels)
+    print(
+        f"{best['text']}\nbest of the evaluations on val, at step {best['step']:,}; the run in {log.folder} is "
+        f"finished: {state.why_finished(num_steps)}"
+    )
 
 
 if __name__ == "__main__":

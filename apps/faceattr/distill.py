@@ -25,6 +25,11 @@ class DistillLoss(NamedTuple):
     hint: Tensor
 
 
+def count_known(labels: Tensor) -> Tensor:
+    """How many of the labels (B, A) are not unknown: what `label_loss` divides by."""
+    return (labels != UNKNOWN).sum()
+
+
 def label_loss(logits: Tensor, labels: Tensor, processes: Processes = Processes()) -> Tensor:  # noqa: B008
     """Binary cross-entropy of logits (B, A) against labels (B, A) of 1, 0 or unknown: A times the mean over known ones.
 
@@ -32,8 +37,9 @@ def label_loss(logits: Tensor, labels: Tensor, processes: Processes = Processes(
     gradients are averaged.
     """
     known = labels != UNKNOWN
+    divisor = processes.mean(count_known(labels).float()).clamp(min=1 / processes.count)
     each = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0).to(logits), reduction="none")
-    return logits.shape[1] * (each * known).sum() / processes.mean(known.sum().float()).clamp(min=1 / processes.count)
+    return logits.shape[1] * (each * known).sum() / divisor
 
 
 def teacher_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
@@ -88,7 +94,12 @@ class Distillation(nn.Module):
         self.to_teacher = nn.Linear(*features) if features and hint_weight else None
 
     def forward(
-        self, logits: Tensor, labels: Tensor, taught: Tensor | None, features: tuple[Tensor, Tensor] | None = None
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        taught: Tensor | None,
+        features: tuple[Tensor, Tensor] | None = None,
+        weights: tuple[Tensor | float, float] = (1.0, 1.0),
     ) -> DistillLoss:
         """Parts of the loss of a batch.
 
@@ -97,13 +108,15 @@ class Distillation(nn.Module):
             labels: (B, A) of 1, 0 or -1 for unknown.
             taught: (B, A) logits of the teacher; None without one.
             features: pooled (B, F) of student and teacher, for the hint.
+            weights: of this batch among those of a step: its share of the known labels, and of the photos.
         """
         zero = logits.new_zeros(())
-        by_labels = label_loss(logits, labels, self.processes) if self.distill_weight < 1 else zero
-        by_teacher = zero if taught is None else teacher_loss(logits, taught, self.temperature)
+        of_labels, of_photos = weights
+        by_labels = of_labels * label_loss(logits, labels, self.processes) if self.distill_weight < 1 else zero
+        by_teacher = zero if taught is None else of_photos * teacher_loss(logits, taught, self.temperature)
         hint = zero
         if self.to_teacher is not None and features is not None:
-            hint = F.mse_loss(_standardised(self.to_teacher(features[0])), _standardised(features[1]))
+            hint = of_photos * F.mse_loss(_standardised(self.to_teacher(features[0])), _standardised(features[1]))
         total = (1 - self.distill_weight) * by_labels + self.distill_weight * by_teacher + self.hint_weight * hint
         return DistillLoss(total, by_labels, by_teacher, hint)
 

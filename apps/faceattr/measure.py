@@ -1,13 +1,12 @@
 """Measuring in the middle of training, for both training scripts."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from apps.common.distributed import Processes
 from apps.common.runlog import RunLog
+from apps.common.runstate import RunState
 from apps.faceattr.attributes import AttributeSplit
 from apps.faceattr.metrics import attribute_metrics, predict_photos
 from apps.faceattr.tagger import Tagger
@@ -34,19 +33,18 @@ def measure(
     return metrics.values, logits
 
 
-def keep_best(
+def evaluate(
     tagger: Tagger,
     split: AttributeSplit,
     log: RunLog,
-    step: int,
-    best: dict[str, Any],
+    state: RunState,
     *,
     batch_size: int,
     num_workers: int,
     processes: Processes,
     taught: Tensor | None = None,
-) -> dict[str, Any]:
-    """Measure a tagger, keep it in best/ if none before had a higher mean AP; returns the best so far.
+) -> None:
+    """Measure a tagger, and keep it in best/ if none before had a higher mean AP.
 
     Args:
         taught: the teacher's logits (N, A) of the same photos: the share of equal decisions and the mean difference of
@@ -57,10 +55,7 @@ def keep_best(
         same = ((logits >= 0) == (taught >= 0)).double().mean().item()
         difference = (logits.sigmoid() - taught.sigmoid()).abs().double().mean().item()
         values = {**values, "agrees_with_teacher": same, "difference_from_teacher": difference}
-    log.write("eval", step, **values)
-    tqdm.write(f"step {step:,}: mean AP {values['mean_ap']:.3f}")
-    if values["mean_ap"] < best["metrics"]["mean_ap"]:
-        return best
-    if processes.is_first:
-        tagger.save(log.folder / "best", metrics={"split": split.name, "step": step, **values})
-    return {"step": step, "metrics": values}
+    log.write("eval", state.done, **values)
+    tqdm.write(f"step {state.done:,}: mean AP {values['mean_ap']:.3f}")
+    if state.judge(values) and processes.is_first:
+        tagger.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **values})

@@ -11,25 +11,25 @@ takes as --teacher.
 
 import dataclasses
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
-from apps.common.cli import plain_message, run_command
+from apps.common.checkpoint import save_json
+from apps.common.cli import run_command
 from apps.common.device import Amp, autocast, choose_device, prepare_training
 from apps.common.distributed import join_processes
-from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
+from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, stop_on_signals
-from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
 from apps.common.sampling import StepSampler, count_steps
 from apps.faceattr.attributes import BadData, load_splits
 from apps.faceattr.data import Augment, TrainingSet, make_train_loader
-from apps.faceattr.distill import label_loss
-from apps.faceattr.measure import keep_best
+from apps.faceattr.distill import count_known, label_loss
+from apps.faceattr.measure import evaluate
 from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
 from apps.faceattr.start import start_tagger
 from apps.faceattr.tagger import APP
@@ -59,7 +59,9 @@ class Config:
     steps: int | None = None
     """optimiser steps, instead of --epochs"""
     batch_size: int = 32
-    """photos a step"""
+    """photos a batch"""
+    accumulate: int = 1
+    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
     """peak learning rate; default 0.2 from random weights, else 0.02"""
     optimizer: OptimizerName = "sgd"
@@ -81,8 +83,12 @@ class Config:
     """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None
     """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    patience: int = 0
+    """end the run after so many evaluations in turn without a higher mean AP; 0 never does"""
     checkpoint_every: int = 500
     """steps between training states for --resume"""
+    tensorboard: bool = False
+    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
     seed: int = 0
     """of weights, order and augmentation"""
     num_workers: int = 2
@@ -149,32 +155,25 @@ def train(config: Config) -> dict[str, Any]:
         config.epochs,
         len(dataset),
         batch_size=config.batch_size,
+        accumulate=config.accumulate,
         default=SAMPLE_EPOCHS if on_sample else 15.0,
     )
     warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
 
     # Resume
-    parts: dict[str, Stateful] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
-    done = 0
-    best: dict[str, Any] = {"step": 0, "metrics": {"mean_ap": -1.0}}
-    if config.resume:
-        state = restore_state(config.resume / STATE, parts)
-        done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
-    else:
-        log = RunLog.start(
-            config.out,
-            app=APP,
-            config=config,
-            processes=processes,
-            resolution=resolution,
-            num_steps=num_steps,
-            start=started,
-        )
+    state = RunState(
+        {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler},
+        metric="mean_ap",
+        patience=config.patience,
+        resume=config.resume,
+    )
+    facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
+    log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    photos_a_step = config.batch_size * config.accumulate
     print(
         f"teacher {config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
-        f"{config.batch_size} photos, {num_steps * config.batch_size / len(dataset):.1f} epochs, learning rate {lr:g}; "
+        f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; "
         f"run: {log.folder}"
     )
 
@@ -183,76 +182,76 @@ def train(config: Config) -> dict[str, Any]:
         len(dataset),
         batch_size=config.batch_size,
         num_steps=num_steps,
-        start_step=done,
+        accumulate=config.accumulate,
+        start_step=state.done,
         seed=config.seed,
         processes=processes,
     )
-    batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
+    loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
     network.train()
-    meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
-        for step in range(done, num_steps):
+    meter = Meter(photos_a_step, step=state.done)
+    with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, stopping=stopping)
+        for step in range(state.done, num_steps):
+            if state.why_finished(num_steps):
+                break
             set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
-            try:
-                with meter.waiting():
-                    images, labels, _ = next(batches)
-                with autocast(device, config.amp):
-                    logits = network(tagger.preprocessing(images.to(device, non_blocking=True))).float()
-                loss = label_loss(logits, labels.to(device), processes)
-                loss_value = processes.mean(loss).item()
-                if not math.isfinite(loss_value):
-                    raise ValueError("the loss is not finite: try a lower --lr")
-            except ValueError as error:
-                save_state(log.folder / STATE, parts, step=step, best=best)
-                raise ValueError(
-                    f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
-                ) from error
-            except RuntimeError:
-                if stopping:  # the signal went to the whole process group and ended the data processes first
+            loss_value = torch.zeros((), device=device)
+            with state.kept(log.folder):
+                batches = next(batches_of_steps, None)
+                if batches is None:
                     break
-                raise
-            scaler.scale(loss).backward()
-            processes.average_gradients(network)
-            if config.clip_norm:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
+                shares = processes.shares([count_known(labels).to(device) for _, labels, _ in batches])
+                for number, ((images, labels, _), share) in enumerate(zip(batches, shares, strict=True)):
+                    with autocast(device, config.amp):
+                        logits = network(tagger.preprocessing(images.to(device, non_blocking=True))).float()
+                    loss = label_loss(logits, labels.to(device), processes) * share
+                    value = processes.mean(loss.detach())
+                    if not math.isfinite(value.item()):
+                        photos = [dataset.paths[draw.item] for draw in sampler.batch(step, number)]
+                        raise ValueError(bad_loss(["loss"], value[None], photos))
+                    loss_value += value
+                    scaler.scale(loss).backward()
+            take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 
-            done, last = step + 1, step + 1 == num_steps
+            done = state.done = step + 1
+            last = done == num_steps
             if done % LOG_EVERY == 0 or last:
-                log.write("train", done, loss=loss_value, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
+                log.write("train", done, loss=loss_value.item(), lr=optimizer.param_groups[0]["lr"], **meter.read(done))
                 progress.set_postfix(loss=f"{loss_value:.3f}", refresh=False)
-            if not last and processes.any(bool(stopping), device):
-                break
             if done % eval_every == 0 or last:
-                best = keep_best(
+                evaluate(
                     tagger,
                     val_split,
                     log,
-                    done,
-                    best,
+                    state,
                     batch_size=config.batch_size,
                     num_workers=config.num_workers,
                     processes=processes,
                 )
                 meter.restart(done)
-            if processes.is_first and (done % config.checkpoint_every == 0 or last):
-                save_state(log.folder / STATE, parts, step=done, best=best)
-    if done < num_steps:
-        save_state(log.folder / STATE, parts, step=done, best=best)
-        print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
-    if not processes.is_first:
-        return best["metrics"]
+            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
+                state.save(log.folder)
+            if processes.any(bool(stopping), device):
+                break
+    if not state.why_finished(num_steps):
+        state.interrupt(log.folder, stopping)
+    if processes.is_first:
+        finish(log, state, num_steps)
+    return state.best["metrics"]
 
+
+def finish(log: RunLog, state: RunState, num_steps: int) -> None:
+    """Write what a run leaves at its end, and say how it ended."""
+    best = state.best
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["mean_ap"]})
-    print(f"teacher: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; run: {log.folder}")
-    return best["metrics"]
+    print(
+        f"teacher: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; the run in {log.folder} "
+        f"is finished: {state.why_finished(num_steps)}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ and eval-val/ with report.html. MobileNet paper (arXiv 1704.04861), section 4.5.
 
 import dataclasses
 import math
-import signal
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -21,22 +20,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
-from apps.common.cli import plain_message, run_command
+from apps.common.checkpoint import save_json
+from apps.common.cli import run_command
 from apps.common.device import Amp, autocast, choose_device, prepare_training
 from apps.common.distributed import join_processes
-from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr
+from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, stop_on_signals
-from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
 from apps.common.sampling import StepSampler, count_steps
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr.attributes import BadData, find_unlabelled, load_splits, measuring_splits, without_known
 from apps.faceattr.data import Augment, TrainingSet, make_train_loader
-from apps.faceattr.distill import Distillation
+from apps.faceattr.distill import Distillation, DistillLoss, count_known
 from apps.faceattr.listing import UNKNOWN
-from apps.faceattr.measure import keep_best, measure
+from apps.faceattr.measure import evaluate, measure
 from apps.faceattr.network import num_pooled_features, pooled_features
 from apps.faceattr.outputs import cached_outputs
 from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
@@ -45,6 +45,7 @@ from apps.faceattr.tagger import APP, Tagger
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 12.0
+LOSSES = tuple("loss" if name == "total" else f"loss_{name}" for name in DistillLoss._fields)
 SAMPLE_TEACHER = "a050"
 TeacherOutputs = Literal["fly", "cached"]
 
@@ -82,7 +83,9 @@ class Config:
     steps: int | None = None
     """optimiser steps, instead of --epochs"""
     batch_size: int = 32
-    """photos a step"""
+    """photos a batch"""
+    accumulate: int = 1
+    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
     """peak learning rate; default 0.2 from random weights, else 0.02"""
     optimizer: OptimizerName = "sgd"
@@ -105,8 +108,13 @@ class Config:
     """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None
     """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    patience: int = 0
+    """end the run after so many evaluations in turn without a higher mean AP; 0 never does. The
+    paper's students are trained to the end: they do not overfit a teacher"""
     checkpoint_every: int = 500
     """steps between training states for --resume"""
+    tensorboard: bool = False
+    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
     seed: int = 0
     """of weights, order, augmentation and which labels are withheld"""
     num_workers: int = 2
@@ -206,38 +214,31 @@ def train(config: Config) -> dict[str, Any]:
         config.epochs,
         len(dataset),
         batch_size=config.batch_size,
+        accumulate=config.accumulate,
         default=SAMPLE_EPOCHS if on_sample else 30.0,
     )
     warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
 
     # Resume
-    parts: dict[str, Stateful] = {"learning": learning, "ema": ema, "optimizer": optimizer, "scaler": scaler}
-    done = 0
-    best: dict[str, Any] = {"step": 0, "metrics": {"mean_ap": -1.0}}
-    if config.resume:
-        state = restore_state(config.resume / STATE, parts)
-        done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
-    else:
-        log = RunLog.start(
-            config.out,
-            app=APP,
-            config=config,
-            processes=processes,
-            resolution=resolution,
-            num_steps=num_steps,
-            start=started,
-        )
+    state = RunState(
+        {"learning": learning, "ema": ema, "optimizer": optimizer, "scaler": scaler},
+        metric="mean_ap",
+        patience=config.patience,
+        resume=config.resume,
+    )
+    facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
+    log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    photos_a_step = config.batch_size * config.accumulate
     taught_val: Tensor | None = None
     if teacher:
-        values, taught_val = measure(teacher, val_split, processes=processes, **numbers)
-        log.write("teacher", 0, **values)
-        print(f"the teacher ({teacher.backbone}) has a mean AP of {values['mean_ap']:.3f} on val")
+        measured, taught_val = measure(teacher, val_split, processes=processes, **numbers)
+        print(f"the teacher ({teacher.backbone}) has a mean AP of {measured['mean_ap']:.3f} on val")
+        if not config.resume:
+            log.write("teacher", 0, **measured)
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
-        f"{config.batch_size} photos, {num_steps * config.batch_size / len(dataset):.1f} epochs, learning rate {lr:g}; "
-        f"run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {photos_a_step} "
+        f"photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: {log.folder}"
     )
 
     # Loop
@@ -245,70 +246,69 @@ def train(config: Config) -> dict[str, Any]:
         len(dataset),
         batch_size=config.batch_size,
         num_steps=num_steps,
-        start_step=done,
+        accumulate=config.accumulate,
+        start_step=state.done,
         seed=config.seed,
         processes=processes,
     )
-    batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
+    loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
     network.train()
-    meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
-        for step in range(done, num_steps):
+    meter = Meter(photos_a_step, step=state.done)
+    with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, stopping=stopping)
+        for step in range(state.done, num_steps):
+            if state.why_finished(num_steps):
+                break
             set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
-            try:
-                with meter.waiting():
-                    images, targets, taught = next(batches)
-                images, targets = images.to(device, non_blocking=True), targets.to(device)
-                with autocast(device, config.amp), pooled_features(network) as mine:
-                    logits = network(tagger.preprocessing(images)).float()
-                features = None
-                if teacher and taught_train is None:
-                    taught, theirs = ask(teacher, images)
-                    features = mine[0].float(), theirs
-                loss = criterion(logits, targets, taught.to(device) if teacher else None, features)
-                if not math.isfinite(processes.mean(loss.total).item()):
-                    sums = ", ".join(f"{name} {value.item()}" for name, value in loss._asdict().items())
-                    raise ValueError(f"the loss is not finite ({sums}): try a lower --lr")
-            except ValueError as error:
-                save_state(log.folder / STATE, parts, step=step, best=best)
-                raise ValueError(
-                    f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
-                ) from error
-            except RuntimeError:
-                if stopping:  # the signal went to the whole process group and ended the data processes first
+            sums = torch.zeros(len(LOSSES), device=device)
+            with state.kept(log.folder):
+                batches = next(batches_of_steps, None)
+                if batches is None:
                     break
-                raise
-            scaler.scale(loss.total).backward()
-            processes.average_gradients(learning)
-            if config.clip_norm:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(learning.parameters(), config.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
+                shares = processes.shares([count_known(targets).to(device) for _, targets, _ in batches])
+                for number, ((images, targets, taught), share) in enumerate(zip(batches, shares, strict=True)):
+                    images, targets = images.to(device, non_blocking=True), targets.to(device)
+                    with autocast(device, config.amp), pooled_features(network) as mine:
+                        logits = network(tagger.preprocessing(images)).float()
+                    features = None
+                    if teacher and taught_train is None:
+                        taught, theirs = ask(teacher, images)
+                        features = mine[0].float(), theirs
+                    wanted = taught.to(device) if teacher else None
+                    loss = torch.stack(criterion(logits, targets, wanted, features, (share, 1 / config.accumulate)))
+                    values = processes.mean(loss.detach())
+                    if not math.isfinite(values.sum().item()):
+                        photos = [paths[draw.item] for draw in sampler.batch(step, number)]
+                        raise ValueError(bad_loss(LOSSES, values, photos))
+                    sums += values
+                    scaler.scale(loss[0]).backward()
+            take_step(optimizer, scaler, learning, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 
-            done, last = step + 1, step + 1 == num_steps
+            done = state.done = step + 1
+            last = done == num_steps
             if done % LOG_EVERY == 0 or last:
-                named = {"loss" if name == "total" else f"loss_{name}": v for name, v in loss._asdict().items()}
-                losses = {name: processes.mean(value).item() for name, value in named.items()}
+                losses = dict(zip(LOSSES, sums.tolist(), strict=True))
                 log.write("train", done, **losses, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
-            if not last and processes.any(bool(stopping), device):
-                break
             if done % eval_every == 0 or last:
-                best = keep_best(tagger, val_split, log, done, best, taught=taught_val, processes=processes, **numbers)
+                evaluate(tagger, val_split, log, state, taught=taught_val, processes=processes, **numbers)
                 meter.restart(done)
-            if processes.is_first and (done % config.checkpoint_every == 0 or last):
-                save_state(log.folder / STATE, parts, step=done, best=best)
-    if done < num_steps:
-        save_state(log.folder / STATE, parts, step=done, best=best)
-        print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
-    if not processes.is_first:
-        return best["metrics"]
+            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
+                state.save(log.folder)
+            if processes.any(bool(stopping), device):
+                break
+    if not state.why_finished(num_steps):
+        state.interrupt(log.folder, stopping)
+    if processes.is_first:
+        finish(config, log, state, num_steps)
+    return state.best["metrics"]
 
+
+def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None:
+    """Write what a run leaves at its end, and say how it ended."""
+    best = state.best
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["mean_ap"]})
     eval_script.evaluate(
@@ -322,8 +322,10 @@ def train(config: Config) -> dict[str, Any]:
             out=log.folder / "eval-val",
         )
     )
-    print(f"student: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; run: {log.folder}")
-    return best["metrics"]
+    print(
+        f"student: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; the run in {log.folder} "
+        f"is finished: {state.why_finished(num_steps)}"
+    )
 
 
 def check(config: Config) -> None:

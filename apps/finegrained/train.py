@@ -11,7 +11,6 @@ last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with re
 
 import dataclasses
 import math
-import signal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,16 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from apps.common.checkpoint import Stateful, restore_state, save_json, save_state
-from apps.common.cli import plain_message, run_command
+from apps.common.checkpoint import save_json
+from apps.common.cli import run_command
 from apps.common.device import Amp, autocast, choose_device, prepare_training
 from apps.common.distributed import Processes, join_processes
 from apps.common.images import stack_images
-from apps.common.optim import Ema, OptimizerName, lr_at, lr_scales_by_depth, make_optimizer, set_lr
+from apps.common.optim import Ema, OptimizerName, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
 from apps.common.pretrained import load_pretrained
-from apps.common.progress import Meter, make_progress, stop_on_signals
-from apps.common.runlog import STATE, RunLog, read_metrics, resumed_config
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
 from apps.common.sampling import StepSampler, count_steps
 from apps.finegrained import eval as eval_script
 from apps.finegrained.classifier import APP, Classifier, create_classifier
@@ -43,6 +43,7 @@ from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 8.0
+LOSSES = ("loss", "loss_labels", "loss_teacher")
 FreezeBn = Literal["none", "stats", "all"]
 Balance = Literal["none", "sample", "loss"]
 
@@ -67,7 +68,9 @@ class Config:
     head_epochs: float | None = None
     """of these, passes at the start that train the classifier alone; default 2, from random weights 0"""
     batch_size: int = 32
-    """photos a step"""
+    """photos a batch"""
+    accumulate: int = 1
+    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
     """peak learning rate of the classifier; default 0.2 from random weights, else 0.05"""
     layer_decay: float | None = None
@@ -108,8 +111,12 @@ class Config:
     """what to do about photos that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None
     """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    patience: int = 0
+    """end the run after so many evaluations in turn without a higher top-1; 0 never does"""
     checkpoint_every: int = 500
     """steps between training states for --resume"""
+    tensorboard: bool = False
+    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
     seed: int = 0
     """of weights, order and augmentation"""
     num_workers: int = 2
@@ -181,10 +188,11 @@ def train(config: Config) -> dict[str, Any]:
         config.epochs,
         len(dataset),
         batch_size=config.batch_size,
+        accumulate=config.accumulate,
         default=SAMPLE_EPOCHS if on_sample else 15.0,
     )
     head_epochs = config.head_epochs if config.head_epochs is not None else 2.0 if start.state else 0.0
-    head_steps = min(num_steps, round(head_epochs * len(dataset) / config.batch_size))
+    head_steps = min(num_steps, round(head_epochs * len(dataset) / (config.batch_size * config.accumulate)))
     warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
     eval_every = config.eval_every or min(5000, -(-num_steps // 5))
 
@@ -198,20 +206,19 @@ def train(config: Config) -> dict[str, Any]:
     criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
 
     # Resume
-    parts: dict[str, Stateful] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
-    done = 0
-    best: dict[str, Any] = {"step": 0, "metrics": {"top1": -1.0}}
-    if config.resume:
-        state = restore_state(config.resume / STATE, parts)
-        done, best = state["step"], state["best"]
-        log = RunLog.reopen(config.resume, app=APP, step=done, processes=processes)
-    else:
-        facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
-        log = RunLog.start(config.out, app=APP, config=config, processes=processes, **facts)
+    state = RunState(
+        {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler},
+        metric="top1",
+        patience=config.patience,
+        resume=config.resume,
+    )
+    facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
+    log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    photos_a_step = config.batch_size * config.accumulate
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
-        f"{config.batch_size} photos, {num_steps * config.batch_size / len(dataset):.1f} epochs, the first "
-        f"{head_steps:,} steps for the classifier alone, learning rate {lr:g}; run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {photos_a_step} "
+        f"photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, the first {head_steps:,} steps for the "
+        f"classifier alone, learning rate {lr:g}; run: {log.folder}"
     )
 
     # Loop
@@ -219,75 +226,76 @@ def train(config: Config) -> dict[str, Any]:
         len(dataset),
         batch_size=config.batch_size,
         num_steps=num_steps,
-        start_step=done,
+        accumulate=config.accumulate,
+        start_step=state.done,
         seed=config.seed,
         processes=processes,
     )
-    batches = iter(make_train_loader(dataset, sampler, num_workers=config.num_workers))
-    meter = Meter(config.batch_size, step=done)
-    with stop_on_signals() as stopping, make_progress(done, num_steps, shown=processes.is_first) as progress:
-        for step in range(done, num_steps):
+    loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
+    meter = Meter(photos_a_step, step=state.done)
+    with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, stopping=stopping)
+        for step in range(state.done, num_steps):
+            if state.why_finished(num_steps):
+                break
             head_only = step < head_steps
             set_phase(network, head_only=head_only, freeze_bn=config.freeze_bn)
             first, length = (0, head_steps) if head_only else (head_steps, num_steps - head_steps)
             set_lr(
                 optimizer, lr_at(step - first, peak=lr, num_steps=length, warmup_steps=min(warmup_steps, length // 2))
             )
-            try:
-                with meter.waiting():
-                    images, labels = next(batches)
-                images, labels = images.to(device, non_blocking=True), labels.to(device)
-                mix = Mix.draw(config.seed, step, mixup=config.mixup, cutmix=config.cutmix)
-                with autocast(device, config.amp):
-                    logits = network(mix.images(classifier.preprocessing(images))).float()
-                loss = criterion(logits, mix.targets(labels, num_classes))
-                if teacher:
-                    taught = soft_loss(
-                        logits, teacher.network, mix.images(teacher.preprocessing(images)), config.temperature
-                    )
-                    loss = (1 - config.distill_weight) * loss + config.distill_weight * taught
-                loss_value = processes.mean(loss).item()
-                if not math.isfinite(loss_value):
-                    raise ValueError("the loss is not finite: try a lower --lr")
-            except ValueError as error:
-                save_state(log.folder / STATE, parts, step=step, best=best)
-                raise ValueError(
-                    f"{plain_message(error)}; stopped at step {step}, go on with --resume {log.folder}"
-                ) from error
-            except RuntimeError:
-                if stopping:  # the signal went to the whole process group and ended the data processes first
+            sums = torch.zeros(len(LOSSES), device=device)
+            with state.kept(log.folder):
+                batches = next(batches_of_steps, None)
+                if batches is None:
                     break
-                raise
-            scaler.scale(loss).backward()
-            processes.average_gradients(network)
-            if config.clip_norm:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
+                for number, (images, labels) in enumerate(batches):
+                    images, labels = images.to(device, non_blocking=True), labels.to(device)
+                    batch_number = step * config.accumulate + number
+                    mix = Mix.draw(config.seed, batch_number, mixup=config.mixup, cutmix=config.cutmix)
+                    with autocast(device, config.amp):
+                        logits = network(mix.images(classifier.preprocessing(images))).float()
+                    loss = by_labels = criterion(logits, mix.targets(labels, num_classes))
+                    taught = torch.zeros_like(loss)
+                    if teacher:
+                        seen = mix.images(teacher.preprocessing(images))
+                        taught = soft_loss(logits, teacher.network, seen, config.temperature)
+                        loss = (1 - config.distill_weight) * by_labels + config.distill_weight * taught
+                    parts = torch.stack((loss, by_labels, taught)) / config.accumulate
+                    values = processes.mean(parts.detach())
+                    if not math.isfinite(values.sum().item()):
+                        batch_photos = [photos[draw.item].path for draw in sampler.batch(step, number)]
+                        raise ValueError(bad_loss(LOSSES, values, batch_photos))
+                    sums += values
+                    scaler.scale(parts[0]).backward()
+            take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 
-            done, last = step + 1, step + 1 == num_steps
+            done = state.done = step + 1
+            last = done == num_steps
             if done % LOG_EVERY == 0 or last:
+                losses = dict(zip(LOSSES if teacher else LOSSES[:1], sums.tolist(), strict=False))
                 rate = max(group["lr"] for group in optimizer.param_groups)
-                log.write("train", done, loss=loss_value, lr=rate, **meter.read(done))
-                progress.set_postfix(loss=f"{loss_value:.3f}", refresh=False)
-            if not last and processes.any(bool(stopping), device):
-                break
+                log.write("train", done, **losses, lr=rate, **meter.read(done))
+                progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
             if done % eval_every == 0 or last:
-                best = evaluate(classifier, val_split, config, log, done, best, processes)
+                evaluate(classifier, val_split, config, log, state, processes)
                 meter.restart(done)
-            if processes.is_first and (done % config.checkpoint_every == 0 or last):
-                save_state(log.folder / STATE, parts, step=done, best=best)
-    if done < num_steps:
-        save_state(log.folder / STATE, parts, step=done, best=best)
-        print(f"stopped by a signal after step {done}; go on with --resume {log.folder}")
-        raise SystemExit(128 + (stopping or [signal.SIGTERM])[0])
-    if not processes.is_first:
-        return best["metrics"]
+            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
+                state.save(log.folder)
+            if processes.any(bool(stopping), device):
+                break
+    if not state.why_finished(num_steps):
+        state.interrupt(log.folder, stopping)
+    if processes.is_first:
+        finish(config, log, state, num_steps)
+    return state.best["metrics"]
 
+
+def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None:
+    """Write what a run leaves at its end, and say how it ended."""
+    best = state.best
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["top1", "top5"]})
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     eval_script.evaluate(
@@ -301,8 +309,10 @@ def train(config: Config) -> dict[str, Any]:
             out=log.folder / "eval-val",
         )
     )
-    print(f"best of the evaluations on val, at step {best['step']:,}; the run is in {log.folder}")
-    return best["metrics"]
+    print(
+        f"best of the evaluations on val, at step {best['step']:,}; the run in {log.folder} is finished: "
+        f"{state.why_finished(num_steps)}"
+    )
 
 
 def check(config: Config) -> None:
@@ -363,27 +373,18 @@ def load_teacher(folder: Path, student: Classifier, device: torch.device) -> Cla
 
 
 def evaluate(
-    classifier: Classifier,
-    split: LabelledSplit,
-    config: Config,
-    log: RunLog,
-    step: int,
-    best: dict[str, Any],
-    processes: Processes,
-) -> dict[str, Any]:
-    """Measure the averaged weights, keep them in best/ if none before had a higher top-1; returns the best so far."""
+    classifier: Classifier, split: LabelledSplit, config: Config, log: RunLog, state: RunState, processes: Processes
+) -> None:
+    """Measure the averaged weights, and keep them in best/ if none before had a higher top-1."""
     logits = predict_split(
         classifier, split, batch_size=config.batch_size, num_workers=config.num_workers, processes=processes
     )
     labels = torch.tensor([photo.label for photo in split.photos])
     metrics = classification_metrics(logits, labels, split.class_names).values
-    log.write("eval", step, **metrics)
-    tqdm.write(f"step {step:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
-    if metrics["top1"] < best["metrics"]["top1"]:
-        return best
-    if processes.is_first:
-        classifier.save(log.folder / "best", metrics={"split": split.name, "step": step, **metrics})
-    return {"step": step, "metrics": metrics}
+    log.write("eval", state.done, **metrics)
+    tqdm.write(f"step {state.done:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
+    if state.judge(metrics) and processes.is_first:
+        classifier.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics})
 
 
 if __name__ == "__main__":

@@ -295,7 +295,7 @@ def test_predict_draws_and_reports(finished_run, tiny_coco, tmp_path, capsys):
         checkpoint=finished_run, source=tiny_coco / "val", conf=0.0, out=tmp_path / "found", device="cpu"
     )
     predict_script.predict(config)
-    assert sorted(p.name for p in (tmp_path / "found").iterdir()) == ["001.png", "002.png", "003.png", "004.png"]
+    assert sorted(p.name for p in (tmp_path / "found").glob("*.png")) == ["001.png", "002.png", "003.png", "004.png"]
     assert cv2.imread(str(tmp_path / "found/001.png")).shape == (64, 96, 3)
     assert "red 0." in capsys.readouterr().out
     args = ("--checkpoint", str(finished_run), "--source", str(tmp_path / "none"))

@@ -1,0 +1,101 @@
+"""How far a run is, and its state on disk: what `--resume` goes on with."""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from apps.common.checkpoint import Stateful, restore_state, save_state
+from apps.common.cli import plain_message
+from apps.common.runlog import STATE
+
+
+class RunState:
+    """Everything that training changes; `last.pt` holds it.
+
+    Args:
+        parts: network, moving average, optimiser and scaler.
+        metric: by which the best evaluation is chosen; higher is better.
+        patience: evaluations in turn without a higher metric after which the run ends; 0 never ends it.
+        resume: the run to go on with; None for a new one.
+
+    Attributes:
+        done: optimiser steps.
+        best: step, metrics and whatever else was said of the best evaluation so far.
+        stale: evaluations in turn, up to now, without a higher metric.
+
+    Raises:
+        ValueError: `patience` is negative, or the state of `resume` is missing or damaged.
+    """
+
+    def __init__(
+        self, parts: dict[str, Stateful], *, metric: str, patience: int = 0, resume: Path | None = None
+    ) -> None:
+        if patience < 0:
+            raise ValueError(f"patience must be 0 (off) or more evaluations, got {patience}")
+        self.parts = parts
+        self.metric = metric
+        self.patience = patience
+        self.done = 0
+        self.best: dict[str, Any] = {"step": 0, "metrics": {metric: -1.0}}
+        self.stale = 0
+        if resume:
+            facts = restore_state(resume / STATE, parts)
+            self.done, self.best, self.stale = facts["step"], facts["best"], facts.get("stale", 0)
+
+    def save(self, run: Path) -> None:
+        """Write `last.pt`."""
+        save_state(run / STATE, self.parts, step=self.done, best=self.best, stale=self.stale)
+
+    def judge(self, metrics: Mapping[str, Any], **more: Any) -> bool:
+        """Take note of an evaluation at `done`; whether it is the best so far, and of equal ones the latest."""
+        before, now = self.best["metrics"][self.metric], metrics[self.metric]
+        self.stale = 0 if now > before else self.stale + 1
+        if now < before:
+            return False
+        self.best = {"step": self.done, "metrics": dict(metrics), **more}
+        return True
+
+    def why_finished(self, num_steps: int) -> str:
+        """Why a run of `num_steps` goes no further; empty if it does."""
+        if self.done >= num_steps:
+            return f"all {num_steps:,} steps are done"
+        if self.patience and self.stale >= self.patience:
+            return f"{self.metric} has not risen in {self.stale} evaluations; it ended at step {self.done:,}"
+        return ""
+
+    def interrupt(self, run: Path, signals: Sequence[int]) -> NoReturn:
+        """Save, say how to go on, and end the process as the signal that was received would have."""
+        self.save(run)
+        print(f"stopped by a signal after step {self.done}; go on with --resume {run}")
+        raise SystemExit(128 + (list(signals) or [signal.SIGTERM])[0])
+
+    @contextmanager
+    def kept(self, run: Path) -> Iterator[None]:
+        """In this block, the forward passes of a step, a ValueError leaves the state before the step in `last.pt`.
+
+        The message then says how to go on. What a forward pass changes, BatchNorm's statistics, is put back.
+        """
+        buffers = [b for part in self.parts.values() if isinstance(part, nn.Module) for b in part.buffers()]
+        before = [buffer.clone() for buffer in buffers]
+        try:
+            yield
+        except ValueError as error:
+            with torch.no_grad():
+                for buffer, value in zip(buffers, before, strict=True):
+                    buffer.copy_(value)
+            self.save(run)
+            raise ValueError(
+                f"{plain_message(error)}; stopped at step {self.done}, go on with --resume {run}"
+            ) from error
+
+
+def bad_loss(names: Sequence[str], values: Tensor, photos: Sequence[Path]) -> str:
+    """What to tell of a batch whose loss is not finite: the parts of the loss by name, and the photos."""
+    parts = ", ".join(f"{name} {value:g}" for name, value in zip(names, values.tolist(), strict=True))
+    files = ", ".join(f"{photo.parent.name}/{photo.name}" for photo in photos)
+    return f"the loss is not finite ({parts}): try a lower --lr, or look at these photos: {files}"

@@ -1,158 +1,60 @@
 """Milliseconds for one photo: before, in and after the network, for each app, width and runtime, and for their peers.
 
-    python benchmarks/latency.py                             all apps, a025 to a100, every runtime that is installed
-    python benchmarks/latency.py --apps detection --widths a075 --threads 1 --detector coco --photo street.jpg
+    python benchmarks/latency.py --out docs/latency          all apps, a025 to a100, every runtime that is installed
+    python benchmarks/latency.py --apps detection --widths a075 --detector coco --photos street.jpg park.jpg
 
-All contenders are built first, then measured in turn, round by round, so that a busy moment hits them alike; each is
-called once unmeasured before each measurement. Peers are eager torch with channels-last weights, as a careful user has
-them: torchvision's ssdlite320_mobilenet_v3_large from photo to boxes, timm's mobilenetv1_100 and torchvision's
-mobilenet_v2 at 224 pixels. Weights are random, which costs the same but for suppression: a detector that finds nothing
-above its threshold, ours or theirs, has nothing to suppress. `--detector coco` takes the published one instead (a075
-and a100), `--peer-weights` downloads torchvision's.
+All contenders are built first, then measured in turn, photo by photo and round by round, so that a busy moment hits
+them alike; each is called once unmeasured before each measurement. Photos are decoded before. Peers are eager torch
+with channels-last weights, as a careful user has them, and OpenCV's dnn module on our own ONNX file; "bare" is a
+runtime's own call with its input ready. Weights are random, which costs the same but for suppression: a detector that
+finds nothing above its threshold, ours or theirs, has nothing to suppress. `--detector coco` takes the published one
+instead (a075 and a100), `--peer-weights` downloads torchvision's.
+
+The machine's limit is the best rate of a float32 matrix product among the libraries at hand. Peak memory is that of a
+process of its own, Python and libraries included. With --out, OUT.md and OUT.png are written.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
+import contenders as c
 import cv2
 import numpy as np
 import torch
-from torch import nn
+from contenders import Contender, Settings
 
-from apps.common.images import read_image, stack_images
-from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.common.runtime import MODULES, Runtime
-from apps.detection.data import to_square as whole_square
-from apps.detection.detector import Detector
-from apps.detection.model import create_detector
-from apps.faceattr.data import to_square as face_square
-from apps.faceattr.network import create_network
-from apps.faceattr.tagger import Tagger
-from apps.finegrained.classifier import Classifier, create_classifier
-from apps.finegrained.data import to_square as central_square
-from apps.finegrained.predict import make_guesses
+from apps.common.export import import_openvino
+from apps.common.images import read_image
+from apps.common.plots import new_figure
+from apps.common.runtime import MODULES
+from backbone.files import written_whole
 
-CPU = torch.device("cpu")
-THRESHOLD = 0.3  # of both detectors
-CLASSES, ATTRIBUTES = 81, 40
+EXAMPLES = Path(__file__).resolve().parent.parent / "demos" / "examples" / "detection"
+SIZE = (640, 480)  # width and height that photos are brought to
+Times = list[tuple[float, float, float]]
 
 
-class Contender(NamedTuple):
-    """What is measured: photo to input, input to outputs, outputs to an answer."""
-
-    name: str
-    before: Callable
-    network: Callable
-    after: Callable
-
-
-def make_detection(width: str, runtime: Runtime, folder: Path, weights: str | None) -> Contender:
-    if weights:
-        detector = Detector.published(weights, backbone=width, device=CPU)
-    else:
-        network = create_detector(width, num_classes=80).eval().to(memory_format=torch.channels_last)
-        names = [f"class {k}" for k in range(80)]
-        detector = Detector(
-            network=network,
-            backbone=width,
-            class_names=names,
-            category_ids=list(range(1, 81)),
-            score_function="sigmoid",
-        )
-    detector.postprocess.score_threshold = THRESHOLD
-    detector.use(runtime, folder=folder)
-    return Contender(
-        f"detection {width} {detector.resolution} {detector.runtime}",
-        lambda photo: stack_images([whole_square(photo, detector.resolution)]),
-        detector.session or (lambda images: detector.network(detector.preprocessing(images))),
-        lambda output: detector.postprocess(output, detector.network.anchors_cxcywh),
-    )
-
-
-def make_finegrained(width: str, runtime: Runtime, folder: Path) -> Contender:
-    network = create_classifier(width, num_classes=CLASSES, style=TENSORFLOW_STYLE).eval()
-    model = Classifier(
-        network=network.to(memory_format=torch.channels_last),
-        backbone=width,
-        resolution=224,
-        class_names=[f"class {k}" for k in range(CLASSES)],
-    )
-    model.use(runtime, folder=folder)
-    return Contender(
-        f"finegrained {width} 224 {model.runtime}",
-        lambda photo: stack_images([central_square(photo, 224, model.crop)]),
-        model.logits,
-        lambda logits: make_guesses(model, logits, top=5),
-    )
-
-
-def make_faceattr(width: str, runtime: Runtime, folder: Path) -> Contender:
-    """Without finding the face."""
-    network = create_network(width, num_attributes=ATTRIBUTES, style=TENSORFLOW_STYLE).eval()
-    model = Tagger(
-        network=network.to(memory_format=torch.channels_last),
-        backbone=width,
-        resolution=128,
-        attributes=[f"attribute {k}" for k in range(ATTRIBUTES)],
-        style=TENSORFLOW_STYLE,
-    )
-    model.use(runtime, folder=folder)
-    return Contender(
-        f"faceattr {width} 128 {model.runtime}",
-        lambda photo: stack_images([face_square(photo, 128)]),
-        model.logits,
-        lambda logits: model.calibrated(logits).tolist(),
-    )
-
-
-def make_peers(apps: list[str], *, pretrained: bool) -> list[Contender]:
-    """Eager, channels last."""
-    from torchvision.models import mobilenet_v2
-    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
-
-    def floats(photo: np.ndarray) -> torch.Tensor:
-        return stack_images([central_square(photo, 224, 0.875)]).float().div_(255).sub_(0.45).div_(0.225)
-
-    def best(logits: torch.Tensor) -> list:
-        return logits.softmax(1).topk(5).indices.tolist()
-
-    def eager(network: nn.Module) -> nn.Module:
-        return network.eval().to(memory_format=torch.channels_last)
-
-    peers = []
-    if "detection" in apps:
-        weights = "DEFAULT" if pretrained else None
-        ssdlite = eager(
-            ssdlite320_mobilenet_v3_large(
-                weights=weights, weights_backbone=None, score_thresh=THRESHOLD, nms_thresh=0.6
-            )
-        )
-        peers.append(
-            Contender(
-                f"torchvision ssdlite320_mobilenet_v3_large, torch {torch.__version__}",
-                lambda photo: [torch.from_numpy(photo).permute(2, 0, 1).float().div_(255)],
-                ssdlite,  # resizes, normalises, decodes and suppresses inside
-                lambda found: [(boxes.tolist(), labels.tolist()) for boxes, labels, _ in (d.values() for d in found)],
-            )
-        )
-    if "finegrained" in apps:
-        weights = "DEFAULT" if pretrained else None
-        peers.append(
-            Contender("torchvision mobilenet_v2 224, torch", floats, eager(mobilenet_v2(weights=weights)), best)
-        )
-        try:
-            import timm
-        except ImportError:
-            print("timm is not installed: mobilenetv1_100 is left out")
-        else:
-            network = eager(timm.create_model("mobilenetv1_100", pretrained=False))
-            peers.append(Contender("timm mobilenetv1_100 224, torch", floats, network, best))
-    return peers
+def makers(args: argparse.Namespace, settings: Settings) -> dict[str, Callable[[], Contender]]:
+    """What builds each contender, by its name."""
+    found: dict[str, Callable[[], Contender]] = {}
+    for app in args.apps:
+        for width in args.widths:
+            for runtime in args.runtimes:
+                found[f"{app} {width} {runtime}"] = partial(c.OURS[app], width, runtime, settings)
+                if runtime in MODULES:
+                    found[f"{app} {width} bare {runtime}"] = partial(c.bare, app, width, runtime, settings)
+            if not args.no_peers:
+                found[f"{app} {width} OpenCV dnn"] = partial(c.opencv_dnn, app, width, settings)
+        if not args.no_peers:
+            found |= {name: partial(make, settings) for name, make in c.PEERS[app].items()}
+    return found
 
 
 @torch.inference_mode()
@@ -167,55 +69,156 @@ def measure(contender: Contender, photo: np.ndarray) -> tuple[float, float, floa
     return 1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (time.perf_counter() - done)
 
 
-def report(name: str, times: list[tuple[float, float, float]]) -> str:
-    """A line: the median of each part, median and 95th percentile of the whole, photos a second."""
+def machine_limit(threads: int, side: int = 1536) -> tuple[float, str]:
+    """The best rate of a float32 matrix product, GFLOP/s, and whose it is."""
+    a, b = (np.random.default_rng(k).standard_normal((side, side), np.float32) for k in (0, 1))
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    products: dict[str, Callable] = {"torch": lambda: x @ y, "numpy": lambda: a @ b}
+    try:
+        openvino = import_openvino()
+        node = openvino.opset13.parameter([side, side], np.float32)
+        model = openvino.Model([openvino.opset13.matmul(node, openvino.opset13.constant(b), False, False)], [node])
+        hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+        products["OpenVINO"] = lambda: request.infer([a], share_inputs=True)
+    except (ImportError, ValueError):
+        pass
+    rates = {}
+    for name, product in products.items():
+        product()
+        best = min(_seconds(product) for _ in range(10))
+        rates[name] = 2 * side**3 / best / 1e9
+    name = max(rates, key=lambda name: rates[name])
+    return rates[name], name
+
+
+def _seconds(call: Callable) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def peak_memory(name: str) -> float:
+    """MB of a process that builds one contender and uses it five times."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name]
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(found.stdout.splitlines()[-1])
+
+
+def own_peak_memory() -> float:
+    """MB of this process, on Linux; getrusage would give that of its parent, if it is larger."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+
+
+def row(name: str, contender: Contender, times: Times, memory: float | None, limit: float) -> list[str]:
+    """A line of the table."""
     totals = sorted(sum(parts) for parts in times)
-    parts = " ".join(f"{statistics.median(part):7.2f}" for part in zip(*times, strict=True))
     median, p95 = statistics.median(totals), totals[min(len(totals) - 1, round(0.95 * len(totals)))]
-    return f"{name:64s} {parts} {median:8.2f} {p95:8.2f} {1e3 / median:8.1f}"
+    parts = [statistics.median(part) for part in zip(*times, strict=True)]
+    share = 2e-6 * contender.mult_adds / limit / parts[1]
+    return [
+        name,
+        *(f"{part:.2f}" for part in parts),
+        f"{median:.2f}",
+        f"{p95:.2f}",
+        f"{1e3 / median:.0f}",
+        f"{100 * share:.0f} %" if contender.mult_adds else "",
+        f"{memory:.0f}" if memory else "",
+    ]
+
+
+HEADER = ["", "before, ms", "network", "after", "in all", "95 % below", "photos/s", "of the limit", "peak MB"]
+
+
+def as_markdown(rows: list[list[str]]) -> str:
+    """A table."""
+    lines = [HEADER, ["---"] * len(HEADER), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def draw(path: Path, medians: dict[str, float], args: argparse.Namespace) -> None:
+    """In all, over the width, a line for each runtime; peers are level lines."""
+    figure = new_figure(4.6 * len(args.apps), 3.8)
+    for axes, app in zip(figure.subplots(1, len(args.apps), squeeze=False)[0], args.apps, strict=True):
+        for runtime in [*args.runtimes, "OpenCV dnn"]:
+            values = [medians.get(f"{app} {width} {runtime}") for width in args.widths]
+            if any(values):
+                axes.plot(args.widths, values, marker="o", label=runtime)
+        for k, name in enumerate(name for name in c.PEERS[app] if name in medians):
+            axes.axhline(medians[name], linestyle=(0, (4, 1 + 2 * k)), color="gray", label=name)
+        axes.set(title=f"{app}, {c.SIDES[app]} pixels", ylabel="ms a photo, in all", yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(fontsize=7)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--apps", nargs="+", default=["detection", "finegrained", "faceattr"])
+    parser.add_argument("--apps", nargs="+", default=list(c.OURS), choices=list(c.OURS))
     parser.add_argument("--widths", nargs="+", default=["a025", "a050", "a075", "a100"])
-    parser.add_argument("--runtimes", nargs="+", default=["torch", *MODULES], choices=["torch", *MODULES])
+    parser.add_argument(
+        "--runtimes", nargs="+", default=["torch", *MODULES], choices=["torch", "torch-compile", *MODULES]
+    )
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--photo", type=Path, default=None)
+    parser.add_argument("--rounds", type=int, default=20, help="times that each photo is shown")
+    parser.add_argument("--photos", type=Path, nargs="+", default=None, help="default: the demos' six examples")
     parser.add_argument("--detector", default=None, help="published weights, as --weights of predict.py")
     parser.add_argument("--peer-weights", action="store_true", help="torchvision's published weights")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--memory-of", default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
-    rng = np.random.default_rng(0)
-    photo = read_image(args.photo) if args.photo else rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    torch.manual_seed(0)
-    makers = {"finegrained": make_finegrained, "faceattr": make_faceattr}
+    threads = torch.get_num_threads()
+    photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(EXAMPLES.glob("*.jpg"))]
     with tempfile.TemporaryDirectory() as name:
-        contenders = []
-        for app in args.apps:
-            for width in args.widths:
-                for runtime in args.runtimes:
-                    torch.manual_seed(0)  # the same weights, so that they are exported once
-                    if app == "detection":
-                        contenders.append(make_detection(width, runtime, Path(name), args.detector))
-                    else:
-                        contenders.append(makers[app](width, runtime, Path(name)))
-        if not args.no_peers:
-            contenders += make_peers(args.apps, pretrained=args.peer_weights)
-    times: dict[str, list[tuple[float, float, float]]] = {contender.name: [] for contender in contenders}
+        settings = Settings(Path(name), threads, args.detector, args.peer_weights)
+        every = makers(args, settings)
+        if args.memory_of:
+            contender = every[args.memory_of]()
+            for photo in photos[:5]:
+                measure(contender, photo)
+            print(own_peak_memory())
+            return
+        built = {}
+        for name, make in every.items():
+            try:
+                built[name] = make()
+            except (ImportError, cv2.error) as error:
+                print(f"{name} is left out: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+    limit, whose = machine_limit(threads)
+    times: dict[str, Times] = {name: [] for name in built}
     for _ in range(args.rounds):
-        for contender in contenders:
-            measure(contender, photo)
-            times[contender.name].append(measure(contender, photo))
-    height, width = photo.shape[:2]
-    print(f"{torch.get_num_threads()} CPU threads, a photo of {width}x{height} pixels, {args.rounds} rounds in turn")
-    print(f"{'ms':64s} {'before':>7s} {'network':>7s} {'after':>7s} {'median':>8s} {'p95':>8s} {'photos/s':>8s}")
-    for contender_name, values in times.items():
-        print(report(contender_name, values))
+        for photo in photos:
+            for name, contender in built.items():
+                measure(contender, photo)
+                times[name].append(measure(contender, photo))
+    rows = []
+    for name, contender in built.items():
+        memory = None if args.no_memory or "bare" in name else peak_memory(name)
+        label = (
+            name
+            if name.rsplit(" ")[-1] not in ("torch", *MODULES) or "bare" in name
+            else " ".join([*name.split(" ")[:2], contender.runtime])
+        )
+        rows.append(row(label, contender, times[name], memory, limit))
+    width, height = SIZE
+    text = (
+        f"{threads} CPU threads, {len(photos)} photos of {width}x{height} pixels, {args.rounds} rounds in turn, torch "
+        f"{torch.__version__}; the limit is {limit:.0f} GFLOP/s, {whose}'s float32 matrix product\n\n"
+        f"{as_markdown(rows)}\n"
+    )
+    print(text)
+    if args.out:
+        with written_whole(args.out.with_suffix(".md")) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        medians = {name: statistics.median(sum(parts) for parts in values) for name, values in times.items()}
+        draw(args.out.with_suffix(".png"), medians, args)
 
 
 if __name__ == "__main__":

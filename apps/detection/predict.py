@@ -1,42 +1,54 @@
-"""Find objects in photos.
+"""Find objects in photos, videos, and in front of a camera.
 
     python apps/detection/predict.py --source photo.jpg                       the published COCO detector, a075
     python apps/detection/predict.py --checkpoint runs/detection/NAME/best --source photos/ --out found/
+    python apps/detection/predict.py --source "photos/**/*.jpg" --classes person "traffic light" --conf 0.5
+    python apps/detection/predict.py --source clip.mp4                        found/clip.mp4, with boxes
+    python apps/detection/predict.py --source 0                               a camera, in a window
+    find . -name "*.jpg" | python apps/detection/predict.py --source -
+    python apps/detection/predict.py --source large.jpg --slice 300           small objects in large photos
+
+It writes into --out: the drawn pictures and videos, predictions.csv, and predictions.json in COCO's results format, see
+`results.Results`.
 
 In Python:
 
     detect = Predictor("runs/detection/NAME/best")                            # or Predictor(): the published one
     for box, score, name in detect(image): ...
+
+Letters in shapes: H W of a photo.
 """
 
 import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
-import cv2
 import numpy as np
-import torch
 
 from apps.common.checkpoint import model_folder
 from apps.common.cli import run_command
-from apps.common.images import read_image, stack_images
-from apps.common.photos import find_photos
+from apps.common.frames import Tally, answered, read_frames
+from apps.common.images import stack_images
 from apps.common.runtime import Runtime, device_for
+from apps.common.showing import Showing, window_for_camera
+from apps.common.sources import find_source
+from apps.detection.coco_classes import match_names
 from apps.detection.data import to_square
 from apps.detection.detector import Detector
-from backbone.files import written_whole
+from apps.detection.postprocess import Detections
+from apps.detection.results import Found, Results, draw, save_crops
+from apps.detection.slicing import check_slices, make_tiles, merge
 
-
-class Found(NamedTuple):
-    """One object: box (x0, y0, x1, y1) in pixels of the photo, score 0 to 1, class name."""
-
-    box_xyxy_px: tuple[float, float, float, float]
-    score: float
-    name: str
+EVERY_CANDIDATE = 100_000  # for --classes: what is not wanted must not push out what is
 
 
 class Predictor:
-    """Finds objects in photos of any size.
+    """Finds objects in photos of any size; several threads may call one at once.
 
     Args:
         checkpoint: a run of train.py or its best/; None for a published detector.
@@ -45,6 +57,14 @@ class Predictor:
         conf: lower scores are not reported.
         runtime: auto, torch, onnx, openvino: what computes, see `apps.common.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
+        classes: names of the classes to report; none for all.
+        max_detections: at most so many in a photo, the best.
+        slice_side: side in pixels of the tiles in which photos are searched, too; None to look at the whole only.
+        slice_overlap: of neighbouring tiles, as a share of their side.
+        batch_size: photos and tiles that are computed at once.
+
+    Raises:
+        ValueError: the detector cannot be loaded, has no such class, or a number is out of its range.
     """
 
     def __init__(
@@ -57,53 +77,105 @@ class Predictor:
         conf: float = 0.3,
         runtime: Runtime = "auto",
         threads: int | None = None,
+        classes: Sequence[str] = (),
+        max_detections: int = 100,
+        slice_side: int | None = None,
+        slice_overlap: float = 0.2,
+        batch_size: int = 8,
     ) -> None:
+        if not 0 <= conf <= 1:
+            raise ValueError(f"conf must be from 0 to 1, got {conf}")
+        for name, value in (("max_detections", max_detections), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+        check_slices(slice_side, slice_overlap)
         place = device_for(runtime, device)
         if checkpoint is None:
             self.detector = Detector.published(weights, backbone=backbone, device=place)
         else:
             self.detector = Detector.load(Path(checkpoint), device=place)
-        self.detector.postprocess.score_threshold = conf
+        self.labels = find_labels(classes, self.detector.class_names)
+        self.max_detections, self.batch_size = max_detections, batch_size
+        self.slice_side, self.slice_overlap = slice_side, slice_overlap
+        postprocess = self.detector.postprocess
+        postprocess.score_threshold = conf
+        if self.labels:
+            postprocess.max_detections = postprocess.max_candidates = EVERY_CANDIDATE
+        else:
+            postprocess.max_detections = max_detections
+            postprocess.max_candidates = max(postprocess.max_candidates, max_detections)
         folder = None if checkpoint is None else model_folder(Path(checkpoint))
         self.detector.use(runtime, folder=folder, threads=threads)
 
     def __call__(self, image: np.ndarray) -> list[Found]:
         """Objects in an image (H, W, 3) uint8 RGB, best first."""
-        height, width = image.shape[:2]
-        (detections,) = self.detector(stack_images([to_square(image, self.detector.resolution)]))
-        boxes = detections.boxes_xyxy.cpu() * torch.tensor([width, height, width, height])
+        return self.batch([image])[0]
+
+    def batch(self, images: Sequence[np.ndarray]) -> list[list[Found]]:
+        """Objects in each of some images (H, W, 3) uint8 RGB, of any sizes, computed at once; best first."""
+        tiles = [self._tiles(image) for image in images]
+        detections = self._detect(
+            part
+            for image, some in zip(images, tiles, strict=True)
+            for part in (image, *(image[y0:y1, x0:x1] for x0, y0, x1, y1 in some))
+        )
+        found = []
+        for image, some in zip(images, tiles, strict=True):
+            height, width = image.shape[:2]
+            whole = next(detections)
+            if some:
+                in_tiles = [next(detections) for _ in some]
+                most = self.detector.postprocess.max_detections
+                whole = merge(whole, some, in_tiles, height=height, width=width, max_detections=most)
+            found.append(self._name(whole, height=height, width=width))
+        return found
+
+    def _tiles(self, image: np.ndarray) -> list[tuple[int, int, int, int]]:
+        if self.slice_side is None:
+            return []
+        return make_tiles(*image.shape[:2], side=self.slice_side, overlap=self.slice_overlap)
+
+    def _detect(self, parts: Iterator[np.ndarray]) -> Iterator[Detections]:
+        """Detections, boxes in image sides, in each image; `batch_size` at once."""
+        while squares := [to_square(part, self.detector.resolution) for part in islice(parts, self.batch_size)]:
+            yield from self.detector(stack_images(squares))
+
+    def _name(self, detections: Detections, *, height: int, width: int) -> list[Found]:
         names = self.detector.class_names
-        return [
+        boxes = detections.boxes_xyxy.cpu().double().numpy() * (width, height, width, height)
+        every = zip(boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
+        found = [
             Found((x0, y0, x1, y1), score, names[label - 1])
-            for (x0, y0, x1, y1), score, label in zip(
-                boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-            )
+            for (x0, y0, x1, y1), score, label in every
+            if not self.labels or label in self.labels
         ]
+        return found[: self.max_detections]
 
 
-def draw(image: np.ndarray, found: list[Found]) -> np.ndarray:
-    """A copy of an image (H, W, 3) RGB with boxes and names on it."""
-    image = image.copy()
-    thickness = max(1, round(max(image.shape) / 400))
-    for box, score, name in reversed(found):
-        x0, y0, x1, y1 = (round(v) for v in box)
-        hue = sum(name.encode()) * 47 % 180
-        colour = cv2.cvtColor(np.array([[[hue, 200, 230]]], dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
-        cv2.rectangle(image, (x0, y0), (x1, y1), colour, thickness)
-        text, scale = f"{name} {score:.2f}", 0.45 * thickness**0.6
-        (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-        top = max(y0, h + below)
-        cv2.rectangle(image, (x0, top - h - below), (x0 + w, top), colour, -1)
-        cv2.putText(image, text, (x0, top - below // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return image
+def find_labels(classes: Sequence[str], known: Sequence[str]) -> frozenset[int]:
+    """Labels, from 1, of classes by their names, in any case; none for none.
+
+    Raises:
+        ValueError: there is no such class; the message has the names that are most like it.
+    """
+    labels = []
+    for name in classes:
+        (place,) = match_names([name], known)
+        if place is None:
+            near = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)
+            like = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:5])}"
+            more = f" ({len(known)} in all)" if len(known) > 5 and not near else ""
+            raise ValueError(f"--classes {name!r}: the detector has no such class; {like}{more}")
+        labels.append(place + 1)
+    return frozenset(labels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Find objects in photos, print them, and write pictures with boxes."""
+    """Find objects in photos, videos or before a camera; write pictures with boxes, JSON and CSV files."""
 
-    source: Path
-    """a photo, or a folder of photos"""
+    source: str
+    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
     checkpoint: Path | None = None
     """a run of train.py, or its best/; default: the published detector of --weights"""
     weights: str = "coco"
@@ -112,21 +184,39 @@ class Config:
     """width of --weights"""
     conf: float = 0.3
     """lower scores are not reported"""
+    classes: tuple[str, ...] = ()
+    """names of the classes to report; default all"""
+    max_dets: int = 100
+    """objects in an image, the best"""
+    slice: int | None = None
+    """for small objects in large photos: look at tiles of so many pixels a side, too (300 is a good start)"""
+    slice_overlap: float = 0.2
+    """of neighbouring tiles, as a share of their side; objects up to that size are whole in one"""
+    batch_size: int = 8
+    """photos, frames and tiles that are read and computed at once; of a camera always one"""
+    every: int = 1
+    """of a video or camera, look at one in so many frames"""
+    save: tuple[Literal["pictures", "crops"], ...] = ("pictures",)
+    """drawn pictures and videos, crops of all objects, or, with --save alone, nothing but JSON and CSV"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "auto"
     """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
-    out: Path = Path("found")
-    """folder for the pictures"""
+    out: Path | None = None
+    """folder for all that is written; default found, and for a camera nothing is written"""
 
 
-def predict(config: Config) -> None:
-    """Print what is found in each photo, and draw it."""
+def make_predictor(config: Config) -> Predictor:
+    """The predictor that the flags ask for.
+
+    Raises:
+        ValueError: flags that do not go together, or see `Predictor`.
+    """
     if config.checkpoint and (config.weights, config.backbone) != (Config.weights, Config.backbone):
         raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
-    predictor = Predictor(
+    return Predictor(
         config.checkpoint,
         weights=config.weights,
         backbone=config.backbone,
@@ -134,14 +224,61 @@ def predict(config: Config) -> None:
         conf=config.conf,
         runtime=config.runtime,
         threads=config.threads,
+        classes=config.classes,
+        max_detections=config.max_dets,
+        slice_side=config.slice,
+        slice_overlap=config.slice_overlap,
+        batch_size=config.batch_size,
     )
-    for path in find_photos(config.source):
-        image = read_image(path)
-        found = predictor(image)
-        print(f"{path}: " + (", ".join(f"{o.name} {o.score:.2f}" for o in found) or "nothing"))
-        with written_whole(config.out / f"{path.stem}.png") as temporary:
-            cv2.imwrite(str(temporary), cv2.cvtColor(draw(image, found), cv2.COLOR_RGB2BGR))
-    print(f"pictures are in {config.out}; computed by {predictor.detector.runtime}")
+
+
+def predict(config: Config) -> None:
+    """Print what is found in each photo, draw it, and write it down.
+
+    Raises:
+        ValueError: after all others are done, if something could not be read; each is named as it comes, too.
+        KeyboardInterrupt: it was stopped; what was found until then is written.
+    """
+    if config.slice is None and config.slice_overlap != Config.slice_overlap:
+        raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")
+    out = config.out or Path("found")
+    source = find_source(config.source, apart_from=out)
+    live = source.camera is not None
+    window = window_for_camera("Objects", out=config.out, page="demos/detection.py") if live else None
+    writes = config.out is not None or not live
+    predictor = make_predictor(config)
+    tally, results = Tally(), Results(predictor.detector.class_names, predictor.detector.category_ids)
+    pictures = out if writes and "pictures" in config.save else None
+    crops = out / "crops" if writes and "crops" in config.save else None
+    stopped = False
+    try:
+        with (
+            closing(read_frames(source, every=config.every)) as frames,
+            Showing(pictures, window=window) as showing,
+        ):
+            size = 1 if live else config.batch_size
+            for frame, found in answered(frames, predictor.batch, batch_size=size, tally=tally):
+                results.add(frame, found or [])
+                if found is None:
+                    continue
+                if frame.number is None:
+                    print(
+                        f"{frame.name}: {', '.join(f'{o.name} {o.score:.2f}' for o in found) or 'nothing'}", flush=True
+                    )
+                if crops is not None:
+                    save_crops(crops, frame, found)
+                if not showing.put(frame, partial(draw, found=found)):
+                    break
+    except KeyboardInterrupt:
+        stopped = True
+    for line in results.table.of_videos():
+        print(line)
+    if writes:
+        results.write(out)
+        print(f"results are in {out}; computed by {predictor.detector.runtime}")
+    if stopped and not live:
+        raise KeyboardInterrupt
+    tally.check(f"{out}/predictions.csv", source=source)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Name what photos show.
+"""Name what photos, videos, or the pictures of a camera show.
 
     python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source photo.jpg
     python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source photos/ --out guesses/ --cam
+    python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source clip.mp4
+    python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source 0        # a camera, in a window
 
 In Python:
 
@@ -14,7 +16,9 @@ Letters in shapes: B batch, H W of a photo, K classes.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,16 +27,16 @@ from torch import Tensor
 
 from apps.common.checkpoint import model_folder
 from apps.common.cli import run_command
-from apps.common.html import encode_jpeg
-from apps.common.images import read_image, stack_images
-from apps.common.photos import find_photos
+from apps.common.frames import Tally, answered, read_frames
+from apps.common.frametable import FrameTable
+from apps.common.images import stack_images
 from apps.common.runtime import Runtime, device_for
-from apps.common.tables import write_csv
+from apps.common.showing import Showing, window_for_camera, write_lines
+from apps.common.sources import find_source
 from apps.finegrained.calibration import known_score
 from apps.finegrained.cam import draw_activations
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.data import to_square
-from backbone.files import written_whole
 
 BATCH_SIZE = 8  # photos in memory at once
 
@@ -146,77 +150,82 @@ def guess_cells(guesses: Guesses) -> list[str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Name what photos show; a folder's guesses go to a CSV file."""
+    """Name what photos, videos or the pictures of a camera show; the guesses go to a CSV file."""
 
     checkpoint: Path
     """a run of train.py, or its best/"""
-    source: Path
-    """a photo, or a folder of photos"""
+    source: str
+    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
     top: int = 5
     """guesses for each photo"""
     cam: bool = False
-    """draw where in each photo the best guess is seen: red speaks for it"""
+    """draw where in each photo or frame the best guess is seen: red speaks for it"""
+    every: int = 1
+    """of a video or camera, look at one in so many frames"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "auto"
     """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
-    out: Path = Path("guesses")
-    """folder for guesses.csv and the pictures of --cam"""
+    out: Path | None = None
+    """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
+
+
+def draw(image: np.ndarray, guesses: Guesses) -> np.ndarray:
+    """A copy of an image (H, W, 3) RGB with the two best guesses on it."""
+    lines = ["none of the classes"] if guesses.is_unknown else []
+    return write_lines(image, [*lines, *(f"{name} {prob:.2f}" for name, prob in guesses[:2])])
 
 
 def predict(config: Config) -> None:
-    """Print the best guesses for each photo, and write them.
+    """Print the best guesses for each photo, and write them; on frames of videos and cameras they are drawn.
 
     Raises:
-        ValueError: after all others are done, if photos could not be read; each is named as it comes, too.
+        ValueError: after all others are done, if something could not be read; each is named as it comes, too.
+        KeyboardInterrupt: it was stopped; the guesses until then are written.
     """
+    out = config.out or Path("guesses")
+    source = find_source(config.source, apart_from=out)
+    live = source.camera is not None
+    window = window_for_camera("Guesses", out=config.out, page="demos/finegrained.py") if live else None
+    writes = config.out is not None or not live
     predictor = Predictor(
         config.checkpoint, device=config.device, top=config.top, runtime=config.runtime, threads=config.threads
     )
-    paths = find_photos(config.source)
-    header = guess_header(predictor.classifier, config.top)
-    rows: list[list[str]] = []
-    problems: list[str] = []
-    for group in _groups(paths):
-        images, said = _read(group)
-        answers = iter(predictor.batch(list(images.values())))
-        for path in group:
-            if path in said:
-                print(f"{path}: skipped")
-                rows.append([str(path), *[""] * len(header), said[path]])
-                continue
-            guesses = next(answers)
-            print(f"{path}: {guesses}")
-            rows.append([str(path), *guess_cells(guesses), ""])
-            if config.cam:
-                with written_whole(config.out / f"{path.name}.cam.jpg") as temporary:
-                    temporary.write_bytes(encode_jpeg(predictor.explain(images[path], guesses[0].name)))
-        problems += said.values()
-    write_csv(config.out / "guesses.csv", ["file", *header, "problem"], rows)
-    written = "guesses.csv and pictures are" if config.cam else "guesses.csv is"
-    print(f"{written} in {config.out}; computed by {predictor.classifier.runtime}")
-    if problems:
-        more = f"; and {len(problems) - 3:,} more, see guesses.csv" if len(problems) > 3 else ""
-        raise ValueError(f"{len(problems):,} of {len(paths):,} photos skipped: {'; '.join(problems[:3])}{more}")
+    tally, table = Tally(), FrameTable(guess_header(predictor.classifier, config.top))
+    stopped = False
+    try:
+        with (
+            closing(read_frames(source, every=config.every)) as frames,
+            Showing(out if writes else None, ending="cam" * config.cam, photos=config.cam, window=window) as showing,
+        ):
+            size = 1 if live else BATCH_SIZE
+            for frame, guesses in answered(frames, predictor.batch, batch_size=size, tally=tally):
+                table.add(frame, [guess_cells(guesses)] if guesses else [], names=[g.name for g in (guesses or [])[:1]])
+                if guesses is None:
+                    continue
+                if frame.number is None:
+                    print(f"{frame.name}: {guesses}", flush=True)
+                if not showing.put(frame, partial(_picture, predictor, guesses, frame.number, config.cam)):
+                    break
+    except KeyboardInterrupt:
+        stopped = True
+    for line in table.of_videos():
+        print(line)
+    if writes:
+        table.write(out / "guesses.csv")
+        written = "guesses.csv and pictures are" if config.cam or table.has_moving else "guesses.csv is"
+        print(f"{written} in {out}; computed by {predictor.classifier.runtime}")
+    if stopped and not live:
+        raise KeyboardInterrupt
+    tally.check("guesses.csv", source=source)
 
 
-def _groups(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    for start in range(0, len(paths), BATCH_SIZE):
-        yield paths[start : start + BATCH_SIZE]
-
-
-def _read(paths: Iterable[Path]) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
-    """The images that can be read, and what is wrong with the others."""
-    images: dict[Path, np.ndarray] = {}
-    problems: dict[Path, str] = {}
-    for path in paths:
-        try:
-            images[path] = read_image(path)
-        except ValueError as error:
-            problems[path] = str(error)
-    return images, problems
+def _picture(predictor: Predictor, guesses: Guesses, number: int | None, cam: bool, image: np.ndarray) -> np.ndarray:
+    """What is written of an image: its heat map with `cam`, and on frames, which have a number, the best guesses."""
+    picture = predictor.explain(image, guesses[0].name) if cam else image
+    return picture if number is None else draw(picture, guesses)
 
 
 if __name__ == "__main__":

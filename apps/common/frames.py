@@ -1,0 +1,245 @@
+"""Photos, videos and cameras as one stream of frames, decoded by other threads ahead of the network.
+
+    source, tally = find_source("photos/"), Tally()
+    with closing(read_frames(source)) as frames:
+        for frame, found in answered(frames, predictor.batch, batch_size=8, tally=tally):
+            ...                                         # found is None where frame.problem says why
+    tally.check("the table", source=source)
+
+Letters in shapes: H W height and width.
+"""
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+
+from apps.common.images import read_image
+from apps.common.sources import ALLOWED, VIDEO_SUFFIXES, Source
+
+T = TypeVar("T")
+AHEAD = 8  # frames decoded, or being decoded, before the network wants them
+MOST_THREADS = 4
+USUAL_RATE = 25.0  # frames a second, where a video or camera does not say
+LEAST_SHARE = 0.95  # of the frames a video says it has, below which it counts as damaged; many say it roughly
+
+
+class Frame(NamedTuple):
+    """A photo, or a frame of a video or camera.
+
+    Attributes:
+        name: for people: the path as it was given, or "camera 0".
+        image: (H, W, 3) uint8 RGB; None where it could not be read.
+        problem: a sentence that names the file, where it could not be read.
+        path: the file; None for a camera.
+        place: where results belong, relative to their folder: the path from the source's folder on.
+        number: of a video's or camera's frame, from 0; None for a photo, and for a video that cannot be opened.
+        seconds: since the video or the camera began.
+        rate: frames a second of the video, as far as they are read.
+        total: frames that the video says will be read; 0 for not known.
+    """
+
+    name: str
+    image: np.ndarray | None = None
+    problem: str = ""
+    path: Path | None = None
+    place: Path = Path()
+    number: int | None = None
+    seconds: float = 0.0
+    rate: float = 0.0
+    total: int = 0
+
+
+class Tally:
+    """Counts what was read, and what was not.
+
+    Attributes:
+        num_files, num_frames: photos and videos that were met; photos and frames that could be read.
+        problems: a sentence each.
+        has_moving: whether there were frames of videos or cameras.
+    """
+
+    def __init__(self) -> None:
+        self.num_files = 0
+        self.num_frames = 0
+        self.problems: list[str] = []
+        self.has_moving = False
+
+    def note(self, frame: Frame) -> None:
+        """Count a frame; one that could not be read is named on standard output."""
+        self.num_files += frame.number in (None, 0)
+        self.has_moving |= frame.number is not None
+        if frame.image is None:
+            self.problems.append(frame.problem)
+            print(f"{frame.name}: " + ("skipped" if frame.number is None else "its end is missing"), flush=True)
+        else:
+            self.num_frames += 1
+
+    def check(self, table: str, *, source: Source) -> None:
+        """Complain about what could not be read.
+
+        Args:
+            table: the file that lists all problems.
+
+        Raises:
+            ValueError: there was nothing, or something could not be read.
+        """
+        if not self.num_files:
+            raise ValueError(f"{source.name}: there is nothing to read in it; {ALLOWED}")
+        if self.problems:
+            more = f"; and {len(self.problems) - 3:,} more, see {table}" if len(self.problems) > 3 else ""
+            what = f"{len(self.problems):,} of {self.num_files:,} {'files' if self.has_moving else 'photos'} skipped"
+            raise ValueError(f"{what}: {'; '.join(self.problems[:3])}{more}")
+
+
+def read_frames(
+    source: Source, *, every: int = 1, ahead: int = AHEAD, num_threads: int | None = None
+) -> Generator[Frame, None, None]:
+    """All frames of a source in order, decoded by other threads while the caller works; to be closed after use.
+
+    What cannot be read comes as a frame without an image. A camera gives its newest frame; what came while the caller
+    worked is lost, so that the picture is not late.
+
+    Args:
+        every: of a video or camera, only one in so many frames.
+        ahead: photos or frames that wait for the caller, at most.
+        num_threads: that decode photos; a video is decoded by one.
+
+    Raises:
+        ValueError: `every` is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"every must be 1 (all frames) or more, got {every}")
+    ready: Queue = Queue(maxsize=ahead if source.camera is None else 1)
+    stop = Event()
+    with ThreadPoolExecutor(num_threads or min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        feeder = Thread(target=_feed, args=(source, every, pool, ready, stop), daemon=True)
+        feeder.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item.result() if isinstance(item, Future) else item
+        finally:
+            stop.set()
+            feeder.join(timeout=2)  # it may hang in reading standard input: it is a daemon
+            pool.shutdown(cancel_futures=True)
+
+
+def answered(
+    frames: Iterable[Frame], find: Callable[[list[np.ndarray]], Sequence[T]], *, batch_size: int, tally: Tally
+) -> Iterator[tuple[Frame, T | None]]:
+    """Each frame with what was found in it, in order; None for those without an image, which are counted.
+
+    Args:
+        find: from images (H, W, 3) of any sizes to an answer for each.
+        batch_size: frames that are read before `find` is asked.
+    """
+    waiting = iter(frames)
+    while group := list(islice(waiting, batch_size)):
+        answers = iter(find([frame.image for frame in group if frame.image is not None]))
+        for frame in group:
+            tally.note(frame)
+            yield frame, None if frame.image is None else next(answers)
+
+
+def _feed(source: Source, every: int, pool: ThreadPoolExecutor, ready: Queue, stop: Event) -> None:
+    """Put frames, or the promise of one, into `ready`; at the end None, or the exception that ended it."""
+    end = None
+    try:
+        if source.camera is not None:
+            _feed_newest(source, every, ready, stop)
+        for path, place in source.files:
+            if stop.is_set():
+                return
+            if path.suffix.lower() not in VIDEO_SUFFIXES:
+                _put(ready, pool.submit(_read_photo, path, place), stop)
+                continue
+            for frame in read_video(path, place, every=every):
+                if not _put(ready, frame, stop):
+                    return
+    except BaseException as error:  # whatever it is, the caller has to know
+        end = error
+    _put(ready, end, stop)
+
+
+def _put(ready: Queue, item: Any, stop: Event) -> bool:
+    """Wait for room; False if nobody wants it any more."""
+    while not stop.is_set():
+        with suppress(Full):
+            ready.put(item, timeout=0.1)
+            return True
+    return False
+
+
+def _feed_newest(source: Source, every: int, ready: Queue, stop: Event) -> None:
+    began, number = time.monotonic(), 0
+    rate = _rate(source.camera) / every
+    try:
+        while not stop.is_set():
+            there, image = source.camera.read()
+            if not there:
+                _put(ready, Frame(source.name, problem=f"{source.name} gives no more pictures", number=number), stop)
+                return
+            if number % every == 0:
+                with suppress(Empty):
+                    ready.get_nowait()
+                seconds = time.monotonic() - began
+                image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                ready.put(Frame(source.name, image, number=number, seconds=seconds, rate=rate))
+            number += 1
+    finally:
+        source.camera.release()
+
+
+def _read_photo(path: Path, place: Path) -> Frame:
+    frame = Frame(printable(path), path=path, place=place)
+    try:
+        return frame._replace(image=read_image(path))
+    except ValueError as error:
+        return frame._replace(problem=printable(str(error)))
+
+
+def read_video(path: Path, place: Path, *, every: int = 1) -> Iterator[Frame]:
+    """Frames of a video file; one without an image at the end if it cannot be read, or not to its end."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints do not say which file they are about
+    frame = Frame(printable(path), path=path, place=place)
+    if not path.is_file():
+        yield frame._replace(problem=f"video {frame.name} does not exist")
+        return
+    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    number = 0
+    try:
+        rate, total = _rate(video), max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        frame = frame._replace(rate=rate / every, total=-(-total // every))
+        while video.grab():
+            if number % every == 0:
+                image = cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB)
+                yield frame._replace(image=image, number=number, seconds=number / rate)
+            number += 1
+    finally:
+        video.release()
+    if not number:
+        yield frame._replace(problem=f"video {frame.name} is damaged, empty, or of a format that OpenCV does not read")
+    elif number < LEAST_SHARE * total:
+        said = f"video {frame.name} is damaged: {number:,} of its {total:,} frames can be read"
+        yield frame._replace(problem=said, number=number, seconds=number / rate)
+
+
+def _rate(video: Any) -> float:
+    rate = float(video.get(cv2.CAP_PROP_FPS))
+    return rate if 1 <= rate <= 240 else USUAL_RATE
+
+
+def printable(text: Path | str) -> str:
+    """A name that can be written to a terminal: bytes that are no text become question marks."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")

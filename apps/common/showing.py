@@ -1,0 +1,242 @@
+"""Where drawn frames go: a picture for each photo, a video for each video, a window for a camera.
+
+    with Showing(out, window="Objects") as showing:
+        ...
+        if not showing.put(frame, partial(draw, found=found)): break        # the window was closed
+
+Letters in shapes: H W height and width.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from apps.common.frames import Frame
+from backbone.files import written_whole
+
+CODEC = "mp4v"  # MPEG-4, which every build of OpenCV writes fast
+KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # pictures of these keep their photo's name
+JPEG_QUALITY = 90
+PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
+
+
+class Showing:
+    """Writes drawn frames and shows them; a context manager.
+
+    A video is renamed to its name when its last frame is in it. Where the block ends by Ctrl-C, it holds the frames up
+    to then; where it ends by an error, it is removed.
+
+    Args:
+        out: folder for pictures and videos; None to write none.
+        ending: put behind the name of a file: "faces" makes photo.jpg.faces.jpg of photo.jpg. Without, .jpg, .png and
+            .mp4 keep their names, and clip.avi becomes clip.avi.mp4.
+        photos: whether photos become pictures.
+        window: title of a window that shows all; None for none.
+    """
+
+    def __init__(self, out: Path | None, *, ending: str = "", photos: bool = True, window: str | None = None) -> None:
+        self.out = out
+        self.ending = ending
+        self.photos = photos
+        self.window = window
+        self._video: Recording | None = None
+        self._of: Frame | None = None
+        self._bar: Any = None
+        self._shown: deque[float] = deque(maxlen=30)
+
+    def __enter__(self) -> "Showing":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._finish(kind if kind is not KeyboardInterrupt else None)
+        if self.window is not None:
+            cv2.destroyAllWindows()
+
+    def put(self, frame: Frame, draw: Callable[[np.ndarray], np.ndarray]) -> bool:
+        """Write and show a frame.
+
+        Args:
+            frame: one with an image.
+            draw: from its image to its picture (H, W, 3) uint8 RGB, of one size in a video; called if it is wanted.
+
+        Returns:
+            Whether to go on: False when the window was closed, or q or Esc pressed in it.
+
+        Raises:
+            ValueError: the picture would replace its source, or a video cannot be written.
+        """
+        moving = frame.number is not None
+        if self._of is None or self._of.path != frame.path or frame.number in (None, 0):
+            self._finish(None)
+            self._begin(frame)
+        wanted = self.window is not None or (self.out is not None and (moving or self.photos))
+        assert frame.image is not None
+        picture = draw(frame.image) if wanted else None
+        if picture is not None and self.out is not None:
+            if self._video is not None:
+                self._video.write(picture, seconds=frame.seconds if frame.path is None else None)
+            else:
+                write_picture(self._target(frame), picture)
+        if self._bar is not None:
+            self._bar.update()
+        return picture is None or self.window is None or self._show(picture)
+
+    def _begin(self, frame: Frame) -> None:
+        if frame.number is None:
+            return
+        self._of = frame
+        if frame.path is not None:
+            self._bar = tqdm(total=frame.total or None, desc=frame.name, unit="frame", leave=False, disable=None)
+        if self.out is not None:
+            self._video = Recording(self._target(frame), rate=frame.rate)
+
+    def _finish(self, kind: type[BaseException] | None) -> None:
+        video, bar, self._video, self._bar, self._of = self._video, self._bar, None, None, None
+        if bar is not None:
+            bar.close()
+        if video is not None:
+            video.close(kind)
+
+    def _target(self, frame: Frame) -> Path:
+        """The name of a frame's picture or video."""
+        assert self.out is not None
+        if frame.path is None:
+            return self.out / f"{frame.name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}.mp4"
+        kept, suffix = (KEPT_SUFFIXES, ".jpg") if frame.number is None else ((".mp4",), ".mp4")
+        name = frame.place.name
+        if self.ending or frame.place.suffix.lower() not in kept:
+            name += f".{self.ending}{suffix}" if self.ending else suffix
+        target = self.out / frame.place.with_name(name)
+        if target.exists() and target.samefile(frame.path):
+            raise ValueError(f"--out {self.out}: the drawn {target.name} would replace its source; give another folder")
+        return target
+
+    def _show(self, picture: np.ndarray) -> bool:
+        assert self.window is not None
+        self._shown.append(time.monotonic())
+        spent = self._shown[-1] - self._shown[0]
+        rate = f"{(len(self._shown) - 1) / spent:.1f} frames/s" if spent else ""
+        cv2.imshow(self.window, cv2.cvtColor(write_lines(picture, [rate] if rate else []), cv2.COLOR_RGB2BGR))
+        return (
+            cv2.waitKey(1) & 0xFF not in (27, ord("q"))
+            and cv2.getWindowProperty(self.window, cv2.WND_PROP_VISIBLE) >= 1
+        )
+
+
+class Recording:
+    """A video file that is being written.
+
+    Args:
+        path: the .mp4 file.
+        rate: frames a second.
+
+    Raises:
+        ValueError: this OpenCV cannot write it; when the first frame comes.
+    """
+
+    def __init__(self, path: Path, *, rate: float) -> None:
+        self.path = path
+        self.rate = rate
+        self.num_frames = 0
+        self._size = (0, 0)
+        self._writer: Any = None
+        self._room = contextlib.ExitStack()
+
+    def write(self, picture: np.ndarray, *, seconds: float | None = None) -> None:
+        """Add a frame (H, W, 3) uint8 RGB.
+
+        Args:
+            seconds: when it is to be seen: it is repeated, or left out, to keep time; None for right after the last.
+        """
+        if self._writer is None:
+            height, width = picture.shape[:2]
+            self._size = width, height
+            temporary = self._room.enter_context(written_whole(self.path))
+            fourcc = cv2.VideoWriter.fourcc(*CODEC)
+            self._writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, fourcc, self.rate, self._size)
+            if not self._writer.isOpened():
+                raise ValueError(f"{self.path}: this OpenCV cannot write a video of {width} x {height} pixels")
+        if (picture.shape[1], picture.shape[0]) != self._size:
+            picture = cv2.resize(picture, self._size)  # a video whose frames change their size
+        frame = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        while seconds is None or self.num_frames <= seconds * self.rate:
+            self._writer.write(frame)
+            self.num_frames += 1
+            if seconds is None:
+                break
+
+    def close(self, kind: type[BaseException] | None = None) -> None:
+        """Give the file its name; after an exception of some kind, remove it."""
+        if self._writer is not None:
+            self._writer.release()
+        if kind is None:
+            self._room.close()
+        else:
+            with contextlib.suppress(kind):
+                self._room.__exit__(kind, kind(), None)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture (H, W, 3) uint8 RGB as a JPEG or, by its suffix, PNG file, whole or not at all."""
+    options = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    done, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    assert done
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:
+    """A copy of a picture (H, W, 3) with lines on white in its upper left corner."""
+    picture = picture.copy()
+    if not lines:
+        return picture
+    scale = max(0.4, max(picture.shape) / 1400)
+    font, thickness, step = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * scale)), round(36 * scale)
+    width = max(cv2.getTextSize(line, font, scale, thickness)[0][0] for line in lines)
+    under = picture[: step * len(lines) + step // 2, : width + step]
+    under[:] = under // 5 + 204  # white paper that lets a little through
+    for i, line in enumerate(lines, start=1):
+        cv2.putText(picture, line, (step // 2, i * step), font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
+    return picture
+
+
+def has_display() -> bool:
+    """Whether a window can be opened; tried in another process, since Qt ends the one in which it fails."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    try:
+        tried = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        return False
+    return tried.returncode == 0
+
+
+def window_for_camera(title: str, *, out: Path | None, page: str) -> str | None:
+    """The title of a camera's window; None where there is no display, but a folder to record into.
+
+    Args:
+        page: the script that shows the same in a browser.
+
+    Raises:
+        ValueError: neither.
+    """
+    if has_display():
+        return title
+    if out is None:
+        raise ValueError(
+            f"there is no display to show the camera on: use `python {page}` in a browser, or record with --out FOLDER"
+        )
+    return None

@@ -1,0 +1,146 @@
+"""What a prediction is made of: photos, videos and cameras; `frames.read_frames` reads them.
+
+A source, as people write it: a photo, a video, a folder (with all in it, in the order of the names), a pattern such as
+"photos/**/*.jpg" (quoted, or the shell replaces it), a camera's number, or "-" for paths on standard input, one a line.
+"""
+
+import dataclasses
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from apps.common.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+
+VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv"))
+KNOWN_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES  # the unread get a sentence each
+ALLOWED = 'give a photo, a video, a folder, a quoted pattern ("photos/*.jpg"), a camera\'s number, or - for a list'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """What `find_source` found.
+
+    Attributes:
+        name: for people.
+        files: each file in order, with the place of its results, relative to their folder.
+        camera: an open camera instead.
+    """
+
+    name: str
+    files: Iterable[tuple[Path, Path]] = ()
+    camera: Any = None
+
+
+def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
+    """Find out what a source is; a camera is opened.
+
+    Args:
+        given: see the top of this file. What exists under that very name is not taken for a pattern or a camera.
+        apart_from: a folder for results, whose files are no sources where it lies within one.
+
+    Raises:
+        ValueError: it is nothing of the kind, or holds no photo and no video.
+    """
+    text = str(given)
+    path = Path(text)
+    if text == "-":
+        return Source(name="standard input", files=_listed())
+    if path.is_file():
+        return Source(name=text, files=[(path, Path(path.name))])
+    if not path.is_dir() and text.isascii() and text.isdecimal():
+        return Source(name=f"camera {int(text)}", camera=open_camera(int(text)))
+    if path.is_dir():
+        found = _within(path, apart_from)
+    elif glob.has_magic(text):
+        found = sorted(
+            each
+            for match in glob.glob(text, recursive=True)
+            for each in (_within(Path(match), apart_from) if Path(match).is_dir() else [Path(match)])
+            if each.suffix.lower() in KNOWN_SUFFIXES and not _is_inside(each, apart_from, source=Path())
+        )
+        found = list(dict.fromkeys(found))  # "**" finds a folder, and what is in it
+    elif "://" in text:
+        raise ValueError(f"{text}: addresses are not read; {ALLOWED}")
+    else:
+        raise ValueError(f"{text}: there is no such file or folder; {ALLOWED}")
+    if not found:
+        known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+        raise ValueError(f"{text}: no photos or videos in it (read are {known})")
+    return Source(name=text, files=[(each, place_of(each, root=_root(path))) for each in found])
+
+
+def place_of(path: Path, *, root: Path) -> Path:
+    """A relative path for results: from `root` on if the path lies in it, else the path without what leads out."""
+    if path.is_relative_to(root):
+        return path.relative_to(root)
+    return Path(*(part for part in path.parts if part not in (path.anchor, "..")))
+
+
+def open_camera(number: int) -> Any:
+    """An open `cv2.VideoCapture`.
+
+    Raises:
+        ValueError: no such camera, or it is in use.
+    """
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would warn of every driver it tries
+    try:
+        camera = cv2.VideoCapture(number)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if camera.isOpened():
+        return camera
+    raise ValueError(
+        f"camera {number} cannot be opened: it is missing, in use, or you may not read it; in a browser, also with the "
+        "camera of another machine, use demos/app.py"
+    )
+
+
+def _within(folder: Path, apart_from: Path | None) -> list[Path]:
+    """All photos and videos in a folder, hidden ones and those in `apart_from` apart."""
+    hidden = len(folder.parts)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in KNOWN_SUFFIXES
+        and not any(part[0] == "." for part in path.parts[hidden:])
+        and not _is_inside(path, apart_from, source=folder)
+        and path.is_file()
+    )
+
+
+def _is_inside(path: Path, folder: Path | None, *, source: Path) -> bool:
+    """Whether a file is in a folder that itself lies within the source."""
+    if folder is None:
+        return False
+    inner, outer = folder.absolute(), source.absolute()
+    return inner != outer and inner.is_relative_to(outer) and path.absolute().is_relative_to(inner)
+
+
+def _root(given: Path) -> Path:
+    """A folder itself; of a pattern, the part before the first folder or name with a sign in it."""
+    fixed: Sequence[str] = given.parts
+    if not given.is_dir():
+        first = next(i for i, part in enumerate(given.parts) if glob.has_magic(part))
+        fixed = given.parts[:first]
+    return Path(*fixed)
+
+
+def _listed() -> Iterator[tuple[Path, Path]]:
+    """Paths on standard input as they come, one a line."""
+    rest = b""
+    while chunk := os.read(sys.stdin.fileno(), 65536):  # not by sys.stdin: a thread that waits there hinders the exit
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from _paths(lines)
+    yield from _paths([rest])
+
+
+def _paths(lines: Iterable[bytes]) -> Iterator[tuple[Path, Path]]:
+    for line in lines:
+        if text := os.fsdecode(line.removesuffix(b"\r")):
+            yield Path(text), place_of(Path(text), root=Path.cwd())

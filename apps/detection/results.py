@@ -1,0 +1,153 @@
+"""What was found: objects, drawn into a picture, cut out of it, and written down.
+
+Letters in shapes: H W of a photo.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from apps.common.checkpoint import save_json
+from apps.common.frames import Frame
+from apps.common.frametable import FrameTable
+from apps.common.showing import write_picture
+
+Place = tuple[int, int, int, int]  # of a label: left, top, right, bottom
+
+
+class Found(NamedTuple):
+    """One object: box (x0, y0, x1, y1) in pixels of the photo, score 0 to 1, class name."""
+
+    box_xyxy_px: tuple[float, float, float, float]
+    score: float
+    name: str
+
+
+def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
+    """A copy of an image (H, W, 3) RGB with boxes and names on it.
+
+    Names stand where they hide no other name, those of the best first; where there is no such place, the box has none.
+    """
+    image = image.copy()
+    longest = max(image.shape)
+    thickness, scale, font = max(1, round(longest / 500)), max(0.35, longest / 1700), cv2.FONT_HERSHEY_SIMPLEX
+    of_text = max(1, round(longest / 900))
+    for box, _, name in reversed(found):
+        x0, y0, x1, y1 = (round(v) for v in box)
+        cv2.rectangle(image, (x0, y0), (x1, y1), _colour(name), thickness, cv2.LINE_AA)
+    taken: list[Place] = []
+    for box, score, name in found:
+        text = f"{name} {score:.2f}"
+        (w, h), below = cv2.getTextSize(text, font, scale, of_text)
+        place = _free_place(box, (w + 4, h + below + 2), image.shape, taken)
+        if place is None:
+            continue
+        taken.append(place)
+        left, top, right, bottom = place
+        cv2.rectangle(image, (left, top), (right, bottom), _colour(name), -1)
+        cv2.putText(image, text, (left + 2, bottom - below), font, scale, (0, 0, 0), of_text, cv2.LINE_AA)
+    return image
+
+
+def _colour(name: str) -> tuple[int, int, int]:
+    """A bright colour that belongs to a class name."""
+    hue = sum(name.encode()) * 47 % 180
+    r, g, b = cv2.cvtColor(np.array([[[hue, 200, 230]]], dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
+    return r, g, b
+
+
+def _free_place(
+    box: tuple[float, ...], size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[Place]
+) -> Place | None:
+    """Above a box, below it, inside or beside it: the first place for a label of (w, h) that meets none taken."""
+    (height, width), (w, h) = shape[:2], size
+    x0, y0, x1, y1 = (round(v) for v in box)
+    for left, top in ((x0, y0 - h), (x0, y1), (x0, y0), (x1 - w, y0 - h), (x1, y0), (x0 - w, y0)):
+        left, top = max(0, min(left, width - w)), max(0, min(top, height - h))
+        place = left, top, left + w, top + h
+        if not any(_meet(place, other) for other in taken):
+            return place
+    return None
+
+
+def _meet(one: Place, other: Place) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
+    """Write each object of a photo or frame as a picture of its own: folder/CLASS/place-of-the-photo.1.jpg, .2, ..."""
+    assert frame.image is not None
+    height, width = frame.image.shape[:2]
+    place = frame.place if frame.path is not None else Path(frame.name)
+    moment = "" if frame.number is None else f".{frame.number:06d}"
+    for i, (box, _, name) in enumerate(found, start=1):
+        x0, y0 = (max(0, int(v)) for v in box[:2])
+        x1, y1 = min(width, max(x0 + 1, round(box[2]))), min(height, max(y0 + 1, round(box[3])))
+        if x0 < x1 and y0 < y1:
+            target = folder / name.replace("/", "_") / place.with_name(f"{place.name}{moment}.{i}.jpg")
+            write_picture(target, frame.image[y0:y1, x0:x1])
+
+
+class Results:
+    """All that was found, for two files that pycocotools reads, and a table.
+
+    predictions.json is a list of {"image_id", "category_id", "bbox" (x, y, w, h in pixels), "score", "file_name"}.
+    images.json has the {"id", "file_name", "width", "height"} of each image, also of those in which nothing was found,
+    and the categories: `COCO("images.json").loadRes("predictions.json")`. An image's id is the number that its name is,
+    as it is in COCO (000000000139.jpg is 139), if all names are numbers and no two the same; else they count from 1.
+    Frames of videos are images of their own, with "frame" (from 0) and "seconds". Names are relative to the source.
+    """
+
+    def __init__(self, class_names: Sequence[str], category_ids: Sequence[int]) -> None:
+        self.ids = dict(zip(class_names, category_ids, strict=True))
+        self.images: list[dict[str, Any]] = []
+        self.found: list[tuple[int, Found]] = []
+        self.table = FrameTable(["class", "score", "x0", "y0", "x1", "y1"])
+
+    def add(self, frame: Frame, found: Sequence[Found]) -> None:
+        """Take what is in a frame; frames without an image only stand in the table."""
+        rows = [[one.name, f"{one.score:.5f}", *(f"{v:.1f}" for v in one.box_xyxy_px)] for one in found]
+        self.table.add(frame, rows, names=(one.name for one in found))
+        if frame.image is None:
+            return
+        height, width = frame.image.shape[:2]
+        name = frame.name if frame.path is None else frame.place.as_posix()
+        entry = {"file_name": name, "width": width, "height": height}
+        if frame.number is not None:
+            entry |= {"frame": frame.number, "seconds": round(frame.seconds, 3)}
+        self.found += [(len(self.images), one) for one in found]
+        self.images.append(entry)
+
+    def image_ids(self) -> list[int]:
+        """Of each image, see above."""
+        stems = [Path(image["file_name"]).stem for image in self.images]
+        are_photos = not any("frame" in image for image in self.images)
+        if are_photos and all(stem.isascii() and stem.isdecimal() for stem in stems):
+            numbers = [int(stem) for stem in stems]
+            if len(set(numbers)) == len(numbers):
+                return numbers
+        return list(range(1, len(stems) + 1))
+
+    def write(self, out: Path) -> None:
+        """Write predictions.json, images.json and predictions.csv into a folder."""
+        ids = self.image_ids()
+        categories = [{"id": number, "name": name} for name, number in self.ids.items()]
+        images = [{"id": number, **image} for number, image in zip(ids, self.images, strict=True)]
+        save_json(out / "images.json", {"images": images, "annotations": [], "categories": categories})
+        results = []
+        for place, (box, score, name) in self.found:
+            x0, y0, x1, y1 = box
+            results.append(
+                {
+                    "image_id": ids[place],
+                    "category_id": self.ids[name],
+                    "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
+                    "score": round(score, 5),
+                    "file_name": self.images[place]["file_name"],
+                }
+            )
+        save_json(out / "predictions.json", results)
+        self.table.write(out / "predictions.csv")

@@ -1,0 +1,110 @@
+"""How faces appear, drawn beside them and as rows of a table.
+
+Letters in shapes: H W of a photo.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from apps.common.images import resize
+from apps.faceattr.faces import Box
+
+MIN_SIDE = 800  # of a drawn picture's longer side, pixels, so that letters can be read
+MAX_LINES = 8  # of attributes beside a face
+COLOURS = ((230, 120, 40), (40, 130, 230), (60, 160, 70), (190, 70, 170), (200, 170, 30))  # RGB
+
+
+class FaceAttributes(NamedTuple):
+    """How one face appears.
+
+    Attributes:
+        box_xyxy_px: (x0, y0, x1, y1) in pixels of the photo; may reach beyond it.
+        probs: the probability of each attribute shown, 0 to 1, calibrated.
+        present: those at or above their threshold, the most probable first.
+    """
+
+    box_xyxy_px: Box
+    probs: dict[str, float]
+    present: list[str]
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{name} {self.probs[name]:.2f}" for name in self.present)
+        return f"appears {names or f'to have none of {len(self.probs)} attributes'}"
+
+
+def draw(image: np.ndarray, faces: Sequence[FaceAttributes]) -> np.ndarray:
+    """A copy of an image (H, W, 3) RGB with a box around each face and beside it how it appears.
+
+    Small images are enlarged to 800 pixels.
+    """
+    zoom = max(1.0, MIN_SIDE / max(image.shape[:2]))
+    picture = resize(image, *(max(1, round(zoom * side)) for side in image.shape[1::-1]))
+    picture = picture.copy() if picture is image else picture
+    scale = max(picture.shape) / 1700
+    boxes = [tuple(round(zoom * v) for v in face.box_xyxy_px) for face in faces]
+    taken = list(boxes)
+    for i, (face, box) in enumerate(zip(faces, boxes, strict=True)):
+        colour = COLOURS[i % len(COLOURS)]
+        cv2.rectangle(picture, box[:2], box[2:], colour, max(2, round(4 * scale)), cv2.LINE_AA)
+        taken.append(_write_beside(picture, box, _lines(face), colour, taken, scale))
+    return picture
+
+
+def _lines(face: FaceAttributes) -> list[str]:
+    lines = [f"{name.replace('_', ' ')} {face.probs[name]:.2f}" for name in face.present]
+    if len(lines) > MAX_LINES:
+        lines = [*lines[: MAX_LINES - 1], f"and {len(lines) - MAX_LINES + 1} more"]
+    return ["appears", *(lines or ["none of these"])]
+
+
+def _write_beside(
+    picture: np.ndarray, box: tuple[int, ...], lines: list[str], colour: Sequence[int], taken: list, scale: float
+) -> tuple[int, int, int, int]:
+    """Write lines where they hide least: right, left, below or above of a box; returns the place."""
+    font, gap, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(2, round(6 * scale)), max(1, round(1.6 * scale))
+    text_sizes = [cv2.getTextSize(line, font, scale, thickness)[0] for line in lines]
+    step = round(1.6 * max(h for _, h in text_sizes))
+    w, h = max(w for w, _ in text_sizes) + 2 * gap, step * len(lines) + 2 * gap
+    x0, y0, x1, y1 = box
+    places = []
+    for left, top in ((x1 + gap, y0), (x0 - gap - w, y0), (x0, y1 + gap), (x0, y0 - gap - h)):
+        left, top = max(0, min(left, picture.shape[1] - w)), max(0, min(top, picture.shape[0] - h))
+        places.append((left, top, left + w, top + h))
+    place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
+    under = picture[place[1] : place[3], place[0] : place[2]]
+    under[:] = under // 5 + 204  # white paper that lets a little through
+    cv2.rectangle(picture, place[:2], (place[2] - 1, place[3] - 1), colour, 1)
+    for i, line in enumerate(lines, start=1):
+        at = (place[0] + gap, place[1] + gap + i * step - step // 4)
+        cv2.putText(picture, line, at, font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
+    return place
+
+
+def _overlap(one: Sequence[int], other: Sequence[int]) -> int:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0, width) * max(0, height)
+
+
+HEADER = ("face", "x0", "y0", "x1", "y1", "appears")
+
+
+def face_rows(faces: Sequence[FaceAttributes], names: Sequence[str]) -> list[list[object]]:
+    """Cells for each face: `HEADER`, then the probabilities of the attributes `names`.
+
+    Faces are numbered from 1; where there are none, one row has the face 0.
+    """
+    if not faces:
+        return [[0, *[""] * (5 + len(names))]]
+    return [
+        [
+            i,
+            *(f"{v:.1f}" for v in face.box_xyxy_px),
+            "; ".join(face.present),
+            *(f"{face.probs[name]:.6f}" for name in names),
+        ]
+        for i, face in enumerate(faces, start=1)
+    ]

@@ -13,8 +13,10 @@ from torch import Tensor
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
 from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
+from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
 from apps.common.runtime import Runtime, Session, runtime_name, start_session
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
+from backbone.weights import create_backbone_from, load_class_names
 
 APP = "finegrained"
 
@@ -125,6 +127,36 @@ class Classifier:
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
+
+    @classmethod
+    def published(cls, weights: str, *, backbone: str, device: torch.device) -> "Classifier":
+        """A published classifier, in eval mode, as it was trained.
+
+        Args:
+            weights: "imagenet" (1000 classes, the best published for the width), "cub" (200 birds, a100), a catalog
+                name (`python -m backbone.weights list`) or a weight file with ImageNet's classes.
+
+        Raises:
+            ValueError: the weights have no classifier or classes without names, or cannot be had.
+        """
+        if Path(weights).is_dir():
+            raise ValueError(f"--weights {weights} is a folder: a model of this app is given as --checkpoint")
+        if weights == "none":
+            raise ValueError("--weights none cannot tell classes apart before it is trained: use imagenet or cub")
+        loaded, _ = find_weights(weights, backbone=backbone, words={"imagenet": imagenet_name})
+        names = load_class_names(loaded.class_list)
+        if not loaded.num_classes or names is None:
+            what = f"{loaded.num_classes} classes without names" if loaded.num_classes else "no classifier"
+            raise ValueError(f"--weights {weights} has {what}: use imagenet or cub, or a run as --checkpoint")
+        network = create_backbone_from(loaded).eval().to(device)
+        return cls(
+            network=network.to(memory_format=torch.channels_last),
+            backbone=backbone,
+            resolution=loaded.resolution or 224,
+            class_names=list(names),
+            preprocessing=preprocessing_of(loaded),
+            crop=loaded.preprocessing.crop,
+        )
 
 
 def create_classifier(backbone: str, *, num_classes: int, style: ConvStyle) -> MobileNetV1:

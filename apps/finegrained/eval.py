@@ -3,6 +3,7 @@
     python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --data PATH --split test
     python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --data PATH --split val --calibrate
     python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --resolutions 96 128 160 --unknown FOLDER
+    python apps/finegrained/eval.py --weights cub --backbone a100 --data CUB_200_2011 --split test
 
 Writes metrics.json, confusion.csv, predictions.csv and report.html into --out.
 """
@@ -22,7 +23,7 @@ from apps.common.device import choose_device
 from apps.common.photos import find_photos
 from apps.common.tables import write_csv
 from apps.finegrained.calibration import calibrate, cross_validate, known_score, unknown_metrics
-from apps.finegrained.classifier import Classifier
+from apps.finegrained.classifier import APP, Classifier
 from apps.finegrained.labels import BadData, LabelledSplit, Photo, load_data
 from apps.finegrained.metrics import (
     calibration_error,
@@ -44,8 +45,13 @@ MOST_CONFUSED = 20  # pairs of classes in metrics.json
 class Config:
     """Measure a classifier on a split."""
 
-    checkpoint: Path
+    checkpoint: Path | None = None
     """a run of train.py, or its best/"""
+    weights: str | None = None
+    """instead of --checkpoint: imagenet (the best published for the width), cub (200 birds, a100), a catalog name or a
+    weight file"""
+    backbone: str = "a100"
+    """width of --weights"""
     data: str = "sample"
     """a folder or CSV file of photos, the name of a known data set, or "sample": the embedded set"""
     split: str = "val"
@@ -84,19 +90,35 @@ def evaluate(config: Config) -> dict[str, float | None]:
     if small := [side for side in config.resolutions if side < MIN_RESOLUTION]:
         raise ValueError(f"--resolutions must be {MIN_RESOLUTION} pixels or more, got {small[0]}")
     unknown = find_photos(config.unknown, recursive=True) if config.unknown else []
-    classifier = Classifier.load(config.checkpoint, device=choose_device(config.device))
+    classifier, place = _load(config)
     data = str(make_sample()) if config.data == "sample" else config.data
     split = load_data(data, config.split, class_names=classifier.class_names, bad_data=config.bad_data)
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
     print(split.describe())
     evaluation = measure(classifier, split, config, unknown=unknown)
-    out = config.out or model_folder(config.checkpoint).parent / f"eval-{split.name}"
+    out = config.out or place / f"eval-{split.name}"
     write_results(out, evaluation)
-    if config.calibrate:
+    if config.calibrate and config.checkpoint:
         classifier.save_calibration(config.checkpoint)
     print(f"{describe(evaluation)}\nmetrics.json, confusion.csv, predictions.csv and report.html are in {out}")
     return evaluation.values
+
+
+def _load(config: Config) -> tuple[Classifier, Path]:
+    """The classifier, and the folder that its results go into."""
+    device = choose_device(config.device)
+    if (config.checkpoint is None) == (config.weights is None):
+        raise ValueError("give --checkpoint RUN/best, or --weights imagenet for a published classifier")
+    if config.checkpoint is None:
+        assert config.weights is not None
+        if config.calibrate:
+            raise ValueError("--calibrate writes into a --checkpoint, --weights has none")
+        name = f"{config.backbone}-{Path(config.weights).name}"
+        return Classifier.published(config.weights, backbone=config.backbone, device=device), Path("runs", APP, name)
+    if config.backbone != Config.backbone:
+        raise ValueError("--backbone is for --weights: a checkpoint has its own")
+    return Classifier.load(config.checkpoint, device=device), model_folder(config.checkpoint).parent
 
 
 def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unknown: Sequence[Path]) -> Evaluation:
@@ -126,7 +148,7 @@ def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unk
         others = read([Photo(path, -1) for path in unknown], name="unknown")
         told_apart = unknown_metrics(known_score(logits), known_score(others), threshold=classifier.unknown_threshold)
     return Evaluation(
-        model=str(config.checkpoint),
+        model=str(config.checkpoint or f"--weights {config.weights} --backbone {config.backbone}"),
         classifier=classifier,
         split=split,
         logits=logits,

@@ -95,7 +95,9 @@ def test_class_names():
     pytest.importorskip("torchvision")
     names = load_class_names("imagenet")
     assert len(names) == 1000 and (names[3], names[13], names[993]) == ("tiger shark", "junco", "gyromitra")
-    assert load_class_names("cub200") is None and load_class_names(None) is None
+    birds = load_class_names("cub200")
+    assert len(set(birds)) == 200 and (birds[0], birds[199]) == ("Black footed Albatross", "Common Yellowthroat")
+    assert load_class_names("coco") is None and load_class_names(None) is None
 
 
 def test_importing_needs_torch_alone():

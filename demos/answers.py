@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import gradio as gr
@@ -29,38 +29,71 @@ from demos.task import Settings, Task
 from demos.uploads import count_photos, decode_frame, num_pictures, open_photos, read_photo
 from demos.videos import annotate
 
-NO_PHOTO = "Drop a photo, paste one, or click an example."
+NO_PHOTO = "Drop a photo, paste one, or click an example below."
 SMOOTHING = 0.8  # of the frames a second, over frames
+PAUSE = 3.0  # seconds without a frame after which they are counted anew
 SHOWN_PROBLEMS = 3
 
 
+class About(NamedTuple):
+    """All names that a model knows, a few words about it, what computes it, and why it cannot be used if it cannot."""
+
+    names: list[str]
+    words: str
+    by: str
+    problem: str
+
+
 class Handlers:
-    """The functions of one task's page. Each takes the settings last: model, threshold, only, option."""
+    """The functions of one task's page. Each takes the settings last: model, threshold, only, runtime, option."""
 
     def __init__(self, task: Task, models: Models) -> None:
         self.task = task
         self.models = models
 
-    def describe(self, model: str | None) -> tuple[list[str], str, str]:
-        """All names that a model knows, a few words about it, and why it cannot be used if it cannot."""
+    def describe(self, model: str | None) -> About:
+        """What a page says of the model that it begins with."""
         if model in self.models.choices and not self.models.is_here(model):
-            return [], "", f"{self.models.missing} Or choose a published model: it is downloaded when first used."
-        return self._describe(model)
+            problem = f"{self.models.missing} Or choose a published model: it is downloaded when first used."
+            return About([], "", "", problem)
+        return self._describe(model, None)
 
-    def _describe(self, model: str | None) -> tuple[list[str], str, str]:
+    def _describe(self, model: str | None, runtime: str | None) -> About:
         try:
-            with self.models.use(model) as predictor:
-                return list(self.task.names(predictor)), self.task.about(predictor), ""
+            with self.models.use(model, runtime=runtime) as predictor:
+                names, about = list(self.task.names(predictor)), self.task.about(predictor)
+                return About(names, about, self.task.computed_by(predictor), "")
         except (ValueError, OSError) as error:
-            return [], "", f"**{plain_message(error)}**"
+            return About([], "", "", f"**{plain_message(error)}**")
 
-    def choose(self, model: str | None) -> tuple[Any, Any, str]:
+    def warm_up(self) -> None:
+        """Look at nothing once, so that the first visitor's photo does not wait for what is loaded at first use."""
+        if self.models.default is not None and self.models.is_here(self.models.default):
+            self._look(np.zeros((120, 160, 3), np.uint8), self.models.default, 1.0, [], None, False)
+
+    def choose(self, model: str | None, runtime: str | None) -> tuple[Any, Any, Any, str]:
         """Another model has other names."""
-        names, about, problem = self._describe(model)
-        return gr.Dropdown(names, value=[]), gr.Dropdown(info=about), problem
+        about = self._describe(model, runtime)
+        return (
+            gr.Dropdown(about.names, value=[]),
+            gr.Dropdown(info=about.words),
+            gr.Dropdown(info=about.by),
+            about.problem,
+        )
+
+    def compute(self, model: str | None, runtime: str | None) -> tuple[Any, str]:
+        """Something else computes the same model."""
+        about = self._describe(model, runtime)
+        return gr.Dropdown(info=about.by), about.problem
 
     def photo(
-        self, photo: str | None, model: str | None, threshold: float, only: list[str], option: bool = False
+        self,
+        photo: str | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        runtime: str | None = None,
+        option: bool = False,
     ) -> tuple[np.ndarray | None, str, Any]:
         """Picture, sentence and details of one photo."""
         if photo is None:
@@ -69,7 +102,7 @@ class Handlers:
         image = read_photo(path)
         if num_pictures(path) > 1:
             gr.Warning("This file has several pictures: only the first is looked at.")
-        picture, found, sentence = self._look(image, model, threshold, only, option)
+        picture, found, sentence = self._look(image, model, threshold, only, runtime, option)
         return picture, sentence, self.task.details(found)
 
     def frame(
@@ -80,16 +113,19 @@ class Handlers:
         model: str | None,
         threshold: float,
         only: list[str],
+        runtime: str | None = None,
         option: bool = False,
     ) -> tuple[Any, str, Any, tuple[float, float] | None]:
         """The same for a frame of the webcam; `clock` has when the last came, and the smoothed time between two."""
         if frame is None:
             return None, "The camera is off.", None, None
         now = time.monotonic()
+        if clock is not None and now - clock[0] > PAUSE:
+            clock = None
         try:
             image = decode_frame(frame)
             image = np.ascontiguousarray(image[:, ::-1]) if mirror else image
-            picture, found, sentence = self._look(image, model, threshold, only, option)
+            picture, found, sentence = self._look(image, model, threshold, only, runtime, option)
         except ValueError as error:  # in the page, not one message for each frame
             return None, f"**{error}**", None, None
         between, rate = None, ""
@@ -105,6 +141,7 @@ class Handlers:
         model: str | None,
         threshold: float,
         only: list[str],
+        runtime: str | None = None,
         option: bool = False,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[str | None, str]:
@@ -116,7 +153,7 @@ class Handlers:
         done, total = annotate(
             Path(video),
             out,
-            lambda frame: self._look(frame, model, threshold, only, option)[0],
+            lambda frame: self._look(frame, model, threshold, only, runtime, option)[0],
             progress=lambda i, n: progress((i, n or None), unit="frames"),
         )
         left = f" The first {done:,} of {total:,}: longer videos are cut." if total > done else ""
@@ -128,6 +165,7 @@ class Handlers:
         model: str | None,
         threshold: float,
         only: list[str],
+        runtime: str | None = None,
         option: bool = False,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[str | None, str]:
@@ -147,7 +185,7 @@ class Handlers:
                         problems.append(sent.problem)
                         table.writerow([_cell(sent.name), *[""] * len(self.task.columns), _cell(sent.problem)])
                     else:
-                        for row in self._rows(sent.image, model, threshold, only, option):
+                        for row in self._rows(sent.image, model, threshold, only, runtime, option):
                             table.writerow([_cell(sent.name), *map(_cell, row), ""])
                     progress((i, number), unit="photos")
         finally:
@@ -155,11 +193,17 @@ class Handlers:
         return str(out), f"{number - len(problems):,} of {number:,} photos are in the table.{_first(problems)}"
 
     def _look(
-        self, image: np.ndarray, model: str | None, threshold: float, only: Sequence[str], option: bool
+        self,
+        image: np.ndarray,
+        model: str | None,
+        threshold: float,
+        only: Sequence[str],
+        runtime: str | None,
+        option: bool,
     ) -> tuple[np.ndarray, Any, str]:
         """Picture, what was found, and a sentence about it with the time that finding took."""
         settings = Settings(threshold, tuple(only or ()), option)
-        with self.models.use(model, self._of_model(option)) as predictor:
+        with self.models.use(model, self._of_model(option), runtime) as predictor:
             started = time.perf_counter()
             found = self.task.find(predictor, image, settings)
             sentence = f"{self.task.say(found)} {1000 * (time.perf_counter() - started):.0f} ms."
@@ -168,9 +212,15 @@ class Handlers:
             return self.task.draw(predictor, image, found, settings), found, sentence
 
     def _rows(
-        self, image: np.ndarray, model: str | None, threshold: float, only: Sequence[str], option: bool
+        self,
+        image: np.ndarray,
+        model: str | None,
+        threshold: float,
+        only: Sequence[str],
+        runtime: str | None,
+        option: bool,
     ) -> list[list[Any]]:
-        with self.models.use(model, self._of_model(option)) as predictor:
+        with self.models.use(model, self._of_model(option), runtime) as predictor:
             return self.task.rows(self.task.find(predictor, image, Settings(threshold, tuple(only or ()), option)))
 
     def _of_model(self, option: bool) -> bool:

@@ -30,7 +30,7 @@ class Config:
     weights: str | None = None
     """begin with a published detector instead of --detection: coco, a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
-    """width of --weights, and of the COCO detector that is always on offer"""
+    """width of --weights, and of the first COCO detector in the chooser"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "torch"

@@ -1,16 +1,20 @@
 """Which models a page offers, and one loaded predictor for each."""
 
+import importlib.util
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps.common.checkpoint import DESCRIPTION, load_json, model_folder
+from apps.common.checkpoint import DESCRIPTION, model_folder
+from apps.common.runtime import MODULES, Runtime
 
 BUNDLED = Path(__file__).parent / "models"
 EXAMPLES = Path(__file__).parent / "examples"
 RUNS = Path("runs")
+CALLED: dict[str, str] = {"auto": "the fastest", "torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+MAX_LOADED = 12  # predictors that stay in memory
 
 
 class Choice(NamedTuple):
@@ -22,7 +26,7 @@ class Choice(NamedTuple):
     backbone: str = "a075"
 
 
-Load = Callable[[Choice, bool], Any]
+Load = Callable[[Choice, bool, Runtime], Any]
 
 
 def find_choices(app: str, *, checkpoint: Path | None = None, published: Sequence[Choice] = ()) -> list[Choice]:
@@ -35,9 +39,14 @@ def find_choices(app: str, *, checkpoint: Path | None = None, published: Sequenc
     runs = sorted(RUNS.glob(f"{app}/*/best/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
     found += [Choice(f"your run: {_name(path.parent)}", path.parent) for path in runs]
     if (BUNDLED / app / DESCRIPTION).is_file():
-        about = load_json(BUNDLED / app / DESCRIPTION)
-        found.append(Choice(f"bundled: {about.get('backbone')}, trained on the sample set", BUNDLED / app))
+        found.append(Choice("bundled: the sample set", BUNDLED / app))
     return [*found, *published]
+
+
+def find_runtimes(default: Runtime = "torch") -> dict[str, Runtime]:
+    """What can compute here, by what people call it: the default first, then what is installed."""
+    installed: list[Runtime] = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
+    return {CALLED.get(one, one): one for one in (default, "torch", *installed)}
 
 
 def example_pictures(app: str) -> list[Path]:
@@ -54,16 +63,18 @@ class Models:
 
     Args:
         choices: the first is the default.
-        load: makes the predictor of a choice; its second argument is the app's option (show sensitive attributes).
+        load: makes the predictor of a choice, given the app's option (show sensitive attributes) and what computes.
         missing: a sentence for people if there is no choice.
+        runtime: what computes unless a visitor chooses something else.
     """
 
-    def __init__(self, choices: Sequence[Choice], load: Load, *, missing: str) -> None:
+    def __init__(self, choices: Sequence[Choice], load: Load, *, missing: str, runtime: Runtime = "torch") -> None:
         self.choices = {choice.label: choice for choice in choices}
+        self.runtimes = find_runtimes(runtime)
         self.missing = missing
         self._load = load
-        self._loaded: dict[tuple[str, bool], Any] = {}
-        self._locks: dict[tuple[str, bool], threading.Lock] = {}
+        self._loaded: dict[tuple[str, bool, str], Any] = {}
+        self._locks: dict[tuple[str, bool, str], threading.Lock] = {}
         self._door = threading.Lock()
 
     @property
@@ -71,13 +82,21 @@ class Models:
         """The label of the first choice; None without any."""
         return next(iter(self.choices), None)
 
+    @property
+    def runtime(self) -> str:
+        """The label of what computes unless a visitor chooses something else."""
+        return next(iter(self.runtimes))
+
     def is_here(self, label: str) -> bool:
         """Whether a choice can be used without a download."""
-        return self.choices[label].checkpoint is not None or (label, False) in self._loaded
+        return self.choices[label].checkpoint is not None or (label, False, self.runtime) in self._loaded
 
     @contextmanager
-    def use(self, label: str | None, option: bool = False) -> Iterator[Any]:
+    def use(self, label: str | None, option: bool = False, runtime: str | None = None) -> Iterator[Any]:
         """The predictor of a choice, for this block alone.
+
+        Args:
+            runtime: the label of what computes; None for the default.
 
         Raises:
             ValueError: no such choice, or it cannot be loaded.
@@ -86,10 +105,17 @@ class Models:
             raise ValueError(self.missing)
         if label not in self.choices:
             raise ValueError(f"there is no model {label!r}; there are: {'; '.join(self.choices)}")
-        key = label, option
+        runtime = runtime or self.runtime
+        if runtime not in self.runtimes:
+            raise ValueError(f"there is no runtime {runtime!r}; there are: {'; '.join(self.runtimes)}")
+        key = label, option, runtime
         with self._door:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if key not in self._loaded:
-                self._loaded[key] = self._load(self.choices[label], option)
-            yield self._loaded[key]
+                self._loaded[key] = self._load(self.choices[label], option, self.runtimes[runtime])
+            predictor = self._loaded[key]
+            with self._door:
+                for old in [one for one in self._loaded if one != key][: max(0, len(self._loaded) - MAX_LOADED)]:
+                    del self._loaded[old]
+            yield predictor

@@ -32,6 +32,7 @@ from demos.task import Settings, Task, scaled
 from demos.uploads import fit
 
 LEAST_SCORE = 0.05
+COCO_WIDTHS = ("a075", "a100")  # of the published detectors
 MISSING = "There is no model yet: train one with `python apps/detection/train.py`, then start this page again."
 
 
@@ -55,6 +56,9 @@ class DetectionTask(Task):
         detector = predictor.detector
         return f"{detector.backbone} at {detector.resolution} pixels, {len(detector.class_names)} classes"
 
+    def computed_by(self, predictor: Predictor) -> str:
+        return predictor.detector.runtime
+
     def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> list[Found]:
         return [one for one in predictor(image) if settings.shows(one.name, one.score)]
 
@@ -75,7 +79,9 @@ class DetectionTask(Task):
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
     def make_details(self) -> gr.Dataframe:
-        return gr.Dataframe(headers=list(self.columns), label="Objects, boxes in pixels", interactive=False)
+        return gr.Dataframe(
+            headers=list(self.columns), label="Objects, boxes in pixels", interactive=False, max_height=140
+        )
 
     def details(self, found: list[Found]) -> list[list[Any]]:
         return self.rows(found) if found else []
@@ -90,7 +96,7 @@ class Config:
     weights: str | None = None
     """begin with a published detector instead: coco, a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
-    """width of --weights, and of the COCO detector that is always on offer"""
+    """width of --weights, and of the first COCO detector in the chooser"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "torch"
@@ -109,20 +115,21 @@ def make_models(
     """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
     if checkpoint and weights:
         raise ValueError("give --checkpoint or --weights, not both")
-    coco = Choice(f"published: COCO, 80 classes, {backbone} (downloaded on first use)", None, "coco", backbone)
-    choices = find_choices("detection", checkpoint=checkpoint, published=[coco])
+    widths = dict.fromkeys((backbone, *COCO_WIDTHS))
+    published = [Choice(f"published: COCO, {one}", None, "coco", one) for one in widths]
+    choices = find_choices("detection", checkpoint=checkpoint, published=published)
     if weights == "coco":
-        choices = [coco, *choices[:-1]]
+        choices = [published[0], *(choice for choice in choices if choice is not published[0])]
     elif weights:
         choices.insert(0, Choice(f"given: {Path(weights).name}, {backbone}", None, weights, backbone))
 
-    def load(choice: Choice, option: bool) -> Predictor:
+    def load(choice: Choice, option: bool, runtime: Runtime) -> Predictor:
         if choice.checkpoint:
             return Predictor(choice.checkpoint, device=device, runtime=runtime, conf=LEAST_SCORE)
-        published, width = choice.weights or "coco", choice.backbone
-        return Predictor(weights=published, backbone=width, device=device, runtime=runtime, conf=LEAST_SCORE)
+        name, width = choice.weights or "coco", choice.backbone
+        return Predictor(weights=name, backbone=width, device=device, runtime=runtime, conf=LEAST_SCORE)
 
-    models = Models(choices, load, missing=MISSING)
+    models = Models(choices, load, missing=MISSING, runtime=runtime)
     if checkpoint or weights:
         with models.use(models.default):
             pass

@@ -45,7 +45,7 @@ class FaceattrTask(Task):
         "Finds faces and says how each appears in this picture, not who or what a person is. "
         "Ask people before you show this their photos."
     )
-    threshold = ("Least probability, beyond each attribute's own threshold", 0.0, 0.0)
+    threshold = ("Least probability", 0.0, 0.0)
     names_label = "Attributes to show"
     option = (
         "sensitive",
@@ -64,6 +64,9 @@ class FaceattrTask(Task):
         tagger = predictor.tagger
         return f"{tagger.backbone} at {tagger.resolution} pixels, {len(predictor.shown)} attributes{hidden}"
 
+    def computed_by(self, predictor: Predictor) -> str:
+        return predictor.tagger.runtime
+
     def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> list[FaceAttributes]:
         return [
             face._replace(present=[name for name in face.present if settings.shows(name, face.probs[name])])
@@ -73,13 +76,14 @@ class FaceattrTask(Task):
     def draw(
         self, predictor: Predictor, image: np.ndarray, found: list[FaceAttributes], settings: Settings
     ) -> np.ndarray:
-        picture, factor = fit(image)
+        picture, factor = fit(image, least=480)
         return draw(picture, [face._replace(box_xyxy_px=scaled(face.box_xyxy_px, factor)) for face in found])
 
     def say(self, found: list[FaceAttributes]) -> str:
         if not found:
             return "No face found."
-        return f"{len(found):,} {'face' if len(found) == 1 else 'faces'}; the largest {found[0]}."
+        names = ", ".join(name.replace("_", " ").lower() for name in found[0].present) or "none of the attributes"
+        return f"{len(found):,} {'face' if len(found) == 1 else 'faces'}. The largest appears with: {names}."
 
     def rows(self, found: list[FaceAttributes]) -> list[list[Any]]:
         rows = []
@@ -89,7 +93,9 @@ class FaceattrTask(Task):
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
     def make_details(self) -> gr.Dataframe:
-        return gr.Dataframe(headers=list(self.columns), label="Faces, boxes in pixels", interactive=False)
+        return gr.Dataframe(
+            headers=list(self.columns), label="Faces, boxes in pixels", interactive=False, max_height=140
+        )
 
     def details(self, found: list[FaceAttributes]) -> list[list[Any]]:
         return self.rows(found) if found else []
@@ -111,11 +117,11 @@ class Config:
 def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime: Runtime = "torch") -> Models:
     """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
 
-    def load(choice: Choice, option: bool) -> Predictor:
+    def load(choice: Choice, option: bool, runtime: Runtime) -> Predictor:
         assert choice.checkpoint is not None
         return Predictor(choice.checkpoint, device=device, runtime=runtime, show_sensitive=option)
 
-    models = Models(find_choices("faceattr", checkpoint=checkpoint), load, missing=MISSING)
+    models = Models(find_choices("faceattr", checkpoint=checkpoint), load, missing=MISSING, runtime=runtime)
     if checkpoint:
         with models.use(models.default):
             pass

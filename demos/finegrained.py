@@ -56,6 +56,9 @@ class FinegrainedTask(Task):
         model = predictor.classifier
         return f"{model.backbone} at {model.resolution} pixels, {len(model.class_names)} classes"
 
+    def computed_by(self, predictor: Predictor) -> str:
+        return predictor.classifier.runtime
+
     def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> Guesses:
         every = predictor(image)
         shown = [guess for guess in every if settings.shows(guess.name, guess.prob)]
@@ -102,11 +105,11 @@ class Config:
 def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime: Runtime = "torch") -> Models:
     """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
 
-    def load(choice: Choice, option: bool) -> Predictor:
+    def load(choice: Choice, option: bool, runtime: Runtime) -> Predictor:
         assert choice.checkpoint is not None
         return Predictor(choice.checkpoint, device=device, runtime=runtime, top=ALL)
 
-    models = Models(find_choices("finegrained", checkpoint=checkpoint), load, missing=MISSING)
+    models = Models(find_choices("finegrained", checkpoint=checkpoint), load, missing=MISSING, runtime=runtime)
     if checkpoint:
         with models.use(models.default):
             pass

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import ImageData
 
-from demos.answers import Handlers, as_data_url, guarded, names_of, path_of, raw_of
+from demos.answers import NO_PHOTO, Handlers, as_data_url, guarded, names_of, path_of, raw_of
 from demos.choices import Models, example_pictures
 from demos.serving import new_blocks
 from demos.task import Task
@@ -21,16 +21,21 @@ LIVE: dict[str, Any] = {
 }  # webcams hold their place as long as they run
 FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1}
 STREAM_EVERY, STREAM_LIMIT = 0.1, 60  # seconds between frames, and until the next in the queue has a turn
-HEIGHT = 320  # of pictures, pixels
-EMPTY = "Drop a photo, paste one, or click an example below."
+CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more would cost time in every frame
+HEIGHT = 310  # of pictures, pixels; page.css has less for phones
+HOW_TO_RECORD = """Click the picture to allow the camera, then Record to start and Stop to switch the camera off.
+The settings may be changed while it runs."""
+PICTURE: dict[str, Any] = {"height": HEIGHT, "elem_classes": "picture"}
+NOTE = "Frames of the camera are not stored. Uploads and results go after ten minutes, and when the program ends."
 
 
 class Controls(NamedTuple):
-    """The settings on a page: model, threshold, names, and the option if the app has one."""
+    """The settings on a page: model, threshold, names, what computes, and the option if the app has one."""
 
     model: gr.Dropdown
     threshold: gr.Slider
     only: gr.Dropdown
+    runtime: gr.Dropdown
     option: gr.Checkbox | None
 
     def inputs(self) -> list[Any]:
@@ -40,73 +45,79 @@ class Controls(NamedTuple):
     def changes(self) -> list[Any]:
         """The events after which a photo is looked at again."""
         ticked = [self.option.change] if self.option else []
-        return [self.model.change, self.threshold.release, self.only.change, *ticked]
+        return [self.model.change, self.threshold.release, self.only.change, self.runtime.change, *ticked]
 
 
 def make_page(tasks: Sequence[tuple[Task, Models]], *, title: str) -> gr.Blocks:
     """A page with one task, or a tab for each of several."""
     with new_blocks(title) as page:
-        gr.Markdown(f"# {title}")
         if len(tasks) == 1:
-            fill(*tasks[0])
+            gr.Markdown(f"# {title}\n{tasks[0][0].lead}", elem_classes="lead")
+            pages = [fill(*tasks[0])]
         else:
+            pages = []
+            gr.Markdown(f"# {title}", elem_classes="lead")
             with gr.Tabs():
                 for task, models in tasks:
                     with gr.Tab(task.tab):
-                        fill(task, models)
-        gr.Markdown(
-            "Frames of the camera are not stored. Uploads and results are removed after ten minutes and when the page's"
-            " program ends."
-        )
+                        gr.Markdown(task.lead, elem_classes="lead")
+                        pages.append(fill(task, models))
+        for handlers in pages:
+            page.load(guarded(handlers.warm_up), api_visibility="private", show_progress="hidden")
+        gr.Markdown(NOTE, elem_classes="note")
     return page
 
 
-def fill(task: Task, models: Models) -> None:
-    """Put a task into the page that is being made."""
-    gr.Markdown(task.lead)
+def fill(task: Task, models: Models) -> Handlers:
+    """Put a task into the page that is being made, and return the functions behind it."""
     handlers = Handlers(task, models)
-    names, about, problem = handlers.describe(models.default)
-    with gr.Row(equal_height=False):
-        model = gr.Dropdown(
-            list(models.choices), value=models.default, label="Model", info=about, interactive=True, min_width=300
-        )
-        label, least, default = task.threshold
-        threshold = gr.Slider(least, 1, value=default, step=0.01, label=label, min_width=300)
-        only = gr.Dropdown(
-            names, value=[], multiselect=True, label=task.names_label, info="none chosen: all", min_width=300
-        )
+    with gr.Row(equal_height=False, elem_classes="task"):
+        with gr.Column(scale=1, min_width=230, elem_classes="settings"):
+            controls = _settings(task, handlers)
+        with gr.Column(scale=4, min_width=300), gr.Tabs():
+            with gr.Tab("Photo"):
+                _photo_tab(task, handlers, controls)
+            with gr.Tab("Webcam"):
+                _webcam_tab(task, handlers, controls)
+            with gr.Tab("Video"):
+                _video_tab(task, handlers, controls)
+            with gr.Tab("Folder"):
+                _many_tab(task, handlers, controls)
+    return handlers
+
+
+def _settings(task: Task, handlers: Handlers) -> Controls:
+    models = handlers.models
+    about = handlers.describe(models.default)
+    model = gr.Dropdown(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
+    label, least, default = task.threshold
+    threshold = gr.Slider(least, 1, value=default, step=0.01, label=label)
+    only = gr.Dropdown(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
     only.preprocess = names_of  # type: ignore[method-assign]
-    option = None
-    if task.option:
-        option = gr.Checkbox(False, label=task.option[1], info=task.option[2])
-    notice = gr.Markdown(problem)
-    controls = Controls(model, threshold, only, option)
-    model.change(guarded(handlers.choose), model, [only, model, notice], api_visibility="private")
-    with gr.Tabs():
-        with gr.Tab("Photo"):
-            _photo_tab(task, handlers, controls)
-        with gr.Tab("Webcam"):
-            _webcam_tab(task, handlers, controls)
-        with gr.Tab("Video"):
-            _video_tab(task, handlers, controls)
-        with gr.Tab("Many photos"):
-            _many_tab(task, handlers, controls)
+    runtimes = list(models.runtimes)
+    runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
+    option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
+    notice = gr.Markdown(about.problem)
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress_on": notice}
+    model.change(guarded(handlers.choose), [model, runtime], [only, model, runtime, notice], **hidden)
+    runtime.change(guarded(handlers.compute), [model, runtime], [runtime, notice], **hidden)
+    return Controls(model, threshold, only, runtime, option)
 
 
 def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
         with gr.Column(min_width=300):
             photo = gr.Image(
-                label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=HEIGHT
+                label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], **PICTURE
             )
             photo.preprocess = path_of  # type: ignore[method-assign]  # no decoding before the check
             if pictures := example_pictures(task.app):
                 gr.Examples([[str(path)] for path in pictures], inputs=[photo], label="Examples", cache_examples=False)
         with gr.Column(min_width=300):
             picture = gr.Image(
-                label="Result", interactive=False, format="jpeg", height=HEIGHT, buttons=["download", "fullscreen"]
+                label="Result", interactive=False, format="jpeg", **PICTURE, buttons=["download", "fullscreen"]
             )
-            sentence = gr.Markdown(EMPTY, label="Sentence")
+            sentence = gr.Markdown(NO_PHOTO, label="Sentence")
             details = task.make_details()
     gr.on(
         [photo.change, *controls.changes()],
@@ -121,23 +132,20 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
 
 
 def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
-    gr.Markdown(
-        "Click the picture to allow the camera, then Record on it to start and Stop to stop. "
-        "The settings above may be changed while it runs."
-    )
     with gr.Row():
         with gr.Column(min_width=300):
             camera = gr.Image(
                 label="Camera",
                 sources=["webcam"],
                 streaming=True,
-                height=HEIGHT,
-                webcam_options=gr.WebcamOptions(mirror=False),
+                **PICTURE,
+                webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),
             )
             camera.preprocess = raw_of  # type: ignore[method-assign,assignment]
             mirror = gr.Checkbox(True, label="Mirror")
+            gr.Markdown(HOW_TO_RECORD, elem_classes="camera-says")
         with gr.Column(min_width=300):
-            picture = gr.Image(label="Result", interactive=False, height=HEIGHT, buttons=[])
+            picture = gr.Image(label="Result", interactive=False, **PICTURE, buttons=[])
             picture.postprocess = _not_stored  # type: ignore[method-assign,assignment]
             sentence = gr.Markdown("The camera is off.", label="Sentence")
             details = task.make_details()
@@ -162,10 +170,10 @@ def _not_stored(value: np.ndarray | None) -> ImageData | None:
 def _video_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
         with gr.Column(min_width=300):
-            video = gr.Video(label="Video: MP4, MOV, WebM, MKV, AVI", sources=["upload"], height=HEIGHT)
+            video = gr.Video(label="Video: MP4, MOV, WebM, MKV, AVI", sources=["upload"], **PICTURE)
             start = gr.Button("Start", variant="primary")
         with gr.Column(min_width=300):
-            result = gr.Video(label="Result, without sound", interactive=False, height=HEIGHT)
+            result = gr.Video(label="Result, without sound", interactive=False, **PICTURE)
             sentence = gr.Markdown("Choose a video, then press Start.", label="Sentence")
     start.click(
         guarded(handlers.video, task.option),

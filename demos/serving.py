@@ -20,6 +20,7 @@ from demos.uploads import MAX_UPLOAD_BYTES
 KEEP_SECONDS = 600  # uploads and results, so that a result can be downloaded
 SWEEP_SECONDS = 30
 QUEUE_SIZE = 32  # requests that wait; more are turned away
+ASSETS = Path(__file__).parent / "assets"  # what the page looks like, and how it treats the camera
 FONT = ("system-ui", "sans-serif")  # of the visitor's machine: nothing is fetched
 
 
@@ -98,6 +99,19 @@ def new_blocks(title: str) -> gr.Blocks:
     return gr.Blocks(title=title, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS))
 
 
+def make_theme() -> gr.themes.Base:
+    """Gradio's plain theme with the visitor's own fonts, and small print that can be read in light and dark."""
+    theme = gr.themes.Default(
+        primary_hue="blue", neutral_hue="slate", font=list(FONT), font_mono=["ui-monospace", "monospace"]
+    )
+    return theme.set(
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+    )
+
+
 def launch(page: gr.Blocks, server: Server, *, wait: bool = True) -> str:
     """Serve a page until Ctrl-C and return its address.
 
@@ -116,7 +130,11 @@ def launch(page: gr.Blocks, server: Server, *, wait: bool = True) -> str:
             "browsers give a page the camera only on this machine or by https: elsewhere use --share or an https proxy"
         )
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=2)
-    options: dict[str, Any] = {"theme": gr.themes.Default(font=list(FONT), font_mono=["monospace"])}
+    style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "camera.js"))
+    looks: dict[str, Any] = {
+        "theme": make_theme(),
+        "head": f"<style>{style}</style><script>{script}</script>",  # `css` would be rewritten, and media queries lost
+    }
     _, address, public = page.launch(
         server_name=server.host,
         server_port=server.port,
@@ -125,6 +143,7 @@ def launch(page: gr.Blocks, server: Server, *, wait: bool = True) -> str:
         max_file_size=MAX_UPLOAD_BYTES,
         max_threads=8,
         enable_monitoring=False,
+        run_history=False,
         show_error=False,
         strict_cors=True,
         allowed_paths=[],
@@ -135,7 +154,7 @@ def launch(page: gr.Blocks, server: Server, *, wait: bool = True) -> str:
         footer_links=["api", "settings"],
         prevent_thread_lock=True,
         quiet=True,
-        **options,
+        **looks,
     )
     print(f"the page is at {address}" + (f" and for everybody at {public}" if public else ""), flush=True)
     if wait:

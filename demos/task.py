@@ -55,6 +55,10 @@ class Task(Protocol):
         """A sentence about a model; may be empty."""
         ...
 
+    def computed_by(self, predictor: Any) -> str:
+        """What computes, with its version."""
+        ...
+
     def find(self, predictor: Any, image: np.ndarray, settings: Settings) -> Any:
         """What is in an image (H, W, 3) uint8 RGB, as far as it is to be shown."""
         ...

@@ -35,7 +35,7 @@ def test_the_public_functions_have_documented_names(client):
         f"/{verb}{end}" for verb in ("detect", "classify", "describe_faces") for end in ("", "_video", "_photos")
     }
     assert [one["parameter_name"] for one in endpoints["/detect"]["parameters"]] == [
-        *("photo", "model", "threshold", "only")
+        *("photo", "model", "threshold", "only", "runtime")
     ]
     assert endpoints["/describe_faces"]["parameters"][-1]["parameter_name"] == "sensitive"
 
@@ -87,9 +87,9 @@ def image_bytes(kind: str) -> bytes:
         out.write(cv2.imencode(".png", np.full((40, 50, 3), 40_000, np.uint16))[1].tobytes())
     elif kind == "cmyk.jpg":
         Image.new("CMYK", (50, 40), (9, 200, 9, 0)).save(out, "JPEG")
-    elif kind == "animated.gif":
+    elif kind.startswith("animated."):
         frames = [Image.new("RGB", (50, 40), colour) for colour in ("red", "green", "blue")]
-        frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+        frames[0].save(out, kind.removeprefix("animated.").upper(), save_all=True, append_images=frames[1:])
     elif kind == "panorama.jpg":
         Image.new("RGB", (10_000, 2500), "gray").save(out, "JPEG")
     elif kind == "line.png":
@@ -98,7 +98,11 @@ def image_bytes(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "kind", ["gray.png", "rgba.png", "16bit.png", "cmyk.jpg", "animated.gif", "panorama.jpg", "line.png"]
+    "kind",
+    [
+        *("gray.png", "rgba.png", "16bit.png", "cmyk.jpg"),
+        *("animated.gif", "animated.webp", "panorama.jpg", "line.png"),
+    ],
 )
 @pytest.mark.parametrize("function", ["/detect", "/classify", "/describe_faces"])
 def test_unusual_pictures_are_read(client, tmp_path, kind, function):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from apps.common.images import Preprocessing
 from backbone.mobilenet_v1 import MIN_RESOLUTION, Conv2d, ConvNorm
 
-Format = Literal["onnx", "openvino"]
+Format = Literal["onnx", "openvino", "executorch"]
 Input = Literal["uint8", "float"]
 INPUT = "images"
 OPENVINO_FILE = "model.xml"  # beside its model.bin
@@ -162,7 +162,7 @@ def write_onnx(
         names = zip(spatial, ("height", "width"), strict=True)
         dims |= {place: torch.export.Dim(name, min=MIN_RESOLUTION, max=4096) for place, name in names}
     try:
-        with _quiet():
+        with quietly():
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -208,7 +208,7 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
             return None if batch is None else {INPUT: batch}
 
     prepared = target.with_name(f"prepared-{target.name}")
-    with _quiet():
+    with quietly():
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -284,7 +284,7 @@ def import_openvino() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The exporter and the quantizer tell much that only they understand."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

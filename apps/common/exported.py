@@ -21,10 +21,12 @@ from apps.common.export import (
     write_onnx,
     write_openvino,
 )
+from apps.common.phone import ExecutorchSession, need_executorch, write_executorch
 from apps.common.runtime import Session, load_session
 from backbone.files import written_whole
 
 PARITY_PHOTOS = 16
+SUFFIXES = {"onnx": ".onnx", "executorch": ".pte"}
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
 
 
@@ -57,7 +59,8 @@ def write_checked(
     dynamic_size: bool = False,
     translations: Mapping[Callable, Callable] | None = None,
 ) -> None:
-    """Write a file (onnx) or folder (openvino), check it, and print what was found. A failed check leaves nothing.
+    """Write a file (onnx, executorch) or folder (openvino), check it, and print what was found. A failed check leaves
+    nothing.
 
     Args:
         metadata: kept in the file, together with what is common to all apps.
@@ -69,7 +72,10 @@ def write_checked(
     Raises:
         ValueError: packages are missing, the network cannot be exported, or a check failed.
     """
-    need("onnx", "onnxscript", *(["openvino"] if format == "openvino" else []), "onnxruntime")
+    if format == "executorch":
+        need_executorch()
+    else:
+        need("onnx", "onnxscript", *(["openvino"] if format == "openvino" else []), "onnxruntime")
     precision = "float32" if calibration is None else "int8"
     facts = {
         "format_version": "1",
@@ -84,10 +90,13 @@ def write_checked(
         **metadata,
     }
     with written_whole(out, folder=format == "openvino") as temporary:
-        path = temporary if format == "onnx" else temporary / "model.onnx"
-        write_onnx(
-            path, graph, resolution=resolution, metadata=facts, dynamic_size=dynamic_size, translations=translations
-        )
+        path = temporary / "model.onnx" if format == "openvino" else temporary
+        if format == "executorch":
+            write_executorch(path, graph, resolution=resolution, metadata=facts)
+        else:
+            write_onnx(
+                path, graph, resolution=resolution, metadata=facts, dynamic_size=dynamic_size, translations=translations
+            )
         if calibration is not None:
             quantized = path.with_name(f"int8-{path.name}")
             quantize(path, quantized, (graph.feed(image[None]).contiguous().numpy() for image in calibration))
@@ -95,8 +104,12 @@ def write_checked(
         if format == "openvino":
             write_openvino(temporary, path)
             path.unlink()
-        preprocessing = graph.preprocessing if graph.input == "float" else None
-        session = load_session(temporary, format, preprocessing=preprocessing)
+        session: Session
+        if format == "executorch":
+            session = ExecutorchSession(temporary, graph)
+        else:
+            preprocessing = graph.preprocessing if graph.input == "float" else None
+            session = load_session(temporary, format, preprocessing=preprocessing)
         _check_outputs(graph, session, photos, compare, exact=calibration is None)
         if judge:
             _check_metric(judge, session, max_drop)
@@ -136,17 +149,26 @@ def spread(total: int, number: int) -> list[int]:
     return [i * total // number for i in range(number)]
 
 
+def check_format(format: Format, *, int8: bool, dynamic_size: bool = False, suppressed: bool = False) -> None:
+    """Raise ValueError for what ExecuTorch's files do not have here."""
+    flags = {"--int8": int8, "--dynamic-size": dynamic_size, "--outputs detections": suppressed}
+    if format == "executorch" and (asked := [flag for flag, given in flags.items() if given]):
+        raise ValueError(
+            f"--format executorch is in 32-bit floats, for one size, without suppression: {asked[0]} is for onnx"
+        )
+
+
 def default_out(folder: Path, name: str, *, format: Format, int8: bool) -> Path:
-    """`export/NAME.onnx`, or a folder `export/NAME_openvino`, beside the model folder."""
+    """`export/NAME.onnx` (or .pte), or a folder `export/NAME_openvino`, beside the model folder."""
     place = folder.parent / "export"
     name += "-int8" * int8
-    return place / (f"{name}.onnx" if format == "onnx" else f"{name}_openvino")
+    return place / (name + ("_openvino" if format == "openvino" else SUFFIXES[format]))
 
 
 def check_target(out: Path, format: Format) -> None:
     """Raise ValueError for an --out that does not fit its format."""
-    if format == "onnx" and (out.suffix != ".onnx" or out.is_dir()):
-        raise ValueError(f"--out {out} must be a file that ends in .onnx for --format onnx")
+    if format != "openvino" and (out.suffix != SUFFIXES[format] or out.is_dir()):
+        raise ValueError(f"--out {out} must be a file that ends in {SUFFIXES[format]} for --format {format}")
     if format == "openvino" and (out.is_file() or (out.is_dir() and any(out.iterdir()) and not _ours(out))):
         raise ValueError(f"--out {out} must be a new folder, or one that an export wrote, for --format openvino")
 

@@ -26,6 +26,7 @@ from apps.common.export import Format, Graph, Input, difference
 from apps.common.exported import (
     PARITY_PHOTOS,
     Judge,
+    check_format,
     check_target,
     checkpoint_facts,
     default_out,
@@ -59,7 +60,7 @@ class Config:
     backbone: str = "a075"
     """width of --weights"""
     format: Format = "onnx"
-    """onnx: one file; openvino: a folder with model.xml and model.bin"""
+    """onnx: one file; openvino: a folder with model.xml and model.bin; executorch: one file for phones"""
     outputs: Literal["raw", "detections"] = "raw"
     """raw: what the network gives, to be decoded outside; detections: decoding and suppression are in the file"""
     score_threshold: float = 0.01
@@ -91,6 +92,7 @@ def export(config: Config) -> Path:
     detector, folder = _load(config)
     name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (config.outputs == "detections")
     out = config.out or default_out(folder or Path("runs") / APP / "-", name, format=config.format, int8=config.int8)
+    check_format(config.format, int8=config.int8, suppressed=config.outputs == "detections")
     check_target(out, config.format)
     root = make_sample() if config.data == "sample" else Path(config.data)
     val = _some(load_coco_split(root, "val", bad_data=config.bad_data), config.num_photos)

@@ -22,6 +22,7 @@ from apps.common.export import Format, Input
 from apps.common.exported import (
     PARITY_PHOTOS,
     Judge,
+    check_format,
     check_target,
     checkpoint_facts,
     default_out,
@@ -44,7 +45,7 @@ class Config:
     checkpoint: Path
     """a run of train.py, or its best/"""
     format: Format = "onnx"
-    """onnx: one file; openvino: a folder with model.xml and model.bin"""
+    """onnx: one file; openvino: a folder with model.xml and model.bin; executorch: one file for phones"""
     int8: bool = False
     """weights and activations in 8 bits, with scales from faces of the train split"""
     input: Input = "uint8"
@@ -73,6 +74,7 @@ def export(config: Config) -> Path:
     folder = model_folder(config.checkpoint)
     name = f"{APP}-{model.backbone}-{model.resolution}"
     out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
+    check_format(config.format, int8=config.int8, dynamic_size=config.dynamic_size)
     check_target(out, config.format)
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
     val = _some(load_faces(data, "val", attributes=model.attributes, bad_data=config.bad_data), config.num_photos)

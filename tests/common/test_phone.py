@@ -1,0 +1,50 @@
+"""ExecuTorch files hold what the network computes and what a user of the file must know."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from apps.common.export import Graph, difference
+from apps.common.exported import check_format, default_out
+from apps.common.images import Preprocessing
+from apps.common.phone import ExecutorchSession, need_executorch, write_executorch
+from backbone.mobilenet_v1 import create_backbone
+
+SIDE = 48
+
+
+def need() -> None:
+    pytest.importorskip("executorch", reason="needs executorch: python -m pip install -e '.[phone]' -c constraints.txt")
+
+
+def test_the_file_computes_what_torch_does(tmp_path):
+    need()
+    torch.manual_seed(0)
+    network = create_backbone("a025", num_classes=5).eval().to(memory_format=torch.channels_last)
+    graph = Graph(network, ("logits",), preprocessing=Preprocessing())
+    path = tmp_path / "a net.pte"
+    write_executorch(path, graph, resolution=SIDE, metadata={"class_names": ["bléu", "b"], "app": "x"})
+    session = ExecutorchSession(path, graph)
+    images = torch.randint(0, 256, (3, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).byte()
+    assert difference(graph.reference(images), session(images)) < 1e-5
+    assert (json.loads(session.metadata["class_names"]), session.metadata["app"]) == (["bléu", "b"], "x")
+
+
+def test_where_it_is_missing_one_line_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "executorch.exir", None)
+    with pytest.raises(ValueError, match=r"executorch cannot be imported here .*: pip install -e '\.\[phone\]'"):
+        need_executorch()
+
+
+def test_what_these_files_do_not_have_is_refused(tmp_path):
+    for flags, named in (
+        ({"int8": True}, "--int8"),
+        ({"int8": False, "dynamic_size": True}, "--dynamic-size"),
+        ({"int8": False, "suppressed": True}, "--outputs detections"),
+    ):
+        check_format("onnx", **flags)
+        with pytest.raises(ValueError, match=f"--format executorch is .*: {named} is for onnx"):
+            check_format("executorch", **flags)
+    assert default_out(tmp_path / "best", "a", format="executorch", int8=False) == tmp_path / "export" / "a.pte"

@@ -80,7 +80,7 @@ class Tally:
         self.has_moving |= frame.number is not None
         if frame.image is None:
             self.problems.append(frame.problem)
-            print(f"{frame.name}: " + ("skipped" if frame.number is None else "its end is missing"), flush=True)
+            print(f"{frame.name}: " + ("skipped" if frame.number is None else "it ends here"), flush=True)
         else:
             self.num_frames += 1
 
@@ -97,8 +97,10 @@ class Tally:
             raise ValueError(f"{source.name}: there is nothing to read in it; {ALLOWED}")
         if self.problems:
             more = f"; and {len(self.problems) - 3:,} more, see {table}" if len(self.problems) > 3 else ""
-            what = f"{len(self.problems):,} of {self.num_files:,} {'files' if self.has_moving else 'photos'} skipped"
-            raise ValueError(f"{what}: {'; '.join(self.problems[:3])}{more}")
+            of_all = f"{len(self.problems):,} of {self.num_files:,}"
+            what = f"{of_all} files not read, or not to the end" if self.has_moving else f"{of_all} photos skipped"
+            what = f"{what}: " if source.camera is None else ""
+            raise ValueError(f"{what}{'; '.join(self.problems[:3])}{more}")
 
 
 def read_frames(

@@ -126,6 +126,8 @@ class Showing:
 
     def _show(self, picture: np.ndarray) -> bool:
         assert self.window is not None
+        if not self._shown:
+            cv2.namedWindow(self.window, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)  # no tool bar
         self._shown.append(time.monotonic())
         spent = self._shown[-1] - self._shown[0]
         rate = f"{(len(self._shown) - 1) / spent:.1f} frames/s" if spent else ""
@@ -203,7 +205,7 @@ def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:
     picture = picture.copy()
     if not lines:
         return picture
-    scale = max(0.4, max(picture.shape) / 1400)
+    scale = max(0.45, max(picture.shape) / 1100)
     font, thickness, step = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * scale)), round(36 * scale)
     width = max(cv2.getTextSize(line, font, scale, thickness)[0][0] for line in lines)
     under = picture[: step * len(lines) + step // 2, : width + step]

@@ -44,6 +44,7 @@ from apps.detection.postprocess import Detections
 from apps.detection.results import Found, Results, draw, save_crops
 from apps.detection.slicing import check_slices, make_tiles, merge
 
+SAID = 12  # objects in a photo's line
 EVERY_CANDIDATE = 100_000  # for --classes: what is not wanted must not push out what is
 
 
@@ -246,6 +247,8 @@ def predict(config: Config) -> None:
     live = source.camera is not None
     window = window_for_camera("Objects", out=config.out, page="demos/detection.py") if live else None
     writes = config.out is not None or not live
+    if not writes and config.save != Config.save:
+        raise ValueError("--save of a camera needs a folder: give --out, too")
     predictor = make_predictor(config)
     tally, results = Tally(), Results(predictor.detector.class_names, predictor.detector.category_ids)
     pictures = out if writes and "pictures" in config.save else None
@@ -262,9 +265,7 @@ def predict(config: Config) -> None:
                 if found is None:
                     continue
                 if frame.number is None:
-                    print(
-                        f"{frame.name}: {', '.join(f'{o.name} {o.score:.2f}' for o in found) or 'nothing'}", flush=True
-                    )
+                    print(f"{frame.name}: {_sentence(found)}", flush=True)
                 if crops is not None:
                     save_crops(crops, frame, found)
                 if not showing.put(frame, partial(draw, found=found)):
@@ -279,6 +280,13 @@ def predict(config: Config) -> None:
     if stopped and not live:
         raise KeyboardInterrupt
     tally.check(f"{out}/predictions.csv", source=source)
+
+
+def _sentence(found: Sequence[Found]) -> str:
+    """The best objects with their scores, and how many more there are."""
+    best = ", ".join(f"{one.name} {one.score:.2f}" for one in found[:SAID])
+    more = f", and {len(found) - SAID} more" if len(found) > SAID else ""
+    return f"{best}{more}" if found else "nothing"
 
 
 if __name__ == "__main__":

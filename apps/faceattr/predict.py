@@ -194,7 +194,7 @@ def predict(config: Config) -> None:
         stopped = True
     for line in table.of_videos():
         print(line)
-    seen = f"{num_faces:,} faces in {tally.num_files:,} {'sources' if tally.has_moving else 'photos'}"
+    seen = f"{num_faces:,} faces in {tally.num_frames:,} {'frames' if tally.has_moving else 'photos'}"
     if writes:
         table.write(out / "faces.csv")
         print(f"{seen}; faces.csv and pictures are in {out}; computed by {predictor.tagger.runtime}")

@@ -199,8 +199,8 @@ def test_a_damaged_video_is_a_problem_with_the_frames_that_can_be_read(tmp_path,
     assert at_end.problem.endswith(f"cut.avi is damaged: {len(read)} of its 60 frames can be read")
     assert "empty.mp4 is damaged, empty" in empty.problem
     assert (tally.num_files, tally.num_frames) == (2, len(read))
-    assert "cut.avi: its end is missing" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="2 of 2 files skipped"):
+    assert "cut.avi: it ends here" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"2 of 2 files not read, or not to the end: video .*cut.avi is damaged"):
         tally.check("table.csv", source=source)
 
 
@@ -312,6 +312,7 @@ def test_a_recording_keeps_time(tmp_path):
 def test_a_window_shows_frames_and_ends_by_q_or_when_closed(monkeypatch, tmp_path):
     shown: list[np.ndarray] = []
     state = {"key": -1, "visible": 1.0}
+    monkeypatch.setattr(cv2, "namedWindow", lambda title, flags: None)
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture))
     monkeypatch.setattr(cv2, "waitKey", lambda ms: state["key"])
     monkeypatch.setattr(cv2, "getWindowProperty", lambda title, which: state["visible"])

@@ -13,6 +13,7 @@ from apps.faceattr.faces import Face, crop_face
 from apps.faceattr.predict import Config, FaceAttributes, Predictor, draw, predict
 from apps.faceattr.sensitive import is_sensitive, shown
 from apps.faceattr.tagger import Tagger
+from tests.common.media_files import write_video
 from tests.faceattr.blob_faces import ATTRIBUTES, SIDE, crops_of, draw_faces, save_tagger
 
 CELEBA = """
@@ -211,3 +212,26 @@ def test_real_photos_from_end_to_end(place, shared):
     assert len(predictor(read_image(shared / "data/photos/face.jpg"))) == 4
     assert len(predictor(read_image(shared / "data/photos/grace_hopper.jpg"))) == 1
     assert predictor(read_image(shared / "data/photos/pets.jpg")) == []
+
+
+def test_a_video_is_drawn_frame_by_frame_with_a_row_for_each_face(place, two_faces, tmp_path, capsys):
+    clip, out = tmp_path / "ein clip ü.avi", tmp_path / "out"
+    write_video(clip, num_frames=4, width=128, height=96)
+    args = ["--checkpoint", str(place / "best"), "--source", str(clip), "--out", str(out)]
+    run_command(predict, Config, args)
+    rows = rows_of(out / "faces.csv")
+    assert [(row["frame"], row["face"]) for row in rows] == [(str(i), face) for i in range(4) for face in "12"]
+    assert [float(rows[3][name]) for name in ("x0", "y0", "x1", "y1")] == list(BOXES[1])
+    video = cv2.VideoCapture(str(out / "ein clip ü.avi.faces.mp4"))
+    assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (4, 12.5)
+    assert video.read()[1].shape == (600, 800, 3)
+    said = capsys.readouterr().out
+    assert f"{clip}: 4 frames; in all of them 8 faces" in said and "8 faces in 4 frames; faces.csv" in said
+    assert "face 1" not in said
+
+
+def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch):
+    monkeypatch.setattr("apps.common.sources.open_camera", lambda number: object())
+    monkeypatch.setattr("apps.common.showing.has_display", lambda: False)
+    with pytest.raises(ValueError, match=r"use `python demos/faceattr.py` in a browser, or record with --out"):
+        predict(Config(checkpoint=place / "best", source="0", device="cpu"))

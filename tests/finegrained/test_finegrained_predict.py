@@ -8,6 +8,7 @@ import pytest
 from apps.common.cli import run_command
 from apps.common.images import read_image
 from apps.finegrained.predict import Config, Predictor, predict
+from tests.common.media_files import write_video
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
 
 
@@ -137,3 +138,33 @@ def test_wrong_input_is_one_line(place, tmp_path):
         predict(Config(checkpoint=place / "best", source=Path("nowhere"), device="cpu", out=tmp_path))
     with pytest.raises(ValueError, match="nowhere does not exist"):
         Predictor("nowhere")
+
+
+def test_a_video_has_the_guesses_on_it_and_a_row_for_each_frame(place, tmp_path, capsys):
+    clip, out = tmp_path / "ein clip ü.avi", tmp_path / "out"
+    write_video(clip, num_frames=10, width=320, height=240)
+    args = ["--checkpoint", str(place / "best"), "--source", str(clip), "--out", str(out), "--every", "2"]
+    run_command(predict, Config, args)
+    rows = rows_of(out / "guesses.csv")
+    assert list(rows[0])[:4] == ["file", "frame", "seconds", "class1"]
+    assert [(row["frame"], row["seconds"]) for row in rows[:2]] == [("0", "0.000"), ("2", "0.160")]
+    assert len(rows) == 5 and all(row["class1"] in COLOURS for row in rows)
+    video = cv2.VideoCapture(str(out / "ein clip ü.avi.mp4"))
+    assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (5, 6.25)
+    frame = video.read()[1]
+    assert frame.shape == (240, 320, 3)
+    assert abs(int(frame[200, 200, 0]) - 10) < 10 and frame[2:30, 2:30].mean() > 150  # words on white paper
+    said = capsys.readouterr().out
+    counted = sum(row["class1"] == rows[0]["class1"] for row in rows)
+    assert f"{clip}: 5 frames; in all of them " in said and f"{counted} {rows[0]['class1']}" in said
+    assert f"guesses.csv and pictures are in {out}" in said
+    run_command(predict, Config, [*args, "--cam"])
+    explained = cv2.VideoCapture(str(out / "ein clip ü.avi.cam.mp4"))
+    assert explained.read()[1].shape == (384, 384, 3)
+
+
+def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch, tmp_path):
+    monkeypatch.setattr("apps.common.sources.open_camera", lambda number: object())
+    monkeypatch.setattr("apps.common.showing.has_display", lambda: False)
+    with pytest.raises(ValueError, match=r"use `python demos/finegrained.py` in a browser, or record with --out"):
+        predict(Config(checkpoint=place / "best", source="0", device="cpu"))

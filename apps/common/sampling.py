@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -119,27 +119,38 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
     return np.array([by_class[np.searchsorted(present, own)].max(initial=1.0) for own in classes])
 
 
-def count_steps(
-    steps: int | None,
-    epochs: float | None,
-    num_samples: int,
-    *,
-    batch_size: int,
-    accumulate: int = 1,
-    default: float,
-) -> int:
-    """Length of a run in optimiser steps from its flags --steps or --epochs; with neither, `default` epochs.
+class Plan(NamedTuple):
+    """Lengths of a run in optimiser steps, and the images of a step."""
+
+    num_steps: int
+    warmup_steps: int
+    eval_every: int
+    images_a_step: int
+
+
+def plan_run(config: Any, num_samples: int, *, default_epochs: float) -> Plan:
+    """What the flags --steps or --epochs, --batch-size, --accumulate, --warmup-steps and --eval-every amount to.
+
+    Args:
+        config: with these fields; None in them stands for the default.
+        num_samples: of an epoch.
+        default_epochs: without --steps and --epochs.
 
     Raises:
-        ValueError: both are given, or the run would have no step.
+        ValueError: both of these are given, the run would have no step, or a number is not positive.
     """
-    if steps is not None and epochs is not None:
+    if config.steps is not None and config.epochs is not None:
         raise ValueError("give --steps or --epochs, not both")
-    for flag, number in (("--batch-size", batch_size), ("--accumulate", accumulate)):
-        if number < 1:
-            raise ValueError(f"{flag} must be 1 or more, got {number}")
-    if steps is None:
-        steps = math.ceil((default if epochs is None else epochs) * num_samples / (batch_size * accumulate))
-    if steps < 1:
-        raise ValueError(f"the run must have at least one step, got {steps}")
-    return steps
+    for name in ("batch_size", "accumulate", "eval_every", "checkpoint_every"):
+        number = getattr(config, name)
+        if number is not None and number < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {number}")
+    images_a_step = config.batch_size * config.accumulate
+    num_steps = config.steps
+    if num_steps is None:
+        epochs = default_epochs if config.epochs is None else config.epochs
+        num_steps = math.ceil(epochs * num_samples / images_a_step)
+    if num_steps < 1:
+        raise ValueError(f"the run must have at least one step, got {num_steps}")
+    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
+    return Plan(num_steps, warmup_steps, config.eval_every or min(5000, -(-num_steps // 5)), images_a_step)

@@ -107,6 +107,8 @@ class Detector:
             },
             "metrics": metrics,
         }
+        if self.network.anchor_shapes:
+            description["anchor_shapes"] = self.network.anchor_shapes
         save_model(folder, self.network, description)
 
     @classmethod
@@ -123,6 +125,7 @@ class Detector:
                 num_classes=len(about["class_names"]),
                 resolution=about["resolution"],
                 style=ConvStyle(**about["style"]),
+                anchor_shapes=about.get("anchor_shapes"),
             )
             network.load_state_dict(weights)
             detector = cls(

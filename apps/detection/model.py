@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.detection.anchors import level_shapes, make_anchors
+from apps.detection.anchors import Shapes, level_shapes, make_anchors
 from apps.detection.pretrained import load_pretrained
 from backbone import MobileNetV1, create_backbone
 from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle, scaled_channels
@@ -23,6 +23,7 @@ from backbone.names import parse_backbone
 BACKBONE_MAPS = ("c4", "c5")  # conv11, conv13
 EXTRA_CHANNELS = (512, 256, 256, 128)  # at width 1
 MIN_CHANNELS = 16  # of any layer, the backbone's too
+NUM_LEVELS = len(BACKBONE_MAPS) + len(EXTRA_CHANNELS)
 INIT_STD = 0.03  # truncated normal, for the extras and predictors
 
 
@@ -53,15 +54,19 @@ class SSD(nn.Module):
         anchors_cxcywh: (A, 4) buffer, in image sides; follows the resolution, never stored in a checkpoint.
         num_classes: K.
         resolution: side of the square input, pixels.
+        anchor_shapes: where they are not the reference's, (scale, aspect ratio) of each anchor of each level.
     """
 
     anchors_cxcywh: Tensor
 
-    def __init__(self, backbone: MobileNetV1, *, num_classes: int, resolution: int) -> None:
+    def __init__(
+        self, backbone: MobileNetV1, *, num_classes: int, resolution: int, anchor_shapes: Shapes | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
         self.resolution = resolution
+        self.anchor_shapes = anchor_shapes
         maps = [info for info in backbone.feature_info if info.name in BACKBONE_MAPS]
         channels = [info.channels for info in maps]
         grids = [-(-resolution // info.stride) for info in maps]
@@ -71,12 +76,12 @@ class SSD(nn.Module):
             self.extras.append(ExtraLevel(channels[-1], out, half, backbone.style))
             channels.append(out)
             grids.append(-(-grids[-1] // 2))
-        shapes = level_shapes(len(grids))
+        shapes = anchor_shapes or level_shapes(len(grids))
         self.class_predictors = nn.ModuleList(
             nn.Conv2d(c, len(s) * (num_classes + 1), 1) for c, s in zip(channels, shapes, strict=True)
         )
         self.box_predictors = nn.ModuleList(nn.Conv2d(c, len(s) * 4, 1) for c, s in zip(channels, shapes, strict=True))
-        self.register_buffer("anchors_cxcywh", make_anchors([(g, g) for g in grids]), persistent=False)
+        self.register_buffer("anchors_cxcywh", make_anchors([(g, g) for g in grids], shapes), persistent=False)
         for part in (self.extras, self.class_predictors, self.box_predictors):
             for module in part.modules():
                 if isinstance(module, nn.Conv2d):
@@ -120,6 +125,7 @@ def create_detector(
     resolution: int = 300,
     weights: Path | str | None = None,
     style: ConvStyle = TENSORFLOW_STYLE,
+    anchor_shapes: Shapes | None = None,
 ) -> SSD:
     """Build SSD on MobileNet V1; anchors and channels follow the two knobs.
 
@@ -131,6 +137,7 @@ def create_detector(
             predictors are taken if it has K classes too. None for random weights. `load_pretrained` and
             `Pretrained.put_into` by themselves also give the preprocessing, and join classes by name.
         style: padding, activation and norm of every convolution.
+        anchor_shapes: from `anchors.fit_shapes`; None for those of `weights`, which are mostly the reference's.
 
     Raises:
         ValueError: an unknown backbone, no classes, a resolution below 32, or weights that do not fit.
@@ -149,7 +156,8 @@ def create_detector(
         norm_eps=style.norm_eps,
         min_channels=MIN_CHANNELS,
     )
-    detector = SSD(network, num_classes=num_classes, resolution=resolution)
+    shapes = anchor_shapes or start.anchor_shapes
+    detector = SSD(network, num_classes=num_classes, resolution=resolution, anchor_shapes=shapes)
     if weights:
         same = num_classes == len(start.class_names)
         start.put_into(detector, start.class_names if same else [""] * num_classes)

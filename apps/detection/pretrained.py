@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
 from apps.common.pretrained import TENSORFLOW_STYLE, find_weights, imagenet_name, preprocessing_of, style_of
-from apps.detection.anchors import level_shapes
+from apps.detection.anchors import Shapes, level_shapes
 from apps.detection.coco_classes import COCO_CLASSES, match_names
 from apps.detection.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
@@ -39,6 +39,7 @@ class Pretrained:
         state: some or all of `SSD.state_dict()`; its class predictors may have other classes than the network.
         class_names, category_ids: of the class predictors' rows 1 to K; empty without class predictors.
         resolution: that a detector was trained at, in pixels; None if it is not one.
+        anchor_shapes: that the box predictors learnt with; None for the reference's.
         folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
     """
 
@@ -49,6 +50,7 @@ class Pretrained:
     class_names: Sequence[str] = ()
     category_ids: Sequence[int] = ()
     resolution: int | None = None
+    anchor_shapes: Shapes | None = None
     folded: bool = False
 
     @property
@@ -129,6 +131,7 @@ def _from_model(folder: Path, backbone: str) -> Pretrained:
         class_names=about["class_names"],
         category_ids=about["category_ids"],
         resolution=about["resolution"],
+        anchor_shapes=about.get("anchor_shapes"),
     )
 
 

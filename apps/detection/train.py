@@ -27,7 +27,8 @@ from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.runlog import RunLog, read_metrics, resumed_config
 from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, count_steps, repeat_factors
+from apps.common.sampling import StepSampler, plan_run, repeat_factors
+from apps.detection.anchors import box_sizes, fit_shapes
 from apps.detection.annotations import load_splits
 from apps.detection.coco import BadData, CocoSplit
 from apps.detection.data import Augment, TrainingSet, make_train_loader, read_some
@@ -35,8 +36,8 @@ from apps.detection.detector import Detector
 from apps.detection.loss import ScoreFunction, SSDLoss
 from apps.detection.matching import Targets, match_anchors
 from apps.detection.metrics import coco_metrics, predict_split
-from apps.detection.model import check_knobs, create_detector
-from apps.detection.pretrained import APP, load_pretrained
+from apps.detection.model import NUM_LEVELS, SSD, check_knobs, create_detector
+from apps.detection.pretrained import APP, Pretrained, load_pretrained
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 from backbone.weights import unfold_norms
 
@@ -79,6 +80,8 @@ class Config:
     """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
     loss: ScoreFunction = "sigmoid"
     """classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
+    fit_anchors: bool = False
+    """anchors whose shapes suit the training boxes, as many as the reference's, instead of the reference's own"""
     augment: Augment | None = None
     """full (crops, zoom-out, mirroring, colours), mirror or none; default full, for the sample set mirror"""
     clip_norm: float = 5.0
@@ -142,42 +145,19 @@ def train(config: Config) -> dict[str, float]:
         print(split.describe())
     augment = config.augment or ("mirror" if on_sample else "full")
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
-    repeats = None
-    if config.repeat_threshold:
-        repeats = repeat_factors([one.labels[~one.is_crowd] for one in dataset.records], config.repeat_threshold)
+    labels = [one.labels[~one.is_crowd] for one in dataset.records]
+    repeats = repeat_factors(labels, config.repeat_threshold) if config.repeat_threshold else None
+    if repeats is not None:
         print(f"{(repeats > 1).mean():.0%} of the images are repeated, at most {repeats.max():.1f} times")
     default_epochs = SAMPLE_EPOCHS if on_sample else 120.0
-    num_steps = count_steps(
-        config.steps,
-        config.epochs,
-        len(dataset),
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        default=default_epochs,
-    )
-    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
-    eval_every = config.eval_every or min(5000, -(-num_steps // 5))
+    num_steps, warmup_steps, eval_every, images_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
 
     # Model
-    num_classes = len(train_split.class_names)
-    network = create_detector(config.backbone, num_classes=num_classes, resolution=resolution, style=start.style)
-    print(start.put_into(network, train_split.class_names))
-    lr = config.lr if config.lr is not None else 0.01 if start.is_detector else 0.05 if start.state else 0.2
-    network = network.to(device).to(memory_format=torch.channels_last)
-    if start.folded:
-        unfold_norms(network, start.preprocessing(read_some(train_split, resolution).to(device)))
+    network, ema, detector = make_detector(config, start, train_split, resolution=resolution, device=device)
     criterion = SSDLoss(config.loss, processes=processes)
-    ema = Ema(network, decay=config.ema_decay)
-    detector = Detector(
-        network=ema.model,
-        backbone=config.backbone,
-        class_names=train_split.class_names,
-        category_ids=train_split.category_ids,
-        score_function=config.loss,
-        preprocessing=start.preprocessing,
-    )
 
     # Optimiser
+    lr = config.lr if config.lr is not None else 0.01 if start.is_detector else 0.05 if start.state else 0.2
     optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
 
@@ -190,7 +170,6 @@ def train(config: Config) -> dict[str, float]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
-    images_a_step = config.batch_size * config.accumulate
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {images_a_step} "
         f"images, {num_steps * images_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: {log.folder}"
@@ -255,6 +234,38 @@ def train(config: Config) -> dict[str, float]:
     if processes.is_first:
         finish(log, state, num_steps)
     return state.best["metrics"]
+
+
+def make_detector(
+    config: Config, start: Pretrained, split: CocoSplit, *, resolution: int, device: torch.device
+) -> tuple[SSD, Ema[SSD], Detector]:
+    """The network to train, its moving average, and a detector of the averaged weights."""
+    shapes = start.anchor_shapes
+    if config.fit_anchors:
+        fitted = fit_shapes(box_sizes(split.records), num_levels=NUM_LEVELS, seed=config.seed)
+        shapes = fitted.shapes
+        print(fitted.summary)
+    network = create_detector(
+        config.backbone,
+        num_classes=len(split.class_names),
+        resolution=resolution,
+        style=start.style,
+        anchor_shapes=shapes,
+    )
+    print(start.put_into(network, split.class_names))
+    network = network.to(device).to(memory_format=torch.channels_last)
+    if start.folded:
+        unfold_norms(network, start.preprocessing(read_some(split, resolution).to(device)))
+    ema = Ema(network, decay=config.ema_decay)
+    detector = Detector(
+        network=ema.model,
+        backbone=config.backbone,
+        class_names=split.class_names,
+        category_ids=split.category_ids,
+        score_function=config.loss,
+        preprocessing=start.preprocessing,
+    )
+    return network, ema, detector
 
 
 def loss_shares(targets: list[Targets], anchors_cxcywh: Tensor, processes: Processes) -> list[Tensor]:

@@ -25,7 +25,7 @@ from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.runlog import RunLog, read_metrics, resumed_config
 from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, count_steps
+from apps.common.sampling import StepSampler, plan_run
 from apps.faceattr.attributes import BadData, load_splits
 from apps.faceattr.data import Augment, TrainingSet, make_train_loader
 from apps.faceattr.distill import count_known, label_loss
@@ -150,16 +150,8 @@ def train(config: Config) -> dict[str, Any]:
     scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
     augment = config.augment or ("light" if on_sample else "full")
     dataset = TrainingSet(train_split.paths, train_split.labels, resolution=resolution, augment=augment)
-    num_steps = count_steps(
-        config.steps,
-        config.epochs,
-        len(dataset),
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        default=SAMPLE_EPOCHS if on_sample else 15.0,
-    )
-    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
-    eval_every = config.eval_every or min(5000, -(-num_steps // 5))
+    default_epochs = SAMPLE_EPOCHS if on_sample else 15.0
+    num_steps, warmup_steps, eval_every, photos_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
 
     # Resume
     state = RunState(
@@ -170,7 +162,6 @@ def train(config: Config) -> dict[str, Any]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
-    photos_a_step = config.batch_size * config.accumulate
     print(
         f"teacher {config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
         f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; "

@@ -29,7 +29,7 @@ from apps.common.plots import plot_curves
 from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.runlog import RunLog, read_metrics, resumed_config
 from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, count_steps
+from apps.common.sampling import StepSampler, plan_run
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr.attributes import BadData, find_unlabelled, load_splits, measuring_splits, without_known
@@ -209,16 +209,8 @@ def train(config: Config) -> dict[str, Any]:
         with processes.first_goes_first():
             taught_train = cached_outputs(teacher, Path(str(config.teacher)), paths, **numbers)
     dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=taught_train)
-    num_steps = count_steps(
-        config.steps,
-        config.epochs,
-        len(dataset),
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        default=SAMPLE_EPOCHS if on_sample else 30.0,
-    )
-    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
-    eval_every = config.eval_every or min(5000, -(-num_steps // 5))
+    default_epochs = SAMPLE_EPOCHS if on_sample else 30.0
+    num_steps, warmup_steps, eval_every, photos_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
 
     # Resume
     state = RunState(
@@ -229,7 +221,6 @@ def train(config: Config) -> dict[str, Any]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
-    photos_a_step = config.batch_size * config.accumulate
     taught_val: Tensor | None = None
     if teacher:
         measured, taught_val = measure(teacher, val_split, processes=processes, **numbers)

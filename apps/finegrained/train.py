@@ -30,7 +30,7 @@ from apps.common.pretrained import load_pretrained
 from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.runlog import RunLog, read_metrics, resumed_config
 from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, count_steps
+from apps.common.sampling import StepSampler, plan_run
 from apps.finegrained import eval as eval_script
 from apps.finegrained.classifier import APP, Classifier, create_classifier
 from apps.finegrained.data import Augment, EvalSet, Mix, TrainingSet, balanced, class_weights, make_train_loader
@@ -183,18 +183,10 @@ def train(config: Config) -> dict[str, Any]:
     photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
     augment = config.augment or ("mirror" if on_sample else "light")
     dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=augment)
-    num_steps = count_steps(
-        config.steps,
-        config.epochs,
-        len(dataset),
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        default=SAMPLE_EPOCHS if on_sample else 15.0,
-    )
+    default_epochs = SAMPLE_EPOCHS if on_sample else 15.0
+    num_steps, warmup_steps, eval_every, photos_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
     head_epochs = config.head_epochs if config.head_epochs is not None else 2.0 if start.state else 0.0
-    head_steps = min(num_steps, round(head_epochs * len(dataset) / (config.batch_size * config.accumulate)))
-    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
-    eval_every = config.eval_every or min(5000, -(-num_steps // 5))
+    head_steps = min(num_steps, round(head_epochs * len(dataset) / photos_a_step))
 
     # Optimiser
     lr = config.lr if config.lr is not None else 0.05 if start.state else 0.2
@@ -214,7 +206,6 @@ def train(config: Config) -> dict[str, Any]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
-    photos_a_step = config.batch_size * config.accumulate
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {photos_a_step} "
         f"photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, the first {head_steps:,} steps for the "

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,29 +21,33 @@ from apps.finegrained import train as train_script
 from tests.finegrained.conftest import draw_photos
 
 # A photo of its own for each step, so that several steps are compared; BatchNorm rests, since it looks at a batch.
-FLAGS = "--backbone a025 --resolution 32 --weights none --steps 3 --batch-size 16 --freeze-bn stats --lr 0.01".split()
+FLAGS = "--backbone a025 --resolution 32 --weights none --steps 3 --freeze-bn stats --lr 0.01".split()
 FLAGS += "--num-workers 0 --device cpu --eval-every 3 --augment full --mixup 0 --clip-norm 1".split()
 
 
-def train(data: Path, out: Path, *, processes: int) -> None:
+def train(data: Path, out: Path, *, processes: int, batch_size: int, accumulate: int = 1) -> None:
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *start, train_script.__file__, *FLAGS, "--data", str(data), "--out", str(out)]
+    sizes = ["--batch-size", str(batch_size), "--accumulate", str(accumulate)]
+    command = [sys.executable, *start, train_script.__file__, *FLAGS, *sizes, "--data", str(data), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("run: ") == 1  # one process prints
 
 
-def test_two_processes_of_eight_photos_make_the_step_of_sixteen(tmp_path):
+def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
+    """Two processes of 8 photos, two batches of 8, and two batches of 4 in each of two processes are a step of 16."""
     data = draw_photos(tmp_path / "data")
-    train(data, tmp_path / "one", processes=1)
-    train(data, tmp_path / "two", processes=2)
-    one, two = (load_file(tmp_path / name / "best/model.safetensors") for name in ("one", "two"))
-    for name, expected in one.items():
-        torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-5)
-    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
-    assert metrics[0]["num_photos"] == metrics[1]["num_photos"] == 6  # each once
-    losses = [[line["loss"] for line in read_metrics(tmp_path / name) if "loss" in line] for name in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    train(data, tmp_path / "one", processes=1, batch_size=16)
+    expected = load_file(tmp_path / "one/best/model.safetensors")
+    (loss,) = (line["loss"] for line in read_metrics(tmp_path / "one") if "loss" in line)
+    for processes, batch_size, accumulate in ((2, 16, 1), (1, 8, 2), (2, 8, 2)):
+        run = tmp_path / f"{processes}-{batch_size}-{accumulate}"
+        train(data, run, processes=processes, batch_size=batch_size, accumulate=accumulate)
+        weights = load_file(run / "best/model.safetensors")
+        for name in expected:
+            torch.testing.assert_close(weights[name], expected[name], rtol=0, atol=1e-5)
+        assert json.loads((run / "metrics.json").read_text())["num_photos"] == 6  # each once
+        assert [line["loss"] for line in read_metrics(run) if "loss" in line] == [pytest.approx(loss, abs=1e-5)]
 
 
 def test_a_batch_is_shared_out():
@@ -58,12 +63,18 @@ def test_a_batch_is_shared_out():
 
 
 class Pair(Processes):
-    """One of two processes; `mean` is given what both have."""
+    """One of two processes; `mean` is given what both have, each time it is asked."""
 
-    values: list[torch.Tensor]
+    asked: Iterator[list[torch.Tensor]]
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
-        return torch.stack([v.to(value) for v in self.values]).mean(0)
+        return torch.stack([v.to(value) for v in next(self.asked)]).mean(0)
+
+
+def pair(rank: int, *values: list[torch.Tensor]) -> Pair:
+    process = Pair(rank, 2)
+    object.__setattr__(process, "asked", iter(values))
+    return process
 
 
 def test_label_losses_of_two_processes_average_to_that_of_one():
@@ -73,9 +84,8 @@ def test_label_losses_of_two_processes_average_to_that_of_one():
     expected = label_loss(logits, labels)
     parts = []
     for rank in range(2):
-        pair = Pair(rank, 2)
-        object.__setattr__(pair, "values", [(labels[i::2] != -1).sum() for i in range(2)])
-        parts.append(label_loss(logits[rank::2], labels[rank::2], pair))
+        process = pair(rank, [(labels[i::2] != -1).sum() for i in range(2)])
+        parts.append(label_loss(logits[rank::2], labels[rank::2], process))
     torch.testing.assert_close(sum(parts) / 2, expected)
 
 
@@ -97,7 +107,16 @@ def test_detection_losses_of_two_processes_average_to_that_of_one():
     assert counts[0] != counts[1]
     parts = []
     for rank, (half, wanted) in enumerate(halves):
-        pair = Pair(rank, 2)
-        object.__setattr__(pair, "values", counts)
-        parts.append(SSDLoss(processes=pair)(half, anchors, wanted).total)
+        parts.append(SSDLoss(processes=pair(rank, counts))(half, anchors, wanted).total)
     torch.testing.assert_close(sum(parts) / 2, expected.total)
+
+
+def test_shares_weigh_batches_by_what_both_processes_counted():
+    """Sums of 6 and 2 over counts of 3 and 0 + 1, and nothing at all: (6 + 2 + 0) / 4 in the end."""
+    counts = [[torch.tensor(2), torch.tensor(1)], [torch.tensor(0), torch.tensor(1)], [torch.tensor(0)] * 2]
+    for rank in range(2):
+        shares = pair(rank, *counts).shares([both[rank] for both in counts])
+        sums = 6 / 1.5, 2 / 0.5, 0 / 0.5  # as the losses of this process are divided
+        assert sum(share.item() * loss for share, loss in zip(shares, sums, strict=True)) == pytest.approx(8 / 2)
+    assert [share.item() for share in Processes().shares([torch.tensor(0), torch.tensor(4)])] == [0.25, 1]
+    assert Processes().shares([torch.tensor(7)])[0].item() == 1

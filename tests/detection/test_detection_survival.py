@@ -15,8 +15,8 @@ from apps.common.checkpoint import restore_state, save_state
 from apps.common.runlog import read_metrics
 from apps.detection import train as train_script
 
-FLAGS = "--backbone a025 --resolution 64 --weights none --steps 60 --batch-size 4 --num-workers 1 --device cpu".split()
-FLAGS += "--checkpoint-every 3 --eval-every 60 --amp none".split()
+FLAGS = "--backbone a025 --resolution 64 --weights none --steps 60 --batch-size 2 --num-workers 1 --device cpu".split()
+FLAGS += "--checkpoint-every 3 --eval-every 20 --accumulate 2 --repeat-threshold 1 --patience 9".split()
 
 
 def start(*flags: str) -> subprocess.Popen:
@@ -51,7 +51,9 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(tiny_c
     assert process.wait(timeout=300) in (0, -signal.SIGKILL)
     assert saved_step(killed) == 60
 
-    one, other = (torch.load(run / "last.pt")["parts"] for run in (straight, killed))
+    states = [torch.load(run / "last.pt") for run in (straight, killed)]
+    assert states[0]["facts"] == states[1]["facts"]  # best evaluation, and evaluations since
+    one, other = (state["parts"] for state in states)
     for part in ("network", "ema"):
         states = [parts[part]["model"] if part == "ema" else parts[part] for parts in (one, other)]
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,10 +22,13 @@ from safetensors.torch import load_file
 
 from apps.common.cli import run_command
 from apps.common.runlog import read_metrics
+from apps.common.sampling import StepSampler
 from apps.detection import eval as eval_script
 from apps.detection import predict as predict_script
 from apps.detection import train as train_script
-from apps.detection.metrics import METRIC_NAMES
+from apps.detection.detector import Detector
+from apps.detection.metrics import METRIC_NAMES, CocoMetrics
+from apps.detection.model import create_detector
 from apps.detection.train import Config, train
 
 
@@ -87,16 +91,21 @@ def test_eval_gives_the_same_numbers_and_pycocotools_by_hand_too(finished_run, t
     assert capsys.readouterr().out.count("Average Precision") >= 12
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tiny_coco, tmp_path, monkeypatch):
-    """Stopped after step 4 of 6 by a broken image, mended, resumed: same losses, same weights to the bit."""
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"batch_size": 2, "accumulate": 2, "repeat_threshold": 1.0, "fit_anchors": True, "amp": "fp16"}],
+    ids=["plain", "accumulated-repeated-fitted-fp16"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_coco, tmp_path, monkeypatch, settings):
+    """Stopped in the middle by a broken image, mended, resumed: same losses, same weights to the bit."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     monkeypatch.setattr(train_script, "LOG_EVERY", 1)
-    train(tiny_config(tiny_coco, straight))
+    train(tiny_config(tiny_coco, straight, **settings))
     image = tiny_coco / "train/005.png"
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"train/005\.png is truncated.*; stopped at step \d, go on with --resume"):
-        train(tiny_config(tiny_coco, broken))
+        train(tiny_config(tiny_coco, broken, **settings))
     image.write_bytes(whole)
     train(Config(resume=broken, num_workers=0))
     first, second = torch.load(straight / "last.pt"), torch.load(broken / "last.pt")
@@ -105,10 +114,85 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_coco, tmp_path, monkeypa
         expected, resumed = first["parts"][part], second["parts"][part]
         expected, resumed = (d["model"] if part == "ema" else d for d in (expected, resumed))
         assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert first["parts"]["scaler"] == second["parts"]["scaler"]
+    assert bool(first["parts"]["scaler"]) == (settings.get("amp") == "fp16")
     losses = [
         [(x["step"], x["loss"]) for x in read_metrics(run) if x["event"] == "train"] for run in (straight, broken)
     ]
     assert losses[0] == losses[1]
+
+
+def test_two_batches_of_two_make_the_step_of_four(tiny_coco, tmp_path, monkeypatch):
+    """Although they have different numbers of matched anchors; BatchNorm rests, since it looks at a batch."""
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    monkeypatch.setattr(train_script, "LOG_EVERY", 1)
+    for name, sizes in (("one", {"batch_size": 4}), ("two", {"batch_size": 2, "accumulate": 2})):
+        train(tiny_config(tiny_coco, tmp_path / name, steps=3, lr=0.01, augment="none", **sizes))
+    one, two = (torch.load(tmp_path / name / "last.pt")["parts"]["network"] for name in ("one", "two"))
+    for name, expected in one.items():
+        torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-5)
+    losses = [[x for x in read_metrics(tmp_path / name) if x["event"] == "train"] for name in ("one", "two")]
+    for first, second in zip(*losses, strict=True):
+        for part in train_script.LOSSES:
+            assert first[part] == pytest.approx(second[part], rel=1e-5)
+        assert first["lr"] == second["lr"]
+
+
+def test_a_run_ends_when_its_patience_does(tiny_coco, tmp_path, monkeypatch, capsys):
+    """Interrupted in between, too; and resumed after its end, it says that it is finished."""
+    values = iter([0.1, 0.3, None, 0.3, 0.2, 0.9])
+
+    def measured(split, results):
+        value = next(values)
+        if value is None:
+            raise KeyboardInterrupt
+        return CocoMetrics(dict.fromkeys(METRIC_NAMES, value), f"AP {value}")
+
+    monkeypatch.setattr(train_script, "coco_metrics", measured)
+    config = tiny_config(tiny_coco, tmp_path / "run", steps=90, eval_every=2, patience=2, checkpoint_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    metrics = train(Config(resume=tmp_path / "run", num_workers=0))
+    assert metrics["AP"] == 0.3
+    assert "is finished: AP has not risen in 2 evaluations; it ended at step 8" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["step"] == 6
+    lines = (tmp_path / "run/metrics.jsonl").read_text()
+    assert [x["step"] for x in read_metrics(tmp_path / "run") if x["event"] == "eval"] == [2, 4, 6, 8]
+    (tmp_path / "run/curves.png").unlink()
+    assert train(Config(resume=tmp_path / "run", num_workers=0)) == metrics
+    assert "is finished: AP has not risen" in capsys.readouterr().out
+    assert (tmp_path / "run/metrics.jsonl").read_text() == lines
+    assert (tmp_path / "run/curves.png").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(tiny_coco, tmp_path, capsys):
+    config = tiny_config(tiny_coco, tmp_path / "run", lr=1e30, clip_norm=0.0, warmup_steps=0)
+    given = {name: value for name, value in vars(config).items() if value != getattr(Config, name)}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    line = error_of(capsys, train, Config, *flags)
+    assert re.search(r"the loss is not finite \(loss (nan|inf), loss_classification \S+, loss_box \S+\)", line)
+    step = int(re.search(r"; stopped at step (\d), go on with --resume", line)[1])
+    assert step > 0
+    files = sorted(path.name for path in (tiny_coco / "train").iterdir())
+    draws = StepSampler(8, batch_size=4, num_steps=6, seed=0).batch(step)
+    assert line.count(".png") == 4
+    assert all(f"train/{files[draw.item]}" in line for draw in draws)
+    state = torch.load(tmp_path / "run/last.pt")
+    assert state["facts"]["step"] == step
+    assert all(value.isfinite().all() for value in state["parts"]["network"].values())
+
+
+def test_fitted_anchors_go_with_the_model(tiny_coco, tmp_path, capsys):
+    train(tiny_config(tiny_coco, tmp_path / "run", steps=1, fit_anchors=True))
+    found = re.search(r"fitted to 12 boxes: .* is (\S+), with the reference's (\S+)", capsys.readouterr().out)
+    assert float(found[1]) > float(found[2])
+    detector = Detector.load(tmp_path / "run", device=torch.device("cpu"))
+    reference = create_detector("a025", num_classes=2, resolution=64).anchors_cxcywh
+    assert detector.network.anchors_cxcywh.shape == reference.shape
+    assert not torch.equal(detector.network.anchors_cxcywh, reference)
+    train(tiny_config(tiny_coco, tmp_path / "next", steps=1, weights=str(tmp_path / "run")))
+    again = Detector.load(tmp_path / "next", device=torch.device("cpu"))
+    assert torch.equal(again.network.anchors_cxcywh, detector.network.anchors_cxcywh)
 
 
 def test_resume_refuses_a_flag_that_would_change_nothing(finished_run):
@@ -136,6 +220,9 @@ def weights_after(config: Config) -> dict[str, torch.Tensor]:
         {"amp": "bf16"},
         {"seed": 1},
         {"batch_size": 3},
+        {"accumulate": 2},
+        {"repeat_threshold": 1.0},
+        {"fit_anchors": True},
         {"steps": 2},
         {"steps": None, "epochs": 1.0},
     ],

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from apps.common.cli import run_command
 from apps.common.runlog import read_metrics
+from apps.common.sampling import StepSampler
 from apps.faceattr import eval as eval_script
 from apps.faceattr import predict as predict_script
 from apps.faceattr import teacher as teacher_script
@@ -169,6 +171,7 @@ def mixed(place: Path) -> dict:
         {"amp": "bf16"},
         {"seed": 1},
         {"batch_size": 4},
+        {"accumulate": 2},
         {"steps": None, "epochs": 1.0, "eval_every": 2},
         {"teacher": "none", "distill_weight": 1.0, "hint_weight": 0.0},
     ],
@@ -191,7 +194,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch,
     """Stopped by a broken photo, mended, resumed: same losses, same weights to the bit."""
     data = draw_faces(tmp_path / "data")
     module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
-    more = {} if script == "teacher" else mixed(place)
+    more = {"batch_size": 4, "accumulate": 2} | ({} if script == "teacher" else mixed(place))
     monkeypatch.setattr(module, "LOG_EVERY", 1)
     module.train(make(data, tmp_path / "straight", steps=6, **more))
     photo = data / "images/train09.png"
@@ -209,6 +212,55 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch,
     runs = tmp_path / "straight", tmp_path / "broken"
     losses = [[(x["step"], x["loss"]) for x in read_metrics(run) if x["event"] == "train"] for run in runs]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("script", ["teacher", "student"])
+def test_two_batches_of_four_make_the_step_of_eight(place, tmp_path, monkeypatch, no_report, script):
+    """Although they have different numbers of known labels; BatchNorm rests, since it looks at a batch."""
+    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    more = {} if script == "teacher" else {**mixed(place), "hint_weight": 0.0}
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    for name, sizes in (("one", {"batch_size": 8}), ("two", {"batch_size": 4, "accumulate": 2})):
+        module.train(make(place / "data", tmp_path / name, lr=0.01, **more, **sizes))
+    states = [torch.load(tmp_path / name / "last.pt")["parts"] for name in ("one", "two")]
+    one, two = (state["network" if script == "teacher" else "learning"] for state in states)
+    for name, expected in one.items():
+        torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-5)
+    first, second = ([x for x in read_metrics(tmp_path / name) if x["event"] == "train"][-1] for name in ("one", "two"))
+    for part in (part for part in first if part.startswith("loss")):
+        assert first[part] == pytest.approx(second[part], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("script", ["teacher", "student"])
+def test_a_run_ends_when_its_patience_does(place, tmp_path, monkeypatch, no_report, capsys, script):
+    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    more = {} if script == "teacher" else mixed(place)
+    monkeypatch.setattr(module, "evaluate", lambda *args, **numbers: args[3].judge({"mean_ap": 0.5}))
+    module.train(make(place / "data", tmp_path / "run", **{**more, "steps": 50, "eval_every": 1, "patience": 2}))
+    said = "is finished: mean_ap has not risen in 2 evaluations; it ended at step 3"
+    assert said in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["step"] == 3
+    module.train(module.Config(resume=tmp_path / "run", num_workers=0))
+    assert said in capsys.readouterr().out
+    assert sum(line["event"] == "teacher" for line in read_metrics(tmp_path / "run")) == (script == "student")
+
+
+@pytest.mark.parametrize("script", ["teacher", "student"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(place, tmp_path, no_report, script):
+    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    more = {} if script == "teacher" else mixed(place)
+    settings = {**more, "lr": 1e30, "clip_norm": 0.0, "warmup_steps": 0, "eval_every": 4}
+    part = "loss" if script == "teacher" else "loss_hint"
+    message = rf"not finite \(.*{part} \S+\).*; stopped at step (\d), go on with --resume"
+    with pytest.raises(ValueError, match=message) as stop:
+        module.train(make(place / "data", tmp_path / "run", **settings))
+    draws = StepSampler(16, batch_size=8, num_steps=4, seed=0).batch(int(re.search(message, str(stop.value))[1]))
+    named = [f"images/train{i:02d}.png" in str(stop.value) for i in range(16)]
+    assert named == [i in {draw.item for draw in draws} for i in range(16)]
+    state = torch.load(tmp_path / "run/last.pt")
+    assert state["facts"]["step"] == int(re.search(message, str(stop.value))[1]) > 0
+    for part in ("learning", "network"):
+        assert all(value.isfinite().all() for value in state["parts"].get(part, {}).values())
 
 
 def test_withheld_labels_are_whole_rows():

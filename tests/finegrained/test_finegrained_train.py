@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from apps.common.cli import run_command
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.common.runlog import read_metrics
+from apps.common.sampling import StepSampler
 from apps.finegrained import eval as eval_script
 from apps.finegrained import predict as predict_script
 from apps.finegrained import train as train_script
@@ -82,7 +84,7 @@ def test_a_checkpoint_rebuilds_the_model_alone(finished_run):
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_photos, tmp_path, monkeypatch):
     """Stopped by a broken photo, mended, resumed: the same losses and weights to the bit, mixing and all."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    settings = {"mixup": 0.2, "cutmix": 1.0, "augment": "full", "head_epochs": 1.0}
+    settings = {"mixup": 0.2, "cutmix": 1.0, "augment": "full", "head_epochs": 1.0, "batch_size": 3, "accumulate": 2}
     monkeypatch.setattr(train_script, "LOG_EVERY", 1)
     train(tiny_config(tiny_photos, straight, **settings))
     photo = tiny_photos / "train/robin/004.png"
@@ -102,6 +104,31 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_photos, tmp_path, monkey
         [(x["step"], x["loss"]) for x in read_metrics(run) if x["event"] == "train"] for run in (straight, broken)
     ]
     assert losses[0] == losses[1]
+
+
+def test_a_run_ends_when_its_patience_does(tiny_photos, tmp_path, few_checks, monkeypatch, capsys):
+    monkeypatch.setattr(train_script, "evaluate", lambda *args: args[4].judge({"top1": 0.5}))
+    train(tiny_config(tiny_photos, tmp_path / "run", steps=50, eval_every=1, patience=2))
+    said = "is finished: top1 has not risen in 2 evaluations; it ended at step 3"
+    assert said in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["step"] == 3
+    train(Config(resume=tmp_path / "run", num_workers=0))
+    assert said in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(tiny_photos, tmp_path):
+    settings = {"lr": 1e30, "clip_norm": 0.0, "warmup_steps": 0, "batch_size": 3, "accumulate": 2, "eval_every": 6}
+    message = r"not finite \(loss \S+, loss_labels \S+, loss_teacher \S+\).*; stopped at step (\d), go on with --resume"
+    with pytest.raises(ValueError, match=message) as stop:
+        train(tiny_config(tiny_photos, tmp_path / "run", **settings))
+    photos = [f"{path.parent.name}/{path.name}" for path in sorted((tiny_photos / "train").glob("*/*.png"))]
+    step = int(re.search(message, str(stop.value))[1])
+    sampler = StepSampler(18, batch_size=3, num_steps=6, accumulate=2, seed=0)
+    named = {i for i, name in enumerate(photos) if name in str(stop.value)}
+    assert named in [{draw.item for draw in sampler.batch(step, number)} for number in range(2)]
+    state = torch.load(tmp_path / "run/last.pt")
+    assert state["facts"]["step"] == step > 0
+    assert all(value.isfinite().all() for value in state["parts"]["network"].values())
 
 
 def weights_after(config: Config) -> dict[str, torch.Tensor]:
@@ -159,6 +186,7 @@ def few_checks(monkeypatch) -> None:
         {"amp": "bf16"},
         {"seed": 1},
         {"batch_size": 3},
+        {"accumulate": 2},
         {"steps": 2, "eval_every": 2},
         {"resolution": 64},
     ],

@@ -35,8 +35,9 @@ from apps.common.exported import (
 )
 from apps.common.images import stack_images
 from apps.common.runtime import Session
+from apps.detection.annotations import load_split
 from apps.detection.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
-from apps.detection.coco import BadData, CocoSplit, load_coco_split
+from apps.detection.coco import BadData, CocoSplit
 from apps.detection.coco_classes import match_names
 from apps.detection.data import EvalSet
 from apps.detection.detector import Detector
@@ -70,7 +71,7 @@ class Config:
     input: Input = "uint8"
     """uint8: pixels, normalised in the file; float: (B, 3, H, W) normalised outside"""
     data: str = "sample"
-    """photos to check with (val) and to calibrate --int8 on (train): a folder in COCO layout, or the sample set"""
+    """photos to check with (val) and to calibrate --int8 on (train): as for train.py"""
     num_photos: int = 200
     """of each split, at most"""
     max_drop: float = 0.02
@@ -95,10 +96,10 @@ def export(config: Config) -> Path:
     check_format(config.format, int8=config.int8, suppressed=config.outputs == "detections")
     check_target(out, config.format)
     root = make_sample() if config.data == "sample" else Path(config.data)
-    val = _some(load_coco_split(root, "val", bad_data=config.bad_data), config.num_photos)
+    val = _some(load_split(root, "val", bad_data=config.bad_data), config.num_photos)
     calibration = None
     if config.int8:
-        train = _some(load_coco_split(root, "train", bad_data=config.bad_data), config.num_photos)
+        train = _some(load_split(root, "train", bad_data=config.bad_data), config.num_photos)
         calibration = read_squares(detector, train, config.num_photos)
     finished = config.outputs == "detections"
     write_checked(

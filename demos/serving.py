@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +61,13 @@ def check_server(server: Server) -> tuple[str, str] | None:
         where = "--share" if server.share else f"--host {server.host}"
         raise ValueError(f"{where} lets others in: add --auth USER:PASSWORD, or --no-auth if everybody may")
     return None
+
+
+def as_on_space(server: Server) -> Server:
+    """The same server; on a Hugging Face Space, which itself decides who may see it, one that Space can reach."""
+    if "SPACE_ID" in os.environ and server == THIS_MACHINE:
+        return replace(server, host="0.0.0.0", no_auth=True)
+    return server
 
 
 def is_local(host: str) -> bool:
@@ -122,6 +129,7 @@ def launch(page: gr.Blocks, server: Server, *, wait: bool = True) -> str:
         ValueError: see `check_server`.
         OSError: the port is taken.
     """
+    server = as_on_space(server)
     auth = check_server(server)
     if server.share:
         print("WARNING: everybody who has the --share link can use this page, and what they send passes through it")

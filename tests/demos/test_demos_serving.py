@@ -35,6 +35,15 @@ def test_servers_that_may_be_started():
     assert [is_local(host) for host in ("localhost", "127.0.0.1", "::1", "::", "10.0.0.1")] == [True] * 3 + [False] * 2
 
 
+def test_a_space_lets_in_whom_it_wants(monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert serving.as_on_space(Server()) == Server()
+    monkeypatch.setenv("SPACE_ID", "someone/demo")
+    assert serving.as_on_space(Server()) == Server(host="0.0.0.0", no_auth=True)
+    chosen = Server(port=7900, auth="me:secret")
+    assert serving.as_on_space(chosen) == chosen
+
+
 @pytest.mark.parametrize("demo", [detection, finegrained, faceattr, app])
 def test_every_demo_refuses_before_it_loads_anything(demo, capsys):
     assert parse(demo.Config, ["--host", "::", "--no-auth", "--port", "81"]).server == Server(

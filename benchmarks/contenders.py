@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from apps.common.export import Graph, import_openvino, write_onnx
 from apps.common.images import stack_images
@@ -26,6 +25,7 @@ from apps.faceattr.tagger import Tagger
 from apps.finegrained.classifier import Classifier, create_classifier
 from apps.finegrained.data import to_square as central_square
 from apps.finegrained.predict import make_guesses
+from backbone.cost import count_module
 
 CPU = torch.device("cpu")
 THRESHOLD = 0.3  # of all detectors
@@ -226,10 +226,8 @@ PEERS: dict[str, dict[str, Callable[[Settings], Contender]]] = {
 
 
 def count_mult_adds(network: nn.Module, side: int) -> int:
-    """Of one square image, by torch's counter."""
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.zeros(1, 3, side, side))
-    return counter.get_total_flops() // 2
+    """Of one square image."""
+    return count_module(network, (1, 3, side, side))[0]
 
 
 def _eager(network: nn.Module) -> nn.Module:

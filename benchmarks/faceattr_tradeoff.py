@@ -1,0 +1,146 @@
+"""What a student keeps of its teacher, and what unlabelled photos are worth: the paper's Table 12 on your own faces.
+
+    python benchmarks/faceattr_tradeoff.py --runs runs/faceattr/* --data FACES MORE --split test --out docs/faces
+
+Each run's best/ is measured on the split, once. A run's record says how it was trained: on labels, distilled, or
+distilled with some labels withheld; runs of teacher.py are named as such. Mean AP over the attributes, as in the
+paper's section 4.5, with val's in brackets. Writes OUT.md and OUT.png. Choose settings on val: test is for what is
+reported.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from apps.common.plots import new_figure
+from apps.faceattr.attributes import load_faces
+from apps.faceattr.calibration import judge
+from apps.faceattr.metrics import attribute_metrics, predict_photos
+from apps.faceattr.tagger import Tagger
+from backbone.cost import count_module
+from backbone.files import written_whole
+
+WAYS = ("labels only", "distilled", "distilled, labels withheld")
+
+
+class Row(NamedTuple):
+    """One run: its network, how it was trained, its cost in millions, and what was measured."""
+
+    network: str
+    resolution: int
+    way: str
+    mult_adds: float
+    parameters: float
+    val: float
+    mean_ap: float
+    by_attribute: dict[str, float | None]
+
+
+def measure(run: Path, data: Sequence[str], split_name: str) -> Row:
+    """Cost and mean AP of a run."""
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+    if "withhold" not in config:
+        way = "teacher"
+    elif config["teacher"] in (None, "none"):
+        way = "teacher, labels withheld" if config["withhold"] else WAYS[0]
+    else:
+        way = WAYS[2] if config["withhold"] else WAYS[1]
+    tagger = Tagger.load(run, device=torch.device("cpu"))
+    split = load_faces(data, split_name, attributes=tagger.attributes, bad_data="skip")
+    logits = predict_photos(tagger, split.paths, name=run.name, batch_size=32, num_workers=0)
+    labels = torch.from_numpy(split.labels)
+    said = judge(tagger, logits)
+    metrics = attribute_metrics(logits, labels, tagger.attributes, probs=said.probs, present=said.present)
+    side = tagger.resolution
+    mult_adds, parameters = count_module(tagger.network, (1, 3, side, side))
+    return Row(
+        tagger.backbone,
+        side,
+        way,
+        mult_adds / 1e6,
+        parameters / 1e6,
+        json.loads((run / "metrics.json").read_text(encoding="utf-8"))["mean_ap"],
+        metrics.values["mean_ap"],
+        {one.name: one.ap for one in metrics.per_attribute},
+    )
+
+
+def as_markdown(rows: list[Row], split: str) -> str:
+    """Teachers, then students with a column for each way, and each attribute's AP."""
+    students = [row for row in rows if row.way in WAYS]
+    lines = [
+        "| network | pixels | M mult-adds | M parameters | " + " | ".join(WAYS) + " |",
+        "|---|---|---|---|" + "---|" * len(WAYS),
+    ]
+    for row in rows:
+        if row not in students:
+            name, cells = f"{row.network}, {row.way}", [_cell(row), "", ""]
+        elif row.way != next(other.way for other in students if _same(row, other)):
+            continue
+        else:
+            name, found = row.network, {other.way: other for other in students if _same(row, other)}
+            cells = [_cell(found[way]) if way in found else "" for way in WAYS]
+        lines.append(
+            f"| {name} | {row.resolution} | {row.mult_adds:.0f} | {row.parameters:.2f} | {' | '.join(cells)} |"
+        )
+    names = list(rows[0].by_attribute)
+    lines += ["", f"AP on {split} | " + " | ".join(names), "---|" + "---|" * len(names)]
+    for row in rows:
+        values = " | ".join(f"{row.by_attribute[name]:.3f}" for name in names)
+        lines.append(f"{row.network}, {row.resolution}, {row.way} | {values}")
+    return "\n".join(lines)
+
+
+def _cell(row: Row) -> str:
+    return f"{row.mean_ap:.3f} ({row.val:.3f})"
+
+
+def _same(one: Row, other: Row) -> bool:
+    return (one.network, one.resolution) == (other.network, other.resolution)
+
+
+def draw(path: Path, rows: list[Row], split: str) -> None:
+    """Mean AP over mult-adds, one line for each way; the teacher is a level line."""
+    figure = new_figure(5.6, 3.8)
+    axes = figure.subplots()
+    for way in WAYS:
+        points = sorted(
+            (row.mult_adds, row.mean_ap, f" {row.network}, {row.resolution}") for row in rows if row.way == way
+        )
+        axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", label=way)
+        if way == WAYS[1]:
+            for x, y, text in points:
+                axes.annotate(text, (x, y), fontsize=7, va="bottom")
+    for row in rows:
+        if row.way == "teacher":
+            axes.axhline(row.mean_ap, linestyle="--", color="gray", label=f"teacher ({row.network})")
+    axes.set(xscale="log", xlabel="million mult-adds", ylabel=f"mean AP on {split}", title="Students of one teacher")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    rows = [measure(run, args.data, args.split) for run in args.runs]
+    rows.sort(key=lambda row: ("teacher" not in row.way, -row.mult_adds, -row.parameters))
+    text = as_markdown(rows, args.split)
+    print(text)
+    with written_whole(args.out.with_suffix(".md")) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    draw(args.out.with_suffix(".png"), rows, args.split)
+
+
+if __name__ == "__main__":
+    main()

@@ -99,11 +99,17 @@ def take_step(
     Args:
         scaler: by which the losses of the gradients were multiplied; one that is not enabled does nothing.
         clip_norm: gradients longer than this are shortened to it; 0 never does.
+
+    Raises:
+        ValueError: the gradient is not finite, and no scaler is there to leave the step out.
     """
     processes.average_gradients(model)
+    scaler.unscale_(optimizer)
+    length = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if not scaler.is_enabled() and not math.isfinite(length.item()):
+        raise ValueError("the gradient is not finite, although the loss is: try a lower --lr, or --amp none")
     if clip_norm:
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, length)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)

@@ -76,11 +76,13 @@ class RunState:
 
     @contextmanager
     def kept(self, run: Path) -> Iterator[None]:
-        """In this block, the forward passes of a step, a ValueError leaves the state before the step in `last.pt`.
+        """In this block, a step, a ValueError leaves the state before the step in `last.pt`.
 
-        The message then says how to go on. What a forward pass changes, BatchNorm's statistics, is put back.
+        The message then says how to go on. What a forward pass changes, BatchNorm's statistics, is put back. Where the
+        weights are not finite any more, an earlier state stays.
         """
-        buffers = [b for part in self.parts.values() if isinstance(part, nn.Module) for b in part.buffers()]
+        modules = [part for part in self.parts.values() if isinstance(part, nn.Module)]
+        buffers = [buffer for module in modules for buffer in module.buffers()]
         before = [buffer.clone() for buffer in buffers]
         try:
             yield
@@ -88,9 +90,13 @@ class RunState:
             with torch.no_grad():
                 for buffer, value in zip(buffers, before, strict=True):
                     buffer.copy_(value)
-            self.save(run)
+            earlier = ""
+            if all(value.isfinite().all() for module in modules for value in module.state_dict().values()):
+                self.save(run)
+            else:
+                earlier = " (from an earlier step: the weights are not finite now)"
             raise ValueError(
-                f"{plain_message(error)}; stopped at step {self.done}, go on with --resume {run}"
+                f"{plain_message(error)}; stopped at step {self.done}, go on with --resume {run}{earlier}"
             ) from error
 
 

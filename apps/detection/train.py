@@ -170,6 +170,8 @@ def train(config: Config) -> dict[str, float]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    if processes.is_first and not config.resume:
+        state.save(log.folder)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {images_a_step} "
         f"images, {num_steps * images_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: {log.folder}"
@@ -212,7 +214,7 @@ def train(config: Config) -> dict[str, float]:
                         raise ValueError(bad_loss(LOSSES, values, photos))
                     sums += values
                     scaler.scale(parts[0]).backward()
-            take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
+                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 

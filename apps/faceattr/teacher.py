@@ -162,6 +162,8 @@ def train(config: Config) -> dict[str, Any]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    if processes.is_first and not config.resume:
+        state.save(log.folder)
     print(
         f"teacher {config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
         f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; "
@@ -203,7 +205,7 @@ def train(config: Config) -> dict[str, Any]:
                         raise ValueError(bad_loss(["loss"], value[None], photos))
                     loss_value += value
                     scaler.scale(loss).backward()
-            take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
+                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 

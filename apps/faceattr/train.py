@@ -221,6 +221,8 @@ def train(config: Config) -> dict[str, Any]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    if processes.is_first and not config.resume:
+        state.save(log.folder)
     taught_val: Tensor | None = None
     if teacher:
         measured, taught_val = measure(teacher, val_split, processes=processes, **numbers)
@@ -273,7 +275,7 @@ def train(config: Config) -> dict[str, Any]:
                         raise ValueError(bad_loss(LOSSES, values, photos))
                     sums += values
                     scaler.scale(loss[0]).backward()
-            take_step(optimizer, scaler, learning, clip_norm=config.clip_norm, processes=processes)
+                take_step(optimizer, scaler, learning, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 

@@ -206,6 +206,8 @@ def train(config: Config) -> dict[str, Any]:
     )
     facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
+    if processes.is_first and not config.resume:
+        state.save(log.folder)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {photos_a_step} "
         f"photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, the first {head_steps:,} steps for the "
@@ -259,7 +261,7 @@ def train(config: Config) -> dict[str, Any]:
                         raise ValueError(bad_loss(LOSSES, values, batch_photos))
                     sums += values
                     scaler.scale(parts[0]).backward()
-            take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
+                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from apps.common.optim import Ema, lr_at, make_optimizer, param_groups
+from apps.common.distributed import Processes
+from apps.common.optim import Ema, lr_at, make_optimizer, param_groups, take_step
 from backbone import create_backbone
 
 
@@ -63,6 +64,33 @@ def test_decay_zero_is_the_plain_weights():
         net.weight.mul_(3)
     ema.update(net)
     torch.testing.assert_close(ema.model.weight, net.weight)
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "fp16"])
+@pytest.mark.parametrize(("clip_norm", "length"), [(0.0, 5.0), (1.0, 1.0), (9.0, 5.0)])
+def test_a_step_clips_the_gradient_and_forgets_it(clip_norm, length, scaled):
+    net = nn.Linear(2, 1, bias=False)
+    before = net.weight.detach().clone()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+    scaler.scale((net.weight * torch.tensor([[3.0, 4.0]])).sum()).backward()
+    take_step(optimizer, scaler, net, clip_norm=clip_norm, processes=Processes())
+    torch.testing.assert_close(before - net.weight, torch.tensor([[0.6, 0.8]]) * length)
+    assert net.weight.grad is None
+
+
+def test_a_gradient_that_is_not_finite_makes_no_step():
+    net = nn.Linear(2, 1, bias=False)
+    before = net.weight.detach().clone()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    off, scaler = (torch.amp.GradScaler("cpu", enabled=enabled) for enabled in (False, True))
+    net.weight.grad = torch.tensor([[1.0, torch.inf]])
+    with pytest.raises(ValueError, match="the gradient is not finite, although the loss is"):
+        take_step(optimizer, off, net, clip_norm=1.0, processes=Processes())
+    scale = scaler.scale(torch.ones(())).item()
+    take_step(optimizer, scaler, net, clip_norm=1.0, processes=Processes())
+    assert scaler.get_scale() == scale / 2  # fp16 leaves the step out, and tries a smaller scale
+    assert torch.equal(net.weight, before)
 
 
 def test_wrong_settings():

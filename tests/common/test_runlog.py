@@ -67,6 +67,12 @@ def test_a_failing_step_leaves_the_state_before_it(tmp_path):
     assert (again.done, again.stale) == (7, 3)
     assert torch.equal(other.running_mean, torch.zeros(2))
     assert other.num_batches_tracked == 0
+    (tmp_path / "last.pt").unlink()
+    with torch.no_grad():
+        norm.weight[0] = torch.inf
+    with pytest.raises(ValueError, match=r"from an earlier step: the weights are not finite"), state.kept(tmp_path):
+        raise ValueError("no")
+    assert not (tmp_path / "last.pt").exists()
     with state.kept(tmp_path):
         norm(torch.ones(4, 2))
     assert torch.equal(norm.running_mean, torch.full((2,), 0.1))  # a step that goes well is not undone

@@ -37,7 +37,7 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(tiny_c
     moments = random.Random(0)
     process = start(*FLAGS, "--data", str(tiny_coco), "--out", str(killed))
     for _ in range(3):
-        before, deadline = saved_step(killed), time.monotonic() + 120
+        before, deadline = saved_step(killed), time.monotonic() + 400
         while saved_step(killed) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(moments.random() * 0.4)

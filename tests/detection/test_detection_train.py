@@ -178,7 +178,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(tiny_coco,
     assert line.count(".png") == 4
     assert all(f"train/{files[draw.item]}" in line for draw in draws)
     state = torch.load(tmp_path / "run/last.pt")
-    assert state["facts"]["step"] == step
+    assert state["facts"]["step"] <= step  # of a step before the weights were lost
     assert all(value.isfinite().all() for value in state["parts"]["network"].values())
 
 

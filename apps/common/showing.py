@@ -61,7 +61,7 @@ class Showing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish(kind if kind is not KeyboardInterrupt else None)
+        self._finish(keep=kind in (None, KeyboardInterrupt))
         if self.window is not None:
             cv2.destroyAllWindows()
 
@@ -80,7 +80,7 @@ class Showing:
         """
         moving = frame.number is not None
         if self._of is None or self._of.path != frame.path or frame.number in (None, 0):
-            self._finish(None)
+            self._finish()
             self._begin(frame)
         wanted = self.window is not None or (self.out is not None and (moving or self.photos))
         assert frame.image is not None
@@ -103,12 +103,12 @@ class Showing:
         if self.out is not None:
             self._video = Recording(self._target(frame), rate=frame.rate)
 
-    def _finish(self, kind: type[BaseException] | None) -> None:
+    def _finish(self, *, keep: bool = True) -> None:
         video, bar, self._video, self._bar, self._of = self._video, self._bar, None, None, None
         if bar is not None:
             bar.close()
         if video is not None:
-            video.close(kind)
+            video.close(keep=keep)
 
     def _target(self, frame: Frame) -> Path:
         """The name of a frame's picture or video."""
@@ -180,15 +180,15 @@ class Recording:
             if seconds is None:
                 break
 
-    def close(self, kind: type[BaseException] | None = None) -> None:
-        """Give the file its name; after an exception of some kind, remove it."""
+    def close(self, *, keep: bool = True) -> None:
+        """Give the file its name, or remove it; one without frames is always removed."""
         if self._writer is not None:
             self._writer.release()
-        if kind is None:
+        if keep and self.num_frames:
             self._room.close()
         else:
-            with contextlib.suppress(kind):
-                self._room.__exit__(kind, kind(), None)
+            abandoned = RuntimeError("abandoned")  # to `written_whole`, which removes what a block that fails wrote
+            self._room.__exit__(type(abandoned), abandoned, None)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

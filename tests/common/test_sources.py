@@ -307,6 +307,14 @@ def test_a_recording_keeps_time(tmp_path):
         recording.write(np.zeros((48, 64, 3), np.uint8), seconds=seconds)
     recording.close()
     assert len(all_of(find_source(tmp_path / "r.mp4"))) == 11
+    Recording(tmp_path / "empty.mp4", rate=10).close()
+    with pytest.raises(ValueError, match=r"this OpenCV cannot write a video of 1 x 1 pixels"):
+        with Showing(tmp_path) as showing:
+            frame = Frame(
+                "dot.mp4", np.zeros((1, 1, 3), np.uint8), path=Path("dot.mp4"), place=Path("dot.mp4"), number=0
+            )
+            showing.put(frame._replace(rate=10.0), lambda image: image)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.mp4"]
 
 
 def test_a_window_shows_frames_and_ends_by_q_or_when_closed(monkeypatch, tmp_path):

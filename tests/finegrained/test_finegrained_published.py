@@ -6,8 +6,10 @@ import dataclasses
 import pytest
 import torch
 
+from apps.finegrained import predict as predict_module
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.eval import Config, evaluate
+from apps.finegrained.predict import predict
 from backbone.weights import find_entry, load
 from tests.weights.weight_files import shuffle_norms
 
@@ -57,6 +59,17 @@ def test_imagenet_on_real_photos(shared, tmp_path):
     assert (tmp_path / "out" / "report.html").is_file()
     with pytest.raises(ValueError, match="--calibrate writes into a --checkpoint"):
         evaluate(dataclasses.replace(config, calibrate=True))
+
+
+def test_predicting_without_training(shared, tmp_path, capsys):
+    pytest.importorskip("h5py")
+    weights = str(shared / "weights" / "mobilenet_1_0_224_tf.h5")
+    predict(
+        predict_module.Config(weights=weights, source=str(shared / "data/photos/hot_dog.jpg"), out=tmp_path / "out")
+    )
+    assert "hot_dog.jpg: hotdog" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="give --checkpoint, or --weights with --backbone"):
+        predict(predict_module.Config(checkpoint=tmp_path, weights="cub", source="x.jpg"))
 
 
 def test_wrong_input_is_one_line(shared, tmp_path):

@@ -3,8 +3,6 @@
 Letters in shapes: H W height and width.
 """
 
-import base64
-import binascii
 import csv
 import functools
 import inspect
@@ -19,10 +17,8 @@ from typing import Any, NamedTuple
 import cv2
 import gradio as gr
 import numpy as np
-from gradio.data_classes import ImageData
 
 from apps.common.cli import plain_message
-from apps.common.html import encode_jpeg
 from demos.choices import Models
 from demos.serving import new_result
 from demos.task import Settings, Task
@@ -250,37 +246,6 @@ def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Ca
     named = [p.replace(name=option[0]) if option and p.name == "option" else p for p in signature.parameters.values()]
     run.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
     return run
-
-
-def path_of(payload: ImageData | None) -> str | None:
-    """The file of an uploaded photo, not opened yet."""
-    if payload is None:
-        return None
-    if payload.path is None:
-        raise gr.Error("Send the photo as a file.", print_exception=False)
-    return payload.path
-
-
-def raw_of(payload: ImageData | None) -> bytes | None:
-    """The bytes of a webcam's picture, not decoded yet."""
-    if payload is None:
-        return None
-    if payload.url and payload.url.startswith("data:"):
-        try:
-            return base64.b64decode(payload.url.partition(",")[2], validate=True)
-        except binascii.Error:
-            return b""
-    return Path(payload.path).read_bytes() if payload.path else b""
-
-
-def names_of(payload: Any) -> list[Any]:
-    """Chosen names; those of another model than the page began with, too."""
-    return [str(name) for name in payload or []]
-
-
-def as_data_url(image: np.ndarray) -> str:
-    """An image (H, W, 3) uint8 RGB as a JPEG in a URL."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode()
 
 
 def write_on(image: np.ndarray, lines: Sequence[str]) -> np.ndarray:

@@ -39,7 +39,7 @@ def find_choices(app: str, *, checkpoint: Path | None = None, published: Sequenc
     runs = sorted(RUNS.glob(f"{app}/*/best/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
     found += [Choice(f"your run: {_name(path.parent)}", path.parent) for path in runs]
     if (BUNDLED / app / DESCRIPTION).is_file():
-        found.append(Choice("bundled: the sample set", BUNDLED / app))
+        found.append(Choice("bundled: sample set", BUNDLED / app))
     return [*found, *published]
 
 

@@ -80,7 +80,7 @@ class DetectionTask(Task):
 
     def make_details(self) -> gr.Dataframe:
         return gr.Dataframe(
-            headers=list(self.columns), label="Objects, boxes in pixels", interactive=False, max_height=140
+            headers=list(self.columns), label="Objects, boxes in pixels", interactive=False, max_height=130
         )
 
     def details(self, found: list[Found]) -> list[list[Any]]:

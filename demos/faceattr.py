@@ -94,7 +94,7 @@ class FaceattrTask(Task):
 
     def make_details(self) -> gr.Dataframe:
         return gr.Dataframe(
-            headers=list(self.columns), label="Faces, boxes in pixels", interactive=False, max_height=140
+            headers=list(self.columns), label="Faces, boxes in pixels", interactive=False, max_height=130
         )
 
     def details(self, found: list[FaceAttributes]) -> list[list[Any]]:

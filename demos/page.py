@@ -10,8 +10,9 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import ImageData
 
-from demos.answers import NO_PHOTO, Handlers, as_data_url, guarded, names_of, path_of, raw_of
+from demos.answers import NO_PHOTO, Handlers, guarded
 from demos.choices import Models, example_pictures
+from demos.payloads import as_data_url, names_of, path_of, raw_of
 from demos.serving import new_blocks
 from demos.task import Task
 
@@ -22,7 +23,7 @@ LIVE: dict[str, Any] = {
 FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1}
 STREAM_EVERY, STREAM_LIMIT = 0.1, 60  # seconds between frames, and until the next in the queue has a turn
 CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more would cost time in every frame
-HEIGHT = 310  # of pictures, pixels; page.css has less for phones
+HEIGHT = 260  # of pictures, pixels; page.css has less for phones
 HOW_TO_RECORD = """Click the picture to allow the camera, then Record to start and Stop to switch the camera off.
 The settings may be changed while it runs."""
 PICTURE: dict[str, Any] = {"height": HEIGHT, "elem_classes": "picture"}
@@ -115,7 +116,12 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
                 gr.Examples([[str(path)] for path in pictures], inputs=[photo], label="Examples", cache_examples=False)
         with gr.Column(min_width=300):
             picture = gr.Image(
-                label="Result", interactive=False, format="jpeg", **PICTURE, buttons=["download", "fullscreen"]
+                label="Result",
+                show_label=False,
+                interactive=False,
+                format="jpeg",
+                **PICTURE,
+                buttons=["download", "fullscreen"],
             )
             sentence = gr.Markdown(NO_PHOTO, label="Sentence")
             details = task.make_details()
@@ -145,7 +151,7 @@ def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
             mirror = gr.Checkbox(True, label="Mirror")
             gr.Markdown(HOW_TO_RECORD, elem_classes="camera-says")
         with gr.Column(min_width=300):
-            picture = gr.Image(label="Result", interactive=False, **PICTURE, buttons=[])
+            picture = gr.Image(label="Result", show_label=False, interactive=False, **PICTURE, buttons=[])
             picture.postprocess = _not_stored  # type: ignore[method-assign,assignment]
             sentence = gr.Markdown("The camera is off.", label="Sentence")
             details = task.make_details()

@@ -1,17 +1,15 @@
 """The pages in a real browser: Chromium, with a camera that shows a film of example pictures."""
 
 import base64
-import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from benchmarks.demo_load import (
     RECORD,
@@ -24,6 +22,16 @@ from benchmarks.demo_load import (
     write_webcam,
 )
 from demos.choices import example_pictures
+from tests.demos.browsing import (
+    SHOWN,
+    likeness,
+    number_found,
+    says,
+    set_threshold,
+    shown_frame,
+    tracks,
+    wait_until,
+)
 from tests.demos.conftest import rows_of
 from tests.demos.test_demos_server import bad_files, image_bytes
 
@@ -34,8 +42,6 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: 
 FILM = example_pictures("detection")[4:5]  # a picture in which a lot is found
 SECOND = 1000  # Playwright counts milliseconds
 PATIENCE = 60 * SECOND
-LIVE = "[...document.querySelectorAll('video')].flatMap(v => v.srcObject?.getTracks() ?? [])"
-SHOWN = 'img[src^="data:image/jpeg"]:visible'
 
 
 @pytest.fixture(scope="module")
@@ -96,44 +102,6 @@ def _is_here(url: str, server: Started) -> bool:
     return url.startswith((server.address, "data:", "blob:"))
 
 
-def says(page: Any, words: str | re.Pattern) -> str:
-    """Wait until the page says this, and return the whole sentence."""
-    found = page.locator(".prose p:visible").filter(has_text=words).first
-    found.wait_for()
-    return found.inner_text()
-
-
-def set_threshold(page: Any, value: float) -> None:
-    number = page.get_by_label("number input for Least score").locator("visible=true")
-    number.fill(str(value))
-    number.press("Enter")
-
-
-def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
-    """Ask until something holds."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.1)
-
-
-def shown_frame(page: Any) -> np.ndarray:
-    """The picture that the page shows now, (H, W, 3) RGB."""
-    source = page.locator(SHOWN).first.get_attribute("src")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
-
-
-def likeness(image: np.ndarray, other: np.ndarray) -> float:
-    """Correlation of two pictures of one size after blurring; 1 for equal ones."""
-    small = [cv2.resize(one, (40, 30), interpolation=cv2.INTER_AREA).astype(float).ravel() for one in (image, other)]
-    return float(np.corrcoef(*small)[0, 1])
-
-
-def tracks(page: Any) -> list[str]:
-    """What the page's cameras are: "live" or "ended"."""
-    return page.evaluate(f"{LIVE}.map(track => track.readyState)")
-
-
 def test_the_camera_is_seen_and_settings_count_while_it_runs(page, tmp_path):
     open_tab(page, "Webcam")
     start_camera(page)
@@ -154,10 +122,6 @@ def test_the_camera_is_seen_and_settings_count_while_it_runs(page, tmp_path):
     says(page, "Nothing found.")
     set_threshold(page, 0.05)
     assert number_found(says(page, "Found:")) >= number_found(sentence) > 0
-
-
-def number_found(sentence: str) -> int:
-    return sum(int(number) for number in re.findall(r"(\d+) [a-z]", sentence.partition(".")[0]))
 
 
 def test_stop_releases_the_camera_and_so_does_another_tab(page):

@@ -1,6 +1,7 @@
 """The webcam, frame by frame, and what the functions behind the page do without a server."""
 
 import base64
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -10,8 +11,9 @@ import pytest
 from gradio.data_classes import ImageData
 
 from demos import detection, faceattr
-from demos.answers import Handlers, guarded, path_of, raw_of
+from demos.answers import Handlers, guarded
 from demos.page import _not_stored
+from demos.payloads import path_of, raw_of
 from demos.uploads import MAX_FRAME_PIXELS, decode_frame, fit
 
 
@@ -30,7 +32,8 @@ def frame_bytes(width: int = 64, height: int = 48) -> bytes:
 
 def test_a_frame_is_looked_at_and_timed(handlers, monkeypatch):
     now = iter([10.0, 10.1, 10.3])
-    monkeypatch.setattr("demos.answers.time.monotonic", lambda: next(now))
+    clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
+    monkeypatch.setattr("demos.answers.time", clock)  # not the module itself, which a server's threads read
     picture, sentence, _, clock = handlers.frame(frame_bytes(), False, None, handlers.models.default, 1.0, [])
     assert picture.shape == (240, 320, 3), "small frames are enlarged"
     assert "frames a second" not in sentence
@@ -86,7 +89,7 @@ def test_without_a_model_the_page_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("demos.choices.BUNDLED", tmp_path)
     handlers = Handlers(faceattr.FaceattrTask(), faceattr.make_models(device="cpu"))
-    names, _, problem = handlers.describe(None)
+    names, _, _, problem = handlers.describe(None)
     assert names == []
     assert "python apps/faceattr/train.py" in problem
 

@@ -59,7 +59,7 @@ def test_a_page_begins_without_a_download(tmp_path, monkeypatch):
     monkeypatch.setattr("demos.choices.BUNDLED", tmp_path)
     monkeypatch.setattr(detection, "Predictor", lambda **options: pytest.fail("nothing may be fetched yet"))
     models = detection.make_models()
-    names, _, problem = Handlers(detection.DetectionTask(), models).describe(models.default)
+    names, _, _, problem = Handlers(detection.DetectionTask(), models).describe(models.default)
     assert names == []
     assert "python apps/detection/train.py" in problem
     assert "downloaded when first used" in problem
@@ -73,7 +73,7 @@ def test_a_download_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(detection, "Predictor", fail)
     models = detection.make_models()
     *_, coco = models.choices
-    assert "no network" in Handlers(detection.DetectionTask(), models).choose(coco)[2]
+    assert "no network" in Handlers(detection.DetectionTask(), models).choose(coco, None)[3]
 
 
 def test_a_model_is_loaded_once_for_each_option():

@@ -1,0 +1,46 @@
+"""Between the page's own form of pictures and names and ours: nothing is decoded or written to the disk here.
+
+Letters in shapes: H W height and width.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.data_classes import ImageData
+
+from apps.common.html import encode_jpeg
+
+
+def path_of(payload: ImageData | None) -> str | None:
+    """The file of an uploaded photo, not opened yet."""
+    if payload is None:
+        return None
+    if payload.path is None:
+        raise gr.Error("Send the photo as a file.", print_exception=False)
+    return payload.path
+
+
+def raw_of(payload: ImageData | None) -> bytes | None:
+    """The bytes of a webcam's picture, not decoded yet."""
+    if payload is None:
+        return None
+    if payload.url and payload.url.startswith("data:"):
+        try:
+            return base64.b64decode(payload.url.partition(",")[2], validate=True)
+        except binascii.Error:
+            return b""
+    return Path(payload.path).read_bytes() if payload.path else b""
+
+
+def names_of(payload: Any) -> list[Any]:
+    """Chosen names; those of another model than the page began with, too."""
+    return [str(name) for name in payload or []]
+
+
+def as_data_url(image: np.ndarray) -> str:
+    """An image (H, W, 3) uint8 RGB as a JPEG in a URL."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode()

@@ -202,7 +202,7 @@ class Config:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "auto"
-    """what computes: the fastest installed; torch; torch-compile, slow to start; onnx (onnxruntime), openvino: on CPUs"""
+    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
     out: Path | None = None

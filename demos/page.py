@@ -10,10 +10,11 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import ImageData
 
+from apps.common.html import encode_jpeg
 from demos.answers import NO_PHOTO, Handlers, guarded
 from demos.choices import Models, example_pictures
 from demos.payloads import as_data_url, names_of, path_of, raw_of
-from demos.serving import new_blocks
+from demos.serving import new_blocks, new_result
 from demos.task import Task
 
 LIVE: dict[str, Any] = {
@@ -123,6 +124,7 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
                 **PICTURE,
                 buttons=["download", "fullscreen"],
             )
+            picture.postprocess = _stored_apart  # type: ignore[method-assign,assignment]
             sentence = gr.Markdown(NO_PHOTO, label="Sentence")
             details = task.make_details()
     gr.on(
@@ -166,6 +168,20 @@ def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
         api_visibility="private",
         **LIVE,
     )
+
+
+def _stored_apart(value: np.ndarray | None) -> ImageData | None:
+    """A picture (H, W, 3) in a file of a name of its own.
+
+    Gradio names files by their content and writes them anew each time, also while an equal one is being sent to
+    another visitor, who then gets half of it.
+    """
+    if value is None:
+        return None
+    folder = new_result("").parent
+    path = folder / f"{folder.name}.jpg"
+    path.write_bytes(encode_jpeg(value))
+    return ImageData(path=str(path), orig_name="result.jpg")
 
 
 def _not_stored(value: np.ndarray | None) -> ImageData | None:

@@ -182,6 +182,8 @@ def measure_load(seconds: float) -> str:
 
     with tempfile.TemporaryDirectory() as room, served("app", folder=Path(room)) as server:
         clients = [Client(server.address, verbose=False, download_files=room) for _ in range(NUM_CLIENTS)]
+        for app, verb in VERBS.items():  # what is loaded at first use
+            clients[0].predict(handle_file(DEMOS / "examples" / app / "1.jpg"), api_name=verb)
         began = time.perf_counter()
         visitors = [
             threading.Thread(target=visit, args=(i, client, began + seconds)) for i, client in enumerate(clients)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import gradio as gr
 import numpy as np
 
@@ -246,22 +245,6 @@ def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Ca
     named = [p.replace(name=option[0]) if option and p.name == "option" else p for p in signature.parameters.values()]
     run.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
     return run
-
-
-def write_on(image: np.ndarray, lines: Sequence[str]) -> np.ndarray:
-    """A copy of an image (H, W, 3) RGB with lines on white in its upper left corner; its longer side 320 or more."""
-    picture = np.ascontiguousarray(image).copy()
-    scale = max(picture.shape) / 1100
-    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(2 * scale))
-    step = round(36 * scale)
-    if not lines:
-        return picture
-    width = max(cv2.getTextSize(line, font, scale, thickness)[0][0] for line in lines)
-    under = picture[: step * len(lines) + step // 2, : width + step]
-    under[:] = under // 5 + 204
-    for i, line in enumerate(lines, start=1):
-        cv2.putText(picture, line, (step // 2, i * step), font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
-    return picture
 
 
 def _first(problems: Sequence[str]) -> str:

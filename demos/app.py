@@ -13,7 +13,6 @@ from pathlib import Path
 from apps.common.cli import run_command
 from apps.common.runtime import Runtime
 from demos import detection, faceattr, finegrained
-from demos.page import make_page
 from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
 
 
@@ -40,6 +39,8 @@ class Config:
 
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
+    from demos.page import make_page  # gradio takes seconds to import: not for --help
+
     check_server(config.server)
     private_room()
     device, runtime = config.device, config.runtime

@@ -17,19 +17,20 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gradio as gr
 import numpy as np
 
 from apps.common.cli import run_command
 from apps.common.runtime import Runtime
 from apps.detection.predict import Found, Predictor, draw
 from demos.choices import Choice, Models, find_choices
-from demos.page import make_page
 from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
 from demos.task import Settings, Task, scaled
 from demos.uploads import fit
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 LEAST_SCORE = 0.05
 COCO_WIDTHS = ("a075", "a100")  # of the published detectors
@@ -78,7 +79,9 @@ class DetectionTask(Task):
         ]
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
-    def make_details(self) -> gr.Dataframe:
+    def make_details(self) -> "gr.Dataframe":
+        import gradio as gr
+
         return gr.Dataframe(
             headers=list(self.columns), label="Objects, boxes in pixels", interactive=False, max_height=130
         )
@@ -138,6 +141,8 @@ def make_models(
 
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
+    from demos.page import make_page  # gradio takes seconds to import: not for --help
+
     check_server(config.server)
     private_room()
     models = make_models(

@@ -18,19 +18,20 @@ Letters in shapes: H W height and width.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gradio as gr
 import numpy as np
 
 from apps.common.cli import run_command
 from apps.common.runtime import Runtime
 from apps.faceattr.predict import FaceAttributes, Predictor, draw
 from demos.choices import Choice, Models, find_choices
-from demos.page import make_page
 from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
 from demos.task import Settings, Task, scaled
 from demos.uploads import fit
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 MISSING = "There is no model yet: train one with `python apps/faceattr/train.py`, then start this page again."
 
@@ -92,7 +93,9 @@ class FaceattrTask(Task):
             rows += [[i, name, round(face.probs[name], 4), *box] for name in face.present] or [[i, "", "", *box]]
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
-    def make_details(self) -> gr.Dataframe:
+    def make_details(self) -> "gr.Dataframe":
+        import gradio as gr
+
         return gr.Dataframe(
             headers=list(self.columns), label="Faces, boxes in pixels", interactive=False, max_height=130
         )
@@ -130,6 +133,8 @@ def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime
 
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
+    from demos.page import make_page  # gradio takes seconds to import: not for --help
+
     check_server(config.server)
     private_room()
     models = make_models(checkpoint=config.checkpoint, device=config.device, runtime=config.runtime)

@@ -16,21 +16,23 @@ Letters in shapes: H W height and width.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gradio as gr
 import numpy as np
 
 from apps.common.cli import run_command
 from apps.common.runtime import Runtime
+from apps.common.showing import write_lines
 from apps.finegrained.predict import Guesses, Predictor
-from demos.answers import write_on
 from demos.choices import Choice, Models, find_choices
-from demos.page import make_page
 from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
 from demos.task import Settings, Task
 from demos.uploads import fit
 
+if TYPE_CHECKING:
+    import gradio as gr
+
+PUBLISHED = {"imagenet": "ImageNet, 1000 classes, a100", "cub": "CUB, 200 birds, a100"}
 ALL = 10_000  # guesses: those of all classes, of which the page shows some
 TOP = 5
 MISSING = "There is no model yet: train one with `python apps/finegrained/train.py`, then start this page again."
@@ -68,7 +70,7 @@ class FinegrainedTask(Task):
         if settings.option and found:
             image = predictor.explain(image, found[0].name)
         lines = ["none of the classes"] if found.is_unknown else []
-        return write_on(fit(image, least=480)[0], [*lines, *(f"{name} {prob:.2f}" for name, prob in found[:2])])
+        return write_lines(fit(image, least=480)[0], [*lines, *(f"{name} {prob:.2f}" for name, prob in found[:2])])
 
     def say(self, found: Guesses) -> str:
         if found.is_unknown:
@@ -82,7 +84,9 @@ class FinegrainedTask(Task):
         answer = {None: "", False: "no", True: "yes"}[found.is_unknown]
         return [[*cells, *[""] * (2 * TOP - len(cells)), round(found.score, 6), answer]]
 
-    def make_details(self) -> gr.Label:
+    def make_details(self) -> "gr.Label":
+        import gradio as gr
+
         return gr.Label(label="Classes and their probabilities", num_top_classes=TOP, show_heading=False)
 
     def details(self, found: Guesses) -> dict[str, float]:
@@ -95,6 +99,10 @@ class Config:
 
     checkpoint: Path | None = None
     """a run of train.py, or its best/: the model to begin with"""
+    weights: str | None = None
+    """begin with a published classifier instead: imagenet or cub (200 birds), a catalog name or a weight file"""
+    backbone: str = "a100"
+    """width of --weights"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "torch"
@@ -102,15 +110,30 @@ class Config:
     server: ServerFlags = THIS_MACHINE
 
 
-def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime: Runtime = "torch") -> Models:
+def make_models(
+    *,
+    checkpoint: Path | None = None,
+    weights: str | None = None,
+    backbone: str = "a100",
+    device: str = "auto",
+    runtime: Runtime = "torch",
+) -> Models:
     """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
+    if checkpoint and weights:
+        raise ValueError("give --checkpoint or --weights, not both")
+    published = [Choice(f"published: {what}", None, name, "a100") for name, what in PUBLISHED.items()]
+    choices = find_choices("finegrained", checkpoint=checkpoint, published=published)
+    if weights:
+        choices.insert(0, Choice(f"given: {Path(weights).name}, {backbone}", None, weights, backbone))
 
     def load(choice: Choice, option: bool, runtime: Runtime) -> Predictor:
-        assert choice.checkpoint is not None
-        return Predictor(choice.checkpoint, device=device, runtime=runtime, top=ALL)
+        if choice.checkpoint:
+            return Predictor(choice.checkpoint, device=device, runtime=runtime, top=ALL)
+        name = choice.weights or "imagenet"
+        return Predictor(weights=name, backbone=choice.backbone, device=device, runtime=runtime, top=ALL)
 
-    models = Models(find_choices("finegrained", checkpoint=checkpoint), load, missing=MISSING, runtime=runtime)
-    if checkpoint:
+    models = Models(choices, load, missing=MISSING, runtime=runtime)
+    if checkpoint or weights:
         with models.use(models.default):
             pass
     return models
@@ -118,9 +141,17 @@ def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime
 
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
+    from demos.page import make_page  # gradio takes seconds to import: not for --help
+
     check_server(config.server)
     private_room()
-    models = make_models(checkpoint=config.checkpoint, device=config.device, runtime=config.runtime)
+    models = make_models(
+        checkpoint=config.checkpoint,
+        weights=config.weights,
+        backbone=config.backbone,
+        device=config.device,
+        runtime=config.runtime,
+    )
     launch(make_page([(FinegrainedTask(), models)], title=FinegrainedTask.title), config.server)
 
 

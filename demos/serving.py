@@ -10,12 +10,14 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import gradio as gr
 import tyro
 
 from demos.uploads import MAX_UPLOAD_BYTES
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 KEEP_SECONDS = 600  # uploads and results, so that a result can be downloaded
 SWEEP_SECONDS = 30
@@ -101,13 +103,17 @@ def new_result(suffix: str) -> Path:
     return Path(tempfile.mkdtemp(dir=results)) / f"result{suffix}"
 
 
-def new_blocks(title: str) -> gr.Blocks:
+def new_blocks(title: str) -> "gr.Blocks":
     """An empty page whose uploads are removed after `KEEP_SECONDS`."""
+    import gradio as gr  # takes seconds: not for --help
+
     return gr.Blocks(title=title, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS))
 
 
-def make_theme() -> gr.themes.Base:
+def make_theme() -> "gr.themes.Base":
     """Gradio's plain theme with the visitor's own fonts, and small print that can be read in light and dark."""
+    import gradio as gr
+
     theme = gr.themes.Default(
         primary_hue="blue", neutral_hue="slate", font=list(FONT), font_mono=["ui-monospace", "monospace"]
     )
@@ -119,7 +125,7 @@ def make_theme() -> gr.themes.Base:
     )
 
 
-def launch(page: gr.Blocks, server: Server, *, wait: bool = True) -> str:
+def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
     """Serve a page until Ctrl-C and return its address.
 
     Args:

@@ -4,10 +4,12 @@ Letters in shapes: H W height and width.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import gradio as gr
 import numpy as np
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 
 class Settings(NamedTuple):
@@ -75,7 +77,7 @@ class Task(Protocol):
         """Rows of cells; one row with empty cells if nothing was found."""
         ...
 
-    def make_details(self) -> gr.components.Component:
+    def make_details(self) -> "gr.components.Component":
         """The component that `details` fills."""
         ...
 

@@ -273,7 +273,12 @@ def test_ctrl_c_keeps_what_was_written_whole(checkpoint, tmp_path):
     command = [sys.executable, predict_script.__file__, "--checkpoint", checkpoint, "--source", "-", "--out", out]
     command += ["--batch-size", "1", "--conf", "0.05", "--runtime", "torch", "--threads", "1"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([str(part) for part in command], **pipes, start_new_session=True)
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        **pipes,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     process.stdin.write(f"{photo}\n".encode() * 3)
     process.stdin.flush()
     said = [process.stdout.readline().decode() for _ in range(3)]

@@ -145,6 +145,7 @@ def bare(app: str, width: str, runtime: str, settings: Settings) -> Contender:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = settings.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return Contender("bare onnxruntime", lambda photo: array, lambda x: session.run(None, {name: x}), _nothing)

@@ -98,9 +98,9 @@ def _seconds(call: Callable) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory(name: str) -> float:
-    """MB of a process that builds one contender and uses it five times."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name]
+def peak_memory(name: str, folder: Path) -> float:
+    """MB of a process that builds one contender, from what was exported into a folder, and uses it five times."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name, "--folder", str(folder)]
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(found.stdout.splitlines()[-1])
 
@@ -154,13 +154,13 @@ def draw(path: Path, medians: dict[str, float], args: argparse.Namespace) -> Non
         figure.savefig(temporary, dpi=110, format="png")
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    runtimes = ["torch", "torch-compile", *MODULES]
     parser.add_argument("--apps", nargs="+", default=list(c.OURS), choices=list(c.OURS))
     parser.add_argument("--widths", nargs="+", default=["a025", "a050", "a075", "a100"])
-    parser.add_argument(
-        "--runtimes", nargs="+", default=["torch", *MODULES], choices=["torch", "torch-compile", *MODULES]
-    )
+    parser.add_argument("--runtimes", nargs="+", default=["torch", *MODULES], choices=runtimes)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=20, help="times that each photo is shown")
     parser.add_argument("--photos", type=Path, nargs="+", default=None, help="default: the demos' six examples")
@@ -170,47 +170,56 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--memory-of", default=None, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    parser.add_argument("--folder", type=Path, default=None, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def build(every: dict[str, Callable[[], Contender]]) -> dict[str, Contender]:
+    """All contenders that can be had here; the others are named."""
+    built = {}
+    for name, make in every.items():
+        try:
+            built[name] = make()
+        except (ImportError, cv2.error) as error:
+            print(f"{name} is left out: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+    return built
+
+
+def measure_in_turn(built: dict[str, Contender], photos: list[np.ndarray], rounds: int) -> dict[str, Times]:
+    """Times of each contender, photo by photo and round by round."""
+    times: dict[str, Times] = {name: [] for name in built}
+    for _ in range(rounds):
+        for photo in photos:
+            for name, contender in built.items():
+                measure(contender, photo)
+                times[name].append(measure(contender, photo))
+    return times
+
+
+def main() -> None:
+    args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
         cv2.setNumThreads(args.threads)
     threads = torch.get_num_threads()
     photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(EXAMPLES.glob("*.jpg"))]
-    with tempfile.TemporaryDirectory() as name:
-        settings = Settings(Path(name), threads, args.detector, args.peer_weights)
-        every = makers(args, settings)
-        if args.memory_of:
-            contender = every[args.memory_of]()
-            for photo in photos[:5]:
-                measure(contender, photo)
-            print(own_peak_memory())
-            return
-        built = {}
-        for name, make in every.items():
-            try:
-                built[name] = make()
-            except (ImportError, cv2.error) as error:
-                print(f"{name} is left out: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-    limit, whose = machine_limit(threads)
-    times: dict[str, Times] = {name: [] for name in built}
-    for _ in range(args.rounds):
-        for photo in photos:
-            for name, contender in built.items():
-                measure(contender, photo)
-                times[name].append(measure(contender, photo))
-    rows = []
-    for name, contender in built.items():
-        memory = None if args.no_memory or "bare" in name else peak_memory(name)
-        label = (
-            name
-            if name.rsplit(" ")[-1] not in ("torch", *MODULES) or "bare" in name
-            else " ".join([*name.split(" ")[:2], contender.runtime])
-        )
-        rows.append(row(label, contender, times[name], memory, limit))
-    width, height = SIZE
+    if args.memory_of:
+        contender = makers(args, Settings(args.folder, threads, args.detector, args.peer_weights))[args.memory_of]()
+        for photo in photos[:5]:
+            measure(contender, photo)
+        print(own_peak_memory())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        built = build(makers(args, Settings(Path(folder), threads, args.detector, args.peer_weights)))
+        limit, whose = machine_limit(threads)
+        times = measure_in_turn(built, photos, args.rounds)
+        rows = []
+        for name, contender in built.items():
+            memory = None if args.no_memory or "bare" in name else peak_memory(name, Path(folder))
+            rows.append(row(name, contender, times[name], memory, limit))
     text = (
-        f"{threads} CPU threads, {len(photos)} photos of {width}x{height} pixels, {args.rounds} rounds in turn, torch "
-        f"{torch.__version__}; the limit is {limit:.0f} GFLOP/s, {whose}'s float32 matrix product\n\n"
+        f"{threads} CPU threads, {len(photos)} photos of {SIZE[0]}x{SIZE[1]} pixels, {args.rounds} rounds in turn, "
+        f"torch {torch.__version__}; the limit is {limit:.0f} GFLOP/s, {whose}'s float32 matrix product\n\n"
         f"{as_markdown(rows)}\n"
     )
     print(text)

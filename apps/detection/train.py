@@ -42,7 +42,7 @@ from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 7.0
+SAMPLE_EPOCHS = 8.0
 LOSSES = ("loss", "loss_classification", "loss_box")
 
 

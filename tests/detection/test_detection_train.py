@@ -343,7 +343,7 @@ def test_wrong_checkpoints(finished_run, tiny_coco, tmp_path, capsys):
 
 def test_without_network_one_line_says_what_to_do(tiny_coco, tmp_path, capsys, monkeypatch):
     """ImageNet weights are the default; the file can be put into the cache by hand."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
 
     def no_network(*args, **kwargs):
         raise urllib.error.URLError("no network")

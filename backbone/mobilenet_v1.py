@@ -9,11 +9,12 @@ Letters in shapes: B batch, C channels, H W height and width, K classes.
 
 from dataclasses import dataclass
 from math import gcd
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from backbone.names import parse_backbone
 
@@ -79,14 +80,47 @@ class Conv2d(nn.Conv2d):
         self.skips_first_pixel = padding == "same" and kernel == 3 and stride == 2  # of an even side
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
+        if self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu" and x.dtype == torch.bfloat16:
+            # oneDNN's bfloat16 gradient of a strided depthwise convolution takes 3 to 18 times as long as float32's
+            with torch.autocast("cpu", enabled=False):
+                return self._convolve(x.float(), self.weight.float()).to(x.dtype)
+        return self._convolve(x, self.weight)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         if x.shape[-2:] == (1, 1):  # only the kernel's middle meets a pixel; oneDNN's bfloat16 gradient for this is NaN
             middle = self.kernel_size[0] // 2
-            return F.conv2d(x, self.weight[:, :, middle : middle + 1, middle : middle + 1], groups=self.groups)
+            return F.conv2d(x, weight[:, :, middle : middle + 1, middle : middle + 1], groups=self.groups)
         top, left = x.shape[-2] % 2, x.shape[-1] % 2
         if not self.skips_first_pixel or (top and left):
-            return super().forward(x)
+            return self._conv_forward(x, weight, None)
         x = F.pad(x, (left, 1, top, 1))
-        return F.conv2d(x, self.weight, None, self.stride, 0, self.dilation, self.groups)
+        return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)
+
+
+class _ClampInPlace(torch.autograd.Function):
+    """min(max(x, 0), 6) in place. Its gradient needs the result only; torch's own keeps a copy of what went in."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        x.clamp_(0, 6)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, result, 0, 6)
+
+
+class ReLU6(nn.ReLU6):
+    """min(max(x, 0), 6); in place it keeps no copy for the gradient, which torch's does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.inplace and x.requires_grad and torch.is_grad_enabled():
+            return _ClampInPlace.apply(x)
+        return super().forward(x)
 
 
 class ConvNorm(nn.Module):
@@ -176,7 +210,7 @@ class ConvStyle:
 
     def make_activation(self) -> nn.Module:
         """In place, which saves a copy of every feature map: nothing else reads what a norm gives."""
-        return nn.ReLU6(inplace=True) if self.activation == "relu6" else nn.ReLU(inplace=True)
+        return ReLU6(inplace=True) if self.activation == "relu6" else nn.ReLU(inplace=True)
 
 
 def _check_choice(option: str, given: str, allowed: object) -> None:

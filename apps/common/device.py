@@ -31,6 +31,19 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_precision(device: torch.device, amp: Amp | None) -> Amp:
+    """What was asked for; by default bf16 where the device multiplies in it, else none.
+
+    Such devices are CPUs with AVX-512 BF16 or AMX and CUDA devices from Ampere on.
+    """
+    if amp is not None:
+        return amp
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "none"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if device.type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "none"
+
+
 def autocast(device: torch.device, amp: Amp) -> contextlib.AbstractContextManager:
     """The context for a forward pass in mixed precision; does nothing for "none"."""
     if amp == "none":

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, prepare_training
+from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
 from apps.common.distributed import Processes, join_processes
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
@@ -42,7 +42,7 @@ from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 8.0
+SAMPLE_EPOCHS = 9.0
 LOSSES = ("loss", "loss_classification", "loss_box")
 
 
@@ -86,8 +86,8 @@ class Config:
     """full (crops, zoom-out, mirroring, colours), mirror or none; default full, for the sample set mirror"""
     clip_norm: float = 5.0
     """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "none"
-    """mixed precision: bf16 or fp16"""
+    amp: Amp | None = None
+    """mixed precision, bf16 or fp16, or none; default bf16 where the device multiplies in it"""
     bad_data: BadData = "refuse"
     """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
     repeat_threshold: float = 0.0
@@ -128,6 +128,7 @@ def train(config: Config) -> dict[str, float]:
     processes, device_name = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
     device = choose_device(device_name)
+    amp = choose_precision(device, config.amp)
     torch.manual_seed(config.seed)
 
     # What to start from
@@ -159,7 +160,7 @@ def train(config: Config) -> dict[str, float]:
     # Optimiser
     lr = config.lr if config.lr is not None else 0.01 if start.is_detector else 0.05 if start.state else 0.2
     optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
     # Resume
     state = RunState(
@@ -168,13 +169,14 @@ def train(config: Config) -> dict[str, float]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
+    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": start.summary}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {images_a_step} "
-        f"images, {num_steps * images_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
+        f"{images_a_step} images, {num_steps * images_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: "
+        f"{log.folder}"
     )
 
     # Loop
@@ -204,7 +206,7 @@ def train(config: Config) -> dict[str, float]:
                     break
                 shares = loss_shares([targets for _, targets in batches], network.anchors_cxcywh, processes)
                 for number, ((images, targets), share) in enumerate(zip(batches, shares, strict=True)):
-                    with autocast(device, config.amp):
+                    with autocast(device, amp):
                         output = network(detector.preprocessing(images.to(device, non_blocking=True)))
                     loss = criterion(output, network.anchors_cxcywh, targets.to(device))
                     parts = torch.stack((loss.total, loss.classification, loss.box)) * share

@@ -18,7 +18,7 @@ import torch
 
 from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, prepare_training
+from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
 from apps.common.distributed import join_processes
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
@@ -77,8 +77,8 @@ class Config:
     """full (jittered crops, mirroring, colours, blur), light or none; default full, for the sample set light"""
     clip_norm: float = 5.0
     """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "none"
-    """mixed precision: bf16 or fp16"""
+    amp: Amp | None = None
+    """mixed precision, bf16 or fp16, or none; default bf16 where the device multiplies in it"""
     bad_data: BadData = "refuse"
     """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None
@@ -116,6 +116,7 @@ def train(config: Config) -> dict[str, Any]:
     processes, device_name = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
     device = choose_device(device_name)
+    amp = choose_precision(device, config.amp)
     torch.manual_seed(config.seed)
 
     # Data
@@ -147,7 +148,7 @@ def train(config: Config) -> dict[str, Any]:
     # Optimiser
     lr = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.02
     optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
     augment = config.augment or ("light" if on_sample else "full")
     dataset = TrainingSet(train_split.paths, train_split.labels, resolution=resolution, augment=augment)
     default_epochs = SAMPLE_EPOCHS if on_sample else 15.0
@@ -160,14 +161,14 @@ def train(config: Config) -> dict[str, Any]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
+    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
     print(
-        f"teacher {config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of "
-        f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; "
-        f"run: {log.folder}"
+        f"teacher {config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
+        f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: "
+        f"{log.folder}"
     )
 
     # Loop
@@ -196,7 +197,7 @@ def train(config: Config) -> dict[str, Any]:
                     break
                 shares = processes.shares([count_known(labels).to(device) for _, labels, _ in batches])
                 for number, ((images, labels, _), share) in enumerate(zip(batches, shares, strict=True)):
-                    with autocast(device, config.amp):
+                    with autocast(device, amp):
                         logits = network(tagger.preprocessing(images.to(device, non_blocking=True))).float()
                     loss = label_loss(logits, labels.to(device), processes) * share
                     value = processes.mean(loss.detach())

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, prepare_training
+from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
 from apps.common.distributed import join_processes
 from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
@@ -102,8 +102,8 @@ class Config:
     teacher sees the same crop"""
     clip_norm: float = 5.0
     """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "none"
-    """mixed precision: bf16 or fp16"""
+    amp: Amp | None = None
+    """mixed precision, bf16 or fp16, or none; default bf16 where the device multiplies in it"""
     bad_data: BadData = "refuse"
     """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None
@@ -143,6 +143,7 @@ def train(config: Config) -> dict[str, Any]:
     processes, device_name = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
     device = choose_device(device_name)
+    amp = choose_precision(device, config.amp)
 
     # Teacher
     on_sample = tuple(config.data) == ("sample",)
@@ -201,7 +202,7 @@ def train(config: Config) -> dict[str, Any]:
     lr = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.02
     learning = torch.nn.ModuleDict({"network": network, "criterion": criterion})
     optimizer = make_optimizer(config.optimizer, learning, lr=lr, weight_decay=config.weight_decay)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
     augment = config.augment or ("light" if on_sample else "full")
     numbers: dict[str, Any] = {"batch_size": config.batch_size, "num_workers": config.num_workers}
     taught_train = None
@@ -219,7 +220,7 @@ def train(config: Config) -> dict[str, Any]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "start": started}
+    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
@@ -230,8 +231,9 @@ def train(config: Config) -> dict[str, Any]:
         if not config.resume:
             log.write("teacher", 0, **measured)
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {photos_a_step} "
-        f"photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
+        f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: "
+        f"{log.folder}"
     )
 
     # Loop
@@ -261,7 +263,7 @@ def train(config: Config) -> dict[str, Any]:
                 shares = processes.shares([count_known(targets).to(device) for _, targets, _ in batches])
                 for number, ((images, targets, taught), share) in enumerate(zip(batches, shares, strict=True)):
                     images, targets = images.to(device, non_blocking=True), targets.to(device)
-                    with autocast(device, config.amp), pooled_features(network) as mine:
+                    with autocast(device, amp), pooled_features(network) as mine:
                         logits = network(tagger.preprocessing(images)).float()
                     features = None
                     if teacher and taught_train is None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, prepare_training
+from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
 from apps.common.distributed import Processes, join_processes
 from apps.common.images import stack_images
 from apps.common.optim import Ema, OptimizerName, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
@@ -105,8 +105,8 @@ class Config:
     """that softens both networks' probabilities for distillation"""
     clip_norm: float = 5.0
     """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "none"
-    """mixed precision: bf16 or fp16"""
+    amp: Amp | None = None
+    """mixed precision, bf16 or fp16, or none; default bf16 where the device multiplies in it"""
     bad_data: BadData = "refuse"
     """what to do about photos that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None
@@ -145,6 +145,7 @@ def train(config: Config) -> dict[str, Any]:
     processes, device_name = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
     device = choose_device(device_name)
+    amp = choose_precision(device, config.amp)
     torch.manual_seed(config.seed)
 
     # Data
@@ -193,7 +194,7 @@ def train(config: Config) -> dict[str, Any]:
     layer_decay = config.layer_decay if config.layer_decay is not None else 0.9 if start.state else 1.0
     scales = lr_scales_by_depth(network, decay=layer_decay)
     optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay, lr_scales=scales)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
     weights = class_weights([p.label for p in photos], num_classes).to(device) if config.balance == "loss" else None
     criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
 
@@ -204,14 +205,14 @@ def train(config: Config) -> dict[str, Any]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "start": start.summary}
+    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": start.summary}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}: {num_steps:,} steps of {photos_a_step} "
-        f"photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, the first {head_steps:,} steps for the "
-        f"classifier alone, learning rate {lr:g}; run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
+        f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, the first {head_steps:,} "
+        f"steps for the classifier alone, learning rate {lr:g}; run: {log.folder}"
     )
 
     # Loop
@@ -246,7 +247,7 @@ def train(config: Config) -> dict[str, Any]:
                     images, labels = images.to(device, non_blocking=True), labels.to(device)
                     batch_number = step * config.accumulate + number
                     mix = Mix.draw(config.seed, batch_number, mixup=config.mixup, cutmix=config.cutmix)
-                    with autocast(device, config.amp):
+                    with autocast(device, amp):
                         logits = network(mix.images(classifier.preprocessing(images))).float()
                     loss = by_labels = criterion(logits, mix.targets(labels, num_classes))
                     taught = torch.zeros_like(loss)

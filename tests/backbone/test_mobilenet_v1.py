@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from backbone import FeatureInfo, create_backbone
-from backbone.mobilenet_v1 import NOT_IN_SHALLOW, TABLE_1, Conv2d, ConvNorm, scaled_channels
+from backbone.mobilenet_v1 import NOT_IN_SHALLOW, TABLE_1, Conv2d, ConvNorm, ReLU6, scaled_channels
 
 VARIANTS = (
     {},
@@ -314,6 +314,45 @@ def test_gradients_in_bfloat16_are_finite_over_a_single_pixel():
         del spoilt
         y.sum().backward()
         assert conv.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("side", [9, 10])
+def test_strided_depthwise_in_bfloat16_is_that_of_float32_rounded(side, padding):
+    conv = Conv2d(8, 8, 3, stride=2, groups=8, padding=padding)
+    x = torch.randn(2, 8, side, side).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x)
+    assert y.dtype == torch.bfloat16
+    y.sum().backward()
+    gradients = x.grad.float(), conv.weight.grad
+    x32 = x.detach().float().requires_grad_()
+    conv.weight.grad = None
+    exact = conv(x32)
+    exact.sum().backward()
+    torch.testing.assert_close(y, exact.bfloat16(), rtol=0, atol=0)
+    torch.testing.assert_close(gradients, (x32.grad.bfloat16().float(), conv.weight.grad), rtol=0, atol=1e-5)
+
+
+def test_relu6_in_place_has_torchs_gradient():
+    x = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0, math.nan], requires_grad=True)
+    weights = torch.arange(1.0, 7.0)
+    given = x * 1
+    result = ReLU6(inplace=True)(given)
+    assert result.data_ptr() == given.data_ptr()
+    torch.testing.assert_close(result, F.relu6(x), equal_nan=True)
+    (gradient,) = torch.autograd.grad(result, x, weights)
+    (expected,) = torch.autograd.grad(F.relu6(x), x, weights)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_relu6_in_place_keeps_no_copy_for_the_gradient():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.data_ptr()) or x, lambda x: x):
+        given = torch.randn(4, requires_grad=True) * 1  # keeps what it multiplies
+        kept.clear()
+        ReLU6(inplace=True)(given)
+    assert kept == [given.data_ptr()]
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

@@ -22,7 +22,7 @@ from tests.finegrained.conftest import draw_photos
 
 # A photo of its own for each step, so that several steps are compared; BatchNorm rests, since it looks at a batch.
 FLAGS = "--backbone a025 --resolution 32 --weights none --steps 3 --freeze-bn stats --lr 0.01".split()
-FLAGS += "--num-workers 0 --device cpu --eval-every 3 --augment full --mixup 0 --clip-norm 1".split()
+FLAGS += "--num-workers 0 --device cpu --eval-every 3 --augment full --mixup 0 --clip-norm 1 --amp none".split()
 
 
 def train(data: Path, out: Path, *, processes: int, batch_size: int, accumulate: int = 1) -> None:

@@ -229,7 +229,7 @@ def weights_after(config: Config) -> dict[str, torch.Tensor]:
     ids=str,
 )
 def test_every_setting_changes_the_weights(tiny_coco, tmp_path, change):
-    base = {"steps": 3, "eval_every": 3}
+    base = {"steps": 3, "eval_every": 3, "amp": "none"}
     before = weights_after(tiny_config(tiny_coco, tmp_path / "a", **base))
     after = weights_after(tiny_config(tiny_coco, tmp_path / "b", **{**base, "eval_every": None, **change}))
     assert any(not torch.equal(before[name], after[name]) for name in before)

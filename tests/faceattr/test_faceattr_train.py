@@ -149,7 +149,8 @@ def student_before(place) -> dict[str, torch.Tensor]:
 
 
 def mixed(place: Path) -> dict:
-    return {"teacher": str(place / "teacher"), "distill_weight": 0.5, "hint_weight": 0.5, "eval_every": 4}
+    settings = {"distill_weight": 0.5, "hint_weight": 0.5, "eval_every": 4, "amp": "none"}
+    return {"teacher": str(place / "teacher"), **settings}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_two_batches_of_four_make_the_step_of_eight(place, tmp_path, monkeypatch
     more = {} if script == "teacher" else {**mixed(place), "hint_weight": 0.0}
     monkeypatch.setattr(torch.nn.BatchNorm2d, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
     for name, sizes in (("one", {"batch_size": 8}), ("two", {"batch_size": 4, "accumulate": 2})):
-        module.train(make(place / "data", tmp_path / name, lr=0.01, amp="none", **more, **sizes))
+        module.train(make(place / "data", tmp_path / name, lr=0.01, **{"amp": "none", **more}, **sizes))
     states = [torch.load(tmp_path / name / "last.pt")["parts"] for name in ("one", "two")]
     one, two = (state["network" if script == "teacher" else "learning"] for state in states)
     for name, expected in one.items():

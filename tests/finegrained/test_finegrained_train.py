@@ -136,7 +136,7 @@ def weights_after(config: Config) -> dict[str, torch.Tensor]:
     return load_file(config.out / "best/model.safetensors")
 
 
-BASE = {"steps": 3, "epochs": None, "eval_every": 3}
+BASE = {"steps": 3, "epochs": None, "eval_every": 3, "amp": "none"}
 
 
 @pytest.fixture(scope="module")

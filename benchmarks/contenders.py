@@ -1,9 +1,11 @@
-"""What benchmarks/latency.py measures: our apps with each runtime, the bare runtimes, and peers.
+"""What benchmarks/latency.py measures: our apps in each way to compute their networks, and peers.
 
-A contender is three steps: a decoded photo to the network's input, input to outputs, outputs to an answer.
+A contender is three steps: a decoded photo to the network's input, input to outputs, outputs to an answer. All that
+makes one can be sent to another process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from apps.common.export import Graph, import_openvino, write_onnx
+from apps.common.export import Graph, quantize, write_onnx
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.common.runtime import Runtime, kept_onnx
+from apps.common.runtime import Precision, Runtime, Session, kept_onnx, load_session, start_session
 from apps.detection.data import to_square as whole_square
 from apps.detection.detector import Detector
 from apps.detection.model import create_detector
@@ -32,10 +34,20 @@ THRESHOLD = 0.3  # of all detectors
 CLASSES, ATTRIBUTES = 81, 40
 
 
-class Contender(NamedTuple):
-    """The three steps, what computes the network, and its mult-adds (0 if they were not counted)."""
+WAYS: dict[str, tuple[str, Runtime, Precision]] = {
+    "torch": ("torch", "torch", "float32"),
+    "torch-compile": ("torch.compile", "torch-compile", "float32"),
+    "onnx": ("onnxruntime", "onnx", "float32"),
+    "openvino": ("OpenVINO", "openvino", "float32"),
+    "openvino-bf16": ("OpenVINO bf16", "openvino", "auto"),
+    "openvino-int8": ("OpenVINO int8", "openvino", "float32"),
+}
+"""Of computing a network of ours: what it is called, and what `start_session` is given."""
 
-    runtime: str
+
+class Contender(NamedTuple):
+    """The three steps, and the network's mult-adds (0 if they were not counted)."""
+
     before: Callable
     network: Callable
     after: Callable
@@ -91,75 +103,73 @@ def make_tagger(width: str, settings: Settings) -> Tagger:
     )
 
 
-def ours_detection(width: str, runtime: Runtime, settings: Settings) -> Contender:
-    """Photo to boxes."""
-    detector = make_detector(width, settings)
-    detector.use(runtime, folder=settings.folder, threads=settings.threads)
-    return Contender(
-        detector.runtime,
-        lambda photo: stack_images([whole_square(photo, detector.resolution)]),
-        detector.session or (lambda images: detector.network(detector.preprocessing(images))),
-        lambda output: detector.postprocess(output, detector.network.anchors_cxcywh),
-        count_mult_adds(detector.network, detector.resolution),
+def ours(app: str, width: str, way: str, settings: Settings) -> Contender:
+    """A photo to boxes or to five guesses, or a face, given and not found, to attributes.
+
+    Raises:
+        ValueError: this machine cannot compute in that way.
+    """
+    model = MODELS[app](width, settings)
+    model.session = open_session(app, width, way, settings)
+    steps: dict[str, tuple[Callable, Callable]] = {
+        "detection": (
+            model.session or (lambda images: model.network(model.preprocessing(images))),
+            lambda output: model.postprocess(output, model.network.anchors_cxcywh),
+        ),
+        "finegrained": (lambda images: model.logits(images), partial(make_guesses, model, top=5)),
+        "faceattr": (lambda images: model.logits(images), lambda logits: model.calibrated(logits).tolist()),
+    }
+    return Contender(partial(make_square, app), *steps[app], count_mult_adds(model.network, SIDES[app]))
+
+
+def open_session(app: str, width: str, way: str, settings: Settings) -> Session | None:
+    """What computes in a way, from what `prepare` wrote; None for torch.
+
+    Raises:
+        ValueError: it cannot be had on this machine.
+    """
+    name, runtime, precision = WAYS[way]
+    if way == "openvino-int8":
+        return load_session(int8_file(app, width, settings), "openvino", threads=settings.threads)
+    session = start_session(
+        runtime,
+        MODELS[app](width, settings).graph,
+        resolution=SIDES[app],
+        device=CPU,
+        folder=settings.folder,
+        threads=settings.threads,
+        precision=precision,
     )
+    if session is None and way != "torch":
+        raise ValueError(f"{name} is not here")
+    if session and way == "openvino-bf16" and not session.name.endswith("bf16"):
+        raise ValueError("this processor does not multiply in bfloat16")
+    return session
 
 
-def ours_finegrained(width: str, runtime: Runtime, settings: Settings) -> Contender:
-    """Photo to five guesses."""
-    model = make_classifier(width, settings)
-    model.use(runtime, folder=settings.folder, threads=settings.threads)
-    return Contender(
-        model.runtime,
-        lambda photo: stack_images([central_square(photo, 224, model.crop)]),
-        model.logits,
-        lambda logits: make_guesses(model, logits, top=5),
-        count_mult_adds(model.network, 224),
-    )
+def prepare(app: str, width: str, settings: Settings, photos: Sequence[np.ndarray]) -> None:
+    """Export a network of ours, in 32-bit floats and in 8 bits calibrated on some photos."""
+    graph: Graph = MODELS[app](width, settings).graph()
+    exact = kept_onnx(graph, resolution=SIDES[app], folder=settings.folder)
+    inputs = (graph.feed(make_square(app, photo)).contiguous().numpy() for photo in photos)
+    quantize(exact, int8_file(app, width, settings), inputs)
 
 
-def ours_faceattr(width: str, runtime: Runtime, settings: Settings) -> Contender:
-    """Face to attributes; finding the face is not in it."""
-    model = make_tagger(width, settings)
-    model.use(runtime, folder=settings.folder, threads=settings.threads)
-    return Contender(
-        model.runtime,
-        lambda photo: stack_images([face_square(photo, 128)]),
-        model.logits,
-        lambda logits: model.calibrated(logits).tolist(),
-        count_mult_adds(model.network, 128),
-    )
+def int8_file(app: str, width: str, settings: Settings) -> Path:
+    """Where `prepare` writes 8 bits."""
+    return settings.folder / f"{app}-{width}-int8.onnx"
 
 
-OURS = {"detection": ours_detection, "finegrained": ours_finegrained, "faceattr": ours_faceattr}
+def make_square(app: str, photo: np.ndarray) -> torch.Tensor:
+    """A photo (H, W, 3) as an app's network sees it, (1, 3, side, side) uint8."""
+    side = SIDES[app]
+    if app == "finegrained":
+        return stack_images([central_square(photo, side, 0.875)])
+    return stack_images([whole_square(photo, side) if app == "detection" else face_square(photo, side)])
+
+
 MODELS: dict[str, Callable] = {"detection": make_detector, "finegrained": make_classifier, "faceattr": make_tagger}
 SIDES = {"detection": 300, "finegrained": 224, "faceattr": 128}
-
-
-def bare(app: str, width: str, runtime: str, settings: Settings) -> Contender:
-    """The runtime's own call on our export, with its input ready and its output left alone."""
-    graph: Graph = MODELS[app](width, settings).graph()
-    path = kept_onnx(graph, resolution=SIDES[app], folder=settings.folder)
-    array = np.zeros((1, SIDES[app], SIDES[app], 3), np.uint8)
-    if runtime == "onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = settings.threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return Contender("bare onnxruntime", lambda photo: array, lambda x: session.run(None, {name: x}), _nothing)
-    openvino = import_openvino()
-    core = openvino.Core()
-    model = core.read_model(path)
-    model.reshape([1, *array.shape[1:]])
-    hints = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": settings.threads,
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    request = core.compile_model(model, "CPU", hints).create_infer_request()
-    return Contender("bare OpenVINO", lambda photo: array, lambda x: request.infer([x], share_inputs=True), _nothing)
 
 
 def opencv_dnn(app: str, width: str, settings: Settings) -> Contender:
@@ -177,7 +187,7 @@ def opencv_dnn(app: str, width: str, settings: Settings) -> Contender:
     def before(photo: np.ndarray) -> np.ndarray:
         return cv2.dnn.blobFromImage(photo, scale, (side, side), mean)
 
-    return Contender(f"OpenCV {cv2.__version__} dnn", before, compute, _nothing)
+    return Contender(before, compute, lambda output: None)
 
 
 def ssdlite(settings: Settings) -> Contender:
@@ -191,7 +201,6 @@ def ssdlite(settings: Settings) -> Contender:
         nms_thresh=0.6,
     )
     return Contender(
-        "torch",
         lambda photo: [torch.from_numpy(photo).permute(2, 0, 1).float().div_(255)],
         _eager(network),
         lambda found: [(boxes.tolist(), labels.tolist()) for boxes, labels, _ in (d.values() for d in found)],
@@ -213,13 +222,13 @@ def peer_classifier(name: str, settings: Settings) -> Contender:
     def before(photo: np.ndarray) -> torch.Tensor:
         return stack_images([central_square(photo, 224, 0.875)]).float().div_(255).sub_(0.45).div_(0.225)
 
-    return Contender("torch", before, _eager(network), lambda logits: logits.softmax(1).topk(5).indices.tolist())
+    return Contender(before, _eager(network), lambda logits: logits.softmax(1).topk(5).indices.tolist())
 
 
 PEERS: dict[str, dict[str, Callable[[Settings], Contender]]] = {
     "detection": {"torchvision ssdlite320_mobilenet_v3_large": ssdlite},
     "finegrained": {
-        name: lambda settings, name=name: peer_classifier(name, settings)
+        name: partial(peer_classifier, name)
         for name in ("torchvision mobilenet_v2", "torchvision mobilenet_v3_large", "timm mobilenetv1_100")
     },
     "faceattr": {},
@@ -233,7 +242,3 @@ def count_mult_adds(network: nn.Module, side: int) -> int:
 
 def _eager(network: nn.Module) -> nn.Module:
     return network.eval().to(memory_format=torch.channels_last)
-
-
-def _nothing(output: Any) -> None:
-    pass

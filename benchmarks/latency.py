@@ -1,28 +1,32 @@
 """Milliseconds for one photo: before, in and after the network, for each app, width and runtime, and for their peers.
 
     python benchmarks/latency.py --out docs/latency          all apps, a025 to a100, every runtime that is installed
+    python benchmarks/latency.py --quick --out /tmp/latency  one width an app, two rounds: to try it
     python benchmarks/latency.py --apps detection --widths a075 --detector coco --photos street.jpg park.jpg
 
-All contenders are built first, then measured in turn, photo by photo and round by round, so that a busy moment hits
-them alike; each is called once unmeasured before each measurement. Photos are decoded before. Peers are eager torch
-with channels-last weights, as a careful user has them, and OpenCV's dnn module on our own ONNX file; "bare" is a
-runtime's own call with its input ready. Weights are random, which costs the same but for suppression: a detector that
-finds nothing above its threshold, ours or theirs, has nothing to suppress. `--detector coco` takes the published one
-instead (a075 and a100), `--peer-weights` downloads torchvision's.
+Each contender is a process of its own, started once. In turn, round by round, one computes while all others wait; in a
+round it shows itself one photo unmeasured, then all photos. Networks of one app and width take turns, with the peers
+where there are some for that width. Photos are decoded before. Peers are eager torch with channels-last weights, as a
+careful user has them, and OpenCV's dnn module on our own ONNX file. Weights are random, which costs the same but for
+suppression: a detector that finds nothing above its threshold, ours or theirs, has nothing to suppress. `--detector
+coco` takes the published one instead (a075 and a100), `--peer-weights` downloads torchvision's.
 
-The machine's limit is the best rate of a float32 matrix product among the libraries at hand. Peak memory is that of a
-process of its own, Python and libraries included. With --out, OUT.md and OUT.png are written.
+The machine's limit is the best rate of a matrix product, in float32 or bfloat16, among the libraries at hand. Peak
+memory is that of the contender's process, Python and libraries included. With --out, OUT.md and OUT.png are written.
 """
 
 import argparse
+import dataclasses
+import multiprocessing
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import contenders as c
 import cv2
@@ -33,76 +37,170 @@ from contenders import Contender, Settings
 from apps.common.export import import_openvino
 from apps.common.images import read_image
 from apps.common.plots import new_figure
-from apps.common.runtime import MODULES
 from backbone.files import written_whole
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "demos" / "examples" / "detection"
 SIZE = (640, 480)  # width and height that photos are brought to
-Times = list[tuple[float, float, float]]
+HEADLINES = {"detection": "a075", "finegrained": "a100", "faceattr": "a025"}  # the widths that peers are beside
+RIVALS = (
+    ("detection", "torchvision ssdlite320_mobilenet_v3_large", "in all"),
+    ("finegrained", "timm mobilenetv1_100", "network"),
+)
+"""Peers that an app's headline, in all, is compared with, and what of theirs."""
+PROCESSES = multiprocessing.get_context("forkserver")  # each a copy of one that has imported, and computed nothing
+PROCESSES.set_forkserver_preload([f"apps.{app}.predict" for app in c.MODELS])
 
 
-def makers(args: argparse.Namespace, settings: Settings) -> dict[str, Callable[[], Contender]]:
-    """What builds each contender, by its name."""
-    found: dict[str, Callable[[], Contender]] = {}
-    for app in args.apps:
-        for width in args.widths:
-            for runtime in args.runtimes:
-                found[f"{app} {width} {runtime}"] = partial(c.OURS[app], width, runtime, settings)
-                if runtime in MODULES:
-                    found[f"{app} {width} bare {runtime}"] = partial(c.bare, app, width, runtime, settings)
-            if not args.no_peers:
-                found[f"{app} {width} OpenCV dnn"] = partial(c.opencv_dnn, app, width, settings)
-        if not args.no_peers:
-            found |= {name: partial(make, settings) for name, make in c.PEERS[app].items()}
+class Times(NamedTuple):
+    """Milliseconds before, in and after the network, for one photo."""
+
+    before: float
+    network: float
+    after: float
+
+
+@dataclasses.dataclass
+class Measured:
+    """What was found of a contender: times of every photo and round, MB, mult-adds."""
+
+    times: list[Times] = dataclasses.field(default_factory=list)
+    peak_mb: float = 0
+    mult_adds: int = 0
+
+    @property
+    def in_all(self) -> float:
+        """Median milliseconds from photo to answer."""
+        return statistics.median(sum(times) for times in self.times)
+
+    @property
+    def parts(self) -> Times:
+        """Median milliseconds of each step."""
+        return Times(*(statistics.median(part) for part in zip(*self.times, strict=True)))
+
+    @property
+    def p95(self) -> float:
+        """Milliseconds in all that 95 of 100 photos stay below."""
+        totals = sorted(sum(times) for times in self.times)
+        return totals[min(len(totals) - 1, round(0.95 * len(totals)))]
+
+
+def makers(app: str, width: str, args: argparse.Namespace) -> dict[str, Callable[[Settings], Contender]]:
+    """What builds each contender for an app and width, by its name."""
+    found: dict[str, Callable[[Settings], Contender]] = {}
+    for way in args.ways:
+        found[f"{app} {width} {c.WAYS[way][0]}"] = partial(c.ours, app, width, way)
+    if not args.no_peers and width == HEADLINES[app]:
+        found |= c.PEERS[app]
+        found[f"{app} {width} OpenCV dnn"] = partial(c.opencv_dnn, app, width)
     return found
 
 
 @torch.inference_mode()
-def measure(contender: Contender, photo: np.ndarray) -> tuple[float, float, float]:
-    """Milliseconds before, in and after the network."""
+def measure(contender: Contender, photo: np.ndarray) -> Times:
+    """The three steps of one photo."""
     start = time.perf_counter()
     images = contender.before(photo)
     ready = time.perf_counter()
     output = contender.network(images)
     done = time.perf_counter()
     contender.after(output)
-    return 1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (time.perf_counter() - done)
+    return Times(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (time.perf_counter() - done))
 
 
-def machine_limit(threads: int, side: int = 1536) -> tuple[float, str]:
-    """The best rate of a float32 matrix product, GFLOP/s, and whose it is."""
+def contend(pipe: Connection, make: Callable[[Settings], Contender], settings: Settings, photos: Sequence) -> None:
+    """A contender's process: says its mult-adds, or why it cannot be; a round when told; at the end its peak MB."""
+    set_threads(settings.threads)
+    try:
+        contender = make(settings)
+    except (ImportError, ValueError, cv2.error) as error:
+        pipe.send(str(error).strip().splitlines()[0])
+        return
+    pipe.send(contender.mult_adds)
+    while pipe.recv():
+        measure(contender, photos[0])
+        pipe.send([measure(contender, photo) for photo in photos])
+    pipe.send(own_peak_memory())
+
+
+def run_group(
+    makers: dict[str, Callable[[Settings], Contender]], settings: Settings, photos: Sequence, rounds: int
+) -> dict[str, Measured]:
+    """Start contenders, let them take turns, and end them; those that cannot be had here are named and left out."""
+    processes, pipes = [], {}
+    found: dict[str, Measured] = {}
+    for name, make in makers.items():
+        ours, theirs = PROCESSES.Pipe()
+        process = PROCESSES.Process(target=contend, args=(theirs, make, settings, photos), daemon=True)
+        process.start()
+        processes.append(process)
+        theirs.close()  # so that a process that dies ends the wait
+        answer = ours.recv()
+        if isinstance(answer, str):
+            print(f"{name} is left out: {answer}", file=sys.stderr)
+        else:
+            pipes[name], found[name] = ours, Measured(mult_adds=answer)
+    for _ in range(rounds):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            found[name].times += pipe.recv()
+    for name, pipe in pipes.items():
+        pipe.send(False)
+        found[name].peak_mb = pipe.recv()
+    for process in processes:
+        process.join()
+    return found
+
+
+def in_a_process(call: Callable, *args: Any) -> Any:
+    """The result of a call in a process that ends with it: this one's memory and threads stay out of it."""
+    with PROCESSES.Pool(1) as pool:
+        result = pool.apply(call, args)
+        pool.close()
+        pool.join()
+    return result
+
+
+def set_threads(threads: int) -> None:
+    """For torch and OpenCV; runtimes are told one by one."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def machine_limits(threads: int) -> dict[str, tuple[float, str]]:
+    """The best rate of a matrix product, GFLOP/s, and whose it is, in float32 and in bf16."""
+    set_threads(threads)
+    side = 1536
     a, b = (np.random.default_rng(k).standard_normal((side, side), np.float32) for k in (0, 1))
     x, y = torch.from_numpy(a), torch.from_numpy(b)
-    products: dict[str, Callable] = {"torch": lambda: x @ y, "numpy": lambda: a @ b}
+    x16, y16 = x.bfloat16(), y.bfloat16()
+    products: dict[str, dict[str, Callable]] = {
+        "float32": {"torch": lambda: x @ y, "numpy": lambda: a @ b},
+        "bf16": {"torch": lambda: x16 @ y16},
+    }
     try:
         openvino = import_openvino()
         node = openvino.opset13.parameter([side, side], np.float32)
         model = openvino.Model([openvino.opset13.matmul(node, openvino.opset13.constant(b), False, False)], [node])
-        hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
-        products["OpenVINO"] = lambda: request.infer([a], share_inputs=True)
+        for number, hint in (("float32", "f32"), ("bf16", "bf16")):
+            hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
+            request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+            products[number]["OpenVINO"] = partial(request.infer, [a], share_inputs=True)
     except (ImportError, ValueError):
         pass
-    rates = {}
-    for name, product in products.items():
-        product()
-        best = min(_seconds(product) for _ in range(10))
-        rates[name] = 2 * side**3 / best / 1e9
-    name = max(rates, key=lambda name: rates[name])
-    return rates[name], name
+    rates = {
+        number: [(2e-9 * side**3 / _best_seconds(call), name) for name, call in some.items()]
+        for number, some in products.items()
+    }
+    return {number: max(some) for number, some in rates.items()}
 
 
-def _seconds(call: Callable) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def peak_memory(name: str, folder: Path) -> float:
-    """MB of a process that builds one contender, from what was exported into a folder, and uses it five times."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name, "--folder", str(folder)]
-    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return float(found.stdout.splitlines()[-1])
+def _best_seconds(call: Callable) -> float:
+    times = []
+    for _ in range(11):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
 
 
 def own_peak_memory() -> float:
@@ -111,42 +209,58 @@ def own_peak_memory() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
 
 
-def row(name: str, contender: Contender, times: Times, memory: float | None, limit: float) -> list[str]:
-    """A line of the table."""
-    totals = sorted(sum(parts) for parts in times)
-    median, p95 = statistics.median(totals), totals[min(len(totals) - 1, round(0.95 * len(totals)))]
-    parts = [statistics.median(part) for part in zip(*times, strict=True)]
-    share = 2e-6 * contender.mult_adds / limit / parts[1]
-    return [
-        name,
-        *(f"{part:.2f}" for part in parts),
-        f"{median:.2f}",
-        f"{p95:.2f}",
-        f"{1e3 / median:.0f}",
-        f"{100 * share:.0f} %" if contender.mult_adds else "",
-        f"{memory:.0f}" if memory else "",
-    ]
-
-
-HEADER = ["", "before, ms", "network", "after", "in all", "95 % below", "photos/s", "of the limit", "peak MB"]
-
-
-def as_markdown(rows: list[list[str]]) -> str:
+def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
-    lines = [HEADER, ["---"] * len(HEADER), *rows]
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def draw(path: Path, medians: dict[str, float], args: argparse.Namespace) -> None:
-    """In all, over the width, a line for each runtime; peers are level lines."""
+def overview(found: dict[str, Measured], args: argparse.Namespace) -> str:
+    """A line for each network of ours, a column for each way: milliseconds in all."""
+    names = [c.WAYS[way][0] for way in args.ways]
+    rows = []
+    for app in args.apps:
+        for width in args.widths[app]:
+            cells = [found.get(f"{app} {width} {name}") for name in names]
+            rows.append([f"{app} {width}", *(f"{one.in_all:.2f}" if one else "" for one in cells)])
+    return as_markdown(["in all, ms", *names], rows)
+
+
+def details(found: dict[str, Measured], limits: dict[str, tuple[float, str]]) -> str:
+    """A line for each contender."""
+    rows = []
+    for name, one in found.items():
+        rate = None if "int8" in name else limits["bf16" if "bf16" in name else "float32"][0]
+        share = f"{2e-4 * one.mult_adds / rate / one.parts.network:.0f} %" if one.mult_adds and rate else ""
+        times = (*one.parts, one.in_all, one.p95)
+        rows.append([name, *(f"{value:.2f}" for value in times), share, f"{one.peak_mb:.0f}"])
+    return as_markdown(["ms", "before", "network", "after", "in all", "95 % below", "of the limit", "peak MB"], rows)
+
+
+def ratios(found: dict[str, Measured]) -> str:
+    """A sentence for each rival: how many times faster ours is, in each way."""
+    lines = []
+    for app, rival, what in RIVALS:
+        if rival in found:
+            theirs = found[rival].in_all if what == "in all" else found[rival].parts.network
+            ours = f"{app} {HEADLINES[app]} "
+            times = [(name, one.in_all) for name, one in found.items() if name.startswith(ours)]
+            said = ", ".join(f"{name.removeprefix(ours)} {theirs / ms:.2f}" for name, ms in times)
+            lines.append(f"{rival}, {what}, {theirs:.2f} ms, over {ours}in all: {said}")
+    return "\n".join(lines)
+
+
+def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> None:
+    """In all, over the width, a line for each way; peers are level lines."""
     figure = new_figure(4.6 * len(args.apps), 3.8)
     for axes, app in zip(figure.subplots(1, len(args.apps), squeeze=False)[0], args.apps, strict=True):
-        for runtime in [*args.runtimes, "OpenCV dnn"]:
-            values = [medians.get(f"{app} {width} {runtime}") for width in args.widths]
-            if any(values):
-                axes.plot(args.widths, values, marker="o", label=runtime)
-        for k, name in enumerate(name for name in c.PEERS[app] if name in medians):
-            axes.axhline(medians[name], linestyle=(0, (4, 1 + 2 * k)), color="gray", label=name)
+        for name in (c.WAYS[way][0] for way in args.ways):
+            every = [(width, found.get(f"{app} {width} {name}")) for width in args.widths[app]]
+            points = [(width, one.in_all) for width, one in every if one]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        for k, name in enumerate(name for name in c.PEERS[app] if name in found):
+            axes.axhline(found[name].in_all, linestyle=(0, (4, 1 + 2 * k)), color="gray", label=name)
         axes.set(title=f"{app}, {c.SIDES[app]} pixels", ylabel="ms a photo, in all", yscale="log")
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=7)
@@ -155,79 +269,48 @@ def draw(path: Path, medians: dict[str, float], args: argparse.Namespace) -> Non
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line."""
+    """The command line; `widths` is by app."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    runtimes = ["torch", "torch-compile", *MODULES]
-    parser.add_argument("--apps", nargs="+", default=list(c.OURS), choices=list(c.OURS))
+    default = [way for way in c.WAYS if way != "torch-compile"]
+    parser.add_argument("--apps", nargs="+", default=list(c.MODELS), choices=list(c.MODELS))
     parser.add_argument("--widths", nargs="+", default=["a025", "a050", "a075", "a100"])
-    parser.add_argument("--runtimes", nargs="+", default=["torch", *MODULES], choices=runtimes)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--rounds", type=int, default=20, help="times that each photo is shown")
+    parser.add_argument("--ways", nargs="+", default=default, choices=list(c.WAYS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=10, help="times that each photo is shown")
     parser.add_argument("--photos", type=Path, nargs="+", default=None, help="default: the demos' six examples")
     parser.add_argument("--detector", default=None, help="published weights, as --weights of predict.py")
     parser.add_argument("--peer-weights", action="store_true", help="torchvision's published weights")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="two rounds of one width an app")
     parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--memory-of", default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, default=None, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def build(every: dict[str, Callable[[], Contender]]) -> dict[str, Contender]:
-    """All contenders that can be had here; the others are named."""
-    built = {}
-    for name, make in every.items():
-        try:
-            built[name] = make()
-        except (ImportError, cv2.error) as error:
-            print(f"{name} is left out: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-    return built
-
-
-def measure_in_turn(built: dict[str, Contender], photos: list[np.ndarray], rounds: int) -> dict[str, Times]:
-    """Times of each contender, photo by photo and round by round."""
-    times: dict[str, Times] = {name: [] for name in built}
-    for _ in range(rounds):
-        for photo in photos:
-            for name, contender in built.items():
-                measure(contender, photo)
-                times[name].append(measure(contender, photo))
-    return times
+    args = parser.parse_args()
+    args.widths = {app: [HEADLINES[app]] if args.quick else args.widths for app in args.apps}
+    args.rounds = 2 if args.quick else args.rounds
+    return args
 
 
 def main() -> None:
     args = parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
-    threads = torch.get_num_threads()
     photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(EXAMPLES.glob("*.jpg"))]
-    if args.memory_of:
-        contender = makers(args, Settings(args.folder, threads, args.detector, args.peer_weights))[args.memory_of]()
-        for photo in photos[:5]:
-            measure(contender, photo)
-        print(own_peak_memory())
-        return
+    limits = in_a_process(machine_limits, args.threads)
+    found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as folder:
-        built = build(makers(args, Settings(Path(folder), threads, args.detector, args.peer_weights)))
-        limit, whose = machine_limit(threads)
-        times = measure_in_turn(built, photos, args.rounds)
-        rows = []
-        for name, contender in built.items():
-            memory = None if args.no_memory or "bare" in name else peak_memory(name, Path(folder))
-            rows.append(row(name, contender, times[name], memory, limit))
+        settings = Settings(Path(folder), args.threads, args.detector, args.peer_weights)
+        for app in args.apps:
+            for width in args.widths[app]:
+                in_a_process(c.prepare, app, width, settings, photos)
+                found |= run_group(makers(app, width, args), settings, photos, args.rounds)
+    limit = ", ".join(f"{rate:.0f} in {number} ({whose})" for number, (rate, whose) in limits.items())
     text = (
-        f"{threads} CPU threads, {len(photos)} photos of {SIZE[0]}x{SIZE[1]} pixels, {args.rounds} rounds in turn, "
-        f"torch {torch.__version__}; the limit is {limit:.0f} GFLOP/s, {whose}'s float32 matrix product\n\n"
-        f"{as_markdown(rows)}\n"
+        f"{args.threads} CPU threads, {len(photos)} photos of {SIZE[0]}x{SIZE[1]} pixels, {args.rounds} rounds in "
+        f"turn, a process for each contender, torch {torch.__version__}; the limit is the best matrix product's "
+        f"GFLOP/s: {limit}\n\n{overview(found, args)}\n\n{details(found, limits)}\n\n{ratios(found)}\n"
     )
     print(text)
     if args.out:
         with written_whole(args.out.with_suffix(".md")) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        medians = {name: statistics.median(sum(parts) for parts in values) for name, values in times.items()}
-        draw(args.out.with_suffix(".png"), medians, args)
+        draw(args.out.with_suffix(".png"), found, args)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +18,13 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from apps.common.cli import plain_message
-from demos.choices import Models
+from demos.choices import Models, NotUsable
 from demos.serving import new_result
 from demos.task import Settings, Task
 from demos.uploads import count_photos, decode_frame, num_pictures, open_photos, read_photo
 from demos.videos import annotate
 
-NO_PHOTO = "Drop a photo, paste one, or click an example below."
+NO_PHOTO = "Drop a photo, paste one, or click an example."
 SMOOTHING = 0.8  # of the frames a second, over frames
 PAUSE = 3.0  # seconds without a frame after which they are counted anew
 SHOWN_PROBLEMS = 3
@@ -58,8 +58,8 @@ class Handlers:
             with self.models.use(model, runtime=runtime) as predictor:
                 names, about = list(self.task.names(predictor)), self.task.about(predictor)
                 return About(names, about, self.task.computed_by(predictor), "")
-        except (ValueError, OSError) as error:
-            return About([], "", "", f"**{plain_message(error)}**")
+        except ValueError as error:
+            return About([], "", "", f"**{for_visitors(error)}**")
 
     def warm_up(self) -> None:
         """Look at nothing once, so that the first visitor's photo does not wait for what is loaded at first use."""
@@ -122,7 +122,7 @@ class Handlers:
             image = np.ascontiguousarray(image[:, ::-1]) if mirror else image
             picture, found, sentence = self._look(image, model, threshold, only, runtime, option)
         except ValueError as error:  # in the page, not one message for each frame
-            return None, f"**{error}**", None, None
+            return None, f"**{for_visitors(error)}**", None, None
         between, rate = None, ""
         if clock is not None:
             last, before = clock
@@ -236,7 +236,7 @@ def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Ca
         except gr.Error:
             raise
         except ValueError as error:
-            raise gr.Error(str(error), title="This did not work", duration=20, print_exception=False) from None
+            raise gr.Error(for_visitors(error), title="This did not work", duration=60, print_exception=False) from None
         except Exception:
             traceback.print_exc()
             raise gr.Error("Something broke here; the server's console says what.", print_exception=False) from None
@@ -245,6 +245,14 @@ def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Ca
     named = [p.replace(name=option[0]) if option and p.name == "option" else p for p in signature.parameters.values()]
     run.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
     return run
+
+
+def for_visitors(error: ValueError) -> str:
+    """What visitors are told of a mistake; what is for whoever runs the page goes to the console, once."""
+    if not isinstance(error, NotUsable):
+        return str(error)
+    warnings.warn(str(error), stacklevel=2)
+    return "This model cannot be loaded, or not downloaded, now: the server's console says why. Choose another."
 
 
 def _first(problems: Sequence[str]) -> str:

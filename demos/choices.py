@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apps.common.checkpoint import DESCRIPTION, model_folder
+from apps.common.cli import plain_message
 from apps.common.runtime import MODULES, Runtime
 
 BUNDLED = Path(__file__).parent / "models"
@@ -24,6 +25,10 @@ class Choice(NamedTuple):
     checkpoint: Path | None = None
     weights: str | None = None
     backbone: str = "a075"
+
+
+class NotUsable(ValueError):
+    """A model that cannot be loaded; why is for whoever runs the page: it may name folders."""
 
 
 Load = Callable[[Choice, bool, Runtime], Any]
@@ -99,7 +104,8 @@ class Models:
             runtime: the label of what computes; None for the default.
 
         Raises:
-            ValueError: no such choice, or it cannot be loaded.
+            ValueError: no such choice.
+            NotUsable: it cannot be loaded.
         """
         if not self.choices:
             raise ValueError(self.missing)
@@ -113,7 +119,10 @@ class Models:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if key not in self._loaded:
-                self._loaded[key] = self._load(self.choices[label], option, self.runtimes[runtime])
+                try:
+                    self._loaded[key] = self._load(self.choices[label], option, self.runtimes[runtime])
+                except (ValueError, OSError) as error:
+                    raise NotUsable(plain_message(error)) from error
             predictor = self._loaded[key]
             with self._door:
                 for old in [one for one in self._loaded if one != key][: max(0, len(self._loaded) - MAX_LOADED)]:

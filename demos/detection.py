@@ -83,7 +83,7 @@ class DetectionTask(Task):
         import gradio as gr
 
         return gr.Dataframe(
-            headers=list(self.columns), label="Objects, boxes in pixels", interactive=False, max_height=130
+            headers=list(self.columns), label="Objects, boxes in pixels", interactive=False, max_height=140
         )
 
     def details(self, found: list[Found]) -> list[list[Any]]:

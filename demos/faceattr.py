@@ -41,7 +41,7 @@ class FaceattrTask(Task):
 
     app, verb = "faceattr", "describe_faces"
     tab = "Faces"
-    title = "How faces appear"
+    title = "See how faces appear"
     lead = (
         "Finds faces and says how each appears in this picture, not who or what a person is. "
         "Ask people before you show this their photos."
@@ -97,7 +97,7 @@ class FaceattrTask(Task):
         import gradio as gr
 
         return gr.Dataframe(
-            headers=list(self.columns), label="Faces, boxes in pixels", interactive=False, max_height=130
+            headers=list(self.columns), label="Faces, boxes in pixels", interactive=False, max_height=140
         )
 
     def details(self, found: list[FaceAttributes]) -> list[list[Any]]:

@@ -74,7 +74,7 @@ class FinegrainedTask(Task):
 
     def say(self, found: Guesses) -> str:
         if found.is_unknown:
-            return "It looks like none of the classes that the model knows."
+            return "It looks like none of the known classes."
         if not found:
             return "No class that is shown is probable enough."
         return f"It looks like {found[0].name} ({found[0].prob:.0%})."

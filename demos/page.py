@@ -24,10 +24,18 @@ LIVE: dict[str, Any] = {
 FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1}
 STREAM_EVERY, STREAM_LIMIT = 0.1, 60  # seconds between frames, and until the next in the queue has a turn
 CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more would cost time in every frame
-HEIGHT = 260  # of pictures, pixels; page.css has less for phones
+GIVEN_HEIGHT, RESULT_HEIGHT = 260, 300  # of pictures, pixels; page.css has less for phones
+LIST_HEIGHT = 170  # of chosen files
 HOW_TO_RECORD = """Click the picture to allow the camera, then Record to start and Stop to switch the camera off.
 The settings may be changed while it runs."""
-PICTURE: dict[str, Any] = {"height": HEIGHT, "elem_classes": "picture"}
+NO_FRAME = f"What is found comes here. {LIVE['concurrency_limit']} cameras run at once; more wait for their turn."
+HOW_TO_VIDEO = """Choose a video, then press Start.
+Some that the browser calls "not playable" can be read all the same."""
+GIVEN: dict[str, Any] = {"height": GIVEN_HEIGHT, "elem_classes": ["picture", "given"]}
+RESULT: dict[str, Any] = {"height": RESULT_HEIGHT, "elem_classes": "picture", "interactive": False}
+SAYS: dict[str, Any] = {"label": "Sentence", "elem_classes": "says"}
+LEFT: dict[str, Any] = {"scale": 3, "min_width": 300}
+RIGHT: dict[str, Any] = {"scale": 4, "min_width": 300}  # what was found is larger
 NOTE = "Frames of the camera are not stored. Uploads and results go after ten minutes, and when the program ends."
 
 
@@ -58,7 +66,7 @@ def make_page(tasks: Sequence[tuple[Task, Models]], *, title: str) -> gr.Blocks:
             pages = [fill(*tasks[0])]
         else:
             pages = []
-            gr.Markdown(f"# {title}", elem_classes="lead")
+            gr.Markdown(f"# {title}\n{' · '.join(task.title for task, _ in tasks)}", elem_classes="lead")
             with gr.Tabs():
                 for task, models in tasks:
                     with gr.Tab(task.tab):
@@ -108,24 +116,17 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
 
 def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(min_width=300):
-            photo = gr.Image(
-                label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], **PICTURE
-            )
+        with gr.Column(**LEFT):
+            photo = gr.Image(label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], **GIVEN)
             photo.preprocess = path_of  # type: ignore[method-assign]  # no decoding before the check
             if pictures := example_pictures(task.app):
                 gr.Examples([[str(path)] for path in pictures], inputs=[photo], label="Examples", cache_examples=False)
-        with gr.Column(min_width=300):
+        with gr.Column(**RIGHT):
             picture = gr.Image(
-                label="Result",
-                show_label=False,
-                interactive=False,
-                format="jpeg",
-                **PICTURE,
-                buttons=["download", "fullscreen"],
+                label="Result", show_label=False, format="jpeg", **RESULT, buttons=["download", "fullscreen"]
             )
             picture.postprocess = _stored_apart  # type: ignore[method-assign,assignment]
-            sentence = gr.Markdown(NO_PHOTO, label="Sentence")
+            sentence = gr.Markdown(NO_PHOTO, **SAYS)
             details = task.make_details()
     gr.on(
         [photo.change, *controls.changes()],
@@ -141,21 +142,21 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
 
 def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(min_width=300):
+        with gr.Column(**LEFT):
             camera = gr.Image(
                 label="Camera",
                 sources=["webcam"],
                 streaming=True,
-                **PICTURE,
+                **GIVEN,
                 webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),
             )
             camera.preprocess = raw_of  # type: ignore[method-assign,assignment]
-            mirror = gr.Checkbox(True, label="Mirror")
+            mirror = gr.Checkbox(True, label="Mirror", elem_classes="mirror")
             gr.Markdown(HOW_TO_RECORD, elem_classes="camera-says")
-        with gr.Column(min_width=300):
-            picture = gr.Image(label="Result", show_label=False, interactive=False, **PICTURE, buttons=[])
+        with gr.Column(**RIGHT):
+            picture = gr.Image(label="Result", show_label=False, **RESULT, buttons=[])
             picture.postprocess = _not_stored  # type: ignore[method-assign,assignment]
-            sentence = gr.Markdown("The camera is off.", label="Sentence")
+            sentence = gr.Markdown(NO_FRAME, **SAYS)
             details = task.make_details()
     clock = gr.State(None)
     camera.stream(
@@ -191,35 +192,37 @@ def _not_stored(value: np.ndarray | None) -> ImageData | None:
 
 def _video_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(min_width=300):
-            video = gr.Video(label="Video: MP4, MOV, WebM, MKV, AVI", sources=["upload"], **PICTURE)
+        with gr.Column(**LEFT):
+            video = gr.Video(label="Video: MP4, MOV, WebM, MKV, AVI", sources=["upload"], **GIVEN)
             start = gr.Button("Start", variant="primary")
-        with gr.Column(min_width=300):
-            result = gr.Video(label="Result, without sound", interactive=False, **PICTURE)
-            sentence = gr.Markdown("Choose a video, then press Start.", label="Sentence")
+        with gr.Column(**RIGHT):
+            result = gr.Video(label="Result, without sound", **RESULT)
+            sentence = gr.Markdown(HOW_TO_VIDEO, **SAYS)
     start.click(
         guarded(handlers.video, task.option),
         [video, *controls.inputs()],
         [result, sentence],
         api_name=f"{task.verb}_video",
+        show_progress_on=result,
         **FILES,
     )
 
 
 def _many_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(min_width=300):
-            files = gr.File(label="Photos, or zip archives of photos", file_count="multiple", height=HEIGHT // 2)
+        with gr.Column(**LEFT):
+            files = gr.File(label="Photos, or zip archives of photos", file_count="multiple", height=LIST_HEIGHT)
             folder = gr.UploadButton("Choose a folder", file_count="directory", size="sm")
             start = gr.Button("Start", variant="primary")
-        with gr.Column(min_width=300):
-            table = gr.File(label="Table (CSV)", interactive=False, height=HEIGHT // 2)
-            sentence = gr.Markdown("Choose photos, then press Start.", label="Sentence")
+        with gr.Column(**RIGHT):
+            table = gr.File(label="Table (CSV)", interactive=False, height=LIST_HEIGHT)
+            sentence = gr.Markdown("Choose photos, then press Start.", **SAYS)
     folder.upload(lambda paths: paths, folder, files, api_visibility="private")
     start.click(
         guarded(handlers.photos, task.option),
         [files, *controls.inputs()],
         [table, sentence],
         api_name=f"{task.verb}_photos",
+        show_progress_on=table,
         **FILES,
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from apps.common.checkpoint import load_model, save_model
 from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
-from apps.common.runtime import Runtime, Session, runtime_name, start_session
+from apps.common.runtime import Precision, Runtime, Session, runtime_name, start_session
 from apps.detection.loss import ScoreFunction
 from apps.detection.model import SSD, SSDOutput, create_detector
 from apps.detection.postprocess import Detections, PostProcess
@@ -70,7 +70,14 @@ class Detector:
         """What an exported file computes: `SSDOutput`."""
         return Graph(self.network, ("class_logits", "offsets"), preprocessing=self.preprocessing, input=input)
 
-    def use(self, runtime: Runtime, *, folder: Path | None = None, threads: int | None = None) -> None:
+    def use(
+        self,
+        runtime: Runtime,
+        *,
+        folder: Path | None = None,
+        threads: int | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
 
         Args:
@@ -83,6 +90,7 @@ class Detector:
             device=self.network.anchors_cxcywh.device,
             folder=folder,
             threads=threads,
+            precision=precision,
         )
 
     @property

@@ -34,7 +34,7 @@ from apps.common.checkpoint import model_folder
 from apps.common.cli import run_command
 from apps.common.frames import Tally, answered, read_frames
 from apps.common.images import stack_images
-from apps.common.runtime import Runtime, device_for
+from apps.common.runtime import Precision, Runtime, device_for
 from apps.common.showing import Showing, window_for_camera
 from apps.common.sources import find_source
 from apps.detection.coco_classes import match_names
@@ -58,6 +58,7 @@ class Predictor:
         conf: lower scores are not reported.
         runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
+        precision: auto or float32, see `apps.common.runtime.load_session`.
         classes: names of the classes to report; none for all.
         max_detections: at most so many in a photo, the best.
         slice_side: side in pixels of the tiles in which photos are searched, too; None to look at the whole only.
@@ -78,6 +79,7 @@ class Predictor:
         conf: float = 0.3,
         runtime: Runtime = "auto",
         threads: int | None = None,
+        precision: Precision = "float32",
         classes: Sequence[str] = (),
         max_detections: int = 100,
         slice_side: int | None = None,
@@ -106,7 +108,7 @@ class Predictor:
             postprocess.max_detections = max_detections
             postprocess.max_candidates = max(postprocess.max_candidates, max_detections)
         folder = None if checkpoint is None else model_folder(Path(checkpoint))
-        self.detector.use(runtime, folder=folder, threads=threads)
+        self.detector.use(runtime, folder=folder, threads=threads, precision=precision)
 
     def __call__(self, image: np.ndarray) -> list[Found]:
         """Objects in an image (H, W, 3) uint8 RGB, best first."""
@@ -205,6 +207,8 @@ class Config:
     """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
+    precision: Precision = "float32"
+    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
     out: Path | None = None
     """folder for all that is written; default found, and for a camera nothing is written"""
 
@@ -225,6 +229,7 @@ def make_predictor(config: Config) -> Predictor:
         conf=config.conf,
         runtime=config.runtime,
         threads=config.threads,
+        precision=config.precision,
         classes=config.classes,
         max_detections=config.max_dets,
         slice_side=config.slice,

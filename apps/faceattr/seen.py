@@ -43,7 +43,7 @@ def draw(image: np.ndarray, faces: Sequence[FaceAttributes]) -> np.ndarray:
     zoom = max(1.0, MIN_SIDE / max(image.shape[:2]))
     picture = resize(image, *(max(1, round(zoom * side)) for side in image.shape[1::-1]))
     picture = picture.copy() if picture is image else picture
-    scale = max(picture.shape) / 1700
+    scale = max(0.35, max(picture.shape) / 1100)
     boxes = [tuple(round(zoom * v) for v in face.box_xyxy_px) for face in faces]
     taken = list(boxes)
     for i, (face, box) in enumerate(zip(faces, boxes, strict=True)):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
 from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
-from apps.common.runtime import Runtime, Session, runtime_name, start_session
+from apps.common.runtime import Precision, Runtime, Session, runtime_name, start_session
 from apps.faceattr.network import create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 
@@ -70,14 +70,27 @@ class Tagger:
         """What an exported file computes: logits (B, A)."""
         return Graph(self.network, ("logits",), preprocessing=self.preprocessing, input=input)
 
-    def use(self, runtime: Runtime, *, folder: Path | None = None, threads: int | None = None) -> None:
+    def use(
+        self,
+        runtime: Runtime,
+        *,
+        folder: Path | None = None,
+        threads: int | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
 
         Args:
             folder: of the model, where the exported network is kept.
         """
         self.session = start_session(
-            runtime, self.graph, resolution=self.resolution, device=self.device, folder=folder, threads=threads
+            runtime,
+            self.graph,
+            resolution=self.resolution,
+            device=self.device,
+            folder=folder,
+            threads=threads,
+            precision=precision,
         )
 
     @property

@@ -14,7 +14,7 @@ from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_fol
 from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
 from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
-from apps.common.runtime import Runtime, Session, runtime_name, start_session
+from apps.common.runtime import Precision, Runtime, Session, runtime_name, start_session
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
 from backbone.weights import create_backbone_from, load_class_names
 
@@ -63,14 +63,27 @@ class Classifier:
         """What an exported file computes: logits (B, K)."""
         return Graph(self.network, ("logits",), preprocessing=self.preprocessing, input=input)
 
-    def use(self, runtime: Runtime, *, folder: Path | None = None, threads: int | None = None) -> None:
+    def use(
+        self,
+        runtime: Runtime,
+        *,
+        folder: Path | None = None,
+        threads: int | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
 
         Args:
             folder: of the model, where the exported network is kept.
         """
         self.session = start_session(
-            runtime, self.graph, resolution=self.resolution, device=self.device, folder=folder, threads=threads
+            runtime,
+            self.graph,
+            resolution=self.resolution,
+            device=self.device,
+            folder=folder,
+            threads=threads,
+            precision=precision,
         )
 
     @property

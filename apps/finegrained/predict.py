@@ -32,7 +32,7 @@ from apps.common.cli import run_command
 from apps.common.frames import Tally, answered, read_frames
 from apps.common.frametable import FrameTable
 from apps.common.images import stack_images
-from apps.common.runtime import Runtime, device_for
+from apps.common.runtime import Precision, Runtime, device_for
 from apps.common.showing import Showing, window_for_camera, write_lines
 from apps.common.sources import find_source
 from apps.finegrained.calibration import known_score
@@ -79,6 +79,7 @@ class Predictor:
         top: how many guesses to give, 1 or more; all classes if there are fewer.
         runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
+        precision: auto or float32, see `apps.common.runtime.load_session`.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Predictor:
         top: int = 5,
         runtime: Runtime = "auto",
         threads: int | None = None,
+        precision: Precision = "float32",
     ) -> None:
         if top < 1:
             raise ValueError(f"top must be 1 or more, got {top}")
@@ -100,7 +102,7 @@ class Predictor:
         else:
             self.classifier = Classifier.load(Path(checkpoint), device=place)
         folder = None if checkpoint is None else model_folder(Path(checkpoint))
-        self.classifier.use(runtime, folder=folder, threads=threads)
+        self.classifier.use(runtime, folder=folder, threads=threads, precision=precision)
         self.top = top
 
     def __call__(self, image: np.ndarray) -> Guesses:
@@ -182,6 +184,8 @@ class Config:
     """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
     threads: int | None = None
     """on which to compute on a CPU; default as many as torch uses"""
+    precision: Precision = "float32"
+    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
     out: Path | None = None
     """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
 
@@ -214,6 +218,7 @@ def predict(config: Config) -> None:
         top=config.top,
         runtime=config.runtime,
         threads=config.threads,
+        precision=config.precision,
     )
     tally, table = Tally(), FrameTable(guess_header(predictor.classifier, config.top))
     stopped = False

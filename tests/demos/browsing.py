@@ -28,6 +28,12 @@ def set_threshold(page: Any, value: float) -> None:
     number.press("Enter")
 
 
+def choose(page: Any, label: str, name: str) -> None:
+    """Pick from the list of this label."""
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=name).locator("visible=true").click()
+
+
 def wait_until(true: Callable[[], Any], seconds: float = 60) -> None:
     """Ask until something holds."""
     end = time.monotonic() + seconds

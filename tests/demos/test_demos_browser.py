@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ from benchmarks.demo_load import (
     start_camera,
     write_webcam,
 )
-from demos.choices import example_pictures
+from demos.choices import BUNDLED, example_pictures, find_runtimes
 from tests.demos.browsing import (
     SHOWN,
+    choose,
     likeness,
     number_found,
     says,
@@ -51,13 +53,15 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """All three demos with the bundled models, in a process of their own."""
+def server(room: Path, model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """All three demos with the bundled models, in a process of their own; an untrained detector is on offer, too."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(model_folders["detection"], home / "runs" / "detection" / "untrained" / "best")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(room))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("MOBILENET_APPS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        with served("app", folder=tmp_path_factory.mktemp("nothing here")) as started:
+        with served("app", "--detection", str(BUNDLED / "detection"), folder=home) as started:
             yield started
 
 
@@ -122,6 +126,30 @@ def test_the_camera_is_seen_and_settings_count_while_it_runs(page, tmp_path):
     says(page, "Nothing found.")
     set_threshold(page, 0.05)
     assert number_found(says(page, "Found:")) >= number_found(sentence) > 0
+
+
+def test_model_classes_and_runtime_are_changed_while_it_runs(page):
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or "") if "/stream/" in request.url else None)
+    open_tab(page, "Webcam")
+    set_threshold(page, 0.05)
+    start_camera(page)
+    says(page, re.compile(r"Found: .*frames a second"))
+    choose(page, "Model", "your run: untrained")
+    says(page, re.compile(r"Found: .*\b(red|blue)\b"))
+    page.get_by_text("2 classes").locator("visible=true").wait_for()
+    choose(page, "Classes to show", "blue")
+    says(page, re.compile(r"Found: \d+ blue\. "))
+    choose(page, "Model", "given: detection")
+    says(page, re.compile(r"Found: (?!.*\b(red|blue)\b).*frames a second"))
+
+    if "ONNX Runtime" in find_runtimes():
+        choose(page, "Runtime", "ONNX Runtime")
+        page.get_by_text("onnxruntime").locator("visible=true").wait_for()
+        wait_until(lambda: "ONNX Runtime" in sent[-1])
+    before = page.locator(SHOWN).first.get_attribute("src")
+    wait_until(lambda: page.locator(SHOWN).first.get_attribute("src") != before)
+    assert tracks(page) == ["live"]
 
 
 def test_stop_releases_the_camera_and_so_does_another_tab(page):

@@ -311,3 +311,16 @@ def test_a_stop_in_a_video_keeps_the_frames_until_then(checkpoint, tmp_path, mon
     assert cv2.VideoCapture(str(tmp_path / "out/clip.avi.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 6
     assert len(json.loads((tmp_path / "out/images.json").read_text())["images"]) == 6
     assert "clip.avi: 6 frames; in all of them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [[], ["--precision", "auto"]])
+def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(checkpoint, tmp_path, monkeypatch, flags):
+    given: dict[str, object] = {}
+
+    def start(*args, **options) -> None:
+        given.update(options)
+
+    monkeypatch.setattr(predict_script, "start_session", start)
+    write_photo(tmp_path / "a.png")
+    run("--checkpoint", checkpoint, "--source", tmp_path / "a.png", "--out", tmp_path / "out", *flags)
+    assert given["precision"] == (flags[1] if flags else "float32")

@@ -13,7 +13,7 @@ from apps.faceattr.faces import Face, crop_face
 from apps.faceattr.predict import Config, FaceAttributes, Predictor, draw, predict
 from apps.faceattr.sensitive import is_sensitive, shown
 from apps.faceattr.tagger import Tagger
-from tests.common.media_files import write_video
+from tests.common.media_files import write_photo, write_video
 from tests.faceattr.blob_faces import ATTRIBUTES, SIDE, crops_of, draw_faces, save_tagger
 
 CELEBA = """
@@ -235,3 +235,17 @@ def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch):
     monkeypatch.setattr("apps.common.showing.has_display", lambda: False)
     with pytest.raises(ValueError, match=r"use `python demos/faceattr.py` in a browser, or record with --out"):
         predict(Config(checkpoint=place / "best", source="0", device="cpu"))
+
+
+@pytest.mark.parametrize("flags", [[], ["--precision", "auto"]])
+def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp_path, monkeypatch, flags):
+    given: dict[str, object] = {}
+
+    def start(*args, **options) -> None:
+        given.update(options)
+
+    monkeypatch.setattr(predict_script, "start_session", start)
+    write_photo(tmp_path / "a.png")
+    args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    run_command(predict, Config, [*args, "--whole", *flags])
+    assert given["precision"] == (flags[1] if flags else "float32")

@@ -7,8 +7,9 @@ import pytest
 
 from apps.common.cli import run_command
 from apps.common.images import read_image
+from apps.finegrained import predict as predict_script
 from apps.finegrained.predict import Config, Predictor, predict
-from tests.common.media_files import write_video
+from tests.common.media_files import write_photo, write_video
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
 
 
@@ -168,3 +169,17 @@ def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch, tmp_p
     monkeypatch.setattr("apps.common.showing.has_display", lambda: False)
     with pytest.raises(ValueError, match=r"use `python demos/finegrained.py` in a browser, or record with --out"):
         predict(Config(checkpoint=place / "best", source="0", device="cpu"))
+
+
+@pytest.mark.parametrize("flags", [[], ["--precision", "auto"]])
+def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp_path, monkeypatch, flags):
+    given: dict[str, object] = {}
+
+    def start(*args, **options) -> None:
+        given.update(options)
+
+    monkeypatch.setattr(predict_script, "start_session", start)
+    write_photo(tmp_path / "a.png")
+    args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    run_command(predict, Config, [*args, *flags])
+    assert given["precision"] == (flags[1] if flags else "float32")

@@ -1,0 +1,71 @@
+"""Which runtime is the fastest for a network: measured once, and remembered beside the exported file.
+
+A choice holds for the circumstances in which it was measured: versions, threads, processor, precision.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import TypeVar
+
+from torch import Tensor
+
+from backbone.files import written_whole
+
+Name = TypeVar("Name", bound=str)
+
+CHOICES = ".fastest.json"  # the ending of the file's name
+TRIAL_SECONDS = 0.25  # for each of the runtimes
+
+
+def time_in_turn(sessions: Mapping[Name, Callable[[Tensor], object]], image: Tensor) -> dict[Name, float]:
+    """Seconds that each session takes for an image, (1, 3, H, W) uint8: the median of calls in turn."""
+    times: dict[Name, list[float]] = {name: [] for name in sessions}
+    end = perf_counter() + TRIAL_SECONDS * len(sessions)
+    while perf_counter() < end:
+        for name, session in sessions.items():
+            start = perf_counter()
+            session(image)
+            times[name].append(perf_counter() - start)
+    return {name: statistics.median(some) for name, some in times.items()}
+
+
+def read_choices(exported: Path) -> dict[str, str]:
+    """The fastest runtime of an exported file by the circumstances in which it was measured; none if unreadable."""
+    try:
+        found = json.loads(exported.with_suffix(CHOICES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def keep_choice(exported: Path, key: str, runtime: str) -> None:
+    """Remember the fastest; where nothing can be written it is measured again."""
+    choices = {**read_choices(exported), key: runtime}
+    with contextlib.suppress(OSError), written_whole(exported.with_suffix(CHOICES)) as temporary:
+        temporary.write_text(json.dumps(choices, indent=1), encoding="utf-8")
+
+
+def circumstances(modules: Iterable[str], threads: int, precision: str) -> str:
+    """What may change which of these runtimes is the fastest for a network."""
+    versions = []
+    for module in modules:
+        try:
+            versions.append(f"{module} {importlib.metadata.version(module)}")
+        except importlib.metadata.PackageNotFoundError:  # a build under another name
+            versions.append(module)
+    return "; ".join([*versions, f"{threads} threads", _processor(), precision])
+
+
+def _processor() -> str:
+    """Its name, as well as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -320,7 +320,7 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(checkpoint
     def start(*args, **options) -> None:
         given.update(options)
 
-    monkeypatch.setattr(predict_script, "start_session", start)
+    monkeypatch.setattr("apps.detection.detector.start_session", start)
     write_photo(tmp_path / "a.png")
     run("--checkpoint", checkpoint, "--source", tmp_path / "a.png", "--out", tmp_path / "out", *flags)
     assert given["precision"] == (flags[1] if flags else "float32")

@@ -7,7 +7,6 @@ import pytest
 
 from apps.common.cli import run_command
 from apps.common.images import read_image
-from apps.finegrained import predict as predict_script
 from apps.finegrained.predict import Config, Predictor, predict
 from tests.common.media_files import write_photo, write_video
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
@@ -178,7 +177,7 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp
     def start(*args, **options) -> None:
         given.update(options)
 
-    monkeypatch.setattr(predict_script, "start_session", start)
+    monkeypatch.setattr("apps.finegrained.classifier.start_session", start)
     write_photo(tmp_path / "a.png")
     args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     run_command(predict, Config, [*args, *flags])

@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 import torch
 from contenders import Contender, Settings
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from apps.common.export import import_openvino
 from apps.common.images import read_image
@@ -262,10 +263,13 @@ def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> No
         for k, name in enumerate(name for name in c.PEERS[app] if name in found):
             axes.axhline(found[name].in_all, linestyle=(0, (4, 1 + 2 * k)), color="gray", label=name)
         axes.set(title=f"{app}, {c.SIDES[app]} pixels", ylabel="ms a photo, in all", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")
 
 
 def parse_args() -> argparse.Namespace:

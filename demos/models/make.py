@@ -4,8 +4,8 @@
     python demos/models/make.py --app finegrained --checkpoint runs/finegrained/NAME/best
     python demos/models/make.py --app faceattr --checkpoint runs/faceattr/NAME/best
 
-The bundled models are of width 0.25 and trained on the sample sets. It prints by how much the scores of the example
-pictures differ from those of the checkpoint.
+The bundled models are of width 0.25 and trained on the sample sets, the detector for 40 epochs. It prints by how much
+the scores of the example pictures differ from those of the checkpoint.
 """
 
 import dataclasses

@@ -9,7 +9,8 @@ from typing import Literal
 import cv2
 import torch
 
-Amp = Literal["none", "bf16", "fp16"]
+Precision = Literal["none", "bf16", "fp16"]
+Amp = Literal["auto", "none", "bf16", "fp16"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,12 +32,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(device: torch.device, amp: Amp | None) -> Amp:
-    """What was asked for; by default bf16 where the device multiplies in it, else none.
+def choose_precision(device: torch.device, amp: Amp) -> Precision:
+    """What was asked for; "auto" is bf16 where the device multiplies in it, else none.
 
     Such devices are CPUs with AVX-512 BF16 or AMX and CUDA devices from Ampere on.
     """
-    if amp is not None:
+    if amp != "auto":
         return amp
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "none"
@@ -44,7 +45,7 @@ def choose_precision(device: torch.device, amp: Amp | None) -> Amp:
     return "bf16" if device.type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "none"
 
 
-def autocast(device: torch.device, amp: Amp) -> contextlib.AbstractContextManager:
+def autocast(device: torch.device, amp: Precision) -> contextlib.AbstractContextManager:
     """The context for a forward pass in mixed precision; does nothing for "none"."""
     if amp == "none":
         return contextlib.nullcontext()

@@ -242,7 +242,7 @@ def start_session(
 
 
 def _in_bf16(precision: Precision) -> bool:
-    return precision == "auto" and choose_precision(torch.device("cpu"), None) == "bf16"
+    return precision == "auto" and choose_precision(torch.device("cpu"), "auto") == "bf16"
 
 
 def _compiled(graph: Graph, *, resolution: int, device: torch.device) -> Session | None:

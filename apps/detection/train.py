@@ -86,8 +86,8 @@ class Config:
     """full (crops, zoom-out, mirroring, colours), mirror or none; default full, for the sample set mirror"""
     clip_norm: float = 5.0
     """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp | None = None
-    """mixed precision, bf16 or fp16, or none; default bf16 where the device multiplies in it"""
+    amp: Amp = "auto"
+    """mixed precision, bf16 or fp16, or none; auto is bf16 where the device multiplies in it"""
     bad_data: BadData = "refuse"
     """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
     repeat_threshold: float = 0.0

@@ -77,8 +77,8 @@ class Config:
     """full (jittered crops, mirroring, colours, blur), light or none; default full, for the sample set light"""
     clip_norm: float = 5.0
     """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp | None = None
-    """mixed precision, bf16 or fp16, or none; default bf16 where the device multiplies in it"""
+    amp: Amp = "auto"
+    """mixed precision, bf16 or fp16, or none; auto is bf16 where the device multiplies in it"""
     bad_data: BadData = "refuse"
     """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None

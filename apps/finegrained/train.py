@@ -105,8 +105,8 @@ class Config:
     """that softens both networks' probabilities for distillation"""
     clip_norm: float = 5.0
     """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp | None = None
-    """mixed precision, bf16 or fp16, or none; default bf16 where the device multiplies in it"""
+    amp: Amp = "auto"
+    """mixed precision, bf16 or fp16, or none; auto is bf16 where the device multiplies in it"""
     bad_data: BadData = "refuse"
     """what to do about photos that cannot be right: stop, or skip them and say how many"""
     eval_every: int | None = None

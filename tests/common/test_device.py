@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 )
 def test_precision_is_bfloat16_where_the_processor_multiplies_in_it(monkeypatch, able, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert choose_precision(CPU, None) == precision
+    assert choose_precision(CPU, "auto") == precision
 
 
 @pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])
@@ -22,7 +22,7 @@ def test_precision_that_was_asked_for_is_used_anywhere(amp):
 
 
 def test_apples_gpus_compute_in_float32():
-    assert choose_precision(torch.device("mps"), None) == "none"
+    assert choose_precision(torch.device("mps"), "auto") == "none"
 
 
 @pytest.mark.parametrize(("amp", "dtype"), [("none", torch.float32), ("bf16", torch.bfloat16)])

@@ -78,7 +78,12 @@ def prepare_training() -> None:
 
 
 def begin_worker(worker: int) -> None:
-    """Start of a data process: one thread each, since they run side by side; Ctrl-C is the main process's business."""
+    """Start of a data process: one thread each, since they run side by side.
+
+    Signals that stop a run are the main process's business, also where they reach the whole group: torch takes a data
+    process that ends by one for a failure, if it hears of it first.
+    """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

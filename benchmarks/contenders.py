@@ -17,7 +17,7 @@ from torch import nn
 from apps.common.export import Graph, quantize, write_onnx
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.common.runtime import Precision, Runtime, Session, kept_onnx, load_session, start_session
+from apps.common.runtime import Precision, Runtime, kept_onnx, load_session
 from apps.detection.data import to_square as whole_square
 from apps.detection.detector import Detector
 from apps.detection.model import create_detector
@@ -42,7 +42,7 @@ WAYS: dict[str, tuple[str, Runtime, Precision]] = {
     "openvino-bf16": ("OpenVINO bf16", "openvino", "auto"),
     "openvino-int8": ("OpenVINO int8", "openvino", "float32"),
 }
-"""Of computing a network of ours: what it is called, and what `start_session` is given."""
+"""Of computing a network of ours: what it is called, and what `use` is given."""
 
 
 class Contender(NamedTuple):
@@ -110,7 +110,7 @@ def ours(app: str, width: str, way: str, settings: Settings) -> Contender:
         ValueError: this machine cannot compute in that way.
     """
     model = MODELS[app](width, settings)
-    model.session = open_session(app, width, way, settings)
+    use_way(app, model, width, way, settings)
     steps: dict[str, tuple[Callable, Callable]] = {
         "detection": (
             model.session or (lambda images: model.network(model.preprocessing(images))),
@@ -122,29 +122,21 @@ def ours(app: str, width: str, way: str, settings: Settings) -> Contender:
     return Contender(partial(make_square, app), *steps[app], count_mult_adds(model.network, SIDES[app]))
 
 
-def open_session(app: str, width: str, way: str, settings: Settings) -> Session | None:
-    """What computes in a way, from what `prepare` wrote; None for torch.
+def use_way(app: str, model: Any, width: str, way: str, settings: Settings) -> None:
+    """Let a model of ours compute in a way, with what `prepare` wrote.
 
     Raises:
         ValueError: it cannot be had on this machine.
     """
     name, runtime, precision = WAYS[way]
     if way == "openvino-int8":
-        return load_session(int8_file(app, width, settings), "openvino", threads=settings.threads)
-    session = start_session(
-        runtime,
-        MODELS[app](width, settings).graph,
-        resolution=SIDES[app],
-        device=CPU,
-        folder=settings.folder,
-        threads=settings.threads,
-        precision=precision,
-    )
-    if session is None and way != "torch":
+        model.session = load_session(int8_file(app, width, settings), "openvino", threads=settings.threads)
+        return
+    model.use(runtime, folder=settings.folder, threads=settings.threads, precision=precision)
+    if model.session is None and way != "torch":
         raise ValueError(f"{name} is not here")
-    if session and way == "openvino-bf16" and not session.name.endswith("bf16"):
+    if way == "openvino-bf16" and not model.session.bf16:
         raise ValueError("this processor does not multiply in bfloat16")
-    return session
 
 
 def prepare(app: str, width: str, settings: Settings, photos: Sequence[np.ndarray]) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from apps.common import fastest as fastest_module
 from apps.common import runtime as runtime_module
+from apps.common.device import choose_precision
 from apps.common.export import Graph, difference, fold_norms, need, write_onnx
 from apps.common.exported import check_target, spread
 from apps.common.images import Preprocessing
@@ -326,8 +327,7 @@ def test_bfloat16_is_used_where_allowed_and_judged_by_what_it_costs(exported, mo
     monkeypatch.setattr(runtime_module, "choose_precision", lambda device, amp: "none")
     assert not start_session("openvino", make_graph, **options, precision="auto").name.endswith("bf16")
     monkeypatch.undo()
-    able = torch.cpu.get_capabilities()
-    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
+    if choose_precision(CPU, "auto") != "bf16":
         pytest.skip("this processor does not multiply in bfloat16")
     session = start_session("openvino", make_graph, **options, precision="auto")
     assert session is not None and session.name.startswith("OpenVINO") and session.name.endswith(", bf16")

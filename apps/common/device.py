@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import signal
 import sys
 from typing import Literal
@@ -80,10 +81,11 @@ def prepare_training() -> None:
 def begin_worker(worker: int) -> None:
     """Start of a data process: one thread each, since they run side by side.
 
-    Signals that stop a run are the main process's business, also where they reach the whole group: torch takes a data
-    process that ends by one for a failure, if it hears of it first.
+    What stops a run is the main process's business, also where a signal reaches the whole group. SIGTERM, which also
+    ends a data process that its parent no longer needs, ends it without an error: torch would take any other end for a
+    failure, and might hear of it before the main process hears of its own signal.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))

@@ -81,8 +81,6 @@ def stop_on_signals() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        if hasattr(signal, "SIGCHLD"):  # torch raises as soon as a data process ends; the same signal may end it
-            signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,9 +1,14 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from apps.common.device import autocast, choose_precision
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,19 @@ def test_apples_gpus_compute_in_float32():
 def test_autocast(amp, dtype):
     with autocast(CPU, amp):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+READS = """
+from torch.utils.data import DataLoader
+from apps.common.device import begin_worker
+
+batches = iter(DataLoader(range(1000), batch_size=4, num_workers=2, worker_init_fn=begin_worker))
+print(next(batches).tolist())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="data processes are forks")
+def test_a_process_ends_though_it_has_not_read_all_its_data():
+    """multiprocessing sends SIGTERM to the data processes at the end and waits for them."""
+    done = subprocess.run([sys.executable, "-c", READS], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 2, 3]\n", "")

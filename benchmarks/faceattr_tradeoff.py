@@ -28,11 +28,16 @@ WAYS = ("labels only", "distilled", "distilled, labels withheld")
 
 
 class Row(NamedTuple):
-    """One run: its network, how it was trained, its cost in millions, and what was measured."""
+    """One run: its network, how it was trained, its cost in millions, and what was measured.
+
+    Attributes:
+        from_random: its weights were random at first: it does not compare with runs that began with published ones.
+    """
 
     network: str
     resolution: int
     way: str
+    from_random: bool
     mult_adds: float
     parameters: float
     val: float
@@ -61,6 +66,7 @@ def measure(run: Path, data: Sequence[str], split_name: str) -> Row:
         tagger.backbone,
         side,
         way,
+        config["weights"] == "none",
         mult_adds / 1e6,
         parameters / 1e6,
         json.loads((run / "metrics.json").read_text(encoding="utf-8"))["mean_ap"],
@@ -82,7 +88,8 @@ def as_markdown(rows: list[Row], split: str) -> str:
         elif row.way != next(other.way for other in students if _same(row, other)):
             continue
         else:
-            name, found = row.network, {other.way: other for other in students if _same(row, other)}
+            name = row.network + (" from random weights" if row.from_random else "")
+            found = {other.way: other for other in students if _same(row, other)}
             cells = [_cell(found[way]) if way in found else "" for way in WAYS]
         lines.append(
             f"| {name} | {row.resolution} | {row.mult_adds:.0f} | {row.parameters:.2f} | {' | '.join(cells)} |"
@@ -100,24 +107,30 @@ def _cell(row: Row) -> str:
 
 
 def _same(one: Row, other: Row) -> bool:
-    return (one.network, one.resolution) == (other.network, other.resolution)
+    return one[:2] == other[:2] and one.from_random == other.from_random
 
 
 def draw(path: Path, rows: list[Row], split: str) -> None:
-    """Mean AP over mult-adds, one line for each way; the teacher is a level line."""
+    """Mean AP over mult-adds, one line for each way, apart for those from random weights; teachers are level lines."""
     figure = new_figure(5.6, 3.8)
     axes = figure.subplots()
-    for way in WAYS:
-        points = sorted(
-            (row.mult_adds, row.mean_ap, f" {row.network}, {row.resolution}") for row in rows if row.way == way
-        )
-        axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", label=way)
-        if way == WAYS[1]:
-            for x, y, text in points:
-                axes.annotate(text, (x, y), fontsize=7, va="bottom")
+    for number, way in enumerate(WAYS):
+        for from_random in (False, True):
+            points = sorted(
+                (row.mult_adds, row.mean_ap, f" {row.network}, {row.resolution}")
+                for row in rows
+                if row.way == way and row.from_random == from_random
+            )
+            style = {"linestyle": ":", "markerfacecolor": "white"} if from_random else {"label": way}
+            axes.plot([p[0] for p in points], [p[1] for p in points], color=f"C{number}", marker="o", **style)
+            if way == WAYS[1]:
+                for x, y, text in points:
+                    axes.annotate(text + ", random at first" * from_random, (x, y), fontsize=7, va="bottom")
     for row in rows:
-        if row.way == "teacher":
-            axes.axhline(row.mean_ap, linestyle="--", color="gray", label=f"teacher ({row.network})")
+        if row.way.startswith("teacher"):
+            style = ":" if "withheld" in row.way else "--"
+            axes.axhline(row.mean_ap, linestyle=style, color="gray", label=f"{row.way} ({row.network})")
+    axes.margins(x=0.14)
     axes.set(xscale="log", xlabel="million mult-adds", ylabel=f"mean AP on {split}", title="Students of one teacher")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from apps.common.choices import Precision, Runtime
 from apps.common.export import Graph, quantize, write_onnx
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.common.runtime import Precision, Runtime, kept_onnx, load_session
+from apps.common.runtime import kept_onnx, load_session
 from apps.detection.data import to_square as whole_square
 from apps.detection.detector import Detector
 from apps.detection.model import create_detector

@@ -10,10 +10,9 @@ The public API is that of the single demos: /detect, /classify, /describe_faces,
 import dataclasses
 from pathlib import Path
 
+from apps.common.choices import Runtime
 from apps.common.cli import run_command
-from apps.common.runtime import Runtime
-from demos import detection, faceattr, finegrained
-from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
+from demos.serving import THIS_MACHINE, ServerFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,13 @@ class Config:
     server: ServerFlags = THIS_MACHINE
 
 
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("demos.app:main", Config)
+
+from demos import detection, faceattr, finegrained
+from demos.serving import check_server, launch, private_room
+
+
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
     from demos.page import make_page  # gradio takes seconds to import: not for --help
@@ -58,7 +64,3 @@ def main(config: Config) -> None:
         title="MobileNet apps",
     )
     launch(page, config.server)
-
-
-if __name__ == "__main__":
-    run_command(main, Config)

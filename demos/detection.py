@@ -19,13 +19,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.common.choices import Runtime
+from apps.common.cli import run_command
+from demos.serving import THIS_MACHINE, ServerFlags
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Serve a page that finds objects."""
+
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/: the model to begin with"""
+    weights: str | None = None
+    """begin with a published detector instead: coco, a TFLite detector's file, or a catalog name"""
+    backbone: str = "a075"
+    """width of --weights, and of the first COCO detector in the chooser"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "torch"
+    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    server: ServerFlags = THIS_MACHINE
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("demos.detection:main", Config)
+
 import numpy as np
 
-from apps.common.cli import run_command
-from apps.common.runtime import Runtime
 from apps.detection.predict import Found, Predictor, draw
 from demos.choices import Choice, Models, find_choices
-from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
+from demos.serving import check_server, launch, private_room
 from demos.task import Settings, Task, scaled
 from demos.uploads import fit
 
@@ -90,23 +113,6 @@ class DetectionTask(Task):
         return self.rows(found) if found else []
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Serve a page that finds objects."""
-
-    checkpoint: Path | None = None
-    """a run of train.py, or its best/: the model to begin with"""
-    weights: str | None = None
-    """begin with a published detector instead: coco, a TFLite detector's file, or a catalog name"""
-    backbone: str = "a075"
-    """width of --weights, and of the first COCO detector in the chooser"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
-    server: ServerFlags = THIS_MACHINE
-
-
 def make_models(
     *,
     checkpoint: Path | None = None,
@@ -153,7 +159,3 @@ def main(config: Config) -> None:
         runtime=config.runtime,
     )
     launch(make_page([(DetectionTask(), models)], title=DetectionTask.title), config.server)
-
-
-if __name__ == "__main__":
-    run_command(main, Config)

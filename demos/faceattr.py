@@ -20,13 +20,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.common.choices import Runtime
+from apps.common.cli import run_command
+from demos.serving import THIS_MACHINE, ServerFlags
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Serve a page that says how faces appear."""
+
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/: the model to begin with"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "torch"
+    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    server: ServerFlags = THIS_MACHINE
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("demos.faceattr:main", Config)
+
 import numpy as np
 
-from apps.common.cli import run_command
-from apps.common.runtime import Runtime
 from apps.faceattr.predict import FaceAttributes, Predictor, draw
 from demos.choices import Choice, Models, find_choices
-from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
+from demos.serving import check_server, launch, private_room
 from demos.task import Settings, Task, scaled
 from demos.uploads import fit
 
@@ -104,19 +123,6 @@ class FaceattrTask(Task):
         return self.rows(found) if found else []
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Serve a page that says how faces appear."""
-
-    checkpoint: Path | None = None
-    """a run of train.py, or its best/: the model to begin with"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
-    server: ServerFlags = THIS_MACHINE
-
-
 def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime: Runtime = "torch") -> Models:
     """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
 
@@ -139,7 +145,3 @@ def main(config: Config) -> None:
     private_room()
     models = make_models(checkpoint=config.checkpoint, device=config.device, runtime=config.runtime)
     launch(make_page([(FaceattrTask(), models)], title=FaceattrTask.title), config.server)
-
-
-if __name__ == "__main__":
-    run_command(main, Config)

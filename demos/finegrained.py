@@ -18,14 +18,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.common.choices import Runtime
+from apps.common.cli import run_command
+from demos.serving import THIS_MACHINE, ServerFlags
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Serve a page that names what photos show."""
+
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/: the model to begin with"""
+    weights: str | None = None
+    """begin with a published classifier instead: imagenet or cub (200 birds), a catalog name or a weight file"""
+    backbone: str = "a100"
+    """width of --weights"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "torch"
+    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    server: ServerFlags = THIS_MACHINE
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("demos.finegrained:main", Config)
+
 import numpy as np
 
-from apps.common.cli import run_command
-from apps.common.runtime import Runtime
 from apps.common.showing import write_lines
 from apps.finegrained.predict import Guesses, Predictor
 from demos.choices import Choice, Models, find_choices
-from demos.serving import THIS_MACHINE, ServerFlags, check_server, launch, private_room
+from demos.serving import check_server, launch, private_room
 from demos.task import Settings, Task
 from demos.uploads import fit
 
@@ -93,23 +116,6 @@ class FinegrainedTask(Task):
         return {name: prob for name, prob in found}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Serve a page that names what photos show."""
-
-    checkpoint: Path | None = None
-    """a run of train.py, or its best/: the model to begin with"""
-    weights: str | None = None
-    """begin with a published classifier instead: imagenet or cub (200 birds), a catalog name or a weight file"""
-    backbone: str = "a100"
-    """width of --weights"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
-    server: ServerFlags = THIS_MACHINE
-
-
 def make_models(
     *,
     checkpoint: Path | None = None,
@@ -153,7 +159,3 @@ def main(config: Config) -> None:
         runtime=config.runtime,
     )
     launch(make_page([(FinegrainedTask(), models)], title=FinegrainedTask.title), config.server)
-
-
-if __name__ == "__main__":
-    run_command(main, Config)

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from demos.uploads import MAX_UPLOAD_BYTES
-
 if TYPE_CHECKING:
     import gradio as gr
 
+MAX_UPLOAD_BYTES = 200_000_000  # of any file
 KEEP_SECONDS = 600  # uploads and results, so that a result can be downloaded
 SWEEP_SECONDS = 30
 QUEUE_SIZE = 32  # requests that wait; more are turned away

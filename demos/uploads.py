@@ -19,7 +19,6 @@ from PIL import Image
 from apps.common.images import read_image, resize
 from apps.common.photos import SUFFIXES_OF_FORMAT, is_photo_name
 
-MAX_UPLOAD_BYTES = 200_000_000  # of any file
 MAX_PHOTO_BYTES = 30_000_000
 MAX_PIXELS = 60_000_000  # of a photo; 180 MB when decoded
 MAX_FRAME_PIXELS = 4_000_000  # of the webcam or a video

@@ -1,10 +1,12 @@
 """From a config class to a command: flags by tyro, and one line instead of a traceback for a user's mistake."""
 
 import contextlib
+import filecmp
+import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,21 +15,50 @@ import tyro
 ConfigT = TypeVar("ConfigT")
 
 
-def run_command(main: Callable[[ConfigT], Any], config_class: type[ConfigT], args: Sequence[str] | None = None) -> None:
-    """Parse flags into `config_class` and call `main` with it; the last line of every script.
+def run_command(
+    main: Callable[[ConfigT], Any] | str, config_class: type[ConfigT], args: Sequence[str] | None = None
+) -> None:
+    """Parse flags into `config_class` and call `main` with it.
 
     A `ValueError` or `OSError` is a person's mistake or a broken file: one line on stderr, exit code 2. Set
     MOBILENET_APPS_TRACEBACK=1 to see where it was raised. Anything else is a bug and keeps its traceback.
+
+    Args:
+        main: a function, or "module:function", its place in the script that calls this. Such a script makes the call
+            above its slow imports, so that --help and wrong flags do not wait for torch: if the flags are right, the
+            module is imported, which is the same file, now whole, and the process ends with the function.
     """
     try:
-        main(parse(config_class, args))
-    except (ValueError, OSError) as error:
-        if os.environ.get("MOBILENET_APPS_TRACEBACK"):
-            raise
-        fail(plain_message(error))
+        config = parse(config_class, args)
+        function, config = (main, config) if callable(main) else _imported(main, config, sys._getframe(1).f_globals)
+        try:
+            function(config)
+        except (ValueError, OSError) as error:
+            if os.environ.get("MOBILENET_APPS_TRACEBACK"):
+                raise
+            fail(plain_message(error))
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(130) from None
+    if not callable(main):
+        raise SystemExit(0)
+
+
+def _imported(place: str, config: Any, script: Mapping[str, Any]) -> tuple[Callable[[Any], Any], Any]:
+    """The function at "module:function", and a config of that module's own class with the same values.
+
+    Args:
+        script: globals of the script that was started, which must be that module: of a changed copy nothing but its flags
+            would be used.
+    """
+    name, _, function = place.partition(":")
+    module = importlib.import_module(name)
+    if not filecmp.cmp(script["__file__"], str(module.__file__), shallow=False):
+        fail(
+            f"{script['__file__']} differs from {module.__file__}, which is imported as {name}: install the checkout "
+            "that you use (python -m pip install -e .); a copy must name its own module where it calls run_command"
+        )
+    return getattr(module, function), getattr(module, type(config).__name__)(**vars(config))
 
 
 def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> ConfigT:

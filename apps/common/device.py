@@ -10,8 +10,9 @@ from typing import Literal
 import cv2
 import torch
 
+from apps.common.choices import Amp
+
 Precision = Literal["none", "bf16", "fp16"]
-Amp = Literal["auto", "none", "bf16", "fp16"]
 
 
 def choose_device(name: str) -> torch.device:

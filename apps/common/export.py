@@ -15,18 +15,17 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from apps.common.choices import Input
 from apps.common.images import Preprocessing
 from backbone.mobilenet_v1 import MIN_RESOLUTION, Conv2d, ConvNorm
 
-Format = Literal["onnx", "openvino", "executorch"]
-Input = Literal["uint8", "float"]
 INPUT = "images"
 OPENVINO_FILE = "model.xml"  # beside its model.bin
 TOLERANCE = 1e-3  # of 32-bit outputs, over the largest of them or 1

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from apps.common.checkpoint import WEIGHTS
+from apps.common.choices import Format
 from apps.common.export import (
     TOLERANCE,
-    Format,
     Graph,
     difference,
     file_hash,

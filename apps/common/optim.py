@@ -3,16 +3,16 @@
 import copy
 import math
 from collections.abc import Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from apps.common.choices import OptimizerName
 from apps.common.distributed import Processes
 from backbone import MobileNetV1
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
-OptimizerName = Literal["sgd", "rmsprop", "adamw"]
 
 
 def param_groups(model: nn.Module, *, weight_decay: float, lr_scales: Mapping[str, float] | None = None) -> list[dict]:

@@ -10,6 +10,7 @@ Letters in shapes: O outputs of a layer, I its inputs, K classes.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from http.client import HTTPException
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
-from backbone.weights import LoadedWeights, best_imagenet, load_weights
+from backbone.weights import LoadedWeights, imagenet_entries, load_weights
+from backbone.weights.fetch import is_fetched
 
 TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", norm_eps=1e-3)
 
@@ -111,6 +113,9 @@ def find_weights(
 ) -> tuple[LoadedWeights, str | Path]:
     """Read the file or catalog entry that `--weights` means, of the width of `backbone`.
 
+    Where "imagenet" cannot be downloaded, the best ImageNet weights of the width that are on this machine are taken,
+    and it is said.
+
     Args:
         words: the words that an app allows besides "none", and how each finds a catalog name for a backbone.
 
@@ -126,7 +131,13 @@ def find_weights(
     try:
         return load_weights(source, width_mult=width_mult), source
     except ValueError as error:
-        hint = "; `--weights none` does without" if asked == "imagenet" else ""
+        hint = ""
+        if asked == "imagenet":
+            hint = "; `--weights none` does without"
+            here = [entry for entry in imagenet_entries(width_mult) if is_fetched(entry) and entry.name != source]
+            if here and isinstance(error.__cause__, (OSError, HTTPException)):
+                print(f"{error}; meanwhile {here[0].name} is taken, which is on this machine")
+                return load_weights(here[0].name, width_mult=width_mult), here[0].name
         if asked not in words and (close := get_close_matches(asked, (*words, "none"), n=1)):
             hint = f"; did you mean {close[0]}?"
         raise ValueError(f"{error}{hint}") from error
@@ -134,7 +145,7 @@ def find_weights(
 
 def imagenet_name(backbone: str) -> str:
     """The catalog name of the best published ImageNet weights of a width."""
-    return best_imagenet(parse_backbone(backbone)).name
+    return imagenet_entries(parse_backbone(backbone))[0].name
 
 
 def style_of(loaded: LoadedWeights) -> ConvStyle:

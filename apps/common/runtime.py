@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apps.common.choices import Precision, Runtime
 from apps.common.cli import plain_message
 from apps.common.device import choose_device, choose_precision
 from apps.common.export import INPUT, OPENVINO_FILE, TOLERANCE, Graph, difference, import_openvino, write_onnx
@@ -27,8 +28,6 @@ from apps.common.fastest import circumstances, keep_choice, read_choices, time_i
 from apps.common.images import Preprocessing
 from backbone.files import cache_dir, written_whole
 
-Runtime = Literal["auto", "torch", "torch-compile", "onnx", "openvino"]
-Precision = Literal["auto", "float32"]
 FileRuntime = Literal["onnx", "openvino"]
 MODULES: dict[FileRuntime, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 """What "auto" chooses from on a CPU, and the module that each needs."""

@@ -11,18 +11,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from apps.common.choices import BadData
 from apps.common.photos import find_photos
 from apps.common.tables import SPLIT_OF_NAME, SPLITS
+from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 from apps.faceattr.layouts import list_faces
 from apps.faceattr.listing import UNKNOWN, FaceListing, attribute_key, join_listings
 from apps.faceattr.splits import Assignment, assign_splits, find_leaks, find_same_files
 
-BadData = Literal["refuse", "skip"]
-VAL_FRACTION = TEST_FRACTION = 0.1
 FEW_ATTRIBUTES = 8  # of so few, a line shows each
 
 

@@ -14,25 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
-from apps.common.doctor import Finding, file_findings, findings_as_json, print_findings, worst_first
-from apps.common.photos import PhotoFacts, inspect_photos
-from apps.common.tables import SPLITS
-from apps.faceattr.attributes import TEST_FRACTION, VAL_FRACTION, list_data
-from apps.faceattr.findings import (
-    CountTable,
-    contradicted,
-    copy_findings,
-    count_findings,
-    count_labels,
-    groups_of_copies,
-    label_findings,
-)
-from apps.faceattr.listing import FaceListing
-from apps.faceattr.sample import make_sample
-from apps.faceattr.splits import assign_splits, people_of, rank_of
-from backbone.files import written_whole
+from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +44,29 @@ class Config:
     """of that choice"""
     num_workers: int | None = None
     """threads that read photos; default one for each core"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.faceattr.check:main", Config)
+
+from apps.common.checkpoint import save_json
+from apps.common.doctor import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.photos import PhotoFacts, inspect_photos
+from apps.common.tables import SPLITS
+from apps.faceattr.attributes import list_data
+from apps.faceattr.findings import (
+    CountTable,
+    contradicted,
+    copy_findings,
+    count_findings,
+    count_labels,
+    groups_of_copies,
+    label_findings,
+)
+from apps.faceattr.listing import FaceListing
+from apps.faceattr.sample import make_sample
+from apps.faceattr.splits import assign_splits, people_of, rank_of
+from backbone.files import written_whole
 
 
 def check(config: Config) -> list[Finding]:
@@ -178,7 +184,3 @@ def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
     if any(finding.level == "error" for finding in check(config)):
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    run_command(main, Config)

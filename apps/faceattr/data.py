@@ -9,7 +9,7 @@ Letters in shapes: B batch, H W height and width, A attributes.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader, Dataset
 from apps.common.device import begin_worker
 from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
+from apps.faceattr.choices import Augment
 
 if TYPE_CHECKING:
     import albumentations as A
 
-Augment = Literal["none", "light", "full"]
 # Standard deviations of a crop's shift (in image sides), scale (relative) and turn (degrees).
 JITTER = {"light": (0.02, 0.03, 3.0), "full": (0.06, 0.12, 10.0)}
 

@@ -12,30 +12,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from apps.common.checkpoint import model_folder, save_json
+from apps.common.choices import BadData
 from apps.common.cli import run_command
-from apps.common.device import choose_device
-from apps.common.tables import write_csv
-from apps.faceattr.attributes import AttributeSplit, BadData, load_faces
-from apps.faceattr.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
-from apps.faceattr.listing import UNKNOWN, attribute_key
-from apps.faceattr.metrics import (
-    Agreement,
-    Metrics,
-    agreement,
-    attribute_metrics,
-    calibration_error,
-    mean,
-    predict_photos,
-)
-from apps.faceattr.report import Evaluation, write_report
-from apps.faceattr.sample import make_sample
-from apps.faceattr.subgroups import Subgroups, subgroup_metrics
-from apps.faceattr.tagger import Tagger
-from backbone.cost import count_module
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +42,34 @@ class Config:
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
     """folder for the results; default eval-SPLIT beside the checkpoint"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.faceattr.eval:evaluate", Config)
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder, save_json
+from apps.common.device import choose_device
+from apps.common.tables import write_csv
+from apps.faceattr.attributes import AttributeSplit, load_faces
+from apps.faceattr.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
+from apps.faceattr.listing import UNKNOWN, attribute_key
+from apps.faceattr.metrics import (
+    Agreement,
+    Metrics,
+    agreement,
+    attribute_metrics,
+    calibration_error,
+    mean,
+    predict_photos,
+)
+from apps.faceattr.report import Evaluation, write_report
+from apps.faceattr.sample import make_sample
+from apps.faceattr.subgroups import Subgroups, subgroup_metrics
+from apps.faceattr.tagger import Tagger
+from backbone.cost import count_module
 
 
 def evaluate(config: Config) -> dict[str, float | None]:
@@ -269,7 +275,3 @@ def describe(evaluation: Evaluation) -> str:
 
 def _shown(number: float | None) -> str:
     return "-" if number is None else f"{number:.3f}"
-
-
-if __name__ == "__main__":
-    run_command(evaluate, Config)

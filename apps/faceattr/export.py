@@ -12,30 +12,8 @@ are torch's on faces of the val split and the mean AP there is no worse than --m
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from apps.common.checkpoint import model_folder
+from apps.common.choices import BadData, Format, Input
 from apps.common.cli import run_command
-from apps.common.export import Format, Input
-from apps.common.exported import (
-    PARITY_PHOTOS,
-    Judge,
-    check_format,
-    check_target,
-    checkpoint_facts,
-    default_out,
-    spread,
-    write_checked,
-)
-from apps.common.images import read_image, stack_images
-from apps.common.runtime import Session
-from apps.faceattr.attributes import AttributeSplit, BadData, load_faces
-from apps.faceattr.data import to_square
-from apps.faceattr.metrics import attribute_metrics, predict_photos
-from apps.faceattr.sample import make_sample
-from apps.faceattr.tagger import APP, Tagger
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +40,33 @@ class Config:
     """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
     out: Path | None = None
     """the file, or folder for openvino; default in export/ beside the checkpoint"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.faceattr.export:export", Config)
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder
+from apps.common.exported import (
+    PARITY_PHOTOS,
+    Judge,
+    check_format,
+    check_target,
+    checkpoint_facts,
+    default_out,
+    spread,
+    write_checked,
+)
+from apps.common.images import read_image, stack_images
+from apps.common.runtime import Session
+from apps.faceattr.attributes import AttributeSplit, load_faces
+from apps.faceattr.data import to_square
+from apps.faceattr.metrics import attribute_metrics, predict_photos
+from apps.faceattr.sample import make_sample
+from apps.faceattr.tagger import APP, Tagger
 
 
 def export(config: Config) -> Path:
@@ -143,7 +148,3 @@ def _some(split: AttributeSplit, number: int) -> AttributeSplit:
         labels=np.ascontiguousarray(split.labels[places]),
         identities=[split.identities[i] for i in places],
     )
-
-
-if __name__ == "__main__":
-    run_command(export, Config)

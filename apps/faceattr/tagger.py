@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
-from apps.common.export import Graph, Input
+from apps.common.choices import Input, Precision, Runtime
+from apps.common.export import Graph
 from apps.common.images import Preprocessing
-from apps.common.runtime import Precision, Runtime, Session, runtime_name, start_session
+from apps.common.runtime import Session, runtime_name, start_session
 from apps.faceattr.network import create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 

@@ -12,31 +12,11 @@ takes as --teacher.
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-
-from apps.common.checkpoint import save_json
+from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
-from apps.common.distributed import join_processes
-from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
-from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, plan_run
-from apps.faceattr.attributes import BadData, load_splits
-from apps.faceattr.data import Augment, TrainingSet, make_train_loader
-from apps.faceattr.distill import count_known, label_loss
-from apps.faceattr.measure import evaluate
-from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
-from apps.faceattr.start import start_tagger
-from apps.faceattr.tagger import APP
-from backbone.mobilenet_v1 import Conv
-
-LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 26.0
+from apps.faceattr.choices import Augment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +25,7 @@ class Config:
 
     backbone: str = "a100"
     """a width of MobileNet V1 (a100, ...), or a classifier of torchvision (resnet50, ...)"""
-    conv: Conv = "separable"
+    conv: Literal["separable", "full"] = "separable"
     """of a MobileNet V1: separable, or full 3x3 convolutions"""
     resolution: int | None = None
     """side of the square input in pixels, 32 or more; default 128, for the sample set 96"""
@@ -99,6 +79,32 @@ class Config:
     """the run's folder; default runs/faceattr/<backbone>-<time>"""
     resume: Path | None = None
     """the folder of an interrupted run to go on with; its settings are kept"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.faceattr.teacher:train", Config)
+
+import torch
+
+from apps.common.checkpoint import save_json
+from apps.common.device import autocast, choose_device, choose_precision, prepare_training
+from apps.common.distributed import join_processes
+from apps.common.optim import Ema, lr_at, make_optimizer, set_lr, take_step
+from apps.common.plots import plot_curves
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
+from apps.common.sampling import StepSampler, plan_run
+from apps.faceattr.attributes import load_splits
+from apps.faceattr.data import TrainingSet, make_train_loader
+from apps.faceattr.distill import count_known, label_loss
+from apps.faceattr.measure import evaluate
+from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
+from apps.faceattr.start import start_tagger
+from apps.faceattr.tagger import APP
+
+LOG_EVERY = 20  # steps
+SAMPLE_EPOCHS = 26.0
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -246,7 +252,3 @@ def finish(log: RunLog, state: RunState, num_steps: int) -> None:
         f"teacher: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; the run in {log.folder} "
         f"is finished: {state.why_finished(num_steps)}"
     )
-
-
-if __name__ == "__main__":
-    run_command(train, Config)

@@ -14,40 +14,11 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from apps.common.checkpoint import save_json
+from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
-from apps.common.distributed import join_processes
-from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
-from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, plan_run
-from apps.faceattr import eval as eval_script
-from apps.faceattr import teacher as teacher_script
-from apps.faceattr.attributes import BadData, find_unlabelled, load_splits, measuring_splits, without_known
-from apps.faceattr.data import Augment, TrainingSet, make_train_loader
-from apps.faceattr.distill import Distillation, DistillLoss, count_known
-from apps.faceattr.listing import UNKNOWN
-from apps.faceattr.measure import evaluate, measure
-from apps.faceattr.network import num_pooled_features, pooled_features
-from apps.faceattr.outputs import cached_outputs
-from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
-from apps.faceattr.start import start_tagger
-from apps.faceattr.tagger import APP, Tagger
-
-LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 12.0
-LOSSES = tuple("loss" if name == "total" else f"loss_{name}" for name in DistillLoss._fields)
-SAMPLE_TEACHER = "a050"
-TeacherOutputs = Literal["fly", "cached"]
+from apps.faceattr.choices import Augment, TeacherOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +96,41 @@ class Config:
     """the run's folder; default runs/faceattr/<backbone>-<time>"""
     resume: Path | None = None
     """the folder of an interrupted run to go on with; its settings are kept"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.faceattr.train:train", Config)
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import save_json
+from apps.common.device import autocast, choose_device, choose_precision, prepare_training
+from apps.common.distributed import join_processes
+from apps.common.optim import Ema, lr_at, make_optimizer, set_lr, take_step
+from apps.common.plots import plot_curves
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
+from apps.common.sampling import StepSampler, plan_run
+from apps.faceattr import eval as eval_script
+from apps.faceattr import teacher as teacher_script
+from apps.faceattr.attributes import find_unlabelled, load_splits, measuring_splits, without_known
+from apps.faceattr.data import TrainingSet, make_train_loader
+from apps.faceattr.distill import Distillation, DistillLoss, count_known
+from apps.faceattr.listing import UNKNOWN
+from apps.faceattr.measure import evaluate, measure
+from apps.faceattr.network import num_pooled_features, pooled_features
+from apps.faceattr.outputs import cached_outputs
+from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
+from apps.faceattr.start import start_tagger
+from apps.faceattr.tagger import APP, Tagger
+
+LOG_EVERY = 20  # steps
+SAMPLE_EPOCHS = 12.0
+LOSSES = tuple("loss" if name == "total" else f"loss_{name}" for name in DistillLoss._fields)
+SAMPLE_TEACHER = "a050"
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -377,7 +383,3 @@ def ask(teacher: Tagger, images: Tensor) -> tuple[Tensor, Tensor]:
     with pooled_features(teacher.network) as seen:
         logits = teacher.network(teacher.preprocessing(images)).float()
     return logits, seen[0].float()
-
-
-if __name__ == "__main__":
-    run_command(train, Config)

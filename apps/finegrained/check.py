@@ -15,14 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps.common.checkpoint import save_json
 from apps.common.cli import run_command
-from apps.common.doctor import Finding, Level, file_findings, findings_as_json, print_findings, worst_first
-from apps.common.photos import PhotoFacts, find_duplicates, inspect_photos
-from apps.finegrained.labels import VAL_FRACTION, list_data, split_entries
-from apps.finegrained.layouts import SPLITS, Listing
-from apps.finegrained.sample import make_sample
-from backbone.files import written_whole
+from apps.finegrained.choices import VAL_FRACTION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +43,18 @@ class Config:
     """of that choice"""
     num_workers: int | None = None
     """threads that read photos; default one for each core"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.finegrained.check:main", Config)
+
+from apps.common.checkpoint import save_json
+from apps.common.doctor import Finding, Level, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.photos import PhotoFacts, find_duplicates, inspect_photos
+from apps.finegrained.labels import list_data, split_entries
+from apps.finegrained.layouts import SPLITS, Listing
+from apps.finegrained.sample import make_sample
+from backbone.files import written_whole
 
 
 class Checked(NamedTuple):
@@ -216,7 +222,3 @@ def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
     if any(finding.level == "error" for finding in check(config)):
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    run_command(main, Config)

@@ -8,7 +8,7 @@ Letters in shapes: B batch, H W height and width, K classes.
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from apps.common.device import begin_worker
 from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
+from apps.finegrained.choices import Augment
 from apps.finegrained.labels import Photo
 
 if TYPE_CHECKING:
     import albumentations as A
 
-Augment = Literal["none", "mirror", "light", "full"]
 MIN_AREA = {"light": 0.5, "full": 0.25}  # of a random crop, over the photo's area
 ASPECT_RATIO = 4 / 3  # a crop is at most so much longer than wide, or wider than long
 CROP_TRIES = 10

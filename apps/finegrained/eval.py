@@ -14,31 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from apps.common.checkpoint import model_folder, save_json
+from apps.common.choices import BadData
 from apps.common.cli import run_command
-from apps.common.device import choose_device
-from apps.common.photos import find_photos
-from apps.common.tables import write_csv
-from apps.finegrained.calibration import calibrate, cross_validate, known_score, unknown_metrics
-from apps.finegrained.classifier import APP, Classifier
-from apps.finegrained.labels import BadData, LabelledSplit, Photo, load_data
-from apps.finegrained.metrics import (
-    calibration_error,
-    classification_metrics,
-    negative_log_likelihood,
-    predict_photos,
-    top_k_accuracy,
-)
-from apps.finegrained.predict import guess_cells, guess_header, make_guesses
-from apps.finegrained.report import Evaluation, write_report
-from apps.finegrained.sample import make_sample
-from backbone.mobilenet_v1 import MIN_RESOLUTION
-
-TOP = 5  # guesses in predictions.csv
-MOST_CONFUSED = 20  # pairs of classes in metrics.json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +25,8 @@ class Config:
     checkpoint: Path | None = None
     """a run of train.py, or its best/"""
     weights: str | None = None
-    """instead of --checkpoint: imagenet (the best published for the width), cub (200 birds, a100), a catalog name or a
-    weight file"""
+    """instead of --checkpoint: imagenet (of the width: what is on this machine, else the best published), cub (200
+    birds, a100), a catalog name or a weight file"""
     backbone: str = "a100"
     """width of --weights"""
     data: str = "sample"
@@ -72,6 +49,35 @@ class Config:
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
     """folder for the results; default eval-SPLIT beside the checkpoint"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.finegrained.eval:evaluate", Config)
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder, save_json
+from apps.common.device import choose_device
+from apps.common.photos import find_photos
+from apps.common.tables import write_csv
+from apps.finegrained.calibration import calibrate, cross_validate, known_score, unknown_metrics
+from apps.finegrained.classifier import APP, Classifier
+from apps.finegrained.labels import LabelledSplit, Photo, load_data
+from apps.finegrained.metrics import (
+    calibration_error,
+    classification_metrics,
+    negative_log_likelihood,
+    predict_photos,
+    top_k_accuracy,
+)
+from apps.finegrained.predict import guess_cells, guess_header, make_guesses
+from apps.finegrained.report import Evaluation, write_report
+from apps.finegrained.sample import make_sample
+from backbone.mobilenet_v1 import MIN_RESOLUTION
+
+TOP = 5  # guesses in predictions.csv
+MOST_CONFUSED = 20  # pairs of classes in metrics.json
 
 
 class Judged(NamedTuple):
@@ -224,7 +230,3 @@ def describe(evaluation: Evaluation) -> str:
     for pair in evaluation.metrics.confused[:3]:
         lines.append(f"{pair.true} taken for {pair.predicted}: {pair.num_photos:,} times ({pair.share:.0%})")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    run_command(evaluate, Config)

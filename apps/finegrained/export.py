@@ -13,29 +13,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from apps.common.checkpoint import model_folder
+from apps.common.choices import BadData, Format, Input
 from apps.common.cli import run_command
-from apps.common.export import Format, Input
-from apps.common.exported import (
-    PARITY_PHOTOS,
-    Judge,
-    check_format,
-    check_target,
-    checkpoint_facts,
-    default_out,
-    spread,
-    write_checked,
-)
-from apps.common.images import read_image, stack_images
-from apps.common.runtime import Session
-from apps.finegrained.classifier import APP, Classifier
-from apps.finegrained.data import to_square
-from apps.finegrained.labels import BadData, LabelledSplit, Photo, load_data
-from apps.finegrained.metrics import predict_photos, top_k_accuracy
-from apps.finegrained.sample import make_sample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +41,32 @@ class Config:
     """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
     out: Path | None = None
     """the file, or folder for openvino; default in export/ beside the checkpoint"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.finegrained.export:export", Config)
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder
+from apps.common.exported import (
+    PARITY_PHOTOS,
+    Judge,
+    check_format,
+    check_target,
+    checkpoint_facts,
+    default_out,
+    spread,
+    write_checked,
+)
+from apps.common.images import read_image, stack_images
+from apps.common.runtime import Session
+from apps.finegrained.classifier import APP, Classifier
+from apps.finegrained.data import to_square
+from apps.finegrained.labels import LabelledSplit, Photo, load_data
+from apps.finegrained.metrics import predict_photos, top_k_accuracy
+from apps.finegrained.sample import make_sample
 
 
 def export(config: Config) -> Path:
@@ -129,7 +134,3 @@ def _load(data: str, split: str, model: Classifier, config: Config) -> LabelledS
 
 def _some(split: LabelledSplit, number: int) -> list[Photo]:
     return [split.photos[i] for i in spread(len(split.photos), number)]
-
-
-if __name__ == "__main__":
-    run_command(export, Config)

@@ -10,14 +10,13 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from apps.common.choices import BadData
+from apps.finegrained.choices import VAL_FRACTION
 from apps.finegrained.layouts import SPLIT_OF_NAME, SPLITS, Entry, Listing, list_photos
 from apps.finegrained.named import NAMED, list_named, list_packed
 from backbone.files import cache_dir
-
-BadData = Literal["refuse", "skip"]
-VAL_FRACTION = 0.2
 
 
 class Photo(NamedTuple):

@@ -24,15 +24,51 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from apps.common.choices import Precision, Runtime
+from apps.common.cli import run_command
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Name what photos, videos or the pictures of a camera show; the guesses go to a CSV file."""
+
+    source: str
+    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/; default: the published classifier of --weights"""
+    weights: str = "imagenet"
+    """without --checkpoint: imagenet (1000 classes), cub (200 birds, a100), a catalog name or a weight file"""
+    backbone: str = "a100"
+    """width of --weights"""
+    top: int = 5
+    """guesses for each photo"""
+    cam: bool = False
+    """draw where in each photo or frame the best guess is seen: red speaks for it"""
+    every: int = 1
+    """of a video or camera, look at one in so many frames"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "auto"
+    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
+    threads: int | None = None
+    """on which to compute on a CPU; default as many as torch uses"""
+    precision: Precision = "float32"
+    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
+    out: Path | None = None
+    """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.finegrained.predict:predict", Config)
+
 import numpy as np
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder
-from apps.common.cli import run_command
 from apps.common.frames import Tally, answered, read_frames
 from apps.common.frametable import FrameTable
 from apps.common.images import stack_images
-from apps.common.runtime import Precision, Runtime, device_for
+from apps.common.runtime import device_for
 from apps.common.showing import Showing, window_for_camera, write_lines
 from apps.common.sources import find_source
 from apps.finegrained.calibration import known_score
@@ -160,36 +196,6 @@ def guess_cells(guesses: Guesses) -> list[str]:
     return [*cells, f"{guesses.score:.6f}", answer]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Name what photos, videos or the pictures of a camera show; the guesses go to a CSV file."""
-
-    source: str
-    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
-    checkpoint: Path | None = None
-    """a run of train.py, or its best/; default: the published classifier of --weights"""
-    weights: str = "imagenet"
-    """without --checkpoint: imagenet (1000 classes), cub (200 birds, a100), a catalog name or a weight file"""
-    backbone: str = "a100"
-    """width of --weights"""
-    top: int = 5
-    """guesses for each photo"""
-    cam: bool = False
-    """draw where in each photo or frame the best guess is seen: red speaks for it"""
-    every: int = 1
-    """of a video or camera, look at one in so many frames"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "auto"
-    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
-    threads: int | None = None
-    """on which to compute on a CPU; default as many as torch uses"""
-    precision: Precision = "float32"
-    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
-    out: Path | None = None
-    """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
-
-
 def draw(image: np.ndarray, guesses: Guesses) -> np.ndarray:
     """A copy of an image (H, W, 3) RGB with the two best guesses on it."""
     lines = ["none of the classes"] if guesses.is_unknown else []
@@ -253,7 +259,3 @@ def _picture(predictor: Predictor, guesses: Guesses, number: int | None, cam: bo
     """What is written of an image: its heat map with `cam`, and on frames, which have a number, the best guesses."""
     picture = predictor.explain(image, guesses[0].name) if cam else image
     return picture if number is None else draw(picture, guesses)
-
-
-if __name__ == "__main__":
-    run_command(predict, Config)

@@ -12,40 +12,11 @@ last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with re
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from tqdm import tqdm
-
-from apps.common.checkpoint import save_json
+from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
-from apps.common.distributed import Processes, join_processes
-from apps.common.images import stack_images
-from apps.common.optim import Ema, OptimizerName, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
-from apps.common.plots import plot_curves
-from apps.common.pretrained import load_pretrained
-from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, plan_run
-from apps.finegrained import eval as eval_script
-from apps.finegrained.classifier import APP, Classifier, create_classifier
-from apps.finegrained.data import Augment, EvalSet, Mix, TrainingSet, balanced, class_weights, make_train_loader
-from apps.finegrained.labels import BadData, LabelledSplit, load_data
-from apps.finegrained.metrics import classification_metrics, predict_split
-from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
-from backbone.mobilenet_v1 import MIN_RESOLUTION, MobileNetV1
-from backbone.names import parse_backbone
-from backbone.weights import unfold_norms
-
-LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 8.0
-LOSSES = ("loss", "loss_labels", "loss_teacher")
-FreezeBn = Literal["none", "stats", "all"]
-Balance = Literal["none", "sample", "loss"]
+from apps.finegrained.choices import Augment, Balance, FreezeBn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +30,8 @@ class Config:
     data: str = "sample"
     """a folder of photos by class, a CSV, a data set's name, or "sample": the embedded set, drawn on first use"""
     weights: str | None = None
-    """what to start from: imagenet (the best published for the width), none, a run or model folder of this app, a
-    weight file or a catalog name; default imagenet, for the sample set none"""
+    """what to start from: imagenet (the best published for the width), none, a
+    run or model folder of this app, a weight file or a catalog name; default imagenet, for the sample set none"""
     epochs: float | None = None
     """passes over the training photos; default 15, for the sample set as many as fit in a few minutes"""
     steps: int | None = None
@@ -127,6 +98,40 @@ class Config:
     """the run's folder; default runs/finegrained/<backbone>-<time>"""
     resume: Path | None = None
     """the folder of an interrupted run to go on with; its settings are kept"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.finegrained.train:train", Config)
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from apps.common.checkpoint import save_json
+from apps.common.device import autocast, choose_device, choose_precision, prepare_training
+from apps.common.distributed import Processes, join_processes
+from apps.common.images import stack_images
+from apps.common.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
+from apps.common.plots import plot_curves
+from apps.common.pretrained import load_pretrained
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
+from apps.common.sampling import StepSampler, plan_run
+from apps.finegrained import eval as eval_script
+from apps.finegrained.classifier import APP, Classifier, create_classifier
+from apps.finegrained.data import EvalSet, Mix, TrainingSet, balanced, class_weights, make_train_loader
+from apps.finegrained.labels import LabelledSplit, load_data
+from apps.finegrained.metrics import classification_metrics, predict_split
+from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
+from backbone.mobilenet_v1 import MIN_RESOLUTION, MobileNetV1
+from backbone.names import parse_backbone
+from backbone.weights import unfold_norms
+
+LOG_EVERY = 20  # steps
+SAMPLE_EPOCHS = 8.0
+LOSSES = ("loss", "loss_labels", "loss_teacher")
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -379,7 +384,3 @@ def evaluate(
     tqdm.write(f"step {state.done:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
     if state.judge(metrics) and processes.is_first:
         classifier.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics})
-
-
-if __name__ == "__main__":
-    run_command(train, Config)

@@ -5,7 +5,7 @@ model = create_backbone_from(weights, num_classes=0)            # built as the w
 model.reset_classifier(37)                                      # a fresh head
 """
 
-from backbone.weights.catalog import CATALOG, WeightFile, best_imagenet, find_entry
+from backbone.weights.catalog import CATALOG, WeightFile, find_entry, imagenet_entries
 from backbone.weights.classes import load_class_names
 from backbone.weights.fetch import fetch
 from backbone.weights.load import load_graph, load_weights
@@ -17,10 +17,10 @@ __all__ = [
     "LoadedWeights",
     "Preprocessing",
     "WeightFile",
-    "best_imagenet",
     "create_backbone_from",
     "fetch",
     "find_entry",
+    "imagenet_entries",
     "load_class_names",
     "load_graph",
     "load_weights",

@@ -233,8 +233,8 @@ def find_entry(name: str) -> WeightFile:
     raise ValueError(f"no published weights are called {name!r}:{hint} `python -m backbone.weights list` names all")
 
 
-def best_imagenet(width_mult: float, *, resolution: int | None = None) -> WeightFile:
-    """The published ImageNet classifier of this width with the best top-1.
+def imagenet_entries(width_mult: float, *, resolution: int | None = None) -> list[WeightFile]:
+    """The published ImageNet classifiers of this width, one or more, the best top-1 first.
 
     Args:
         width_mult: alpha in the paper.
@@ -256,4 +256,4 @@ def best_imagenet(width_mult: float, *, resolution: int | None = None) -> Weight
             f"no ImageNet weights{at} are published for width {width_mult:g}: there are {widths}, at "
             f"{', '.join(map(str, RESOLUTIONS))} pixels (a125 at 224 only); `--weights none` starts from scratch"
         )
-    return max(fitting, key=lambda entry: entry.top1 or 0)
+    return sorted(fitting, key=lambda entry: -(entry.top1 or 0))

@@ -5,6 +5,7 @@ A file that is already there, put by an earlier download or by hand, is verified
 
 import hashlib
 import http.client
+import importlib.util
 import sys
 import urllib.error
 import urllib.request
@@ -24,8 +25,14 @@ def weights_dir() -> Path:
 
 
 def is_fetched(entry: WeightFile) -> bool:
-    """Whether the file of an entry lies in `weights_dir()`, by an earlier download or put there by hand."""
-    return (weights_dir() / entry.file_name).is_file()
+    """Whether `fetch` finds the file of an entry on this machine, by an earlier download or put there by hand."""
+    if (weights_dir() / entry.file_name).is_file():
+        return True
+    if entry.hub_repo is None or importlib.util.find_spec("huggingface_hub") is None:
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(entry.hub_repo, entry.url.rsplit("/", 1)[-1]), str)
 
 
 def fetch(entry: WeightFile) -> Path:

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from apps.common.cli import run_command
-from demos.choices import EXAMPLES
 
+EXAMPLES = Path(__file__).parent
 SAMPLE_SCRIPTS = EXAMPLES.parent.parent / "apps"
 NUM_PICTURES = 6
 MAX_BYTES = 15_000

@@ -13,26 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from torch import nn
-
-from apps.common.checkpoint import WEIGHTS, load_model, model_folder, save_model
 from apps.common.cli import run_command
-from apps.common.images import read_image
-from apps.detection.predict import Predictor as Detect
-from apps.faceattr.predict import Predictor as Describe
-from apps.finegrained.predict import Predictor as Classify
-from demos.choices import BUNDLED, example_pictures
 
 App = Literal["detection", "finegrained", "faceattr"]
-MAX_BYTES = 2_000_000
-CARD = "MODEL_CARD.md"
-ABOUT: dict[App, tuple[str, str]] = {
-    "detection": ("Animals of a drawn reef", "finds six kinds of animals in drawn pictures of a reef"),
-    "finegrained": ("Moths of an invented genus", "tells twelve species in drawn pictures of moths"),
-    "faceattr": ("Attributes of drawn portraits", "says which of twelve attributes drawn portraits show"),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +28,29 @@ class Config:
     """a run of its train.py, or its best/"""
     out: Path | None = None
     """the folder to write; default demos/models/<app>"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("demos.models.make:make", Config)
+
+import numpy as np
+import torch
+from torch import nn
+
+from apps.common.checkpoint import WEIGHTS, load_model, model_folder, save_model
+from apps.common.images import read_image
+from apps.detection.predict import Predictor as Detect
+from apps.faceattr.predict import Predictor as Describe
+from apps.finegrained.predict import Predictor as Classify
+from demos.choices import BUNDLED, example_pictures
+
+MAX_BYTES = 2_000_000
+CARD = "MODEL_CARD.md"
+ABOUT: dict[App, tuple[str, str]] = {
+    "detection": ("Animals of a drawn reef", "finds six kinds of animals in drawn pictures of a reef"),
+    "finegrained": ("Moths of an invented genus", "tells twelve species in drawn pictures of moths"),
+    "faceattr": ("Attributes of drawn portraits", "says which of twelve attributes drawn portraits show"),
+}
 
 
 def make(config: Config) -> Path:
@@ -144,7 +150,3 @@ def numbers(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found.append((prefix + name, float(value)))
     return found
-
-
-if __name__ == "__main__":
-    run_command(make, Config)

@@ -72,6 +72,76 @@ def test_the_traceback_of_a_mistake_can_be_asked_for(monkeypatch):
         run_command(mistake, Config, [])
 
 
+LATE = """
+import dataclasses
+
+from apps.common.cli import run_command
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    number: int = 1
+    wrong: bool = False
+
+if __name__ == "__main__":
+    run_command("package.late:main", Config)
+
+import multiprocessing
+
+print("loaded", __name__, flush=True)
+
+def double(number):
+    return 2 * number
+
+def main(config):
+    assert type(config) is Config
+    if config.wrong:
+        raise ValueError("it is wrong")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(double, [config.number]), flush=True)
+"""
+
+
+@pytest.fixture
+def run_late(tmp_path):
+    """Start a script whose slow imports stand below its flags; `module` as by python -m."""
+    script = tmp_path / "package" / "late.py"
+    script.parent.mkdir()
+    script.write_text(LATE)
+
+    def run(*args, module=False, script=script):
+        command = ["-m", "package.late"] if module else [str(script)]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run([sys.executable, *command, *args], env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_a_script_below_its_flags_is_imported_once_and_whole(run_late, module):
+    done = run_late("--number", "5", module=module)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.split("loaded ")[1:]  # also by the data process, whatever way it is started
+    assert [name.split()[0] for name in loaded] == ["package.late", "__mp_main__", "package.late"]
+    assert done.stdout.endswith("[10]\n")
+
+
+def test_a_mistake_in_a_script_below_its_flags_ends_in_one_line(run_late):
+    done = run_late("--wrong")
+    assert (done.returncode, done.stderr) == (2, "late.py: error: it is wrong\n")
+    done = run_late("--numbre", "5")
+    assert done.returncode == 2
+    assert done.stdout == ""  # nothing slow was imported
+
+
+def test_a_changed_copy_of_a_script_is_not_passed_over(run_late, tmp_path):
+    copy = tmp_path / "mine.py"
+    copy.write_text(LATE.replace("2 * number", "3 * number"))
+    done = run_late(script=copy)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"mine.py: error: {copy} differs from {tmp_path / 'package' / 'late.py'}")
+
+
 def test_a_machine_without_libgl_gets_the_command_that_mends_it(tmp_path):
     """A stand-in for OpenCV that fails to load as it does where libGL is missing."""
     message = "libGL.so.1: cannot open shared object file: No such file or directory"

@@ -6,6 +6,8 @@ import torch
 from apps.common.checkpoint import save_model
 from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
 from backbone import create_backbone
+from backbone.weights import find_entry
+from backbone.weights.fetch import weights_dir
 
 
 def description(backbone: str) -> dict:
@@ -56,3 +58,31 @@ def test_published_weights_bring_their_preprocessing(shared, name, backbone, mea
     assert start.folded == name.endswith(".tflite")
     network = create_backbone(backbone, num_classes=5)
     assert "0 of 5 classifier rows" in start.put_into(network, list("abcde"))
+
+
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
+    """Empty caches, and no way to fill them."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    weights_dir().mkdir(parents=True)
+
+
+def test_imagenet_without_network_takes_what_is_here(no_network, capsys):
+    pytest.importorskip("h5py")
+    from tests.weights.weight_files import keras_layers, write_keras_old
+
+    with pytest.raises(
+        ValueError, match=r"cannot download pytorchcv-a025 \(no network\).*`--weights none` does without"
+    ):
+        load_pretrained("imagenet", backbone="a025", app="x")
+    entry = find_entry("keras-a025-128")
+    (weights_dir() / entry.file_name).write_bytes(write_keras_old(keras_layers(0.25, num_classes=1000, seed=1)))
+    assert load_pretrained("imagenet", backbone="a025", app="x").summary.startswith(f"a025 from {entry.url} (")
+    assert "cannot download pytorchcv-a025" in (said := capsys.readouterr().out)
+    assert said.endswith("run again; meanwhile keras-a025-128 is taken, which is on this machine\n")

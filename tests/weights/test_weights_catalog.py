@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from backbone.weights import CATALOG, best_imagenet, find_entry
+from backbone.weights import CATALOG, find_entry, imagenet_entries
 from backbone.weights.classes import load_class_names
 
 
@@ -45,20 +45,21 @@ def test_entry(entry):
     ],
 )
 def test_best_of_a_width(width_mult, name, top1):
-    entry = best_imagenet(width_mult)
+    entry, *others = imagenet_entries(width_mult)
+    assert all(entry.top1 >= other.top1 for other in others)
     assert (entry.name, entry.top1, entry.class_list, entry.num_classes) == (name, top1, "imagenet", 1000)
 
 
 def test_best_of_a_width_at_a_resolution():
-    assert best_imagenet(1, resolution=128).name == "google-a100-128"
-    assert best_imagenet(0.5, resolution=192).name == "keras-a050-192"
+    assert imagenet_entries(1, resolution=128)[0].name == "google-a100-128"
+    assert imagenet_entries(0.5, resolution=192)[0].name == "keras-a050-192"
 
 
 def test_no_such_weights():
     with pytest.raises(ValueError, match=r"published for width 0\.6: there are a025, a050, a075, a100, a125.*none"):
-        best_imagenet(0.6)
+        imagenet_entries(0.6)
     with pytest.raises(ValueError, match=r"no ImageNet weights trained at 96 pixels are published for width 1"):
-        best_imagenet(1, resolution=96)
+        imagenet_entries(1, resolution=96)
     with pytest.raises(ValueError, match=r"called 'tim-a100': did you mean timm-a100"):
         find_entry("tim-a100")
 

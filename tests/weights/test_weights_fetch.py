@@ -10,7 +10,7 @@ import pytest
 
 from backbone.weights import fetch, find_entry, load_weights
 from backbone.weights.__main__ import main
-from backbone.weights.fetch import weights_dir
+from backbone.weights.fetch import is_fetched, weights_dir
 
 pytest.importorskip("h5py")
 
@@ -196,7 +196,9 @@ def hub_entry(server, monkeypatch, tmp_path):
 
 
 def test_hub(hub_entry, server, tmp_path, monkeypatch):
+    assert not is_fetched(hub_entry)
     path = fetch(hub_entry)
+    assert is_fetched(hub_entry)
     assert path.read_bytes() == server.content and (tmp_path / "hub") in path.parents
     number = len(server.requests)
     assert any(

@@ -1,0 +1,11 @@
+"""The words that flags of several apps choose from; it imports nothing that takes time, see `cli.run_command`."""
+
+from typing import Literal
+
+Amp = Literal["auto", "none", "bf16", "fp16"]
+BadData = Literal["refuse", "skip"]
+Format = Literal["onnx", "openvino", "executorch"]
+Input = Literal["uint8", "float"]
+OptimizerName = Literal["sgd", "rmsprop", "adamw"]
+Precision = Literal["auto", "float32"]
+Runtime = Literal["auto", "torch", "torch-compile", "onnx", "openvino"]

@@ -11,15 +11,15 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from apps.common.choices import BadData
 from apps.common.tables import SPLIT_OF_NAME
-from apps.detection.coco import BadData, CocoSplit, class_names_of, make_split
+from apps.detection.choices import VAL_FRACTION
+from apps.detection.coco import CocoSplit, class_names_of, make_split
 from apps.detection.cocofiles import find_coco, split_of
 from apps.detection.listing import Layout, Part
 from apps.detection.splits import carve_val
 from apps.detection.voc import find_voc
 from apps.detection.yolo import find_yolo
-
-VAL_FRACTION = 0.2
 
 
 def load_split(

@@ -70,3 +70,17 @@ def decode_offsets(offsets: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     centre = offsets[..., :2] / CENTRE_SCALE * anchors_cxcywh[..., 2:] + anchors_cxcywh[..., :2]
     size = torch.exp((offsets[..., 2:] / SIZE_SCALE).clamp(max=MAX_LOG_RATIO)) * anchors_cxcywh[..., 2:]
     return cxcywh_to_xyxy(torch.cat((centre, size), dim=-1))
+
+
+def paired_giou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
+    """Generalised IoU of boxes one to one, -1 to 1: (..., 4) and (..., 4) to (...).
+
+    IoU less the share of the smallest box around both that neither covers (Rezatofighi et al., arXiv 1902.09630), so
+    that it has a gradient also where they are apart. Boxes without area give a finite number.
+    """
+    tiny = torch.finfo(boxes1_xyxy.dtype).tiny
+    (low1, high1), (low2, high2) = ((boxes[..., :2], boxes[..., 2:]) for boxes in (boxes1_xyxy, boxes2_xyxy))
+    shared = (torch.minimum(high1, high2) - torch.maximum(low1, low2)).clamp(min=0).prod(dim=-1)
+    union = box_area(boxes1_xyxy) + box_area(boxes2_xyxy) - shared
+    around = (torch.maximum(high1, high2) - torch.minimum(low1, low2)).prod(dim=-1)
+    return shared / union.clamp(min=tiny) - (around - union) / around.clamp(min=tiny)

@@ -15,16 +15,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apps.common.cli import run_command
+from apps.detection.choices import VAL_FRACTION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Look for everything that is wrong with annotated photos."""
+
+    data: str
+    """a folder with COCO, Pascal VOC or YOLO annotations, a COCO json file, a data.yaml, or "sample" (embedded)"""
+    out: Path | None = None
+    """folder for check.json and the pictures; default runs/detection/check-NAME"""
+    fix: bool = False
+    """write NAME-clean.json beside the data: what is left without errors, copies and objects that are there twice"""
+    examples: int = 5
+    """cases shown of each finding; check.json has all"""
+    min_objects: int = 10
+    """a class with fewer objects in train is a warning"""
+    min_side: int = 64
+    """a photo with a shorter side below this, in pixels, is a warning"""
+    val_fraction: float = VAL_FRACTION
+    """share of train that is val where the data has none"""
+    seed: int = 0
+    """of that choice"""
+    num_workers: int | None = None
+    """threads that read photos; default one for each core"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.detection.check:main", Config)
+
 import cv2
 import numpy as np
 
 from apps.common.checkpoint import save_json
-from apps.common.cli import run_command
 from apps.common.doctor import Finding, file_findings, findings_as_json, print_findings, worst_first
 from apps.common.drawing import put_label, write_contact_sheet
 from apps.common.images import read_image
 from apps.common.photos import inspect_photos
-from apps.detection.annotations import VAL_FRACTION, find_data, read_parts
+from apps.detection.annotations import find_data, read_parts
 from apps.detection.coco import Checked, check_part, class_names_of
 from apps.detection.cocofiles import CLEAN
 from apps.detection.findings import (
@@ -50,30 +80,6 @@ from backbone.files import written_whole
 
 SHEET_PHOTOS, SHEET_HEIGHT = 30, 240
 GOOD, CROWD, WRONG = (80, 255, 255), (160, 160, 160), (60, 60, 255)  # BGR
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Look for everything that is wrong with annotated photos."""
-
-    data: str
-    """a folder with COCO, Pascal VOC or YOLO annotations, a COCO json file, a data.yaml, or "sample" (embedded)"""
-    out: Path | None = None
-    """folder for check.json and the pictures; default runs/detection/check-NAME"""
-    fix: bool = False
-    """write NAME-clean.json beside the data: what is left without errors, copies and objects that are there twice"""
-    examples: int = 5
-    """cases shown of each finding; check.json has all"""
-    min_objects: int = 10
-    """a class with fewer objects in train is a warning"""
-    min_side: int = 64
-    """a photo with a shorter side below this, in pixels, is a warning"""
-    val_fraction: float = VAL_FRACTION
-    """share of train that is val where the data has none"""
-    seed: int = 0
-    """of that choice"""
-    num_workers: int | None = None
-    """threads that read photos; default one for each core"""
 
 
 def check(config: Config) -> list[Finding]:
@@ -271,7 +277,3 @@ def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
     if any(finding.level == "error" for finding in check(config)):
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    run_command(main, Config)

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from apps.common.choices import BadData
 from apps.common.photos import IMAGE_SUFFIXES
 from apps.detection.cocofiles import find_coco
 from apps.detection.listing import (
@@ -28,7 +29,6 @@ from apps.detection.listing import (
     id_in,
 )
 
-BadData = Literal["refuse", "skip"]
 OVERHANG_PX = 2.0  # a box may stick out so far by rounding; it is clipped without a word
 
 

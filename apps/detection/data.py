@@ -8,7 +8,7 @@ Letters in shapes: B batch, H W height and width, N boxes of an image.
 """
 
 import os
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from apps.common.device import begin_worker
 from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
+from apps.detection.choices import Augment
 from apps.detection.coco import CocoSplit, ImageRecord
 from apps.detection.matching import Targets
 
@@ -32,9 +33,6 @@ MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
 CROP_TRIES = 32
 GROUND = (127, 127, 127)  # what lies outside of an image
 WHOLE = np.array([0.0, 0.0, 1.0, 1.0])  # the window that is the image itself
-
-
-Augment = Literal["none", "mirror", "full"]
 
 
 class Sample(NamedTuple):

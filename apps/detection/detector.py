@@ -11,19 +11,21 @@ from apps.common.checkpoint import load_model, save_model
 from apps.common.export import Graph, Input
 from apps.common.images import Preprocessing
 from apps.common.runtime import Precision, Runtime, Session, runtime_name, start_session
-from apps.detection.loss import ScoreFunction
-from apps.detection.model import SSD, SSDOutput, create_detector
+from apps.detection.choices import Head, ScoreFunction
+from apps.detection.model import Network, create_detector
 from apps.detection.postprocess import Detections, PostProcess
 from apps.detection.pretrained import APP, load_pretrained
+from apps.detection.pyramid import PyramidDetector
+from apps.detection.ssd import RawOutput
 from backbone.mobilenet_v1 import ConvStyle
 
 
 @dataclasses.dataclass(kw_only=True)
 class Detector:
-    """An SSD with its preprocessing, post-processing and class names.
+    """A network with its preprocessing, post-processing and class names.
 
     Attributes:
-        network: the SSD.
+        network: the network; `head` says which kind.
         backbone: its width as a name.
         class_names: of label 1, 2, ... K.
         category_ids: COCO's category id of label 1, 2, ... K.
@@ -33,7 +35,7 @@ class Detector:
         session: what computes the outputs in place of `network`, see `use`.
     """
 
-    network: SSD
+    network: Network
     backbone: str
     class_names: list[str]
     category_ids: list[int]
@@ -44,6 +46,11 @@ class Detector:
 
     def __post_init__(self) -> None:
         self.postprocess = PostProcess(self.score_function)
+
+    @property
+    def head(self) -> Head:
+        """What stands on the backbone."""
+        return "pyramid" if isinstance(self.network, PyramidDetector) else "ssd"
 
     @property
     def resolution(self) -> int:
@@ -61,13 +68,13 @@ class Detector:
                     Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
                     for boxes, scores, labels in zip(found["boxes_xyxy"], found["scores"], found["labels"], strict=True)
                 ]
-            outputs: SSDOutput = {"class_logits": found["class_logits"], "offsets": found["offsets"]}
+            outputs: RawOutput = {"class_logits": found["class_logits"], "offsets": found["offsets"]}
             return self.postprocess(outputs, anchors.to(outputs["offsets"].device))
         output = self.network(self.preprocessing(images.to(anchors.device)))
         return self.postprocess(output, anchors)
 
     def graph(self, *, input: Input = "uint8") -> Graph:
-        """What an exported file computes: `SSDOutput`."""
+        """What an exported file computes: `RawOutput`."""
         return Graph(self.network, ("class_logits", "offsets"), preprocessing=self.preprocessing, input=input)
 
     def use(
@@ -104,6 +111,7 @@ class Detector:
             "app": APP,
             "backbone": self.backbone,
             "resolution": self.resolution,
+            "head": self.head,
             "class_names": self.class_names,
             "category_ids": self.category_ids,
             "score_function": self.score_function,
@@ -132,6 +140,7 @@ class Detector:
                 about["backbone"],
                 num_classes=len(about["class_names"]),
                 resolution=about["resolution"],
+                head=about.get("head", "ssd"),
                 style=ConvStyle(**about["style"]),
                 anchor_shapes=about.get("anchor_shapes"),
             )

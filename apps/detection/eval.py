@@ -11,17 +11,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from apps.common.checkpoint import save_json
+from apps.common.choices import BadData
 from apps.common.cli import run_command
-from apps.common.device import choose_device
-from apps.detection.analysis import Analysis, analyse, confusions
-from apps.detection.annotations import load_split
-from apps.detection.coco import BadData
-from apps.detection.detector import Detector
-from apps.detection.errors import ERRORS, ORACLES
-from apps.detection.metrics import predict_split, run_cocoeval, summarise
-from apps.detection.report import write_report
-from apps.detection.sample import make_sample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +42,20 @@ class Config:
     out: Path | None = None
     """folder for metrics.json, predictions.json and report.html; default eval-SPLIT beside the checkpoint, or in
     runs/detection/"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.detection.eval:evaluate", Config)
+
+from apps.common.checkpoint import save_json
+from apps.common.device import choose_device
+from apps.detection.analysis import Analysis, analyse, confusions
+from apps.detection.annotations import load_split
+from apps.detection.detector import Detector
+from apps.detection.errors import ERRORS, ORACLES
+from apps.detection.metrics import predict_split, run_cocoeval, summarise
+from apps.detection.report import write_report
+from apps.detection.sample import make_sample
 
 
 def evaluate(config: Config) -> dict[str, float]:
@@ -126,7 +131,3 @@ def default_out(config: Config) -> Path:
     if config.checkpoint is not None:
         return config.checkpoint.parent / f"eval-{config.split}"
     return Path("runs/detection") / f"{Path(str(config.weights)).stem}-{config.backbone}-eval-{config.split}"
-
-
-if __name__ == "__main__":
-    run_command(evaluate, Config)

@@ -17,37 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from apps.common.checkpoint import model_folder
+from apps.common.choices import BadData, Format, Input
 from apps.common.cli import run_command
-from apps.common.export import Format, Graph, Input, difference
-from apps.common.exported import (
-    PARITY_PHOTOS,
-    Judge,
-    check_format,
-    check_target,
-    checkpoint_facts,
-    default_out,
-    spread,
-    write_checked,
-)
-from apps.common.images import stack_images
-from apps.common.runtime import Session
-from apps.detection.annotations import load_split
-from apps.detection.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
-from apps.detection.coco import BadData, CocoSplit
-from apps.detection.coco_classes import match_names
-from apps.detection.data import EvalSet
-from apps.detection.detector import Detector
-from apps.detection.metrics import coco_metrics, predict_split
-from apps.detection.pretrained import APP
-from apps.detection.sample import make_sample
-from apps.detection.suppression import OUTPUTS, SuppressedSSD, translations
-
-SAME_IOU = 0.99  # of two boxes that are taken for the same
-MAY_DIFFER = 0.02  # share of the detections: at equal scores the order, and so what suppresses what, is open
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +51,41 @@ class Config:
     """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
     out: Path | None = None
     """the file, or folder for openvino; default in export/ beside the checkpoint, or in runs/detection/export"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.detection.export:export", Config)
+
+import torch
+from torch import Tensor
+
+from apps.common.checkpoint import model_folder
+from apps.common.export import Graph, difference
+from apps.common.exported import (
+    PARITY_PHOTOS,
+    Judge,
+    check_format,
+    check_target,
+    checkpoint_facts,
+    default_out,
+    spread,
+    write_checked,
+)
+from apps.common.images import stack_images
+from apps.common.runtime import Session
+from apps.detection.annotations import load_split
+from apps.detection.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
+from apps.detection.coco import CocoSplit
+from apps.detection.coco_classes import match_names
+from apps.detection.data import EvalSet
+from apps.detection.detector import Detector
+from apps.detection.metrics import coco_metrics, predict_split
+from apps.detection.pretrained import APP
+from apps.detection.sample import make_sample
+from apps.detection.suppression import OUTPUTS, SuppressedSSD, translations
+
+SAME_IOU = 0.99  # of two boxes that are taken for the same
+MAY_DIFFER = 0.02  # share of the detections: at equal scores the order, and so what suppresses what, is open
 
 
 def export(config: Config) -> Path:
@@ -222,7 +228,3 @@ def _some(split: CocoSplit, number: int) -> CocoSplit:
     return dataclasses.replace(
         split, records=records, ground_truth={**truth, "images": images, "annotations": annotations}
     )
-
-
-if __name__ == "__main__":
-    run_command(export, Config)

@@ -5,7 +5,7 @@ SSD paper, section 2.2, equations 1 to 3; the sigmoid variant is the reference d
 Letters in shapes: B batch, A anchors, K classes, P positive anchors, M mined negatives.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from apps.common.distributed import Processes
 from apps.detection.boxes import encode_offsets
+from apps.detection.choices import ScoreFunction
 from apps.detection.matching import Targets, match_anchors
-from apps.detection.model import SSDOutput
-
-ScoreFunction = Literal["sigmoid", "softmax"]
+from apps.detection.ssd import RawOutput
 
 
 class LossParts(NamedTuple):
@@ -57,7 +56,7 @@ class SSDLoss(nn.Module):
         self.negative_ratio = negative_ratio
         self.processes = processes
 
-    def forward(self, output: SSDOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
+    def forward(self, output: RawOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
         logits = output["class_logits"].float()  # (B, A, K + 1)
         match = match_anchors(anchors_cxcywh, targets)
         positive = match.labels > 0

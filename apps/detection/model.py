@@ -1,121 +1,24 @@
-"""SSD on MobileNet V1: the reference detector, as the TensorFlow Object Detection API's `ssd_mobilenet_v1`.
+"""Detectors on MobileNet V1 by name: the reference SSD and a pyramid.
 
-Feature maps conv11 and conv13, four extra levels, 1x1 predictors. The network returns raw outputs by name; the loss
-(loss.py) and the decoding (postprocess.py) are objects of their own.
+    network = create_detector("a075", num_classes=20)
 
-Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted).
+Letters in shapes: K classes (background not counted).
 """
 
-import math
 from pathlib import Path
-from typing import TypedDict
-
-import torch
-from torch import Tensor, nn
+from typing import get_args
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.detection.anchors import Shapes, level_shapes, make_anchors
-from apps.detection.pretrained import load_pretrained
-from backbone import MobileNetV1, create_backbone
-from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle, scaled_channels
+from apps.detection.anchors import Shapes
+from apps.detection.choices import Head
+from apps.detection.pretrained import Pretrained, load_pretrained
+from apps.detection.pyramid import PyramidDetector
+from apps.detection.ssd import MIN_CHANNELS, SSD
+from backbone import create_backbone
+from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle
 from backbone.names import parse_backbone
 
-BACKBONE_MAPS = ("c4", "c5")  # conv11, conv13
-EXTRA_CHANNELS = (512, 256, 256, 128)  # at width 1
-MIN_CHANNELS = 16  # of any layer, the backbone's too
-NUM_LEVELS = len(BACKBONE_MAPS) + len(EXTRA_CHANNELS)
-INIT_STD = 0.03  # truncated normal, for the extras and predictors
-
-
-class SSDOutput(TypedDict):
-    """Raw outputs: `class_logits` (B, A, K + 1), background at index 0; `offsets` (B, A, 4), see boxes.py."""
-
-    class_logits: Tensor
-    offsets: Tensor
-
-
-class ExtraLevel(nn.Module):
-    """1x1 convolution to half the depth, then 3x3 with stride 2: the next coarser feature map."""
-
-    def __init__(self, in_channels: int, channels: int, half_channels: int, style: ConvStyle) -> None:
-        super().__init__()
-        self.reduce = style.conv_norm(in_channels, half_channels, 1)
-        self.shrink = style.conv_norm(half_channels, channels, 3, stride=2)
-        self.activation = style.make_activation()
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / 2), ceil(W / 2))
-        return self.activation(self.shrink(self.activation(self.reduce(x))))
-
-
-class SSD(nn.Module):
-    """The network; build it with `create_detector`.
-
-    Attributes:
-        anchors_cxcywh: (A, 4) buffer, in image sides; follows the resolution, never stored in a checkpoint.
-        num_classes: K.
-        resolution: side of the square input, pixels.
-        anchor_shapes: where they are not the reference's, (scale, aspect ratio) of each anchor of each level.
-    """
-
-    anchors_cxcywh: Tensor
-
-    def __init__(
-        self, backbone: MobileNetV1, *, num_classes: int, resolution: int, anchor_shapes: Shapes | None = None
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.num_classes = num_classes
-        self.resolution = resolution
-        self.anchor_shapes = anchor_shapes
-        maps = [info for info in backbone.feature_info if info.name in BACKBONE_MAPS]
-        channels = [info.channels for info in maps]
-        grids = [-(-resolution // info.stride) for info in maps]
-        self.extras = nn.ModuleList()
-        for depth in EXTRA_CHANNELS:
-            out, half = (scaled_channels(d, backbone.width_mult, minimum=MIN_CHANNELS) for d in (depth, depth // 2))
-            self.extras.append(ExtraLevel(channels[-1], out, half, backbone.style))
-            channels.append(out)
-            grids.append(-(-grids[-1] // 2))
-        shapes = anchor_shapes or level_shapes(len(grids))
-        self.class_predictors = nn.ModuleList(
-            nn.Conv2d(c, len(s) * (num_classes + 1), 1) for c, s in zip(channels, shapes, strict=True)
-        )
-        self.box_predictors = nn.ModuleList(nn.Conv2d(c, len(s) * 4, 1) for c, s in zip(channels, shapes, strict=True))
-        self.register_buffer("anchors_cxcywh", make_anchors([(g, g) for g in grids], shapes), persistent=False)
-        for part in (self.extras, self.class_predictors, self.box_predictors):
-            for module in part.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
-        # Scores start as frequent as labels are in the loss: a quarter of its anchors are objects, of K classes.
-        background, each_class = math.log(3), -math.log(4 * num_classes - 1)
-        for predictor, level in zip(self.class_predictors, shapes, strict=True):
-            bias = torch.tensor([background] + [each_class] * num_classes)
-            predictor.bias = nn.Parameter(bias.repeat(len(level)))
-
-    def forward(self, images: Tensor) -> SSDOutput:
-        """Raw outputs of images (B, 3, resolution, resolution), normalised as the weights want (-1 to 1)."""
-        side = self.resolution
-        if images.shape[-2:] != (side, side):
-            raise ValueError(f"this detector was built for {side}x{side} pixels, got images {tuple(images.shape)}")
-        features = self.backbone.forward_features(images)
-        maps = [features[name] for name in BACKBONE_MAPS]
-        for extra in self.extras:
-            maps.append(extra(maps[-1]))
-        return {
-            "class_logits": _predict(self.class_predictors, maps, self.num_classes + 1),
-            "offsets": _predict(self.box_predictors, maps, 4),
-        }
-
-
-def _predict(predictors: nn.ModuleList, maps: list[Tensor], size: int) -> Tensor:
-    """Apply each level's predictor and line its outputs up with the anchors: (B, A, size)."""
-    outputs = []
-    for predictor, x in zip(predictors, maps, strict=True):
-        y = predictor(x).permute(0, 2, 3, 1)  # (B, H, W, anchors of a cell * size)
-        outputs.append(y.reshape(y.shape[0], -1, size))
-    return torch.cat(outputs, dim=1)
+Network = SSD | PyramidDetector
 
 
 def create_detector(
@@ -124,10 +27,11 @@ def create_detector(
     num_classes: int,
     resolution: int = 300,
     weights: Path | str | None = None,
+    head: Head | None = None,
     style: ConvStyle = TENSORFLOW_STYLE,
     anchor_shapes: Shapes | None = None,
-) -> SSD:
-    """Build SSD on MobileNet V1; anchors and channels follow the two knobs.
+) -> Network:
+    """Build a detector on MobileNet V1; anchors and channels follow the two knobs.
 
     Args:
         backbone: width as a name, `a025` to `a100` or any `aNNN`; see `backbone.create_backbone`.
@@ -136,16 +40,18 @@ def create_detector(
         weights: what to start from, see `pretrained.load_pretrained`; its style replaces `style`, and its class
             predictors are taken if it has K classes too. None for random weights. `load_pretrained` and
             `Pretrained.put_into` by themselves also give the preprocessing, and join classes by name.
+        head: "ssd", the reference, or "pyramid"; None for that of `weights`, else the reference.
         style: padding, activation and norm of every convolution.
-        anchor_shapes: from `anchors.fit_shapes`; None for those of `weights`, which are mostly the reference's.
+        anchor_shapes: SSD's, from `anchors.fit_shapes`; None for those of `weights`, mostly the reference's.
 
     Raises:
-        ValueError: an unknown backbone, no classes, a resolution below 32, or weights that do not fit.
+        ValueError: an unknown backbone or head, no classes, a resolution below 32, or weights that do not fit.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more (background is not counted), got {num_classes}")
     check_knobs(backbone, resolution)
     start = load_pretrained(weights or "none", backbone=backbone)
+    head = choose_head(head, start)
     style = start.style if weights else style
     network = create_backbone(
         backbone,
@@ -156,12 +62,29 @@ def create_detector(
         norm_eps=style.norm_eps,
         min_channels=MIN_CHANNELS,
     )
-    shapes = anchor_shapes or start.anchor_shapes
-    detector = SSD(network, num_classes=num_classes, resolution=resolution, anchor_shapes=shapes)
+    detector: Network
+    if head == "ssd":
+        shapes = anchor_shapes or start.anchor_shapes
+        detector = SSD(network, num_classes=num_classes, resolution=resolution, anchor_shapes=shapes)
+    else:
+        detector = PyramidDetector(network, num_classes=num_classes, resolution=resolution)
     if weights:
         same = num_classes == len(start.class_names)
         start.put_into(detector, start.class_names if same else [""] * num_classes)
     return detector
+
+
+def choose_head(head: Head | None, start: Pretrained) -> Head:
+    """What was asked for, else what the weights have, else the reference.
+
+    Raises:
+        ValueError: an unknown head, or not that of the weights.
+    """
+    if head and head not in get_args(Head):
+        raise ValueError(f"head must be one of {', '.join(get_args(Head))}, got {head!r}")
+    if head and start.head not in (None, head):
+        raise ValueError(f"{start.summary} has --head {start.head}, {head} was asked for")
+    return head or start.head or "ssd"
 
 
 def check_knobs(backbone: str, resolution: int) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from apps.detection.boxes import decode_offsets
-from apps.detection.loss import ScoreFunction
-from apps.detection.model import SSDOutput
+from apps.detection.choices import ScoreFunction
+from apps.detection.nms import batched_nms
+from apps.detection.ssd import RawOutput
 
 
 class Detections(NamedTuple):
@@ -57,7 +58,7 @@ class PostProcess:
         self.max_candidates = max_candidates
 
     @torch.no_grad()
-    def __call__(self, output: SSDOutput, anchors_cxcywh: Tensor) -> list[Detections]:
+    def __call__(self, output: RawOutput, anchors_cxcywh: Tensor) -> list[Detections]:
         """One `Detections` for each image, boxes in image sides, 0 to 1."""
         scores = output["class_logits"].float()  # (B, A, K + 1)
         scores = scores.sigmoid() if self.score_function == "sigmoid" else scores.softmax(dim=-1)
@@ -68,8 +69,6 @@ class PostProcess:
 
     def _one_image(self, scores: Tensor, offsets: Tensor, anchors_cxcywh: Tensor) -> Detections:
         """Scores (A, K) and offsets (A, 4) to detections."""
-        from torchvision.ops import batched_nms  # a second and a half to import
-
         # The best pairs belong to the best anchors, so look for them among these only: A, then few times K, to sort.
         num_classes = scores.shape[1]
         best = scores.amax(dim=1).topk(min(self.max_candidates, len(scores)))

@@ -28,13 +28,59 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from apps.common.choices import Precision, Runtime
+from apps.common.cli import run_command
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Find objects in photos, videos or before a camera; write pictures with boxes, JSON and CSV files."""
+
+    source: str
+    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    checkpoint: Path | None = None
+    """a run of train.py, or its best/; default: the published detector of --weights"""
+    weights: str = "coco"
+    """without --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
+    backbone: str = "a075"
+    """width of --weights"""
+    conf: float = 0.3
+    """lower scores are not reported"""
+    classes: tuple[str, ...] = ()
+    """names of the classes to report; default all"""
+    max_dets: int = 100
+    """objects in an image, the best"""
+    slice: int | None = None
+    """for small objects in large photos: look at tiles of so many pixels a side, too (300 is a good start)"""
+    slice_overlap: float = 0.2
+    """of neighbouring tiles, as a share of their side; objects up to that size are whole in one"""
+    batch_size: int = 8
+    """photos, frames and tiles that are read and computed at once; of a camera always one"""
+    every: int = 1
+    """of a video or camera, look at one in so many frames"""
+    save: tuple[Literal["pictures", "crops"], ...] = ("pictures",)
+    """drawn pictures and videos, crops of all objects, or, with --save alone, nothing but JSON and CSV"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "auto"
+    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
+    threads: int | None = None
+    """on which to compute on a CPU; default as many as torch uses"""
+    precision: Precision = "float32"
+    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
+    out: Path | None = None
+    """folder for all that is written; default found, and for a camera nothing is written"""
+
+
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.detection.predict:predict", Config)
+
 import numpy as np
 
 from apps.common.checkpoint import model_folder
-from apps.common.cli import run_command
 from apps.common.frames import Tally, answered, read_frames
 from apps.common.images import stack_images
-from apps.common.runtime import Precision, Runtime, device_for
+from apps.common.runtime import device_for
 from apps.common.showing import Showing, window_for_camera
 from apps.common.sources import find_source
 from apps.detection.coco_classes import match_names
@@ -173,46 +219,6 @@ def find_labels(classes: Sequence[str], known: Sequence[str]) -> frozenset[int]:
     return frozenset(labels)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Find objects in photos, videos or before a camera; write pictures with boxes, JSON and CSV files."""
-
-    source: str
-    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
-    checkpoint: Path | None = None
-    """a run of train.py, or its best/; default: the published detector of --weights"""
-    weights: str = "coco"
-    """without --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
-    backbone: str = "a075"
-    """width of --weights"""
-    conf: float = 0.3
-    """lower scores are not reported"""
-    classes: tuple[str, ...] = ()
-    """names of the classes to report; default all"""
-    max_dets: int = 100
-    """objects in an image, the best"""
-    slice: int | None = None
-    """for small objects in large photos: look at tiles of so many pixels a side, too (300 is a good start)"""
-    slice_overlap: float = 0.2
-    """of neighbouring tiles, as a share of their side; objects up to that size are whole in one"""
-    batch_size: int = 8
-    """photos, frames and tiles that are read and computed at once; of a camera always one"""
-    every: int = 1
-    """of a video or camera, look at one in so many frames"""
-    save: tuple[Literal["pictures", "crops"], ...] = ("pictures",)
-    """drawn pictures and videos, crops of all objects, or, with --save alone, nothing but JSON and CSV"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "auto"
-    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
-    threads: int | None = None
-    """on which to compute on a CPU; default as many as torch uses"""
-    precision: Precision = "float32"
-    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
-    out: Path | None = None
-    """folder for all that is written; default found, and for a camera nothing is written"""
-
-
 def make_predictor(config: Config) -> Predictor:
     """The predictor that the flags ask for.
 
@@ -292,7 +298,3 @@ def _sentence(found: Sequence[Found]) -> str:
     best = ", ".join(f"{one.name} {one.score:.2f}" for one in found[:SAID])
     more = f", and {len(found) - SAID} more" if len(found) > SAID else ""
     return f"{best}{more}" if found else "nothing"
-
-
-if __name__ == "__main__":
-    run_command(predict, Config)

@@ -18,6 +18,7 @@ from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
 from apps.common.pretrained import TENSORFLOW_STYLE, find_weights, imagenet_name, preprocessing_of, style_of
 from apps.detection.anchors import Shapes, level_shapes
+from apps.detection.choices import Head
 from apps.detection.coco_classes import COCO_CLASSES, match_names
 from apps.detection.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
@@ -36,10 +37,11 @@ class Pretrained:
         summary: what they are and where they came from.
         style: padding, activation and norm that they were trained with.
         preprocessing: of the pixels they were trained on.
-        state: some or all of `SSD.state_dict()`; its class predictors may have other classes than the network.
+        state: some or all of a network's `state_dict()`; its class predictors may have other classes than the network.
         class_names, category_ids: of the class predictors' rows 1 to K; empty without class predictors.
         resolution: that a detector was trained at, in pixels; None if it is not one.
-        anchor_shapes: that the box predictors learnt with; None for the reference's.
+        head: of a detector, see `model.create_detector`; None if it is not one.
+        anchor_shapes: that the box predictors of an SSD learnt with; None for the reference's.
         folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
     """
 
@@ -50,6 +52,7 @@ class Pretrained:
     class_names: Sequence[str] = ()
     category_ids: Sequence[int] = ()
     resolution: int | None = None
+    head: Head | None = None
     anchor_shapes: Shapes | None = None
     folded: bool = False
 
@@ -72,21 +75,23 @@ class Pretrained:
             ValueError: the weights are of another width; the message has both shapes.
         """
         mine = network.state_dict()
-        rows = [0, *(-1 if i is None else i + 1 for i in match_names(class_names, self.class_names))]
+        known_rows = [-1 if i is None else i for i in match_names(class_names, self.class_names)]
+        background = self.head == "ssd"  # it has a row of its own, the first
+        rows = [0, *(row + (row >= 0) for row in known_rows)] if background else known_rows
         for name, value in self.state.items():
             if name.startswith("class_predictors."):
-                mine[name] = _take_rows(mine[name], value, rows, num_theirs=len(self.class_names) + 1)
+                mine[name] = _take_rows(mine[name], value, rows, num_theirs=len(self.class_names) + background)
             else:
                 mine[name] = _fit(name, mine[name], value, self.summary)
         network.load_state_dict(mine)
         if not self.is_detector:
             return "the backbone is taken, the head is new" if self.state else "all weights are new"
-        new = [name for name, row in zip(class_names, rows[1:], strict=True) if row < 0]
-        known = [name for name, row in zip(class_names, rows[1:], strict=True) if row >= 0]
+        new = [name for name, row in zip(class_names, known_rows, strict=True) if row < 0]
+        known = [name for name, row in zip(class_names, known_rows, strict=True) if row >= 0]
         parts = [f"class rows of {', '.join(known)} are taken by name" if known else "no class has a known name"]
         if new:
             parts.append(f"those of {', '.join(new)} are new")
-        return "backbone, extra levels and box predictors are taken; " + ", ".join(parts)
+        return "all but the class predictors is taken; " + ", ".join(parts)
 
 
 def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
@@ -131,6 +136,7 @@ def _from_model(folder: Path, backbone: str) -> Pretrained:
         class_names=about["class_names"],
         category_ids=about["category_ids"],
         resolution=about["resolution"],
+        head=about.get("head", "ssd"),
         anchor_shapes=about.get("anchor_shapes"),
     )
 
@@ -151,6 +157,7 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
         class_names=list(names.values()),
         category_ids=list(names),
         resolution=loaded.resolution,
+        head="ssd",
         folded=loaded.folded,
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from apps.detection.nms import batched_nms
 from apps.detection.postprocess import Detections
 
 Tile = tuple[int, int, int, int]
@@ -69,8 +70,6 @@ def merge(
     Returns:
         At most `max_detections`, boxes in sides of the photo.
     """
-    from torchvision.ops import batched_nms  # a second and a half to import
-
     boxes, scores, labels = [whole.boxes_xyxy], [whole.scores], [whole.labels]
     photo = whole.boxes_xyxy.new_tensor([width, height, width, height])
     for (x0, y0, x1, y1), some in zip(tiles, found, strict=True):

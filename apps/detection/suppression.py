@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from apps.detection.boxes import decode_offsets
-from apps.detection.model import SSD
+from apps.detection.model import Network
+from apps.detection.nms import nms
 from apps.detection.postprocess import PostProcess
 
 OUTPUTS = ("boxes_xyxy", "scores", "labels")
@@ -26,8 +27,6 @@ def keep_best(boxes_xyxy: Tensor, scores: Tensor, iou: float, score: float, most
         scores: (B, C); boxes at or below `score` are not kept.
         iou: boxes that overlap a better one more are not kept.
     """
-    from torchvision.ops import nms  # a second and a half to import
-
     keep = torch.zeros_like(scores)
     for one_boxes, one_scores, one_keep in zip(boxes_xyxy, scores, keep, strict=True):
         places = (one_scores > score).nonzero().flatten()
@@ -64,7 +63,7 @@ class SuppressedSSD(nn.Module):
     The best come first; entries of score 0 and label 0 fill up.
     """
 
-    def __init__(self, network: SSD, postprocess: PostProcess) -> None:
+    def __init__(self, network: Network, postprocess: PostProcess) -> None:
         super().__init__()
         self.network = network
         self.score_function = postprocess.score_function

@@ -1,4 +1,4 @@
-"""Train SSD on MobileNet V1.
+"""Train a detector on MobileNet V1: SSD, or --head pyramid.
 
     python apps/detection/train.py --backbone a075                    the embedded sample set, a few minutes on a CPU
     python apps/detection/train.py --backbone a100 --data PATH        your own data, at 300 pixels
@@ -14,41 +14,14 @@ import dataclasses
 import math
 from pathlib import Path
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
-from apps.common.checkpoint import save_json
+from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import run_command
-from apps.common.device import Amp, autocast, choose_device, choose_precision, prepare_training
-from apps.common.distributed import Processes, join_processes
-from apps.common.optim import Ema, OptimizerName, lr_at, make_optimizer, set_lr, take_step
-from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, plan_run, repeat_factors
-from apps.detection.anchors import box_sizes, fit_shapes
-from apps.detection.annotations import load_splits
-from apps.detection.coco import BadData, CocoSplit
-from apps.detection.data import Augment, TrainingSet, make_train_loader, read_some
-from apps.detection.detector import Detector
-from apps.detection.loss import ScoreFunction, SSDLoss
-from apps.detection.matching import Targets, match_anchors
-from apps.detection.metrics import coco_metrics, predict_split
-from apps.detection.model import NUM_LEVELS, SSD, check_knobs, create_detector
-from apps.detection.pretrained import APP, Pretrained, load_pretrained
-from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
-from backbone.weights import unfold_norms
-
-LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 9.0
-LOSSES = ("loss", "loss_classification", "loss_box")
+from apps.detection.choices import Augment, Head, ScoreFunction
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Train SSD on MobileNet V1."""
+    """Train a detector on MobileNet V1."""
 
     backbone: str = "a075"
     """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
@@ -78,10 +51,12 @@ class Config:
     the run, at most 500"""
     ema_decay: float = 0.998
     """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    head: Head | None = None
+    """ssd, the reference, or pyramid, one anchor a cell from stride 8 on; default that of --weights, else ssd"""
     loss: ScoreFunction = "sigmoid"
-    """classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
+    """an SSD's classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
     fit_anchors: bool = False
-    """anchors whose shapes suit the training boxes, as many as the reference's, instead of the reference's own"""
+    """an SSD's anchors with shapes that suit the training boxes, as many as the reference's, instead of its own"""
     augment: Augment | None = None
     """full (crops, zoom-out, mirroring, colours), mirror or none; default full, for the sample set mirror"""
     clip_norm: float = 5.0
@@ -113,6 +88,42 @@ class Config:
     """the folder of an interrupted run to go on with; its settings are kept"""
 
 
+if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
+    run_command("apps.detection.train:train", Config)
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from apps.common.checkpoint import save_json
+from apps.common.device import autocast, choose_device, choose_precision, prepare_training
+from apps.common.distributed import Processes, join_processes
+from apps.common.optim import Ema, lr_at, make_optimizer, set_lr, take_step
+from apps.common.plots import plot_curves
+from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.runlog import RunLog, read_metrics, resumed_config
+from apps.common.runstate import RunState, bad_loss
+from apps.common.sampling import StepSampler, plan_run, repeat_factors
+from apps.detection.anchors import box_sizes, fit_shapes
+from apps.detection.annotations import load_splits
+from apps.detection.coco import CocoSplit
+from apps.detection.data import TrainingSet, make_train_loader, read_some
+from apps.detection.detector import Detector
+from apps.detection.loss import SSDLoss
+from apps.detection.matching import Targets, match_anchors
+from apps.detection.metrics import coco_metrics, predict_split
+from apps.detection.model import Network, check_knobs, choose_head, create_detector
+from apps.detection.pretrained import APP, Pretrained, load_pretrained
+from apps.detection.quality_loss import QualityLoss
+from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
+from apps.detection.ssd import NUM_LEVELS
+from backbone.weights import unfold_norms
+
+LOG_EVERY = 20  # steps
+SAMPLE_EPOCHS = 9.0
+LOSSES = ("loss", "loss_classification", "loss_box")
+
+
 def train(config: Config) -> dict[str, float]:
     """Run the training that `config` describes.
 
@@ -139,6 +150,9 @@ def train(config: Config) -> dict[str, float]:
         start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone)
         root = make_sample() if on_sample else Path(config.data)
     print(f"starting from {start.summary}")
+    head = choose_head(config.head, start)
+    if head != "ssd" and (config.loss != "sigmoid" or config.fit_anchors):
+        raise ValueError(f"--loss and --fit-anchors are for an SSD, this is --head {head}: leave them out")
 
     # Data
     train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
@@ -154,8 +168,8 @@ def train(config: Config) -> dict[str, float]:
     num_steps, warmup_steps, eval_every, images_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
 
     # Model
-    network, ema, detector = make_detector(config, start, train_split, resolution=resolution, device=device)
-    criterion = SSDLoss(config.loss, processes=processes)
+    network, ema, detector = make_detector(config, start, head, train_split, resolution=resolution, device=device)
+    criterion = SSDLoss(config.loss, processes=processes) if head == "ssd" else QualityLoss(processes=processes)
 
     # Optimiser
     lr = config.lr if config.lr is not None else 0.01 if start.is_detector else 0.05 if start.state else 0.2
@@ -169,7 +183,7 @@ def train(config: Config) -> dict[str, float]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": start.summary}
+    facts = {"resolution": resolution, "head": head, "num_steps": num_steps, "amp": amp, "start": start.summary}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
@@ -204,7 +218,7 @@ def train(config: Config) -> dict[str, float]:
                 batches = next(batches_of_steps, None)
                 if batches is None:
                     break
-                shares = loss_shares([targets for _, targets in batches], network.anchors_cxcywh, processes)
+                shares = loss_shares([targets for _, targets in batches], head, network.anchors_cxcywh, processes)
                 for number, ((images, targets), share) in enumerate(zip(batches, shares, strict=True)):
                     with autocast(device, amp):
                         output = network(detector.preprocessing(images.to(device, non_blocking=True)))
@@ -241,8 +255,8 @@ def train(config: Config) -> dict[str, float]:
 
 
 def make_detector(
-    config: Config, start: Pretrained, split: CocoSplit, *, resolution: int, device: torch.device
-) -> tuple[SSD, Ema[SSD], Detector]:
+    config: Config, start: Pretrained, head: Head, split: CocoSplit, *, resolution: int, device: torch.device
+) -> tuple[Network, Ema[Network], Detector]:
     """The network to train, its moving average, and a detector of the averaged weights."""
     shapes = start.anchor_shapes
     if config.fit_anchors:
@@ -253,6 +267,7 @@ def make_detector(
         config.backbone,
         num_classes=len(split.class_names),
         resolution=resolution,
+        head=head,
         style=start.style,
         anchor_shapes=shapes,
     )
@@ -272,10 +287,15 @@ def make_detector(
     return network, ema, detector
 
 
-def loss_shares(targets: list[Targets], anchors_cxcywh: Tensor, processes: Processes) -> list[Tensor]:
-    """What the loss of each batch of a step weighs: it was divided by its own matched anchors, not the step's."""
+def loss_shares(targets: list[Targets], head: Head, anchors_cxcywh: Tensor, processes: Processes) -> list[Tensor]:
+    """What the loss of each batch of a step weighs: it was divided by its own matched anchors, not the step's.
+
+    The qualities that a pyramid's loss is divided by are known only later: its batches weigh what they have in boxes.
+    """
     if len(targets) == 1:
         return [torch.ones((), device=anchors_cxcywh.device)]
+    if head != "ssd":
+        return processes.shares([((one.labels > 0) & ~one.is_crowd).sum().to(anchors_cxcywh.device) for one in targets])
     matches = [match_anchors(anchors_cxcywh, one.to(anchors_cxcywh.device)) for one in targets]
     return processes.shares([(match.labels > 0).sum() for match in matches])
 
@@ -304,7 +324,3 @@ def finish(log: RunLog, state: RunState, num_steps: int) -> None:
         f"{best['text']}\nbest of the evaluations on val, at step {best['step']:,}; the run in {log.folder} is "
         f"finished: {state.why_finished(num_steps)}"
     )
-
-
-if __name__ == "__main__":
-    run_command(train, Config)

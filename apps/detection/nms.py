@@ -1,0 +1,54 @@
+"""Non-maximum suppression by torchvision's operator, without torchvision: importing all of it takes over a second.
+
+Letters in shapes: N boxes of an image.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_AT_ONCE_CPU, MOST_AT_ONCE = 1_000, 25_000  # boxes, on a CPU and elsewhere: torchvision's limits
+
+
+def nms(boxes_xyxy: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """Positions of the boxes (N, 4) that no better one overlaps more than `iou`, best first."""
+    return _operator()(boxes_xyxy, scores, iou)
+
+
+def batched_nms(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
+    """As `nms`, where a box suppresses those of its own label (N,) alone: what torchvision.ops.batched_nms computes.
+
+    Few boxes are suppressed at once, each label's moved to a place of its own; many label by label.
+    """
+    if not len(boxes_xyxy):
+        return torch.empty(0, dtype=torch.int64, device=boxes_xyxy.device)
+    if len(boxes_xyxy) <= (MOST_AT_ONCE_CPU if boxes_xyxy.device.type == "cpu" else MOST_AT_ONCE):
+        apart = labels.to(boxes_xyxy) * (boxes_xyxy.max() + 1)
+        return nms(boxes_xyxy + apart[:, None], scores, iou)
+    kept = []
+    for label in labels.unique():
+        places = (labels == label).nonzero().flatten()
+        kept.append(places[nms(boxes_xyxy[places], scores[places], iou)])
+    places = torch.cat(kept).sort().values
+    return places[scores[places].argsort(descending=True)]
+
+
+@functools.cache
+def _operator() -> Callable[..., Any]:
+    """The operator of torchvision's library, which is loaded alone; of torchvision itself where that fails."""
+    found = importlib.util.find_spec("torchvision")
+    assert found is not None and found.origin is not None
+    try:
+        for path in Path(found.origin).parent.glob("_C*"):
+            if path.suffix in (".so", ".pyd"):
+                torch.ops.load_library(path)
+        return torch.ops.torchvision.nms
+    except (OSError, RuntimeError, AttributeError):
+        from torchvision.ops import nms
+
+        return nms

@@ -1,0 +1,62 @@
+"""The detector of one anchor a cell."""
+
+import pytest
+import torch
+
+from apps.detection.model import create_detector
+from apps.detection.quality_loss import QualityLoss
+from backbone.cost import count_module
+from tests.detection.test_matching import make_targets
+
+
+@pytest.mark.parametrize("backbone", ["a100", "a075", "a050", "a025"])
+@pytest.mark.parametrize(("num_classes", "resolution"), [(90, 300), (80, 320), (20, 300), (20, 192)])
+def test_it_costs_no_more_than_the_reference(backbone, num_classes, resolution):
+    cost = {}
+    for head in ("ssd", "pyramid"):
+        detector = create_detector(backbone, num_classes=num_classes, resolution=resolution, head=head)
+        cost[head] = count_module(detector, (1, 3, resolution, resolution))
+    assert cost["pyramid"][0] <= cost["ssd"][0]
+    assert cost["pyramid"][1] <= cost["ssd"][1]
+
+
+@pytest.mark.parametrize(("resolution", "grids"), [(300, (38, 19, 10, 5)), (65, (9, 5, 3, 2)), (32, (4, 2, 1, 1))])
+def test_every_cell_of_every_level_has_one_anchor(resolution, grids):
+    detector = create_detector("a025", num_classes=3, resolution=resolution, head="pyramid").eval()
+    output = detector(torch.zeros(2, 3, resolution, resolution))
+    count = sum(grid**2 for grid in grids)
+    assert output["class_logits"].shape == (2, count, 4)
+    assert output["offsets"].shape == (2, count, 4)
+    anchors = detector.anchors_cxcywh
+    assert len(anchors) == count
+    assert torch.allclose(anchors[0], torch.tensor([0.5, 0.5, 4, 4]) / grids[0])
+    assert not output["class_logits"][..., 0].any()
+    assert torch.allclose(output["class_logits"][..., 1:].sigmoid().mean(), torch.tensor(0.01), rtol=0.5)
+
+
+def test_every_parameter_learns():
+    detector = create_detector("a025", num_classes=3, resolution=64, head="pyramid")
+    output = detector(torch.rand(4, 3, 64, 64))
+    box = ([0.2, 0.3, 0.9, 0.9], 2)
+    QualityLoss()(output, detector.anchors_cxcywh, make_targets([box], [box], [], [box])).total.backward()
+    # the background has no logit of its own, and what the box does not touch at all may rest
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert sum(bool(p.grad.any()) for p in detector.parameters()) > 0.9 * len(list(detector.parameters()))
+
+
+def test_a_pixel_changes_what_is_near_it():
+    """The levels are joined the right way round: a change at the top left moves the anchors there most."""
+    detector = create_detector("a025", num_classes=1, resolution=256, head="pyramid").eval()
+    images = torch.zeros(2, 3, 256, 256)
+    images[1, :, :32, :32] = 1.0
+    with torch.no_grad():
+        logits = detector(images)["class_logits"][..., 1]
+    change = (logits[1] - logits[0]).abs()[: 32 * 32].view(32, 32)
+    assert change[:8, :8].mean() > 3 * change[24:, 24:].mean()
+
+
+def test_wrong_head():
+    with pytest.raises(ValueError, match="head must be one of ssd, pyramid, got 'yolo'"):
+        create_detector("a025", num_classes=1, resolution=64, head="yolo")

@@ -48,8 +48,7 @@ def _imported(place: str, config: Any, script: Mapping[str, Any]) -> tuple[Calla
     """The function at "module:function", and a config of that module's own class with the same values.
 
     Args:
-        script: globals of the script that was started, which must be that module: of a changed copy nothing but its flags
-            would be used.
+        script: globals of the script that was started, which must be that module: a changed copy's loop would not run.
     """
     name, _, function = place.partition(":")
     module = importlib.import_module(name)

@@ -400,7 +400,8 @@ def test_every_field_of_the_configs_has_its_help():
 
 
 @pytest.mark.slow
-def test_overfits_eight_real_photos(shared, tmp_path):
+@pytest.mark.parametrize("head", ["ssd", "pyramid"])
+def test_overfits_eight_real_photos(shared, tmp_path, head):
     """From random weights to AP50 of 0.9 and more on the eight photos it was shown: nothing in the chain is broken."""
     source = shared / "data/detection/coco_mini"
     content = json.loads((source / "annotations/instances_train2017.json").read_text())
@@ -423,6 +424,7 @@ def test_overfits_eight_real_photos(shared, tmp_path):
         tmp_path / "data",
         tmp_path / "run",
         backbone="a050",
+        head=head,
         resolution=160,
         steps=120,
         batch_size=8,

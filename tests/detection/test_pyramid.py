@@ -1,11 +1,22 @@
 """The detector of one anchor a cell."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
+from apps.common.images import read_image, stack_images
+from apps.detection.data import to_square
+from apps.detection.detector import Detector
+from apps.detection.export import Config as ExportConfig
+from apps.detection.export import export
 from apps.detection.model import create_detector
 from apps.detection.quality_loss import QualityLoss
+from apps.detection.train import train
 from backbone.cost import count_module
+from tests.common.exported_files import need_exporter
+from tests.detection.test_detection_train import tiny_config
 from tests.detection.test_matching import make_targets
 
 
@@ -60,3 +71,51 @@ def test_a_pixel_changes_what_is_near_it():
 def test_wrong_head():
     with pytest.raises(ValueError, match="head must be one of ssd, pyramid, got 'yolo'"):
         create_detector("a025", num_classes=1, resolution=64, head="yolo")
+
+
+@pytest.fixture
+def run(tiny_coco, tmp_path):
+    """A few steps, in two batches each."""
+    train(tiny_config(tiny_coco, tmp_path / "run", head="pyramid", accumulate=2, eval_every=3))
+    return tmp_path / "run"
+
+
+def test_a_model_knows_its_head(run, tiny_coco, tmp_path, capsys):
+    assert json.loads((run / "config.json").read_text())["head"] == "pyramid"
+    detector = Detector.load(run / "best", device=torch.device("cpu"))
+    assert detector.head == "pyramid"
+    detector.save(tmp_path / "copy", metrics={})
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    again = Detector.load(tmp_path / "copy", device=torch.device("cpu"))
+    for one, other in zip(detector(images), again(images), strict=True):
+        assert torch.equal(one.scores, other.scores)
+
+    capsys.readouterr()
+    train(tiny_config(tiny_coco, tmp_path / "second", weights=str(run), steps=2))
+    assert "class rows of red, blue are taken by name" in capsys.readouterr().out
+    assert json.loads((tmp_path / "second/config.json").read_text())["head"] == "pyramid"
+    with pytest.raises(ValueError, match="has --head pyramid, ssd was asked for"):
+        train(tiny_config(tiny_coco, tmp_path / "third", weights=str(run), head="ssd"))
+
+
+def test_the_file_gives_the_same_detections(run, tiny_coco):
+    need_exporter()
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = export(
+        ExportConfig(checkpoint=run, data=str(tiny_coco), out=run / "a.onnx", outputs="detections", score_threshold=0.0)
+    )
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = [to_square(read_image(p), 64) for p in sorted((tiny_coco / "val").glob("*.png"))]
+    detector = Detector.load(run, device=torch.device("cpu"))
+    detector.postprocess.score_threshold = 0.0
+    _, scores, _ = session.run(None, {"images": np.stack(images)})
+    for mine, expected in zip(scores, detector(stack_images(images)), strict=True):
+        assert len(expected.scores) > 3
+        assert mine[: len(expected.scores)] == pytest.approx(expected.scores.numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize("flags", [{"loss": "softmax"}, {"fit_anchors": True}])
+def test_what_is_for_an_ssd_is_refused(tiny_coco, tmp_path, flags):
+    with pytest.raises(ValueError, match="--loss and --fit-anchors are for an SSD, this is --head pyramid"):
+        train(tiny_config(tiny_coco, tmp_path / "run", head="pyramid", **flags))
+    assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The scripts, run on a tiny case: what a run leaves, exact resume, and one line for every mistake."""
+"""The scripts, run on a tiny case: what a run leaves, exact resume, signals."""
 
 import dataclasses
 import json
@@ -8,9 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +17,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file
 
-from apps.common.cli import run_command
 from apps.common.runlog import read_metrics
 from apps.common.sampling import StepSampler
 from apps.detection import eval as eval_script
@@ -30,28 +26,7 @@ from apps.detection.detector import Detector
 from apps.detection.metrics import METRIC_NAMES, CocoMetrics
 from apps.detection.model import create_detector
 from apps.detection.train import Config, train
-
-
-def tiny_config(data: Path, out: Path, **changes) -> Config:
-    settings = {
-        "backbone": "a025",
-        "resolution": 64,
-        "data": str(data),
-        "weights": "none",
-        "steps": 6,
-        "batch_size": 4,
-        "warmup_steps": 2,
-        "num_workers": 0,
-        "device": "cpu",
-        "out": out,
-    }
-    return Config(**{**settings, **changes})
-
-
-@pytest.fixture
-def finished_run(tiny_coco, tmp_path) -> Path:
-    train(tiny_config(tiny_coco, tmp_path / "run", eval_every=3))
-    return tmp_path / "run"
+from tests.detection.tiny_runs import error_of, tiny_config
 
 
 def test_what_a_run_leaves(finished_run, capsys):
@@ -195,11 +170,6 @@ def test_fitted_anchors_go_with_the_model(tiny_coco, tmp_path, capsys):
     assert torch.equal(again.network.anchors_cxcywh, detector.network.anchors_cxcywh)
 
 
-def test_resume_refuses_a_flag_that_would_change_nothing(finished_run):
-    with pytest.raises(ValueError, match=r"--lr 0\.5 cannot be changed by --resume: the run has None"):
-        train(Config(resume=finished_run, lr=0.5))
-
-
 def weights_after(config: Config) -> dict[str, torch.Tensor]:
     train(config)
     return load_file(config.out / "best/model.safetensors")
@@ -246,116 +216,6 @@ def test_training_without_objects_in_some_images_or_in_all(tiny_coco, tmp_path):
     path.write_text(json.dumps({**content, "annotations": []}))
     metrics = train(tiny_config(tiny_coco, tmp_path / "run", steps=2))
     assert all(np.isfinite(value) for value in metrics.values())
-
-
-def error_of(capsys, main, config_class, *args: str) -> str:
-    """The one line that a command ends with; checks that it is one line and the exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, config_class, args)
-    assert stop.value.code == 2
-    (line,) = (text for text in capsys.readouterr().err.splitlines() if "step/s" not in text and text.strip())
-    return line
-
-
-def test_wrong_input_to_train(tiny_coco, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    data = ("--data", str(tiny_coco), "--weights", "none", "--num-workers", "0", "--steps", "2")
-    data += ("--out", str(tmp_path / "run"))
-
-    def error(*args: str) -> str:
-        return error_of(capsys, train, Config, *data, *args)
-
-    assert "did you mean a075?" in error("--backbone", "a75")
-    assert "resolution must be 32 pixels or more, got 10" in error("--resolution", "10")
-    assert "there is no such folder" in error("--data", str(tmp_path / "nowhere"))
-    assert "Unrecognized options: --backbome" in error("--backbome", "a075")
-    assert "invalid choice 'adam'" in error("--optimizer", "adam")
-    assert "give --steps or --epochs, not both" in error("--epochs", "3")
-    assert "at least one step, got 0" in error("--steps", "0")
-    assert "--batch-size must be 1 or more" in error("--batch-size", "0")
-    assert "lr must be above 0" in error("--lr", "0")
-    assert "--device cuda:77 cannot be used here" in error("--device", "cuda:77")
-    assert "no such file" in error("--weights", str(tmp_path / "gone"))
-    assert "did you mean imagenet?" in error("--weights", "imagnet")
-    assert "does not exist" in error_of(capsys, train, Config, "--resume", str(tmp_path / "gone"))
-    (tmp_path / "file").write_text("")
-    assert "cannot write to --out" in error("--out", str(tmp_path / "file/run"))
-    assert not (tmp_path / "run/metrics.jsonl").exists()
-
-
-def test_wrong_photos_stop_training_by_name_and_lose_nothing(tiny_coco, tmp_path, capsys):
-    image = tiny_coco / "train/003.png"
-    good = image.read_bytes()
-    for number, (content, message) in enumerate(
-        ((b"", "is empty"), (b"hello", "is not an image"), (good[:200], "is truncated"))
-    ):
-        image.write_bytes(content)
-        out = tmp_path / f"run{number}"
-        args = (
-            "--data",
-            str(tiny_coco),
-            "--weights",
-            "none",
-            "--backbone",
-            "a025",
-            "--resolution",
-            "64",
-            "--steps",
-            "4",
-            "--batch-size",
-            "4",
-        )
-        line = error_of(capsys, train, Config, *args, "--num-workers", "1", "--out", str(out))
-        assert "003.png" in line
-        assert message in line
-        assert f"--resume {out}" in line
-        assert (out / "last.pt").exists()
-
-
-def test_a_run_is_never_overwritten(finished_run, tiny_coco):
-    with pytest.raises(ValueError, match="holds a run already: continue it with --resume"):
-        train(tiny_config(tiny_coco, finished_run))
-
-
-def test_wrong_checkpoints(finished_run, tiny_coco, tmp_path, capsys):
-    def error(checkpoint: Path) -> str:
-        args = ("--checkpoint", str(checkpoint), "--data", str(tiny_coco))
-        return error_of(capsys, eval_script.evaluate, eval_script.Config, *args)
-
-    assert "does not exist" in error(tmp_path / "gone")
-    assert "is not a model folder" in error(tiny_coco)
-    about = finished_run / "best/model.json"
-    original = about.read_text()
-    about.write_text(original.replace('"detection"', '"finegrained"'))
-    assert "is of the app 'finegrained', this is 'detection'" in error(finished_run)
-    about.write_text(original.replace('"a025"', '"a050"'))
-    assert "does not describe its own weights" in error(finished_run)
-    about.write_text(original.replace("red", "rot").replace("blue", "blau"))
-    assert "the checkpoint knows rot, blau, the data has red, blue: no class in common" in error(finished_run)
-    about.write_text(original[:50])
-    assert "is not valid JSON" in error(finished_run)
-    about.write_text(original)
-    weights = finished_run / "best/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    assert "is missing or damaged" in error(finished_run)
-
-
-def test_without_network_one_line_says_what_to_do(tiny_coco, tmp_path, capsys, monkeypatch):
-    """ImageNet weights are the default; the file can be put into the cache by hand."""
-    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
-
-    def no_network(*args, **kwargs):
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr(urllib.request, "urlopen", no_network)
-    line = error_of(capsys, train, Config, "--data", str(tiny_coco), "--backbone", "a050")
-    assert "cannot download pytorchcv-a050 (no network): put the file from https://" in line
-    assert str(tmp_path / "cache") in line
-    assert "--weights none" in line
-    line = error_of(capsys, predict_script.predict, predict_script.Config, "--source", str(tiny_coco / "val"))
-    assert "cannot download coco-a075 (no network): put the file from https://" in line
-    assert line.endswith("and run again")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a process group are POSIX's")

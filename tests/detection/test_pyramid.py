@@ -16,8 +16,8 @@ from apps.detection.quality_loss import QualityLoss
 from apps.detection.train import train
 from backbone.cost import count_module
 from tests.common.exported_files import need_exporter
-from tests.detection.test_detection_train import tiny_config
 from tests.detection.test_matching import make_targets
+from tests.detection.tiny_runs import tiny_config
 
 
 @pytest.mark.parametrize("backbone", ["a100", "a075", "a050", "a025"])

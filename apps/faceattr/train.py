@@ -106,7 +106,7 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import save_json
-from apps.common.device import autocast, choose_device, choose_precision, prepare_training
+from apps.common.device import Precision, autocast, choose_device, choose_precision, prepare_training
 from apps.common.distributed import join_processes
 from apps.common.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
@@ -273,7 +273,7 @@ def train(config: Config) -> dict[str, Any]:
                         logits = network(tagger.preprocessing(images)).float()
                     features = None
                     if teacher and taught_train is None:
-                        taught, theirs = ask(teacher, images)
+                        taught, theirs = ask(teacher, images, amp)
                         features = mine[0].float(), theirs
                     wanted = taught.to(device) if teacher else None
                     loss = torch.stack(criterion(logits, targets, wanted, features, (share, 1 / config.accumulate)))
@@ -378,8 +378,8 @@ def withheld(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def ask(teacher: Tagger, images: Tensor) -> tuple[Tensor, Tensor]:
+def ask(teacher: Tagger, images: Tensor, amp: Precision) -> tuple[Tensor, Tensor]:
     """The teacher's logits (B, A) and pooled features (B, F) of images (B, 3, H, W) uint8: the student's own crops."""
-    with pooled_features(teacher.network) as seen:
+    with autocast(images.device, amp), pooled_features(teacher.network) as seen:
         logits = teacher.network(teacher.preprocessing(images)).float()
     return logits, seen[0].float()

@@ -93,7 +93,7 @@ def test_the_student_sees_what_the_teacher_sees_each_with_its_own_numbers(place)
     one = Tagger.load(place / "teacher", device=CPU)
     before = {name: value.clone() for name, value in one.network.state_dict().items()}
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    logits, features = ask(one, images)
+    logits, features = ask(one, images, "none")
     torch.testing.assert_close(logits, one.network(images / 127.5 - 1))
     assert features.shape == (4, 512)
     assert not logits.requires_grad

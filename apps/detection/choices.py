@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+Assigner = Literal["closest", "aligned"]
 Augment = Literal["none", "mirror", "full"]
 Head = Literal["ssd", "pyramid"]
 ScoreFunction = Literal["sigmoid", "softmax"]

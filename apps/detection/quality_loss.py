@@ -3,8 +3,6 @@
 Letters in shapes: B batch, A anchors, K classes, P positive anchors.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,11 +10,11 @@ from torch import Tensor, nn
 from apps.common.distributed import Processes
 from apps.detection.assignment import assign_aligned, assign_closest
 from apps.detection.boxes import decode_offsets, paired_giou
+from apps.detection.choices import Assigner
 from apps.detection.loss import LossParts
 from apps.detection.matching import Targets
 from apps.detection.ssd import RawOutput
 
-Assigner = Literal["closest", "aligned"]
 BOX_WEIGHT = 2.0  # of the overlap's loss, relative to the scores'
 FOCUS = 2.0  # power of |wanted - score| that weighs a score's loss
 
@@ -34,7 +32,7 @@ class QualityLoss(nn.Module):
         processes: over which gradients are averaged; qualities are added up in all of them.
     """
 
-    def __init__(self, assigner: Assigner = "aligned", *, processes: Processes = Processes()) -> None:  # noqa: B008
+    def __init__(self, assigner: Assigner = "closest", *, processes: Processes = Processes()) -> None:  # noqa: B008
         super().__init__()
         self.assigner = assigner
         self.processes = processes

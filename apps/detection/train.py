@@ -16,7 +16,7 @@ from pathlib import Path
 
 from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import run_command
-from apps.detection.choices import Augment, Head, ScoreFunction
+from apps.detection.choices import Assigner, Augment, Head, ScoreFunction
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,10 @@ class Config:
     accumulate: int = 1
     """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
-    """peak learning rate; default 0.2 from random weights, 0.05 from a backbone's, 0.01 from a detector's"""
+    """peak learning rate; default 0.2 from random weights, 0.05 from a backbone's, 0.01 from a detector's, and with
+    adamw 0.001"""
     optimizer: OptimizerName = "sgd"
-    """sgd has Nesterov momentum 0.9"""
+    """sgd has Nesterov momentum 0.9; adamw does well in short runs, with --weight-decay 0.05"""
     weight_decay: float = 4e-5
     """not on depthwise filters, norms and biases"""
     warmup_steps: int | None = None
@@ -53,6 +54,9 @@ class Config:
     """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
     head: Head | None = None
     """ssd, the reference, or pyramid, one anchor a cell from stride 8 on; default that of --weights, else ssd"""
+    assigner: Assigner | None = None
+    """which anchors of a pyramid answer for a box: the closest to it (ATSS, the default), or those that predict it best
+    already (aligned, TOOD)"""
     loss: ScoreFunction = "sigmoid"
     """an SSD's classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
     fit_anchors: bool = False
@@ -151,8 +155,7 @@ def train(config: Config) -> dict[str, float]:
         root = make_sample() if on_sample else Path(config.data)
     print(f"starting from {start.summary}")
     head = choose_head(config.head, start)
-    if head != "ssd" and (config.loss != "sigmoid" or config.fit_anchors):
-        raise ValueError(f"--loss and --fit-anchors are for an SSD, this is --head {head}: leave them out")
+    check_flags(config, head)
 
     # Data
     train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
@@ -169,10 +172,11 @@ def train(config: Config) -> dict[str, float]:
 
     # Model
     network, ema, detector = make_detector(config, start, head, train_split, resolution=resolution, device=device)
-    criterion = SSDLoss(config.loss, processes=processes) if head == "ssd" else QualityLoss(processes=processes)
+    criterion = make_criterion(config, head, processes)
 
     # Optimiser
-    lr = config.lr if config.lr is not None else 0.01 if start.is_detector else 0.05 if start.state else 0.2
+    usual_lr = 0.001 if config.optimizer == "adamw" else 0.01 if start.is_detector else 0.05 if start.state else 0.2
+    lr = usual_lr if config.lr is None else config.lr
     optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
@@ -252,6 +256,21 @@ def train(config: Config) -> dict[str, float]:
     if processes.is_first:
         finish(log, state, num_steps)
     return state.best["metrics"]
+
+
+def check_flags(config: Config, head: Head) -> None:
+    """Raise ValueError for flags that change nothing with this head."""
+    if head != "ssd" and (config.loss != "sigmoid" or config.fit_anchors):
+        raise ValueError(f"--loss and --fit-anchors are for an SSD, this is --head {head}: leave them out")
+    if head != "pyramid" and config.assigner:
+        raise ValueError(f"--assigner is for a pyramid, this is --head {head}: leave it out")
+
+
+def make_criterion(config: Config, head: Head, processes: Processes) -> SSDLoss | QualityLoss:
+    """The loss that belongs to a head."""
+    if head == "ssd":
+        return SSDLoss(config.loss, processes=processes)
+    return QualityLoss(config.assigner or "closest", processes=processes)
 
 
 def make_detector(

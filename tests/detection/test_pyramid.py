@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from apps.common.images import read_image, stack_images
+from apps.common.runlog import read_metrics
 from apps.detection.data import to_square
 from apps.detection.detector import Detector
 from apps.detection.export import Config as ExportConfig
@@ -119,3 +120,10 @@ def test_what_is_for_an_ssd_is_refused(tiny_coco, tmp_path, flags):
     with pytest.raises(ValueError, match="--loss and --fit-anchors are for an SSD, this is --head pyramid"):
         train(tiny_config(tiny_coco, tmp_path / "run", head="pyramid", **flags))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_assigner_is_for_a_pyramid(tiny_coco, tmp_path):
+    with pytest.raises(ValueError, match="--assigner is for a pyramid, this is --head ssd"):
+        train(tiny_config(tiny_coco, tmp_path / "run", assigner="aligned"))
+    assert train(tiny_config(tiny_coco, tmp_path / "run", head="pyramid", assigner="aligned", optimizer="adamw"))
+    assert read_metrics(tmp_path / "run")[0]["lr"] <= 0.001

@@ -1,0 +1,44 @@
+"""How many training images one process reads and augments in a second: what a GPU needs of data processes.
+
+    python benchmarks/detection_data.py --data PATH --resolution 300
+
+Reading, decoding, the SSD paper's windows, mirroring and colours of the train split, as in training, one thread.
+Prints the median over the rounds, after a round that fills the system's file cache.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from apps.common.device import begin_worker
+from apps.common.sampling import Draw
+from apps.detection.annotations import load_splits
+from apps.detection.data import TrainingSet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--resolution", type=int, default=300)
+    parser.add_argument("--images", type=int, default=500, help="a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+
+    begin_worker(0)
+    train_split, _ = load_splits(args.data, ("train", "val"), bad_data="skip")
+    dataset = TrainingSet(train_split, resolution=args.resolution, augment="full")
+    rates = []
+    for number in range(args.rounds + 1):
+        start = time.perf_counter()
+        for index in range(args.images):
+            dataset[Draw(seed=0, epoch=number, item=index % len(dataset))]
+        rates.append(args.images / (time.perf_counter() - start))
+    print(
+        f"{statistics.median(rates[1:]):.0f} images a second in one process, {min(rates[1:]):.0f} to "
+        f"{max(rates[1:]):.0f} over {args.rounds} rounds of {args.images} images at {args.resolution} pixels"
+    )
+
+
+if __name__ == "__main__":
+    main()

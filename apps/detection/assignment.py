@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apps.detection.boxes import box_area, box_intersection, box_iou, cxcywh_to_xyxy
-from apps.detection.matching import IGNORE_COVERAGE, Targets
+from apps.detection.boxes import box_iou, cxcywh_to_xyxy
+from apps.detection.matching import Targets, real_boxes, under_crowds
+from apps.detection.pyramid import ANCHOR_CELLS
 
 CLOSEST = 9  # anchors of each level, to a box (ATSS)
 BEST = 13  # anchors of all levels, for a box (TOOD)
@@ -49,7 +50,7 @@ def assign_closest(
         anchors_cxcywh: (A, 4).
         level_sizes: anchors of each level.
     """
-    real = _real(targets)
+    real = real_boxes(targets)
     anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
     iou = box_iou(targets.boxes_xyxy, anchors_xyxy).masked_fill_(~real[..., None], -1.0)  # (B, N, A)
     centres = (targets.boxes_xyxy[..., :2] + targets.boxes_xyxy[..., 2:]) / 2
@@ -68,7 +69,7 @@ def assign_closest(
     owner, positive = _one_box_each(chosen & real[..., None], iou)
     true_boxes = _gather(targets.boxes_xyxy, owner)
     quality = _pairwise_iou(boxes_xyxy, true_boxes) * positive
-    return Assignment(*_labels(targets, owner, positive), quality, _crowded(targets, anchors_xyxy) & ~positive)
+    return Assignment(*_labels(targets, owner, positive), quality, under_crowds(targets, anchors_xyxy) & ~positive)
 
 
 @torch.no_grad()
@@ -84,35 +85,30 @@ def assign_aligned(scores: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, t
         boxes_xyxy: (B, A, 4), predicted.
         anchors_cxcywh: (A, 4).
     """
-    real = _real(targets)
+    real = real_boxes(targets)
     inside = _holds(targets.boxes_xyxy, anchors_cxcywh) & real[..., None]  # (B, N, A)
     iou = box_iou(targets.boxes_xyxy, boxes_xyxy)
     classes = (targets.labels - 1).clamp(min=0)[:, None].expand(-1, scores.shape[1], -1)
     class_scores = scores.gather(2, classes).transpose(1, 2)  # (B, N, A)
     alignment = class_scores.pow(SCORE_POWER) * iou.pow(IOU_POWER)
     # Where nothing is aligned yet the anchors' own order would decide: let it be the overlap with the anchor instead.
-    alignment = alignment + 1e-9 * box_iou(targets.boxes_xyxy, cxcywh_to_xyxy(anchors_cxcywh))
+    anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
+    alignment = alignment + 1e-9 * box_iou(targets.boxes_xyxy, anchors_xyxy)
     best = alignment.masked_fill(~inside, -1.0).topk(min(BEST, inside.shape[-1]), dim=-1)
     chosen = torch.zeros_like(inside).scatter_(-1, best.indices, best.values > 0)
     owner, positive = _one_box_each(chosen, torch.where(chosen, iou, -1.0))
     mine = torch.zeros_like(chosen).scatter_(1, owner[:, None], positive[:, None])  # (B, N, A)
     most_aligned = (alignment * mine).amax(-1, keepdim=True).clamp(min=torch.finfo(iou.dtype).tiny)
     quality = (alignment * mine / most_aligned * (iou * mine).amax(-1, keepdim=True)).amax(1)
-    anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
-    return Assignment(*_labels(targets, owner, positive), quality, _crowded(targets, anchors_xyxy) & ~positive)
-
-
-def _real(targets: Targets) -> Tensor:
-    """(B, N) bool: boxes to be found, which padding, crowds and boxes without area are not."""
-    return (targets.labels > 0) & ~targets.is_crowd & (box_area(targets.boxes_xyxy) > 0)
+    return Assignment(*_labels(targets, owner, positive), quality, under_crowds(targets, anchors_xyxy) & ~positive)
 
 
 def _holds(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     """(B, N, A) bool: the anchor's centre is in the box, or no further from its centre than the finest cells are wide.
 
-    An anchor is four cells wide; the first one is of the finest level.
+    The first anchor is of the finest level.
     """
-    cell = anchors_cxcywh[0, 2:] / 4
+    cell = anchors_cxcywh[0, 2:] / ANCHOR_CELLS
     centre, size = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2, boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
     reach = torch.maximum(size, cell) / 2
     return ((anchors_cxcywh[:, :2] - centre[..., None, :]).abs() <= reach[..., None, :]).all(-1)
@@ -142,10 +138,3 @@ def _labels(targets: Targets, owner: Tensor, positive: Tensor) -> tuple[Tensor, 
 def _pairwise_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
     """(..., 4) and (..., 4) to (...)."""
     return box_iou(boxes1_xyxy[..., None, :], boxes2_xyxy[..., None, :])[..., 0, 0]
-
-
-def _crowded(targets: Targets, anchors_xyxy: Tensor) -> Tensor:
-    """(B, A) bool: anchors that crowds cover."""
-    crowd_boxes = targets.boxes_xyxy * targets.is_crowd[..., None]
-    covered = box_intersection(crowd_boxes, anchors_xyxy).amax(dim=1) / box_area(anchors_xyxy)
-    return covered >= IGNORE_COVERAGE

@@ -61,7 +61,7 @@ def match_anchors(anchors_cxcywh: Tensor, targets: Targets) -> Match:
             torch.zeros(shape, dtype=torch.bool, device=anchors_cxcywh.device),
         )
     boxes = targets.boxes_xyxy
-    real = (targets.labels > 0) & ~targets.is_crowd & (box_area(boxes) > 0)  # (B, N)
+    real = real_boxes(targets)
     iou = box_iou(boxes, anchors_xyxy).masked_fill_(~real[..., None], -1.0)  # (B, N, A)
 
     best_iou, best_box = iou.max(dim=1)  # (B, A)
@@ -76,6 +76,16 @@ def match_anchors(anchors_cxcywh: Tensor, targets: Targets) -> Match:
     labels = targets.labels.gather(1, best_box).masked_fill_(~positive, 0)
     matched_boxes = boxes.gather(1, best_box[..., None].expand(-1, -1, 4))
 
-    crowd_boxes = boxes * targets.is_crowd[..., None]
+    return Match(labels, matched_boxes, under_crowds(targets, anchors_xyxy) & ~positive)
+
+
+def real_boxes(targets: Targets) -> Tensor:
+    """(B, N) bool: boxes to be found, which padding, crowds and boxes without area are not."""
+    return (targets.labels > 0) & ~targets.is_crowd & (box_area(targets.boxes_xyxy) > 0)
+
+
+def under_crowds(targets: Targets, anchors_xyxy: Tensor) -> Tensor:
+    """(B, A) bool: anchors (A, 4) of which a crowd covers half or more."""
+    crowd_boxes = targets.boxes_xyxy * targets.is_crowd[..., None]
     covered = box_intersection(crowd_boxes, anchors_xyxy).amax(dim=1) / box_area(anchors_xyxy)
-    return Match(labels, matched_boxes, (covered >= IGNORE_COVERAGE) & ~positive)
+    return covered >= IGNORE_COVERAGE

@@ -71,7 +71,7 @@ def make_detector(width: str, settings: Settings) -> Detector:
     else:
         torch.manual_seed(0)
         detector = Detector(
-            network=create_detector(width, num_classes=80).eval().to(memory_format=torch.channels_last),
+            network=create_detector(width, num_classes=80, head="ssd").eval().to(memory_format=torch.channels_last),
             backbone=width,
             class_names=[f"class {k}" for k in range(80)],
             category_ids=list(range(1, 81)),

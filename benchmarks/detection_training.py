@@ -44,7 +44,12 @@ def make_batch(resolution: int, device: torch.device) -> tuple[Tensor, Targets]:
 def make_ours(device: torch.device, amp: str, *, ema: bool = False) -> tuple[Step, Step]:
     """Our step, and a step of only matching and loss, forward and backward."""
     images, targets = make_batch(300, device)
-    network = create_detector("a075", num_classes=CLASSES).to(device).to(memory_format=torch.channels_last).train()
+    network = (
+        create_detector("a075", num_classes=CLASSES, head="ssd")
+        .to(device)
+        .to(memory_format=torch.channels_last)
+        .train()
+    )
     optimizer = make_optimizer("sgd", network, lr=1e-3, weight_decay=4e-5)
     criterion = SSDLoss()
     average = Ema(network, decay=0.998) if ema else None

@@ -70,9 +70,13 @@ class Processes:
         The weighted losses add up to that of one large batch. Counts are those of this process, one for each batch; the
         mean over the processes is taken, and counted as a positive number, as the losses do.
         """
-        means, least = [self.mean(count.float()) for count in counts], 1 / self.count
-        whole = torch.stack(means).sum().clamp(min=least)
-        return [mean.clamp(min=least) / whole for mean in means]
+        means = [self.mean(count.float()) for count in counts]
+        whole = self.at_least_one(torch.stack(means).sum())
+        return [self.at_least_one(mean) / whole for mean in means]
+
+    def at_least_one(self, mean: Tensor) -> Tensor:
+        """A mean over the processes of how many there are of something, to divide by: at least one in all of them."""
+        return mean.clamp(min=1 / self.count)
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is up in any process."""

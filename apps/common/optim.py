@@ -93,18 +93,22 @@ def take_step(
     *,
     clip_norm: float,
     processes: Processes,
+    divide_by: Tensor | None = None,
 ) -> None:
     """One optimiser step from the gradients at hand, which are averaged over the processes, clipped, and forgotten.
 
     Args:
         scaler: by which the losses of the gradients were multiplied; one that is not enabled does nothing.
         clip_norm: gradients longer than this are shortened to it; 0 never does.
+        divide_by: the gradients, first of all; a scalar.
 
     Raises:
         ValueError: the gradient is not finite, and no scaler is there to leave the step out.
     """
     processes.average_gradients(model)
     scaler.unscale_(optimizer)
+    if divide_by is not None:
+        torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], divide_by)
     length = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if not scaler.is_enabled() and not math.isfinite(length.item()):
         raise ValueError("the gradient is not finite, although the loss is: try a lower --lr, or --amp none")

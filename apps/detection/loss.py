@@ -19,12 +19,19 @@ from apps.detection.ssd import RawOutput
 
 
 class LossParts(NamedTuple):
-    """Scalars: `total` to go backward from, its two parts, and the number of positive anchors in the batch."""
+    """Scalars of a batch.
+
+    Attributes:
+        total: to go backward from; the sum of the two parts.
+        classification, box: the parts.
+        weight: of this batch beside others: the positive anchors, or the sum of their qualities, as the mean over the
+            processes. All three were divided by it, or by one where there is less in all processes.
+    """
 
     total: Tensor
     classification: Tensor
     box: Tensor
-    num_positives: Tensor
+    weight: Tensor
 
 
 class SSDLoss(nn.Module):
@@ -60,14 +67,14 @@ class SSDLoss(nn.Module):
         logits = output["class_logits"].float()  # (B, A, K + 1)
         match = match_anchors(anchors_cxcywh, targets)
         positive = match.labels > 0
-        num_positives = positive.sum()
         chosen = positive | self._hard_negatives(logits.detach(), positive, match.ignored)
 
-        normaliser = self.processes.mean(num_positives.float()).clamp(min=1 / self.processes.count)
+        weight = self.processes.mean(positive.sum().float())
+        normaliser = self.processes.at_least_one(weight)
         classification = self._cross_entropy(logits[chosen], match.labels[chosen]).sum() / normaliser
         wanted = encode_offsets(match.boxes_xyxy, anchors_cxcywh)[positive]  # (P, 4)
         box = F.smooth_l1_loss(output["offsets"][positive].float(), wanted, reduction="sum") / normaliser
-        return LossParts(classification + box, classification, box, num_positives)
+        return LossParts(classification + box, classification, box, weight)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(M, K + 1) and (M,) to (M,)."""

@@ -1,4 +1,4 @@
-"""Detectors on MobileNet V1 by name: the reference SSD and a pyramid.
+"""Detectors on MobileNet V1 by name: a light pyramid and the reference SSD.
 
     network = create_detector("a075", num_classes=20)
 
@@ -40,12 +40,13 @@ def create_detector(
         weights: what to start from, see `pretrained.load_pretrained`; its style replaces `style`, and its class
             predictors are taken if it has K classes too. None for random weights. `load_pretrained` and
             `Pretrained.put_into` by themselves also give the preprocessing, and join classes by name.
-        head: "ssd", the reference, or "pyramid"; None for that of `weights`, else the reference.
+        head: "ssd", the reference, or "pyramid"; None for that of `weights`, else the pyramid.
         style: padding, activation and norm of every convolution.
         anchor_shapes: SSD's, from `anchors.fit_shapes`; None for those of `weights`, mostly the reference's.
 
     Raises:
-        ValueError: an unknown backbone or head, no classes, a resolution below 32, or weights that do not fit.
+        ValueError: an unknown backbone or head, no classes, a resolution below 32, anchor shapes for a pyramid, or
+            weights that do not fit.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more (background is not counted), got {num_classes}")
@@ -67,6 +68,10 @@ def create_detector(
         shapes = anchor_shapes or start.anchor_shapes
         detector = SSD(network, num_classes=num_classes, resolution=resolution, anchor_shapes=shapes)
     else:
+        if anchor_shapes is not None:
+            raise ValueError(
+                f"anchor_shapes are for an SSD, this is head {head!r}: leave them out, or ask for head 'ssd'"
+            )
         detector = PyramidDetector(network, num_classes=num_classes, resolution=resolution)
     if weights:
         same = num_classes == len(start.class_names)
@@ -75,7 +80,7 @@ def create_detector(
 
 
 def choose_head(head: Head | None, start: Pretrained) -> Head:
-    """What was asked for, else what the weights have, else the reference.
+    """What was asked for, else what the weights have, else the pyramid.
 
     Raises:
         ValueError: an unknown head, or not that of the weights.
@@ -84,7 +89,7 @@ def choose_head(head: Head | None, start: Pretrained) -> Head:
         raise ValueError(f"head must be one of {', '.join(get_args(Head))}, got {head!r}")
     if head and start.head not in (None, head):
         raise ValueError(f"{start.summary} has --head {start.head}, {head} was asked for")
-    return head or start.head or "ssd"
+    return head or start.head or "pyramid"
 
 
 def check_knobs(backbone: str, resolution: int) -> None:

@@ -1,6 +1,9 @@
 """A detector that looks at four levels joined by a light pyramid, with one anchor a cell.
 
 It takes less compute than the reference SSD and begins a level finer, at stride 8, which is where small objects are.
+Each level has a quarter of the cells and twice the channels of the one before, as in the backbone, so that all cost
+about the same and the coarse ones, where large objects are, keep most of what the backbone knows.
+
 The parts are known: a feature pyramid with a path back down (FPN, arXiv 1612.03144; PANet, arXiv 1803.01534) of
 depthwise separable convolutions, and a head of two of them a level for classes and boxes together, as in NanoDet-Plus
 and PicoDet (arXiv 2111.00902). Raw outputs, coder and decoding are the reference's, so that all that follows is too;
@@ -10,6 +13,7 @@ Letters in shapes: B batch, C channels, H W height and width, A anchors, K class
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +24,8 @@ from apps.detection.ssd import MIN_CHANNELS, RawOutput, check_side, draw_weights
 from backbone import MobileNetV1
 from backbone.mobilenet_v1 import ConvStyle, DepthwiseSeparable, scaled_channels
 
-CHANNELS = 64  # of every level, at width 1
-NUM_LEVELS = 4  # the backbone's c3, c4, c5 and one coarser
+CHANNELS = (32, 64, 128, 256)  # of the backbone's c3, c4, c5 and one coarser level, at width 1
+NUM_LEVELS = len(CHANNELS)
 HEAD_DEPTH = 2  # separable convolutions before the predictors
 ANCHOR_CELLS = 4  # side of an anchor, in cells of its level
 FIRST_SCORE = 0.01  # of every class at every anchor before training (focal loss, arXiv 1708.02002, section 3.3)
@@ -45,21 +49,25 @@ class PyramidDetector(nn.Module):
         self.num_classes = num_classes
         self.resolution = resolution
         style = backbone.style
-        channels = scaled_channels(CHANNELS, backbone.width_mult, minimum=MIN_CHANNELS)
-        grids = [-(-resolution // info.stride) for info in backbone.feature_info]
+        channels = [scaled_channels(c, backbone.width_mult, minimum=MIN_CHANNELS) for c in CHANNELS]
+        maps = backbone.feature_info
+        grids = [-(-resolution // info.stride) for info in maps]
         grids.append(-(-grids[-1] // 2))
 
         self.activation = style.make_activation()
-        self.laterals = nn.ModuleList(style.conv_norm(info.channels, channels, 1) for info in backbone.feature_info)
-        self.coarsest = separable(channels, style, stride=2)
-        self.up = nn.ModuleList(separable(channels, style) for _ in range(NUM_LEVELS - 2))
-        self.shrink = nn.ModuleList(separable(channels, style, stride=2) for _ in range(NUM_LEVELS - 1))
-        self.down = nn.ModuleList(separable(channels, style) for _ in range(NUM_LEVELS - 1))
-        self.heads = nn.ModuleList(
-            nn.Sequential(*(separable(channels, style) for _ in range(HEAD_DEPTH))) for _ in range(NUM_LEVELS)
+        self.laterals = nn.ModuleList(
+            style.conv_norm(info.channels, c, 1) for info, c in zip(maps, channels[:-1], strict=True)
         )
-        self.class_predictors = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for _ in range(NUM_LEVELS))
-        self.box_predictors = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in range(NUM_LEVELS))
+        self.coarsest = separable(maps[-1].channels, channels[-1], style, stride=2)
+        self.narrow = nn.ModuleList(style.conv_norm(coarse, fine, 1) for fine, coarse in pairwise(channels[:-1]))
+        self.up = nn.ModuleList(separable(c, c, style) for c in channels[:-2])
+        self.shrink = nn.ModuleList(separable(fine, coarse, style, stride=2) for fine, coarse in pairwise(channels))
+        self.down = nn.ModuleList(separable(c, c, style) for c in channels[1:])
+        self.heads = nn.ModuleList(
+            nn.Sequential(*(separable(c, c, style) for _ in range(HEAD_DEPTH))) for c in channels
+        )
+        self.class_predictors = nn.ModuleList(nn.Conv2d(c, num_classes, 1) for c in channels)
+        self.box_predictors = nn.ModuleList(nn.Conv2d(c, 4, 1) for c in channels)
         draw_weights((self.class_predictors, self.box_predictors))
         for predictor in self.class_predictors:
             predictor.bias = nn.Parameter(torch.full((num_classes,), math.log(FIRST_SCORE / (1 - FIRST_SCORE))))
@@ -72,11 +80,11 @@ class PyramidDetector(nn.Module):
         The background's logit is always 0: each class has a score of its own.
         """
         check_side(images, self.resolution)
-        features = self.backbone.forward_features(images)
-        maps = [self.activation(lateral(x)) for lateral, x in zip(self.laterals, features.values(), strict=True)]
-        maps.append(self.coarsest(maps[-1]))
+        features = list(self.backbone.forward_features(images).values())
+        maps = [self.activation(lateral(x)) for lateral, x in zip(self.laterals, features, strict=True)]
+        maps.append(self.coarsest(features[-1]))
         for i in reversed(range(NUM_LEVELS - 2)):  # to c4, to c3
-            coarse = F.interpolate(maps[i + 1], size=maps[i].shape[-2:], mode="nearest")
+            coarse = F.interpolate(self.narrow[i](maps[i + 1]), size=maps[i].shape[-2:], mode="nearest")
             maps[i] = self.up[i](maps[i] + coarse)
         for i in range(NUM_LEVELS - 1):  # back down
             maps[i + 1] = self.down[i](maps[i + 1] + self.shrink[i](maps[i]))
@@ -87,8 +95,8 @@ class PyramidDetector(nn.Module):
         }
 
 
-def separable(channels: int, style: ConvStyle, *, stride: int = 1) -> DepthwiseSeparable:
-    """A block like the backbone's that keeps the number of channels."""
-    depthwise = style.conv_norm(channels, channels, 3, stride=stride, groups=channels)
-    pointwise = style.conv_norm(channels, channels, 1)
+def separable(in_channels: int, channels: int, style: ConvStyle, *, stride: int = 1) -> DepthwiseSeparable:
+    """A block like the backbone's."""
+    depthwise = style.conv_norm(in_channels, in_channels, 3, stride=stride, groups=in_channels)
+    pointwise = style.conv_norm(in_channels, channels, 1)
     return DepthwiseSeparable(depthwise, pointwise, style.make_activation(), residual=False)

@@ -50,7 +50,8 @@ class QualityLoss(nn.Module):
             found = assign_closest(scores, boxes.detach(), anchors_cxcywh, targets, level_sizes=sizes)
         positive = found.labels > 0
 
-        normaliser = self.processes.mean(found.quality.sum()).clamp(min=1 / self.processes.count)
+        total_quality = self.processes.mean(found.quality.sum())
+        normaliser = self.processes.at_least_one(total_quality)
         wanted = torch.zeros_like(logits)
         wanted[positive] = F.one_hot(found.labels[positive] - 1, logits.shape[2]) * found.quality[positive][:, None]
         weight = (wanted - logits.sigmoid()).abs().pow(FOCUS) * ~found.ignored[..., None]
@@ -58,4 +59,4 @@ class QualityLoss(nn.Module):
         distance = 1 - paired_giou(boxes[positive], found.boxes_xyxy[positive])  # (P,)
         box = BOX_WEIGHT * (distance * found.quality[positive]).sum() / normaliser
         classification = classification / normaliser
-        return LossParts(classification + box, classification, box, positive.sum())
+        return LossParts(classification + box, classification, box, total_quality)

@@ -1,4 +1,4 @@
-"""Train a detector on MobileNet V1: SSD, or --head pyramid.
+"""Train a detector on MobileNet V1: a light pyramid, or with --head ssd the reference.
 
     python apps/detection/train.py --backbone a075                    the embedded sample set, a few minutes on a CPU
     python apps/detection/train.py --backbone a100 --data PATH        your own data, at 300 pixels
@@ -13,6 +13,7 @@ metrics.jsonl, metrics.json, curves.png, last.pt (for --resume) and best/ (for e
 import dataclasses
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import run_command
@@ -41,19 +42,22 @@ class Config:
     accumulate: int = 1
     """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
-    """peak learning rate; default 0.2 from random weights, 0.05 from a backbone's, 0.01 from a detector's, and with
-    adamw 0.001"""
-    optimizer: OptimizerName = "sgd"
-    """sgd has Nesterov momentum 0.9; adamw does well in short runs, with --weight-decay 0.05"""
-    weight_decay: float = 4e-5
-    """not on depthwise filters, norms and biases"""
+    """peak learning rate; default with adamw 0.01, from a detector's weights 0.001; with sgd 0.2 from random weights,
+    0.05 from a backbone's, 0.01 from a detector's"""
+    backbone_lr: float | None = None
+    """what the backbone's learning rate is to that of the head; default with adamw and a backbone's weights 0.1, else
+    1"""
+    optimizer: OptimizerName | None = None
+    """adamw, sgd (with Nesterov momentum 0.9) or rmsprop; default adamw, for an SSD sgd"""
+    weight_decay: float | None = None
+    """not on depthwise filters, norms and biases; default with adamw 0.05, else 4e-5"""
     warmup_steps: int | None = None
     """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
     the run, at most 500"""
     ema_decay: float = 0.998
     """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
     head: Head | None = None
-    """ssd, the reference, or pyramid, one anchor a cell from stride 8 on; default that of --weights, else ssd"""
+    """pyramid, one anchor a cell from stride 8 on, or ssd, the reference; default that of --weights, else pyramid"""
     assigner: Assigner | None = None
     """which anchors of a pyramid answer for a box: the closest to it (ATSS, the default), or those that predict it best
     already (aligned, TOOD)"""
@@ -96,7 +100,6 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.detection.train:train", Config)
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
@@ -114,7 +117,6 @@ from apps.detection.coco import CocoSplit
 from apps.detection.data import TrainingSet, make_train_loader, read_some
 from apps.detection.detector import Detector
 from apps.detection.loss import SSDLoss
-from apps.detection.matching import Targets, match_anchors
 from apps.detection.metrics import coco_metrics, predict_split
 from apps.detection.model import Network, check_knobs, choose_head, create_detector
 from apps.detection.pretrained import APP, Pretrained, load_pretrained
@@ -175,9 +177,10 @@ def train(config: Config) -> dict[str, float]:
     criterion = make_criterion(config, head, processes)
 
     # Optimiser
-    usual_lr = 0.001 if config.optimizer == "adamw" else 0.01 if start.is_detector else 0.05 if start.state else 0.2
-    lr = usual_lr if config.lr is None else config.lr
-    optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay)
+    plan = plan_optimizer(config, start, head)
+    optimizer = make_optimizer(
+        plan.name, network, lr=plan.lr, weight_decay=plan.weight_decay, lr_scales={"backbone": plan.backbone_lr}
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
     # Resume
@@ -187,14 +190,21 @@ def train(config: Config) -> dict[str, float]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "head": head, "num_steps": num_steps, "amp": amp, "start": start.summary}
+    facts = {
+        "resolution": resolution,
+        "head": head,
+        "num_steps": num_steps,
+        "optimizer": plan._asdict(),
+        "amp": amp,
+        "start": start.summary,
+    }
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
-        f"{images_a_step} images, {num_steps * images_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: "
-        f"{log.folder}"
+        f"{images_a_step} images, {num_steps * images_a_step / len(dataset):.1f} epochs, {plan.name}, learning rate "
+        f"{plan.lr:g} ({plan.lr * plan.backbone_lr:g} in the backbone); run: {log.folder}"
     )
 
     # Loop
@@ -216,25 +226,30 @@ def train(config: Config) -> dict[str, float]:
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
-            set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
+            set_lr(optimizer, lr_at(step, peak=plan.lr, num_steps=num_steps, warmup_steps=warmup_steps))
             sums = torch.zeros(len(LOSSES), device=device)
             with state.kept(log.folder):
                 batches = next(batches_of_steps, None)
                 if batches is None:
                     break
-                shares = loss_shares([targets for _, targets in batches], head, network.anchors_cxcywh, processes)
-                for number, ((images, targets), share) in enumerate(zip(batches, shares, strict=True)):
+                weights = []
+                for number, (images, targets) in enumerate(batches):
                     with autocast(device, amp):
                         output = network(detector.preprocessing(images.to(device, non_blocking=True)))
                     loss = criterion(output, network.anchors_cxcywh, targets.to(device))
-                    parts = torch.stack((loss.total, loss.classification, loss.box)) * share
+                    parts = torch.stack((loss.total, loss.classification, loss.box))
+                    if len(batches) > 1:  # sums, to be divided by what the whole step has
+                        parts = parts * processes.at_least_one(loss.weight)
+                    weights.append(loss.weight)
                     values = processes.mean(parts.detach())
                     if not math.isfinite(values.sum().item()):
                         photos = [dataset.records[draw.item].path for draw in sampler.batch(step, number)]
                         raise ValueError(bad_loss(LOSSES, values, photos))
                     sums += values
                     scaler.scale(parts[0]).backward()
-                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
+                whole = processes.at_least_one(torch.stack(weights).sum()) if len(batches) > 1 else None
+                sums = sums if whole is None else sums / whole
+                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes, divide_by=whole)
             ema.update(network)
             progress.update()
 
@@ -264,6 +279,37 @@ def check_flags(config: Config, head: Head) -> None:
         raise ValueError(f"--loss and --fit-anchors are for an SSD, this is --head {head}: leave them out")
     if head != "pyramid" and config.assigner:
         raise ValueError(f"--assigner is for a pyramid, this is --head {head}: leave it out")
+
+
+class OptimizerPlan(NamedTuple):
+    """What an optimiser is made with; `backbone_lr` is relative to `lr`."""
+
+    name: OptimizerName
+    lr: float
+    backbone_lr: float
+    weight_decay: float
+
+
+def plan_optimizer(config: Config, start: Pretrained, head: Head) -> OptimizerPlan:
+    """The flags of the optimiser, and the defaults of those that were not given (docs/detection_recipe.md).
+
+    Raises:
+        ValueError: the backbone's rate is below 0.
+    """
+    if config.backbone_lr is not None and config.backbone_lr < 0:
+        raise ValueError(f"backbone_lr must be 0 (its weights stay) or more, got {config.backbone_lr}")
+    name: OptimizerName = config.optimizer or ("sgd" if head == "ssd" else "adamw")
+    if name == "adamw":
+        from_backbone = bool(start.state) and not start.is_detector
+        usual = OptimizerPlan(name, 0.001 if start.is_detector else 0.01, 0.1 if from_backbone else 1.0, 0.05)
+    else:
+        usual = OptimizerPlan(name, 0.01 if start.is_detector else 0.05 if start.state else 0.2, 1.0, 4e-5)
+    return OptimizerPlan(
+        name,
+        usual.lr if config.lr is None else config.lr,
+        usual.backbone_lr if config.backbone_lr is None else config.backbone_lr,
+        usual.weight_decay if config.weight_decay is None else config.weight_decay,
+    )
 
 
 def make_criterion(config: Config, head: Head, processes: Processes) -> SSDLoss | QualityLoss:
@@ -304,19 +350,6 @@ def make_detector(
         preprocessing=start.preprocessing,
     )
     return network, ema, detector
-
-
-def loss_shares(targets: list[Targets], head: Head, anchors_cxcywh: Tensor, processes: Processes) -> list[Tensor]:
-    """What the loss of each batch of a step weighs: it was divided by its own matched anchors, not the step's.
-
-    The qualities that a pyramid's loss is divided by are known only later: its batches weigh what they have in boxes.
-    """
-    if len(targets) == 1:
-        return [torch.ones((), device=anchors_cxcywh.device)]
-    if head != "ssd":
-        return processes.shares([((one.labels > 0) & ~one.is_crowd).sum().to(anchors_cxcywh.device) for one in targets])
-    matches = [match_anchors(anchors_cxcywh, one.to(anchors_cxcywh.device)) for one in targets]
-    return processes.shares([(match.labels > 0).sum() for match in matches])
 
 
 def evaluate(

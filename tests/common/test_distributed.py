@@ -93,7 +93,7 @@ def test_label_losses_of_two_processes_average_to_that_of_one():
 def test_detection_losses_of_two_processes_average_to_that_of_one():
     """Although one has more matched anchors than the other."""
     torch.manual_seed(0)
-    network = create_detector("a025", num_classes=2, resolution=96).eval()
+    network = create_detector("a025", num_classes=2, resolution=96, head="ssd").eval()
     with torch.no_grad():
         output = network(torch.randn(4, 3, 96, 96))
     boxes = torch.tensor([[[0.1, 0.1, 0.6, 0.7]], [[0.3, 0.2, 0.4, 0.35]], [[0.0, 0.0, 1.0, 1.0]], [[0.0] * 4]])
@@ -104,7 +104,7 @@ def test_detection_losses_of_two_processes_average_to_that_of_one():
         ({name: value[i::2] for name, value in output.items()}, Targets(*(part[i::2] for part in targets)))
         for i in range(2)
     ]
-    counts = [SSDLoss()(half, anchors, wanted).num_positives for half, wanted in halves]
+    counts = [SSDLoss()(half, anchors, wanted).weight for half, wanted in halves]
     assert counts[0] != counts[1]
     parts = []
     for rank, (half, wanted) in enumerate(halves):

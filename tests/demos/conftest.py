@@ -28,7 +28,7 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("untrained models")
     torch.manual_seed(0)
     style = TENSORFLOW_STYLE
-    network = create_detector("a025", num_classes=2, resolution=96, style=style)
+    network = create_detector("a025", num_classes=2, resolution=96, head="ssd", style=style)
     Detector(
         network=network, backbone="a025", class_names=["red", "blue"], category_ids=[1, 2], score_function="sigmoid"
     ).save(root / "detection" / "best", metrics={"AP": 0.5, "per class": {"red": 0.25}})

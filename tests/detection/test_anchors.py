@@ -12,7 +12,7 @@ from apps.detection.model import create_detector
 
 
 def test_reference_number_at_300_pixels():
-    anchors = create_detector("a025", num_classes=1).anchors_cxcywh
+    anchors = create_detector("a025", num_classes=1, head="ssd").anchors_cxcywh
     assert anchors.shape == (1917, 4)
     assert 3 * 19 * 19 + 6 * (10 * 10 + 5 * 5 + 3 * 3 + 2 * 2 + 1) == 1917
 
@@ -42,7 +42,7 @@ def test_scales_are_linear_and_the_last_square_is_between_levels():
 
 @pytest.mark.parametrize("resolution", [32, 33, 96, 128, 161, 224, 300, 512])
 def test_anchors_follow_the_resolution_and_line_up_with_the_outputs(resolution):
-    detector = create_detector("a025", num_classes=2, resolution=resolution).eval()
+    detector = create_detector("a025", num_classes=2, resolution=resolution, head="ssd").eval()
     with torch.no_grad():
         output = detector(torch.zeros(1, 3, resolution, resolution))
     assert output["offsets"].shape == (1, *detector.anchors_cxcywh.shape)

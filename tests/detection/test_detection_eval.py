@@ -20,7 +20,7 @@ from apps.detection.model import create_detector
 def checkpoint(tmp_path) -> Path:
     """A detector that has learnt nothing, in a folder whose name has a space."""
     folder = tmp_path / "a run" / "best"
-    network = create_detector("a010", num_classes=2, resolution=64).eval()
+    network = create_detector("a010", num_classes=2, resolution=64, head="ssd").eval()
     names, ids = ["red", "blue"], [3, 7]
     detector = Detector(network=network, backbone="a010", class_names=names, category_ids=ids, score_function="sigmoid")
     detector.save(folder, metrics={})

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 def make_detector() -> Detector:
     """Random weights with strong opinions: many boxes of both classes overlap, no two scores are equal."""
     torch.manual_seed(0)
-    network = create_detector("a025", num_classes=2, resolution=96, style=TENSORFLOW_STYLE).eval()
+    network = create_detector("a025", num_classes=2, resolution=96, head="ssd", style=TENSORFLOW_STYLE).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)

@@ -22,7 +22,7 @@ from backbone.cost import count_module
     ],
 )
 def test_trainable_parameters(backbone, num_classes, params):
-    detector = create_detector(backbone, num_classes=num_classes)
+    detector = create_detector(backbone, num_classes=num_classes, head="ssd")
     assert sum(p.numel() for p in detector.parameters() if p.requires_grad) == params
 
 
@@ -39,14 +39,14 @@ def test_trainable_parameters(backbone, num_classes, params):
     ],
 )
 def test_mult_adds(backbone, resolution, giga):
-    detector = create_detector(backbone, num_classes=90, resolution=resolution)
+    detector = create_detector(backbone, num_classes=90, resolution=resolution, head="ssd")
     mult_adds, _ = count_module(detector, (1, 3, resolution, resolution))
     assert f"{mult_adds / 1e9:.3f}" == giga
 
 
 def test_widths_between_the_papers_follow():
     for backbone in ("a010", "a035", "a130"):
-        detector = create_detector(backbone, num_classes=2, resolution=64).eval()
+        detector = create_detector(backbone, num_classes=2, resolution=64, head="ssd").eval()
         assert detector(torch.zeros(1, 3, 64, 64))["class_logits"].shape == (1, 96, 3)
 
 
@@ -56,6 +56,7 @@ def test_widths_between_the_papers_follow():
         ({"backbone": "a75"}, "did you mean a075"),
         ({"resolution": 10}, "resolution must be 32 pixels or more, got 10"),
         ({"num_classes": 0}, "num_classes must be 1 or more"),
+        ({"anchor_shapes": [[(0.2, 1.0)]] * 6}, "anchor_shapes are for an SSD, this is head 'pyramid'"),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -32,7 +32,7 @@ NAMES = ["red", "blue", "traffic light"]
 def checkpoint(tmp_path_factory) -> Path:
     """An untrained detector whose scores are spread out, so that it finds much, and not the same everywhere."""
     torch.manual_seed(0)
-    network = create_detector("a025", num_classes=3, resolution=64)
+    network = create_detector("a025", num_classes=3, resolution=64, head="ssd")
     with torch.no_grad():
         for predictor in network.class_predictors:
             predictor.weight.mul_(6)

@@ -90,7 +90,7 @@ def test_large_logits_stay_finite():
 
 
 def test_every_parameter_gets_a_gradient():
-    detector = create_detector("a025", num_classes=NUM_CLASSES, resolution=96)
+    detector = create_detector("a025", num_classes=NUM_CLASSES, resolution=96, head="ssd")
     rng = torch.Generator().manual_seed(2)
     everywhere = [([0.0, 0.0, 1.0, 1.0], 1), ([0.1, 0.1, 0.8, 0.85], 2), ([0.0, 0.2, 0.6, 0.8], 3)]
     targets = make_targets(random_image(rng, 20), random_image(rng, 20) + everywhere)

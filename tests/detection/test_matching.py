@@ -7,7 +7,7 @@ from apps.detection.boxes import cxcywh_to_xyxy
 from apps.detection.matching import Targets, match_anchors
 from apps.detection.model import create_detector
 
-ANCHORS = create_detector("a025", num_classes=1, resolution=96).anchors_cxcywh
+ANCHORS = create_detector("a025", num_classes=1, resolution=96, head="ssd").anchors_cxcywh
 
 
 def make_targets(*images: list[tuple]) -> Targets:

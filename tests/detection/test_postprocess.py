@@ -8,7 +8,7 @@ from apps.detection.boxes import decode_offsets
 from apps.detection.model import create_detector
 from apps.detection.postprocess import PostProcess
 
-ANCHORS = create_detector("a025", num_classes=1, resolution=160).anchors_cxcywh
+ANCHORS = create_detector("a025", num_classes=1, resolution=160, head="ssd").anchors_cxcywh
 
 
 def random_output(num_classes: int, *, scale: float = 2.0, shift: float = -2.0) -> dict:

@@ -141,7 +141,7 @@ def test_ap_on_real_photos(published, coco_file, shared, tmp_path):
 def test_fine_tuning_keeps_all_that_fits_and_joins_classes_by_name(published, coco_file):
     names = ["Aeroplane", "dog", "unicorn", "potted_plant"]
     start = load_pretrained(coco_file, backbone="a075")
-    network = create_detector("a075", num_classes=4, resolution=160, style=start.style)
+    network = create_detector("a075", num_classes=4, resolution=160, head="ssd", style=start.style)
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
     sentence = start.put_into(network, names)
     assert "Aeroplane, dog, potted_plant are taken by name, those of unicorn are new" in sentence
@@ -166,7 +166,7 @@ def test_classes_that_differ_in_case_alone_are_not_mixed_up():
 
 
 def test_a_model_of_this_app_is_a_start_too(tmp_path):
-    first = create_detector("a025", num_classes=3, resolution=64)
+    first = create_detector("a025", num_classes=3, resolution=64, head="ssd")
     saved = Detector(
         network=first,
         backbone="a025",
@@ -181,7 +181,7 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
         torch.testing.assert_close(second.state_dict()[name], value)
     start = load_pretrained(tmp_path, backbone="a025")
     assert start.preprocessing == saved.preprocessing
-    third = create_detector("a025", num_classes=2)
+    third = create_detector("a025", num_classes=2, head="ssd")
     start.put_into(third, ["new", "y"])
     row = first.class_predictors[0].weight.unflatten(0, (-1, 4))[:, 2]
     torch.testing.assert_close(third.class_predictors[0].weight.unflatten(0, (-1, 3))[:, 2], row)
@@ -210,7 +210,7 @@ def assert_same_features(path: Path, backbone: str) -> ConvStyle:
     """A detector that starts from a classifier's file has that classifier's feature maps; returns its style."""
     classifier = create_backbone_from(load_weights(path)).eval()
     start = load_pretrained(path, backbone=backbone)
-    network = create_detector(backbone, num_classes=2, resolution=96, style=start.style).eval()
+    network = create_detector(backbone, num_classes=2, resolution=96, head="ssd", style=start.style).eval()
     assert start.put_into(network, ["a", "b"]) == "the backbone is taken, the head is new"
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

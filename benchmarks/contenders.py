@@ -19,6 +19,7 @@ from apps.common.export import Graph, quantize, write_onnx
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.common.runtime import kept_onnx, load_session
+from apps.detection.choices import Head
 from apps.detection.data import to_square as whole_square
 from apps.detection.detector import Detector
 from apps.detection.model import create_detector
@@ -56,11 +57,12 @@ class Contender(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """For all contenders: where exports are kept, threads, and published weights for the detectors."""
+    """For all contenders: where exports are kept, threads, and published weights or the head of the detectors."""
 
     folder: Path
     threads: int
     detector: str | None
+    head: Head
     peer_weights: bool
 
 
@@ -71,7 +73,9 @@ def make_detector(width: str, settings: Settings) -> Detector:
     else:
         torch.manual_seed(0)
         detector = Detector(
-            network=create_detector(width, num_classes=80, head="ssd").eval().to(memory_format=torch.channels_last),
+            network=create_detector(width, num_classes=80, head=settings.head)
+            .eval()
+            .to(memory_format=torch.channels_last),
             backbone=width,
             class_names=[f"class {k}" for k in range(80)],
             category_ids=list(range(1, 81)),

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import contenders as c
 import cv2
@@ -38,6 +38,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from apps.common.export import import_openvino
 from apps.common.images import read_image
 from apps.common.plots import new_figure
+from apps.detection.choices import Head
 from backbone.files import written_whole
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "demos" / "examples" / "detection"
@@ -283,6 +284,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10, help="times that each photo is shown")
     parser.add_argument("--photos", type=Path, nargs="+", default=None, help="default: the demos' six examples")
     parser.add_argument("--detector", default=None, help="published weights, as --weights of predict.py")
+    parser.add_argument("--head", default="pyramid", choices=get_args(Head), help="of detectors with random weights")
     parser.add_argument("--peer-weights", action="store_true", help="torchvision's published weights")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--quick", action="store_true", help="two rounds of one width an app")
@@ -299,7 +301,7 @@ def main() -> None:
     limits = in_a_process(machine_limits, args.threads)
     found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(Path(folder), args.threads, args.detector, args.peer_weights)
+        settings = Settings(Path(folder), args.threads, args.detector, args.head, args.peer_weights)
         for app in args.apps:
             for width in args.widths[app]:
                 in_a_process(c.prepare, app, width, settings, photos)

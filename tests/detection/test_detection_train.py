@@ -25,7 +25,8 @@ from apps.detection import train as train_script
 from apps.detection.detector import Detector
 from apps.detection.metrics import METRIC_NAMES, CocoMetrics
 from apps.detection.model import create_detector
-from apps.detection.train import Config, train
+from apps.detection.pretrained import Pretrained
+from apps.detection.train import Config, plan_optimizer, train
 from tests.detection.tiny_runs import error_of, tiny_config
 
 
@@ -218,6 +219,28 @@ def test_every_setting_of_an_ssd_changes_the_weights(tiny_coco, tmp_path, change
         weights_after(tiny_config(tiny_coco, tmp_path / n, **base, **c)) for n, c in (("a", {}), ("b", change))
     )
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_reference_keeps_its_optimiser():
+    """And AdamW is gentle to what has been learnt already."""
+    random, backbone = Pretrained(summary=""), Pretrained(summary="", state={"backbone.stem": torch.zeros(1)})
+    plans = [[plan_optimizer(Config(), start, head) for start in (random, backbone)] for head in ("ssd", "pyramid")]
+    assert [(plan.name, plan.lr, plan.backbone_lr) for plan in plans[0]] == [("sgd", 0.2, 1), ("sgd", 0.05, 1)]
+    assert [(plan.name, plan.lr, plan.backbone_lr) for plan in plans[1]] == [("adamw", 0.01, 1), ("adamw", 0.01, 0.1)]
+    given = plan_optimizer(Config(lr=1, backbone_lr=2, weight_decay=0, optimizer="sgd"), backbone, "pyramid")
+    assert given == ("sgd", 1, 2, 0)
+    with pytest.raises(ValueError, match=r"backbone_lr must be 0 \(its weights stay\) or more, got -1"):
+        plan_optimizer(Config(backbone_lr=-1), random, "pyramid")
+
+
+def test_a_backbone_that_does_not_learn_stays_as_it_is(tiny_coco, tmp_path):
+    base = {"steps": 2, "amp": "none", "ema_decay": 0.0, "backbone_lr": 0.0}
+    first, second = (weights_after(tiny_config(tiny_coco, tmp_path / str(lr), lr=lr, **base)) for lr in (0.01, 0.1))
+    norms = ("running_mean", "running_var", "num_batches_tracked")
+    for name in first:
+        if name.startswith("backbone.") and not name.endswith(norms):
+            assert torch.equal(first[name], second[name]), name
+    assert not torch.equal(first["heads.0.0.pointwise.conv.weight"], second["heads.0.0.pointwise.conv.weight"])
 
 
 def test_same_seed_same_weights(tiny_coco, tmp_path):

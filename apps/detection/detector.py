@@ -178,6 +178,7 @@ class Detector:
         network = create_detector(
             backbone,
             num_classes=len(start.class_names),
+            head=start.head,
             resolution=resolution or start.resolution or 300,
             style=start.style,
         )

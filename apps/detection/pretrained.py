@@ -1,7 +1,7 @@
 """What a detector starts from: ImageNet weights, a published COCO detector, a model of this app, or nothing.
 
     start = load_pretrained("coco", backbone="a075")
-    network = create_detector("a075", num_classes=2, style=start.style)
+    network = create_detector("a075", num_classes=2, head=start.head, style=start.style)
     print(start.put_into(network, ["dog", "unicorn"]))
 
 Letters in shapes: O outputs of a layer, I its inputs, K classes.
@@ -72,9 +72,11 @@ class Pretrained:
             A sentence about what was taken.
 
         Raises:
-            ValueError: the weights are of another width; the message has both shapes.
+            ValueError: the weights are of another width, the message has both shapes; or the network has another head.
         """
         mine = network.state_dict()
+        if not self.state.keys() <= mine.keys():
+            raise ValueError(f"{self.summary}: its head is of kind {self.head}, that of the network is of another")
         known_rows = [-1 if i is None else i for i in match_names(class_names, self.class_names)]
         background = self.head == "ssd"  # it has a row of its own, the first
         rows = [0, *(row + (row >= 0) for row in known_rows)] if background else known_rows

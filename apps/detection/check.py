@@ -137,9 +137,7 @@ def print_report(title: str, photos: Sequence[Photo], counts: CountTable) -> Non
     """Photos, and the objects of each class by split and by size."""
     splits = in_order(photo.split for photo in photos)
     of_split = [sum(photo.split == split for photo in photos) for split in splits]
-    print(
-        print(f"{title}, {len(photos):,} photos, classes: {len(counts):,}; objects without crowds, sizes as COCO's\n")
-    )
+    print(f"{title}, {len(photos):,} photos, classes: {len(counts):,}; objects without crowds, sizes as COCO's\n")
     width = max(len(name) for name in [*counts, "objects"])
     print(f"{'':{width}}" + "".join(f"{head:>9}" for head in (*splits, *SIZES, "crowds")))
     print(f"{'photos':{width}}" + "".join(f"{number:9,}" for number in of_split))

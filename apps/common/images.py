@@ -54,7 +54,7 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
         raise ValueError(f"image {path} cannot be read: {error.strerror}") from None
     if not data:
         raise ValueError(f"image {path} is empty (0 bytes)")
-    if _is_truncated(data):
+    if is_truncated(data):
         raise ValueError(f"image {path} is truncated: its end is missing ({len(data)} bytes)")
     flags = cv2.IMREAD_COLOR_RGB if orient else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -66,7 +66,7 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
     return image
 
 
-def _is_truncated(data: bytes) -> bool:
+def is_truncated(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end mark; decoders fill the rest with gray and say nothing."""
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data

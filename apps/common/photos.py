@@ -5,17 +5,17 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from apps.common.images import read_image
+from apps.common.images import is_truncated, read_image
 
 SUFFIXES_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -35,6 +35,10 @@ UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", "
 
 _CHANNELS = {"1": "gray", "L": "gray", "I": "gray", "F": "gray", "LA": "gray+alpha", "P": "palette", "PA": "palette"}
 _EXIF_ORIENTATION = 0x0112
+_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by their first bytes
+_START, _TAIL = 65_536, 4096  # bytes read of a large file
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +115,80 @@ def inspect_photos(paths: Sequence[Path], *, num_workers: int | None = None, pro
     """
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
+    return _of_each(inspect_photo, paths, num_workers=num_workers, progress=progress)
+
+
+class Glance(NamedTuple):
+    """What the ends of a file say.
+
+    Attributes:
+        problem: a sentence that names the file if `read_image` refuses it, else None.
+        width, height: pixels as stored; 0 if that cannot be told.
+        turned: EXIF turns the picture to stand or lie.
+    """
+
+    problem: str | None = None
+    width: int = 0
+    height: int = 0
+    turned: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as training sees them, after turning by EXIF."""
+        return (self.height, self.width) if self.turned else (self.width, self.height)
+
+
+def glance_at_photos(paths: Sequence[Path]) -> list[Glance]:
+    """Whether files are photos, and of which size, from their first and last bytes, in the order of `paths`.
+
+    Several times as fast as `inspect_photos`; what is broken in the middle is not seen. A bar is shown where it takes
+    more than two seconds.
+    """
+    return _of_each(glance_at_photo, paths, delay=2.0)
+
+
+def glance_at_photo(path: Path) -> Glance:
+    """The glance at one file. Of one that looks odd all is read: `read_image` has the word."""
+    seen = Glance()
+    try:
+        with path.open("rb") as file:
+            with Image.open(file) as picture:
+                turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in range(5, 9)
+                seen = Glance(None, *picture.size, turned)
+            file.seek(0)
+            start = file.read(_START)
+            if len(start) < _START:
+                whole = not is_truncated(start)
+            else:  # thumbnails with end marks of their own are behind us
+                file.seek(-_TAIL, os.SEEK_END)
+                whole = _END_MARKS.get(start[:2], b"") in file.read()
+            if whole:
+                return seen
+    except Exception:  # Pillow raises many kinds for a damaged header
+        pass
+    try:
+        height, width = read_image(path).shape[:2]
+    except ValueError as error:
+        return seen._replace(problem=str(error))
+    return seen if seen.width else Glance(None, width, height)
+
+
+def _of_each(
+    look: Callable[[Path], T],
+    paths: Sequence[Path],
+    *,
+    num_workers: int | None = None,
+    progress: bool = True,
+    delay: float = 0.0,
+) -> list[T]:
+    """What a function says of each file, in threads, with a bar after `delay` seconds."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
     with ThreadPoolExecutor(num_workers or os.cpu_count() or 1) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is allowed: `read_image` has the word
         try:
-            facts = pool.map(inspect_photo, paths)
-            bar = tqdm(facts, total=len(paths), unit="photo", disable=not progress, mininterval=interval)
-            return list(bar)
+            answers = pool.map(look, paths)
+            bar = {"unit": "photo", "disable": not progress, "mininterval": interval, "delay": delay}
+            return list(tqdm(answers, total=len(paths), **bar))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

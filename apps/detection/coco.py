@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from apps.common.choices import BadData
-from apps.common.photos import IMAGE_SUFFIXES
+from apps.common.photos import IMAGE_SUFFIXES, glance_at_photos
 from apps.detection.cocofiles import find_coco
 from apps.detection.listing import (
     DAMAGED_FILE,
@@ -21,8 +21,10 @@ from apps.detection.listing import (
     NO_AREA,
     NO_IMAGE,
     NO_SIZE,
+    OTHER_SIZE,
     OUTSIDE,
     UNKNOWN_CLASS,
+    UNREADABLE,
     Part,
     Problem,
     fill_sizes,
@@ -98,6 +100,28 @@ class Checked(NamedTuple):
     category_ids: list[int]
     problems: list[Problem]
 
+    def without_bad_photos(self) -> "Checked":
+        """After a glance at every photo, what is left of those that can be read and have the size that is said."""
+        glances = glance_at_photos([record.path for record in self.records])
+        bad: dict[int, Problem] = {}
+        for record, glance in zip(self.records, glances, strict=True):
+            if glance.problem:
+                bad[record.image_id] = Problem(UNREADABLE, glance.problem, record.path)
+            elif (record.width, record.height) not in (glance.size, (glance.width, glance.height)):
+                sentence = other_size(record, *glance.size)
+                bad[record.image_id] = Problem(OTHER_SIZE, sentence, record.path)
+        return self._replace(
+            records=[record for record in self.records if record.image_id not in bad],
+            images=[image for image in self.images if image["id"] not in bad],
+            annotations=[annotation for annotation in self.annotations if annotation["image_id"] not in bad],
+            problems=[*self.problems, *bad.values()],
+        )
+
+
+def other_size(record: ImageRecord, width: int, height: int) -> str:
+    """The sentence about a photo of `width` x `height` pixels."""
+    return f"image {record.path} has {width}x{height} pixels, its annotation says {record.width}x{record.height}"
+
 
 def load_coco_split(root: Path, split: str, *, bad_data: BadData = "refuse") -> CocoSplit:
     """As `annotations.load_split`, of a folder with COCO's files that has the split itself."""
@@ -115,7 +139,7 @@ def class_names_of(parts: Sequence[Part]) -> list[str]:
 
 
 def make_split(part: Part, class_names: Sequence[str], *, bad_data: BadData = "refuse") -> CocoSplit:
-    """Check a part.
+    """Check a part and glance at its photos.
 
     Args:
         class_names: of label 1, 2, ...: at least the part's own.
@@ -126,7 +150,7 @@ def make_split(part: Part, class_names: Sequence[str], *, bad_data: BadData = "r
         ValueError: problems in the data and `bad_data` is "refuse", or nothing is left; the message names the file and
             the object.
     """
-    checked = check_part(part, class_names)
+    checked = check_part(part, class_names).without_bad_photos()
     problems = [problem.sentence for problem in checked.problems]
     if problems and bad_data == "refuse":
         more = len(problems) - 1

@@ -20,7 +20,7 @@ from apps.common.device import begin_worker
 from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
 from apps.detection.choices import Augment
-from apps.detection.coco import CocoSplit, ImageRecord
+from apps.detection.coco import CocoSplit, ImageRecord, other_size
 from apps.detection.matching import Targets
 
 if TYPE_CHECKING:
@@ -118,10 +118,7 @@ def read_sample(record: ImageRecord) -> Sample:
     if image.shape[:2] != (record.height, record.width):
         image = read_image(record.path, orient=False)  # annotated as stored, not as its EXIF tag turns it
         if image.shape[:2] != (record.height, record.width):
-            raise ValueError(
-                f"image {record.path} has {image.shape[1]}x{image.shape[0]} pixels, "
-                f"its annotation says {record.width}x{record.height}"
-            )
+            raise ValueError(other_size(record, image.shape[1], image.shape[0]))
     scale = np.array([record.width, record.height] * 2, dtype=np.float32)
     return Sample(image, record.boxes_xyxy_px / scale, record.labels, record.is_crowd)
 

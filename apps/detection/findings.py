@@ -14,7 +14,7 @@ from apps.common.doctor import Finding, Level
 from apps.common.photos import PhotoFacts
 from apps.common.tables import SPLITS
 from apps.detection.coco import ImageRecord
-from apps.detection.listing import Problem
+from apps.detection.listing import OTHER_SIZE, Problem
 
 SMALL, MEDIUM = 32.0**2, 96.0**2  # COCO's limits of an object's area, in pixels of the photo
 SIZES = ("small", "medium", "large")
@@ -145,7 +145,7 @@ def photo_findings(photos: Sequence[Photo], spoilt: Container[Path]) -> list[Fin
             box = next(box for box, number in boxes.items() if number > 1)
             two_classes.append(f"{photo}: {list(box)} (xyxy)")
     return [
-        Finding("error", "photos of another size than their annotation says", other_size),
+        Finding("error", OTHER_SIZE, other_size),
         Finding("warning", "photos with an object that is there twice", twice),
         Finding("warning", "photos with a box of two classes", two_classes),
         Finding("note", "photos without objects", [str(photo) for photo in photos if is_empty(photo, spoilt)]),

@@ -4,14 +4,11 @@ An image or annotation may say `where` it was read, for messages; `coco.py` chec
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
-
-_EXIF_ORIENTATION = 0x0112
+from apps.common.photos import glance_at_photos
 
 
 class Problem(NamedTuple):
@@ -33,6 +30,8 @@ class Problem(NamedTuple):
 DAMAGED_FILE = "annotation files, or entries of them, that cannot be used"
 DAMAGED_OBJECT = "objects whose box or class cannot be read"
 MISSING_PHOTO = "photos that are missing"
+UNREADABLE = "photos that cannot be read"
+OTHER_SIZE = "photos of another size than their annotation says"
 NO_SIZE = "photos without a size"
 NO_IMAGE = "objects of no image"
 UNKNOWN_CLASS = "objects of an undeclared class"
@@ -85,21 +84,9 @@ def id_in(entry: Any, key: str) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def photo_size(path: Path) -> tuple[int, int] | None:
-    """Width and height in pixels, as EXIF turns the photo, from its header alone; None if that cannot be read."""
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in range(5, 9)
-    except Exception:  # Pillow raises many kinds for a damaged header
-        return None
-    return (height, width) if turned else (width, height)
-
-
 def fill_sizes(images: Sequence[dict[str, Any]], folder: Path) -> None:
     """Give images that lack `width` or `height` (absent, null or 0) those of their photos, where these can be read."""
     lacking = [image for image in images if not (image.get("width") and image.get("height"))]
-    with ThreadPoolExecutor() as pool:
-        sizes = pool.map(photo_size, [folder / str(image.get("file_name")) for image in lacking])
-        for image, size in zip(lacking, sizes, strict=True):
-            image["width"], image["height"] = size or (0, 0)
+    glances = glance_at_photos([folder / str(image.get("file_name")) for image in lacking])
+    for image, glance in zip(lacking, glances, strict=True):
+        image["width"], image["height"] = glance.size

@@ -9,7 +9,16 @@ import pytest
 from PIL import Image
 
 from apps.common.images import read_image
-from apps.common.photos import IMAGE_SUFFIXES, find_duplicates, find_photos, inspect_photo, inspect_photos
+from apps.common.photos import (
+    IMAGE_SUFFIXES,
+    Glance,
+    find_duplicates,
+    find_photos,
+    glance_at_photo,
+    glance_at_photos,
+    inspect_photo,
+    inspect_photos,
+)
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 
@@ -126,3 +135,50 @@ def test_answers_have_the_order_of_the_question(tmp_path):
     assert inspect_photos(paths, num_workers=4, progress=False) == alone
     with pytest.raises(ValueError, match="num_workers must be 1 or more, got 0"):
         inspect_photos(paths, num_workers=0)
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".dib", ".jpe", ".jfif"}))
+def test_a_glance_at_a_good_photo_gives_its_size(tmp_path, suffix):
+    assert glance_at_photo(save(tmp_path / f"x{suffix}")) == Glance(None, 60, 40)
+
+
+def test_a_glance_reads_no_more_than_the_ends_of_a_good_photo(tmp_path, monkeypatch):
+    paths = [save(tmp_path / name) for name in ("a.jpg", "b.png")]
+    monkeypatch.setattr("apps.common.photos.read_image", lambda path: pytest.fail(f"{path} was read"))
+    assert glance_at_photos(paths) == [Glance(None, 60, 40)] * 2
+
+
+def test_a_glance_knows_a_turned_photo(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    seen = glance_at_photo(save(tmp_path / "a.jpg", exif=exif))
+    assert seen == Glance(None, 60, 40, True)
+    assert seen.size == read_image(tmp_path / "a.jpg").shape[1::-1] == (40, 60)
+
+
+def test_a_glance_says_what_reading_says(tmp_path):
+    """Also of a JPEG whose thumbnail has the end mark, and of one with much behind its end, which is no fault."""
+    whole = save(tmp_path / "whole.jpg").read_bytes()
+    thumbnail = b"\xff\xe5" + (len(whole) + 2).to_bytes(2, "big") + whole
+    contents = {
+        "empty.jpg": b"",
+        "text.jpg": b"hello",
+        "cut.jpg": whole[:-200],
+        "cut.png": save(tmp_path / "whole.png").read_bytes()[:-100],
+        "thumbnail.jpg": whole[:2] + thumbnail + whole[2 : len(whole) // 2],
+        "behind.jpg": whole + bytes(10_000),
+        "large.jpg": (large := whole[:-2] + bytes(100_000) + whole[-2:]),
+        "large cut.jpg": large[:-2],
+        "large behind.jpg": large + bytes(10_000),
+    }
+    for name, content in contents.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert glance_at_photo(path).problem == inspect_photo(path).problem
+    assert glance_at_photo(tmp_path / "behind.jpg").problem is None
+    assert glance_at_photo(tmp_path / "cut.jpg")[:3] == (
+        f"image {tmp_path / 'cut.jpg'} is truncated: its end is missing ({len(whole) - 200} bytes)",
+        60,
+        40,
+    )
+    assert "does not exist" in glance_at_photo(tmp_path / "gone.jpg").problem

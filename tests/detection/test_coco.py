@@ -259,3 +259,22 @@ def test_real_photos_read_without_a_problem(shared):
         data = load_coco_split(shared / "data/detection" / root, split)
         assert len(data.records) == images
         assert sum(record.is_crowd.sum() for record in data.records) == crowds
+
+
+def test_photos_that_training_could_not_read_are_found_at_once(tiny_coco):
+    """Truncated, and of another size; one that is annotated as it is stored, not as EXIF turns it, is good."""
+    cut, turned = tiny_coco / "train/002.png", tiny_coco / "train/004.png"
+    cut.write_bytes(cut.read_bytes()[:-50])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(turned).save(turned, exif=exif)
+    Image.new("RGB", (64, 96)).save(tiny_coco / "train/003.png")
+    with pytest.raises(ValueError, match=r"002\.png is truncated.* \(and 1 more such problem\); mend the data"):
+        load_coco_split(tiny_coco, "train")
+    split = load_coco_split(tiny_coco, "train", bad_data="skip")
+    assert [record.path.name for record in split.records] == [f"{i:03d}.png" for i in (1, 4, 5, 6, 7, 8)]
+    assert {image["id"] for image in split.ground_truth["images"]} == {1, 4, 5, 6, 7, 8}
+    assert {annotation["image_id"] for annotation in split.ground_truth["annotations"]} == {1, 4, 5, 6, 7, 8}
+    assert split.skipped[0].endswith("002.png is truncated: its end is missing (" + str(cut.stat().st_size) + " bytes)")
+    assert split.skipped[1].endswith("003.png has 64x96 pixels, its annotation says 96x64")
+    assert "skipped 2: image" in split.describe()

@@ -10,7 +10,8 @@ import pytest
 from apps.detection import eval as eval_script
 from apps.detection import predict as predict_script
 from apps.detection.train import Config, train
-from tests.detection.tiny_runs import error_of, tiny_config
+from tests.common.mistakes import error_of
+from tests.detection.tiny_runs import tiny_config
 
 
 def test_resume_refuses_a_flag_that_would_change_nothing(finished_run):
@@ -44,7 +45,7 @@ def test_wrong_input_to_train(tiny_coco, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
-def test_wrong_photos_stop_training_by_name_and_lose_nothing(tiny_coco, tmp_path, capsys):
+def test_wrong_photos_stop_training_by_name_before_it_begins(tiny_coco, tmp_path, capsys):
     image = tiny_coco / "train/003.png"
     good = image.read_bytes()
     for number, (content, message) in enumerate(
@@ -69,8 +70,8 @@ def test_wrong_photos_stop_training_by_name_and_lose_nothing(tiny_coco, tmp_path
         line = error_of(capsys, train, Config, *args, "--num-workers", "1", "--out", str(out))
         assert "003.png" in line
         assert message in line
-        assert f"--resume {out}" in line
-        assert (out / "last.pt").exists()
+        assert "or leave such out with --bad-data skip" in line
+        assert not out.exists()
 
 
 def test_a_run_is_never_overwritten(finished_run, tiny_coco):

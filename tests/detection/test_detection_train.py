@@ -27,7 +27,8 @@ from apps.detection.metrics import METRIC_NAMES, CocoMetrics
 from apps.detection.model import create_detector
 from apps.detection.pretrained import Pretrained
 from apps.detection.train import Config, plan_optimizer, train
-from tests.detection.tiny_runs import error_of, tiny_config
+from tests.common.mistakes import error_of
+from tests.detection.tiny_runs import tiny_config
 
 
 def test_what_a_run_leaves(finished_run, capsys):
@@ -73,15 +74,21 @@ def test_eval_gives_the_same_numbers_and_pycocotools_by_hand_too(finished_run, t
     ids=["plain", "ssd-accumulated-repeated-fitted-fp16"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_coco, tmp_path, monkeypatch, settings):
-    """Stopped in the middle by a broken image, mended, resumed: same losses, same weights to the bit."""
+    """Stopped in the middle by an image that broke after the first look, mended, resumed: the same to the bit."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     monkeypatch.setattr(train_script, "LOG_EVERY", 1)
     train(tiny_config(tiny_coco, straight, **settings))
     image = tiny_coco / "train/005.png"
-    whole = image.read_bytes()
-    image.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"train/005\.png is truncated.*; stopped at step \d, go on with --resume"):
-        train(tiny_config(tiny_coco, broken, **settings))
+    whole, make_loader = image.read_bytes(), train_script.make_train_loader
+
+    def break_it(*args, **kwargs):
+        image.write_bytes(whole[: len(whole) // 2])
+        return make_loader(*args, **kwargs)
+
+    with monkeypatch.context() as broken_later:
+        broken_later.setattr(train_script, "make_train_loader", break_it)
+        with pytest.raises(ValueError, match=r"train/005\.png is truncated.*; stopped at step \d, go on with --resume"):
+            train(tiny_config(tiny_coco, broken, **settings))
     image.write_bytes(whole)
     train(Config(resume=broken, num_workers=0))
     first, second = torch.load(straight / "last.pt"), torch.load(broken / "last.pt")

@@ -1,10 +1,7 @@
-"""A training run of a few steps, and what a script says of a mistake."""
+"""A training run of a few steps."""
 
 from pathlib import Path
 
-import pytest
-
-from apps.common.cli import run_command
 from apps.detection.train import Config
 
 
@@ -22,13 +19,3 @@ def tiny_config(data: Path, out: Path, **changes) -> Config:
         "out": out,
     }
     return Config(**{**settings, **changes})
-
-
-def error_of(capsys, main, config_class, *args: str) -> str:
-    """The one line that a command ends with; checks that it is one line and the exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, config_class, args)
-    assert stop.value.code == 2
-    (line,) = (text for text in capsys.readouterr().err.splitlines() if "step/s" not in text and text.strip())
-    return line

@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from apps.common.cli import run_command
 from apps.common.runlog import read_metrics
 from apps.common.sampling import StepSampler
 from apps.faceattr import eval as eval_script
@@ -25,6 +24,7 @@ from apps.faceattr.metrics import predict_photos
 from apps.faceattr.outputs import cached_outputs
 from apps.faceattr.tagger import Tagger
 from apps.faceattr.train import Config, ask, train, withheld
+from tests.common.mistakes import error_of
 from tests.faceattr.conftest import draw_faces
 
 CPU = torch.device("cpu")
@@ -277,16 +277,6 @@ def test_withheld_labels_are_whole_rows():
     assert (some[~rows] == 1).all()
     assert (labels == 1).all()  # the given ones are left alone
     assert not np.array_equal(some, withheld(labels, 0.5, 1))
-
-
-def error_of(capsys, main, config_class, *args: str) -> str:
-    """The one line that a command ends with; checks that it is one line and the exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, config_class, args)
-    assert stop.value.code == 2
-    (line,) = (text for text in capsys.readouterr().err.splitlines() if "step/s" not in text and text.strip())
-    return line
 
 
 def test_wrong_input(place, tmp_path, capsys):

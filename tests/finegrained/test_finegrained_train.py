@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from apps.common.cli import run_command
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.common.runlog import read_metrics
 from apps.common.sampling import StepSampler
@@ -27,6 +26,7 @@ from apps.finegrained import train as train_script
 from apps.finegrained.classifier import Classifier, create_classifier
 from apps.finegrained.train import Config, set_phase, soft_loss, train
 from backbone import create_backbone
+from tests.common.mistakes import error_of
 from tests.finegrained.conftest import draw_photos
 
 
@@ -247,16 +247,6 @@ def test_what_learns_in_each_phase():
     frozen = step(head_only=False, freeze_bn="all")
     assert stats - frozen == {name for name in stats if ".norm." in name}
     assert step(head_only=False, freeze_bn="none") == everything  # and it can be undone
-
-
-def error_of(capsys, main, config_class, *args: str) -> str:
-    """The one line that a command ends with; checks that it is one line and the exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, config_class, args)
-    assert stop.value.code == 2
-    (line,) = (text for text in capsys.readouterr().err.splitlines() if "step/s" not in text and text.strip())
-    return line
 
 
 def test_wrong_input_to_train(tiny_photos, finished_run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from apps.detection.__main__ import Config, main
 from apps.detection.model import create_detector
 from backbone.cost import count_module
 
@@ -67,3 +68,10 @@ def test_wrong_arguments(arguments, message):
 def test_an_image_of_another_size_is_refused():
     with pytest.raises(ValueError, match="built for 64x64"):
         create_detector("a025", num_classes=1, resolution=64)(torch.zeros(1, 3, 96, 96))
+
+
+def test_the_cost_of_detectors_is_printed(capsys):
+    main(Config(backbones=("a075",), num_classes=90))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["a075", "ssd", "4,110,735", "728,036,496", "1,917"] in lines
+    assert ["a075", "pyramid", "2,300,632", "649,583,496", "1,930"] in lines

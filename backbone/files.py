@@ -29,8 +29,8 @@ def cache_dir() -> Path:
 def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to, and rename it to `path` when the block ends well.
 
-    If the block raises, the temporary file or folder is removed and `path` stays as it was. A folder replaces the
-    one that was there.
+    If the block raises, the temporary file or folder is removed and `path` stays as it was; an error of the disk names
+    it. A folder replaces the one that was there.
 
     Args:
         path: the final name; its parents are created.
@@ -53,5 +53,9 @@ def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
             if replaced.is_dir():
                 os.replace(replaced, path)
             raise
+    except OSError as error:
+        if error.filename is None:  # a full disk says so without a name
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(room, ignore_errors=True)

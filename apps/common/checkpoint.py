@@ -4,13 +4,14 @@ A model folder rebuilds its model alone: `model.safetensors` (weights) and `mode
 backbone, resolution, class names, preprocessing, metrics). A training state is one file for `--resume`.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from backbone.files import written_whole
@@ -51,7 +52,7 @@ def save_model(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
     """Write a model folder; `description` must have the key "app"."""
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with written_whole(folder, folder=True) as temporary:
-        save_file(state, temporary / WEIGHTS)
+        (temporary / WEIGHTS).write_bytes(save(state))
         save_json(temporary / DESCRIPTION, description)
 
 
@@ -87,9 +88,15 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
 
 
 def save_state(path: Path, parts: dict[str, Stateful], **facts: Any) -> None:
-    """Write a training state: the `state_dict()` of each part, and facts of plain types."""
+    """Write a training state: the `state_dict()` of each part, and facts of plain types.
+
+    Raises:
+        OSError: there is no room, say; the file is as it was.
+    """
+    content = io.BytesIO()  # torch's own writing hides why it failed
+    torch.save({"parts": {name: part.state_dict() for name, part in parts.items()}, "facts": facts}, content)
     with written_whole(path) as temporary:
-        torch.save({"parts": {name: part.state_dict() for name, part in parts.items()}, "facts": facts}, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def restore_state(path: Path, parts: dict[str, Stateful]) -> dict[str, Any]:

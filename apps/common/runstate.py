@@ -48,8 +48,18 @@ class RunState:
             self.done, self.best, self.stale = facts["step"], facts["best"], facts.get("stale", 0)
 
     def save(self, run: Path) -> None:
-        """Write `last.pt`."""
-        save_state(run / STATE, self.parts, step=self.done, best=self.best, stale=self.stale)
+        """Write `last.pt`.
+
+        Raises:
+            ValueError: it cannot be written; the message says what is there instead.
+        """
+        try:
+            save_state(run / STATE, self.parts, step=self.done, best=self.best, stale=self.stale)
+        except OSError as error:
+            there = f"an earlier one is there, go on with --resume {run}" if (run / STATE).exists() else "none is there"
+            raise ValueError(
+                f"the state of step {self.done} cannot be written to {run / STATE} ({error.strerror}): {there}"
+            ) from error
 
     def judge(self, metrics: Mapping[str, Any], **more: Any) -> bool:
         """Take note of an evaluation at `done`; whether it is the best so far, and of equal ones the latest."""

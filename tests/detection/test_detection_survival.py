@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.common.checkpoint import restore_state, save_state
+from apps.common.checkpoint import restore_state, save_model, save_state
 from apps.common.runlog import read_metrics
 from apps.detection import train as train_script
+from tests.detection.tiny_runs import tiny_config
 
 FLAGS = "--backbone a025 --resolution 64 --weights none --steps 60 --batch-size 2 --num-workers 1 --device cpu".split()
 FLAGS += "--checkpoint-every 3 --eval-every 20 --accumulate 2 --repeat-threshold 1 --patience 9".split()
@@ -63,20 +64,51 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(tiny_c
     assert losses[0] == losses[1]
 
 
-def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
-    layer = torch.nn.Linear(2, 2)
+@pytest.fixture
+def little_room():
+    """Calling it leaves room for no file above 100 kB, as a full disk would, until the test ends or it is called again.
+
+    The limit is the process's own: a write beyond it fails as on a full disk, in the middle of the file.
+    """
+    resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def set_limit(limit: int = 100_000) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit or before[0], before[1]))
+
+    yield set_limit
+    set_limit(0)
+
+
+def test_a_full_disk_leaves_the_last_good_state(tmp_path, little_room):
+    layer = torch.nn.Linear(200, 200)
     save_state(tmp_path / "last.pt", {"layer": layer}, step=1)
     before = layer.weight.detach().clone()
-
-    def no_room(content, path):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(torch, "save", no_room)
+    little_room()
     with torch.no_grad():
         layer.weight += 1
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match=r"File too large: .*last\.pt"):
         save_state(tmp_path / "last.pt", {"layer": layer}, step=2)
+    with pytest.raises(OSError, match=r"File too large: .*best"):
+        save_model(tmp_path / "best", layer, {"app": "detection"})
     assert restore_state(tmp_path / "last.pt", {"layer": layer}) == {"step": 1}
     assert torch.equal(layer.weight, before)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tiny_coco, tmp_path, monkeypatch, little_room):
+    make_loader = train_script.make_train_loader
+
+    def fill_the_disk(*args, **kwargs):
+        little_room()
+        return make_loader(*args, **kwargs)
+
+    monkeypatch.setattr(train_script, "make_train_loader", fill_the_disk)
+    run = tmp_path / "run"
+    with pytest.raises(ValueError, match=r"of step 2 cannot be written to .*last\.pt \(File too large\): an earlier"):
+        train_script.train(tiny_config(tiny_coco, run, steps=4, eval_every=4, checkpoint_every=2))
+    assert saved_step(run) == 0
+    little_room(0)
+    monkeypatch.undo()
+    train_script.train(train_script.Config(resume=run, num_workers=0))
+    assert saved_step(run) == 4

@@ -6,10 +6,12 @@ about the same and the coarse ones, where large objects are, keep most of what t
 
 The parts are known: a feature pyramid with a path back down (FPN, arXiv 1612.03144; PANet, arXiv 1803.01534) of
 depthwise separable convolutions, and a head of two of them a level for classes and boxes together, as in NanoDet-Plus
-and PicoDet (arXiv 2111.00902). Raw outputs, coder and decoding are the reference's, so that all that follows is too;
-the loss is `quality_loss.QualityLoss`.
+and PicoDet (arXiv 2111.00902). Where a side of a box lies is told as a distribution over distances, whose mean counts
+(generalised focal loss, arXiv 2006.04388, section 3.2). Raw outputs, coder and decoding are the reference's, so that
+all that follows is too; the loss is `quality_loss.QualityLoss`.
 
-Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted).
+Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted), D
+distances.
 """
 
 import math
@@ -20,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.detection.anchors import make_anchors
+from apps.detection.boxes import encode_offsets
 from apps.detection.ssd import MIN_CHANNELS, RawOutput, check_side, draw_weights, line_up
 from backbone import MobileNetV1
 from backbone.mobilenet_v1 import ConvStyle, DepthwiseSeparable, scaled_channels
@@ -28,7 +31,14 @@ CHANNELS = (32, 64, 128, 256)  # of the backbone's c3, c4, c5 and one coarser le
 NUM_LEVELS = len(CHANNELS)
 HEAD_DEPTH = 2  # separable convolutions before the predictors
 ANCHOR_CELLS = 4  # side of an anchor, in cells of its level
+NUM_DISTANCES = 8  # a side of a box is 0 to 7 cells away from its anchor's centre
 FIRST_SCORE = 0.01  # of every class at every anchor before training (focal loss, arXiv 1708.02002, section 3.3)
+
+
+class PyramidOutput(RawOutput):
+    """`RawOutput`, and what the offsets were made of: `side_logits` (B, A, 4, D), left, top, right, bottom."""
+
+    side_logits: Tensor
 
 
 class PyramidDetector(nn.Module):
@@ -36,11 +46,14 @@ class PyramidDetector(nn.Module):
 
     Attributes:
         anchors_cxcywh: (A, 4) buffer, in image sides: a square of four cells around each cell of each level.
+        cells: (A,) buffer, side of each anchor's cell, in image sides.
+        level_sizes: anchors of each level, finest first.
         num_classes: K.
         resolution: side of the square input, pixels.
     """
 
     anchors_cxcywh: Tensor
+    cells: Tensor
     anchor_shapes = None  # they are not chosen
 
     def __init__(self, backbone: MobileNetV1, *, num_classes: int, resolution: int) -> None:
@@ -67,14 +80,17 @@ class PyramidDetector(nn.Module):
             nn.Sequential(*(separable(c, c, style) for _ in range(HEAD_DEPTH))) for c in channels
         )
         self.class_predictors = nn.ModuleList(nn.Conv2d(c, num_classes, 1) for c in channels)
-        self.box_predictors = nn.ModuleList(nn.Conv2d(c, 4, 1) for c in channels)
+        self.box_predictors = nn.ModuleList(nn.Conv2d(c, 4 * NUM_DISTANCES, 1) for c in channels)
         draw_weights((self.class_predictors, self.box_predictors))
         for predictor in self.class_predictors:
             predictor.bias = nn.Parameter(torch.full((num_classes,), math.log(FIRST_SCORE / (1 - FIRST_SCORE))))
         shapes = [[(min(1.0, ANCHOR_CELLS / grid), 1.0)] for grid in grids]
         self.register_buffer("anchors_cxcywh", make_anchors([(g, g) for g in grids], shapes), persistent=False)
+        self.level_sizes = tuple(grid**2 for grid in grids)
+        cells = torch.cat([torch.full((grid**2,), 1 / grid) for grid in grids])
+        self.register_buffer("cells", cells, persistent=False)
 
-    def forward(self, images: Tensor) -> RawOutput:
+    def forward(self, images: Tensor) -> PyramidOutput:
         """Raw outputs of images (B, 3, resolution, resolution), normalised as the weights want (-1 to 1).
 
         The background's logit is always 0: each class has a score of its own.
@@ -89,10 +105,19 @@ class PyramidDetector(nn.Module):
         for i in range(NUM_LEVELS - 1):  # back down
             maps[i + 1] = self.down[i](maps[i + 1] + self.shrink[i](maps[i]))
         maps = [head(x) for head, x in zip(self.heads, maps, strict=True)]
+        side_logits = line_up(self.box_predictors, maps, 4 * NUM_DISTANCES).float().unflatten(-1, (4, NUM_DISTANCES))
         return {
             "class_logits": F.pad(line_up(self.class_predictors, maps, self.num_classes), (1, 0)),
-            "offsets": line_up(self.box_predictors, maps, 4),
+            "offsets": encode_offsets(self.decode_sides(side_logits), self.anchors_cxcywh),
+            "side_logits": side_logits,
         }
+
+    def decode_sides(self, side_logits: Tensor) -> Tensor:
+        """Boxes (B, A, 4) as xyxy, in image sides, whose sides (B, A, 4, D) are at the mean distance."""
+        distances = torch.arange(NUM_DISTANCES, device=side_logits.device, dtype=side_logits.dtype)
+        away = (side_logits.softmax(dim=-1) * distances).sum(dim=-1) * self.cells[:, None]
+        centres = self.anchors_cxcywh[:, :2]
+        return torch.cat((centres - away[..., :2], centres + away[..., 2:]), dim=-1)
 
 
 def separable(in_channels: int, channels: int, style: ConvStyle, *, stride: int = 1) -> DepthwiseSeparable:

@@ -1,7 +1,9 @@
 """The loss of a head with one anchor a cell: scores learn how good their boxes are, boxes learn their overlap.
 
-Letters in shapes: B batch, A anchors, K classes, P positive anchors.
+Letters in shapes: B batch, A anchors, K classes, P positive anchors, D distances.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +15,10 @@ from apps.detection.boxes import decode_offsets, paired_giou
 from apps.detection.choices import Assigner
 from apps.detection.loss import LossParts
 from apps.detection.matching import Targets
-from apps.detection.ssd import RawOutput
+from apps.detection.pyramid import NUM_DISTANCES, PyramidOutput
 
 BOX_WEIGHT = 2.0  # of the overlap's loss, relative to the scores'
+SIDES_WEIGHT = 0.25  # of the distances' loss
 FOCUS = 2.0  # power of |wanted - score| that weighs a score's loss
 
 
@@ -24,20 +27,34 @@ class QualityLoss(nn.Module):
 
     Quality focal loss on the scores (Li et al., arXiv 2006.04388, equation 5): a score is to be what the assignment
     says, 0 for other classes and for background; every anchor counts, those that are far off most. Generalised IoU loss
-    on the boxes (arXiv 1902.09630), weighted by quality. Both are divided by the sum of all qualities in the batch, at
-    least 1, so that no batch can divide by zero.
+    on the boxes (arXiv 1902.09630), and distribution focal loss on the distances of their sides (equation 6 of the
+    first, less its minimum, so that a perfect answer costs nothing), both weighted by quality. All are divided by the
+    sum of all qualities in the batch, at least 1, so that no batch can divide by zero.
 
     Args:
+        cells: (A,), side of each anchor's cell, in image sides.
+        level_sizes: anchors of each level, finest first.
         assigner: "closest" (ATSS) or "aligned" (TOOD), see assignment.py.
         processes: over which gradients are averaged; qualities are added up in all of them.
     """
 
-    def __init__(self, assigner: Assigner = "closest", *, processes: Processes = Processes()) -> None:  # noqa: B008
+    cells: Tensor
+
+    def __init__(
+        self,
+        cells: Tensor,
+        level_sizes: Sequence[int],
+        *,
+        assigner: Assigner = "closest",
+        processes: Processes = Processes(),  # noqa: B008
+    ) -> None:
         super().__init__()
+        self.register_buffer("cells", cells, persistent=False)
+        self.level_sizes = level_sizes
         self.assigner = assigner
         self.processes = processes
 
-    def forward(self, output: RawOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
+    def forward(self, output: PyramidOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
         logits = output["class_logits"][..., 1:].float()  # (B, A, K)
         boxes = decode_offsets(output["offsets"].float(), anchors_cxcywh)
         if not targets.labels.shape[1]:  # one box of padding, which nothing is assigned to
@@ -46,8 +63,7 @@ class QualityLoss(nn.Module):
         if self.assigner == "aligned":
             found = assign_aligned(scores, boxes.detach(), anchors_cxcywh, targets)
         else:
-            sizes = anchors_cxcywh[:, 2].unique_consecutive(return_counts=True)[1].tolist()
-            found = assign_closest(scores, boxes.detach(), anchors_cxcywh, targets, level_sizes=sizes)
+            found = assign_closest(scores, boxes.detach(), anchors_cxcywh, targets, level_sizes=self.level_sizes)
         positive = found.labels > 0
 
         total_quality = self.processes.mean(found.quality.sum())
@@ -56,7 +72,32 @@ class QualityLoss(nn.Module):
         wanted[positive] = F.one_hot(found.labels[positive] - 1, logits.shape[2]) * found.quality[positive][:, None]
         weight = (wanted - logits.sigmoid()).abs().pow(FOCUS) * ~found.ignored[..., None]
         classification = (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
-        distance = 1 - paired_giou(boxes[positive], found.boxes_xyxy[positive])  # (P,)
-        box = BOX_WEIGHT * (distance * found.quality[positive]).sum() / normaliser
+        apart = 1 - paired_giou(boxes[positive], found.boxes_xyxy[positive])  # (P,)
+        centres, cells = (t.expand(len(logits), -1, -1)[positive] for t in (anchors_cxcywh, self.cells[:, None]))
+        sides = side_loss(output["side_logits"][positive], centres[:, :2], cells, found.boxes_xyxy[positive])
+        box = (BOX_WEIGHT * apart + SIDES_WEIGHT * sides) * found.quality[positive]
+        box = box.sum() / normaliser
         classification = classification / normaliser
         return LossParts(classification + box, classification, box, total_quality)
+
+
+def side_loss(side_logits: Tensor, centres: Tensor, cells: Tensor, boxes_xyxy: Tensor) -> Tensor:
+    """How far distributions of distances are from the true ones: cross-entropy less its minimum, mean of four sides.
+
+    A distance between two whole numbers of cells is wanted of both, the nearer the more; what lies outside of what can
+    be told is wanted of the last.
+
+    Args:
+        side_logits: (P, 4, D), of left, top, right, bottom.
+        centres: (P, 2), the anchors', in image sides.
+        cells: (P, 1), side of the anchors' cells.
+        boxes_xyxy: (P, 4), the true ones.
+
+    Returns:
+        (P,), 0 and more.
+    """
+    away = torch.cat((centres - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - centres), dim=1) / cells  # (P, 4)
+    away = away.clamp(0, NUM_DISTANCES - 1)
+    distances = torch.arange(NUM_DISTANCES, device=away.device)
+    wanted = (1 - (away[..., None] - distances).abs()).clamp(min=0)  # (P, 4, D), sums to 1
+    return F.kl_div(side_logits.float().log_softmax(dim=-1), wanted, reduction="none").sum(dim=-1).mean(dim=-1)

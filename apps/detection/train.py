@@ -122,7 +122,7 @@ from apps.detection.model import Network, check_knobs, choose_head, create_detec
 from apps.detection.pretrained import APP, Pretrained, load_pretrained
 from apps.detection.quality_loss import QualityLoss
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
-from apps.detection.ssd import NUM_LEVELS
+from apps.detection.ssd import NUM_LEVELS, SSD
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
@@ -174,7 +174,7 @@ def train(config: Config) -> dict[str, float]:
 
     # Model
     network, ema, detector = make_detector(config, start, head, train_split, resolution=resolution, device=device)
-    criterion = make_criterion(config, head, processes)
+    criterion = make_criterion(config, network, processes)
 
     # Optimiser
     plan = plan_optimizer(config, start, head)
@@ -312,11 +312,12 @@ def plan_optimizer(config: Config, start: Pretrained, head: Head) -> OptimizerPl
     )
 
 
-def make_criterion(config: Config, head: Head, processes: Processes) -> SSDLoss | QualityLoss:
+def make_criterion(config: Config, network: Network, processes: Processes) -> SSDLoss | QualityLoss:
     """The loss that belongs to a head."""
-    if head == "ssd":
+    if isinstance(network, SSD):
         return SSDLoss(config.loss, processes=processes)
-    return QualityLoss(config.assigner or "closest", processes=processes)
+    assigner = config.assigner or "closest"
+    return QualityLoss(network.cells, network.level_sizes, assigner=assigner, processes=processes)
 
 
 def make_detector(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from apps.common.images import read_image, stack_images
+from apps.detection.boxes import decode_offsets
 from apps.detection.data import to_square
 from apps.detection.detector import Detector
 from apps.detection.export import Config as ExportConfig
@@ -42,6 +43,8 @@ def test_every_cell_of_every_level_has_one_anchor(resolution, grids):
     anchors = detector.anchors_cxcywh
     assert len(anchors) == count
     assert torch.allclose(anchors[0], torch.tensor([0.5, 0.5, 4, 4]) / grids[0])
+    assert detector.level_sizes == tuple(grid**2 for grid in grids)
+    assert torch.allclose(detector.cells, torch.cat([torch.full((grid**2,), 1 / grid) for grid in grids]))
     assert not output["class_logits"][..., 0].any()
     assert torch.allclose(output["class_logits"][..., 1:].sigmoid().mean(), torch.tensor(0.01), rtol=0.5)
 
@@ -50,12 +53,33 @@ def test_every_parameter_learns():
     detector = create_detector("a025", num_classes=3, resolution=64, head="pyramid")
     output = detector(torch.rand(4, 3, 64, 64))
     box = ([0.2, 0.3, 0.9, 0.9], 2)
-    QualityLoss()(output, detector.anchors_cxcywh, make_targets([box], [box], [], [box])).total.backward()
+    criterion = QualityLoss(detector.cells, detector.level_sizes)
+    criterion(output, detector.anchors_cxcywh, make_targets([box], [box], [], [box])).total.backward()
     # the background has no logit of its own, and what the box does not touch at all may rest
     for name, parameter in detector.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     assert sum(bool(p.grad.any()) for p in detector.parameters()) > 0.9 * len(list(detector.parameters()))
+
+
+def test_a_box_lies_where_its_sides_say():
+    """Each side sure of one distance, or half of two."""
+    detector = create_detector("a025", num_classes=3, resolution=64, head="pyramid")
+    side_logits = torch.full((1, len(detector.anchors_cxcywh), 4, 8), -100.0)
+    for side, distances in enumerate([(1,), (2,), (0, 1), (7,)]):
+        side_logits[:, :, side, list(distances)] = 0.0
+    boxes = detector.decode_sides(side_logits)
+    cells, centres = detector.cells[:, None], detector.anchors_cxcywh[:, :2]
+    away = torch.tensor([[-1.0, -2.0, 0.5, 7.0]]) * cells
+    assert torch.allclose(boxes, torch.cat((centres, centres), dim=1) + away, atol=1e-6)
+
+
+def test_offsets_are_those_of_the_sides():
+    detector = create_detector("a025", num_classes=3, resolution=64, head="pyramid").eval()
+    with torch.no_grad():
+        output = detector(torch.rand(2, 3, 64, 64))
+    boxes = decode_offsets(output["offsets"], detector.anchors_cxcywh)
+    assert torch.allclose(boxes, detector.decode_sides(output["side_logits"]), atol=1e-5)
 
 
 def test_a_pixel_changes_what_is_near_it():
@@ -108,9 +132,8 @@ def test_the_file_computes_the_same(run, tiny_coco):
     detector = Detector.load(run, device=torch.device("cpu"))
     with torch.inference_mode():
         expected = detector.network(detector.preprocessing(stack_images(images)))
-    for given, name in zip(
-        session.run(["class_logits", "offsets"], {"images": np.stack(images)}), expected, strict=True
-    ):
+    names = ["class_logits", "offsets"]
+    for given, name in zip(session.run(names, {"images": np.stack(images)}), names, strict=True):
         assert given == pytest.approx(expected[name].numpy(), abs=1e-4)
     anchors = json.loads(session.get_modelmeta().custom_metadata_map["anchors_cxcywh"])
     assert np.allclose(anchors, detector.network.anchors_cxcywh, atol=1e-6)

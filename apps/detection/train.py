@@ -126,7 +126,7 @@ from apps.detection.ssd import NUM_LEVELS, SSD
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
-SAMPLE_EPOCHS = 9.0
+SAMPLE_EPOCHS = 5.0
 LOSSES = ("loss", "loss_classification", "loss_box")
 
 

@@ -191,7 +191,7 @@ def weights_after(config: Config) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "change",
     [
-        {"lr": 0.01},
+        {"lr": 0.02},
         {"optimizer": "rmsprop"},
         {"optimizer": "sgd"},
         {"backbone_lr": 0.5},
@@ -215,7 +215,7 @@ def weights_after(config: Config) -> dict[str, torch.Tensor]:
 def test_every_setting_changes_the_weights(tiny_coco, tmp_path, change):
     base = {"steps": 3, "eval_every": 3, "amp": "none"}
     before = weights_after(tiny_config(tiny_coco, tmp_path / "a", **base))
-    after = weights_after(tiny_config(tiny_coco, tmp_path / "b", **{**base, "eval_every": None, **change}))
+    after = weights_after(tiny_config(tiny_coco, tmp_path / "b", **{**base, **change}))
     assert before.keys() != after.keys() or any(not torch.equal(before[name], after[name]) for name in before)
 
 

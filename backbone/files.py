@@ -1,5 +1,6 @@
 """Where downloads and drawn samples are cached, and how a file or folder is written: whole or not at all."""
 
+import errno
 import os
 import shutil
 import sys
@@ -7,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a write that meets one says so without a name
 
 
 def cache_dir() -> Path:
@@ -54,7 +57,7 @@ def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
                 os.replace(replaced, path)
             raise
     except OSError as error:
-        if error.filename is None:  # a full disk says so without a name
+        if error.errno in DISK_ERRORS and error.filename is None:
             error.filename = str(path)
         raise
     finally:

@@ -1,7 +1,9 @@
-"""Where to compute, in which precision, how memory is kept, and how data processes begin."""
+"""Where to compute, in which precision, how memory is kept, and how data processes begin and end."""
 
+import atexit
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -82,11 +84,21 @@ def prepare_training() -> None:
 def begin_worker(worker: int) -> None:
     """Start of a data process: one thread each, since they run side by side.
 
-    What stops a run is the main process's business, also where a signal reaches the whole group. SIGTERM, which also
-    ends a data process that its parent no longer needs, ends it without an error: torch would take any other end for a
-    failure, and might hear of it before the main process hears of its own signal.
+    What stops a run is the main process's business: it may need data until it has measured and saved, so a signal to
+    the whole group, as a terminal or a cluster sends it, ends no data process. `end_workers` does.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(0))  # torch takes another code for a failure
+
+
+@atexit.register  # and so before multiprocessing's own, which sends SIGTERM and waits
+def end_workers() -> None:
+    """End the data processes that are still there, at the end of this one."""
+    if hasattr(signal, "SIGUSR1"):
+        for process in multiprocessing.active_children():
+            if process.daemon and process.pid:
+                os.kill(process.pid, signal.SIGUSR1)

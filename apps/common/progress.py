@@ -52,21 +52,12 @@ class Meter:
         return values
 
 
-def read_steps(loader: Iterable[Any], *, accumulate: int, meter: Meter, stopping: list[int]) -> Iterator[list[Any]]:
-    """The batches of each step, `accumulate` of them; the time to read them is `meter`'s waiting.
-
-    It ends early when a signal that is `stopping` the run went to the whole process group, and ended the processes that
-    read data first.
-    """
+def read_steps(loader: Iterable[Any], *, accumulate: int, meter: Meter) -> Iterator[list[Any]]:
+    """The batches of each step, `accumulate` of them; the time to read them is `meter`'s waiting."""
     batches = iter(loader)
     while True:
-        try:
-            with meter.waiting():
-                group = list(itertools.islice(batches, accumulate))
-        except RuntimeError:
-            if stopping:
-                return
-            raise
+        with meter.waiting():
+            group = list(itertools.islice(batches, accumulate))
         if not group:
             return
         yield group

@@ -222,16 +222,14 @@ def train(config: Config) -> dict[str, float]:
     network.train()
     meter = Meter(images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
-        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, stopping=stopping)
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
             set_lr(optimizer, lr_at(step, peak=plan.lr, num_steps=num_steps, warmup_steps=warmup_steps))
             sums = torch.zeros(len(LOSSES), device=device)
             with state.kept(log.folder):
-                batches = next(batches_of_steps, None)
-                if batches is None:
-                    break
+                batches = next(batches_of_steps)
                 weights = []
                 for number, (images, targets) in enumerate(batches):
                     with autocast(device, amp):

@@ -256,16 +256,14 @@ def train(config: Config) -> dict[str, Any]:
     network.train()
     meter = Meter(photos_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
-        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, stopping=stopping)
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
             set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
             sums = torch.zeros(len(LOSSES), device=device)
             with state.kept(log.folder):
-                batches = next(batches_of_steps, None)
-                if batches is None:
-                    break
+                batches = next(batches_of_steps)
                 shares = processes.shares([count_known(targets).to(device) for _, targets, _ in batches])
                 for number, ((images, targets, taught), share) in enumerate(zip(batches, shares, strict=True)):
                     images, targets = images.to(device, non_blocking=True), targets.to(device)

@@ -233,7 +233,7 @@ def train(config: Config) -> dict[str, Any]:
     loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
     meter = Meter(photos_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
-        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, stopping=stopping)
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
@@ -245,9 +245,7 @@ def train(config: Config) -> dict[str, Any]:
             )
             sums = torch.zeros(len(LOSSES), device=device)
             with state.kept(log.folder):
-                batches = next(batches_of_steps, None)
-                if batches is None:
-                    break
+                batches = next(batches_of_steps)
                 for number, (images, labels) in enumerate(batches):
                     images, labels = images.to(device, non_blocking=True), labels.to(device)
                     batch_number = step * config.accumulate + number

@@ -282,7 +282,7 @@ def test_a_signal_saves_the_state(tiny_photos, tmp_path):
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + signal.SIGTERM, errors[-2000:]
     assert "Traceback" not in errors
     assert torch.load(out / "last.pt")["facts"]["step"] >= 2 * train_script.LOG_EVERY
 

@@ -10,4 +10,4 @@ format:
 	ruff check --fix .
 
 test:
-	python -m pytest -m "not slow"
+	python -m pytest -n 2 -m "not slow"

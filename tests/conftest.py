@@ -11,6 +11,8 @@ import pytest
 os.environ.setdefault(
     "MOBILENET_APPS_RUNTIME", "torch"
 )  # what "auto" means here: no test exports unless it is about it
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side, one thread each; torch is not loaded yet
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -75,7 +75,8 @@ class RunState:
         if self.done >= num_steps:
             return f"all {num_steps:,} steps are done"
         if self.patience and self.stale >= self.patience:
-            return f"{self.metric} has not risen in {self.stale} evaluations; it ended at step {self.done:,}"
+            ended = f"it ended at step {self.done:,}"
+            return f"{self.metric} has not risen in {self.stale} evaluation{'s' * (self.stale > 1)}; {ended}"
         return ""
 
     def interrupt(self, run: Path, signals: Sequence[int]) -> NoReturn:

@@ -148,18 +148,12 @@ def train(config: Config) -> dict[str, float]:
     amp = choose_precision(device, config.amp)
     torch.manual_seed(config.seed)
 
-    # What to start from
+    # Data
     on_sample = config.data == "sample"
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 300)
     check_knobs(config.backbone, resolution)
     with processes.first_goes_first():
-        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone)
         root = make_sample() if on_sample else Path(config.data)
-    print(f"starting from {start.summary}")
-    head = choose_head(config.head, start)
-    check_flags(config, head)
-
-    # Data
     train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
     for split in (train_split, val_split):
         print(split.describe())
@@ -173,6 +167,11 @@ def train(config: Config) -> dict[str, float]:
     num_steps, warmup_steps, eval_every, images_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
 
     # Model
+    with processes.first_goes_first():
+        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone)
+    print(f"starting from {start.summary}")
+    head = choose_head(config.head, start)
+    check_flags(config, head)
     network, ema, detector = make_detector(config, start, head, train_split, resolution=resolution, device=device)
     criterion = make_criterion(config, network, processes)
 

@@ -157,9 +157,6 @@ def train(config: Config) -> dict[str, Any]:
     on_sample = config.data == "sample"
     with processes.first_goes_first():
         data = str(make_sample()) if on_sample else config.data
-        start = load_pretrained(
-            config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone, app=APP
-        )
     train_split = load_data(data, "train", bad_data=config.bad_data)
     val_split = load_data(data, "val", class_names=train_split.class_names, bad_data=config.bad_data)
     for split in (train_split, val_split):
@@ -167,6 +164,10 @@ def train(config: Config) -> dict[str, Any]:
     num_classes = len(train_split.class_names)
 
     # Model
+    with processes.first_goes_first():
+        start = load_pretrained(
+            config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone, app=APP
+        )
     print(f"starting from {start.summary}")
     network = create_classifier(config.backbone, num_classes=num_classes, style=start.style)
     print(start.put_into(network, train_split.class_names))

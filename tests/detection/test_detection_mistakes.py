@@ -114,6 +114,8 @@ def test_without_network_one_line_says_what_to_do(tiny_coco, tmp_path, capsys, m
     assert "cannot download pytorchcv-a050 (no network): put the file from https://" in line
     assert str(tmp_path / "cache") in line
     assert "--weights none" in line
+    line = error_of(capsys, train, Config, "--data", str(tmp_path / "nowhere"))  # before anything is downloaded
+    assert "there is no such folder" in line
     line = error_of(capsys, predict_script.predict, predict_script.Config, "--source", str(tiny_coco / "val"))
     assert "cannot download coco-a075 (no network): put the file from https://" in line
     assert line.endswith("and run again")

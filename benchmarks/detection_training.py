@@ -1,11 +1,11 @@
-"""Full training steps of our SSD a075 at 300 pixels and of torchvision's ssdlite320_mobilenet_v3_large, in turn.
+"""Full training steps of our a075 at 300 pixels, by head, and of torchvision's ssdlite320_mobilenet_v3_large, in turn.
 
     python benchmarks/detection_training.py
 
 A step is forward, matching, loss, backward and update on the same 16 images and boxes. Both get what a careful user
-would give them: images of their own size already on the device, and for torchvision both memory layouts and bfloat16
-are tried, and the fastest counts. Prints images a second, the ratio round by round, the share of matching and loss in
-our step, and the peak memory of each in a process of its own.
+would give them: images of their own size already on the device; for torchvision both memory layouts are tried, and
+bfloat16 where the device multiplies in it, and the fastest counts. Prints images a second, the ratio round by round,
+the share of matching and loss in our steps, and the peak memory of each in a process of its own.
 """
 
 import argparse
@@ -19,13 +19,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from apps.common.device import autocast, choose_device, keep_freed_memory
+from apps.common.device import Precision, autocast, choose_device, choose_precision, keep_freed_memory
 from apps.common.optim import Ema, make_optimizer
+from apps.detection.choices import Head
 from apps.detection.loss import SSDLoss
 from apps.detection.matching import Targets
 from apps.detection.model import create_detector
+from apps.detection.quality_loss import QualityLoss
+from apps.detection.ssd import SSD
 
 BATCH, BOXES, CLASSES = 16, 7, 90  # COCO has 7.3 boxes a photo
+CONTENDERS = ("pyramid", "ssd", "torchvision")
 Step = Callable[[], None]
 
 
@@ -41,17 +45,17 @@ def make_batch(resolution: int, device: torch.device) -> tuple[Tensor, Targets]:
     return images.to(device), Targets(boxes, labels, torch.zeros_like(labels, dtype=torch.bool)).to(device)
 
 
-def make_ours(device: torch.device, amp: str, *, ema: bool = False) -> tuple[Step, Step]:
-    """Our step, and a step of only matching and loss, forward and backward."""
+def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = False) -> tuple[Step, Step]:
+    """Our step with the head's own loss and optimiser, and a step of only matching and loss, forward and backward."""
     images, targets = make_batch(300, device)
-    network = (
-        create_detector("a075", num_classes=CLASSES, head="ssd")
-        .to(device)
-        .to(memory_format=torch.channels_last)
-        .train()
-    )
-    optimizer = make_optimizer("sgd", network, lr=1e-3, weight_decay=4e-5)
-    criterion = SSDLoss()
+    network = create_detector("a075", num_classes=CLASSES, head=head)
+    network = network.to(device).to(memory_format=torch.channels_last).train()
+    if isinstance(network, SSD):
+        optimizer = make_optimizer("sgd", network, lr=1e-3, weight_decay=4e-5)
+        criterion: SSDLoss | QualityLoss = SSDLoss()
+    else:
+        optimizer = make_optimizer("adamw", network, lr=1e-3, weight_decay=0.05)
+        criterion = QualityLoss(network.cells, network.level_sizes)
     average = Ema(network, decay=0.998) if ema else None
     inputs = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
 
@@ -69,12 +73,12 @@ def make_ours(device: torch.device, amp: str, *, ema: bool = False) -> tuple[Ste
     leaves = {name: value.detach().requires_grad_() for name, value in outputs.items()}
 
     def loss_only() -> None:
-        criterion(leaves, network.anchors_cxcywh, targets).total.backward()  # type: ignore[arg-type]
+        criterion(leaves, network.anchors_cxcywh, targets).total.backward()
 
     return step, loss_only
 
 
-def make_torchvision(device: torch.device, amp: str, *, channels_last: bool) -> Step:
+def make_torchvision(device: torch.device, amp: Precision, *, channels_last: bool) -> Step:
     """torchvision's step; its own model, matching and loss."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
@@ -115,7 +119,10 @@ def peak_memory_gb(which: str, device: torch.device) -> float:
 
 
 def measure_peak(which: str, device: torch.device) -> None:
-    step = make_ours(device, "none")[0] if which == "ours" else make_torchvision(device, "none", channels_last=True)
+    if which == "torchvision":
+        step = make_torchvision(device, "none", channels_last=True)
+    else:
+        step = make_ours(device, "none", "ssd" if which == "ssd" else "pyramid")[0]
     for _ in range(3):
         step()
     if device.type == "cuda":
@@ -130,23 +137,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--only", choices=["ours", "torchvision"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     device = choose_device(args.device)
     keep_freed_memory()
     if args.only:
         return measure_peak(args.only, device)
 
-    ours, loss_only = make_ours(device, "none")
+    pyramid, pyramid_loss = make_ours(device, "none", "pyramid")
+    ssd, ssd_loss = make_ours(device, "none", "ssd")
     steps = {
-        "ours, float32": ours,
-        "ours, float32, with EMA": make_ours(device, "none", ema=True)[0],
-        "ours, bf16 autocast": make_ours(device, "bf16")[0],
-        "ours, matching and loss": loss_only,
+        "pyramid, float32": pyramid,
+        "pyramid, float32, with EMA": make_ours(device, "none", "pyramid", ema=True)[0],
+        "pyramid, bf16 autocast": make_ours(device, "bf16", "pyramid")[0],
+        "pyramid, matching and loss": pyramid_loss,
+        "ssd, float32": ssd,
+        "ssd, bf16 autocast": make_ours(device, "bf16", "ssd")[0],
+        "ssd, matching and loss": ssd_loss,
         "torchvision, float32": make_torchvision(device, "none", channels_last=False),
         "torchvision, float32, channels last": make_torchvision(device, "none", channels_last=True),
         "torchvision, bf16 autocast": make_torchvision(device, "bf16", channels_last=True),
     }
+    if choose_precision(device, "auto") == "none":
+        steps = {name: step for name, step in steps.items() if "bf16" not in name}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.rounds + 1):
         for name, step in steps.items():
@@ -157,18 +170,20 @@ def main() -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"{where}, torch {torch.__version__}, {BATCH} images a step, median of {args.rounds} rounds in turn")
     for name, values in times.items():
-        if name != "ours, matching and loss":
+        if not name.endswith("matching and loss"):
             print(f"{name:38s} {BATCH / statistics.median(values):8.1f} images/s")
-    share = [loss / step for loss, step in zip(times["ours, matching and loss"], times["ours, float32"], strict=True)]
-    print(f"matching and loss: {100 * statistics.median(share):.1f} % of our step")
+    for head in ("pyramid", "ssd"):
+        pairs = zip(times[f"{head}, matching and loss"], times[f"{head}, float32"], strict=True)
+        share = statistics.median(loss / step for loss, step in pairs)
+        print(f"matching and loss: {100 * share:.1f} % of the step of {head}")
     fastest = min((name for name in times if name.startswith("torchvision")), key=lambda n: statistics.median(times[n]))
-    for name in ("ours, float32", "ours, bf16 autocast"):
+    for name in [name for name in times if not name.startswith("torchvision") and name.endswith(("32", "autocast"))]:
         ratios = [theirs / mine for mine, theirs in zip(times[name], times[fastest], strict=True)]
         print(
             f"{name} / {fastest}, its fastest: {statistics.median(ratios):.2f} times the images a second, "
             f"{min(ratios):.2f} to {max(ratios):.2f} over the rounds"
         )
-    for which in ("ours", "torchvision"):
+    for which in CONTENDERS:
         print(f"peak memory, {which}: {peak_memory_gb(which, device):.2f} GB")
 
 

@@ -33,7 +33,8 @@ def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, li
             points = [(line["step"], line[name]) for line in lines if name in line]
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=name)
         axes.set(title=title, xlabel="step", ylim=(0, None))
-        axes.legend()
+        if axes.lines:  # a short run may have logged none of them
+            axes.legend()
         axes.grid(alpha=0.3)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)

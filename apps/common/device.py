@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import ctypes
 import multiprocessing
-import os
 import signal
 import sys
 from typing import Literal
@@ -90,15 +89,14 @@ def begin_worker(worker: int) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(0))  # torch takes another code for a failure
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @atexit.register  # and so before multiprocessing's own, which sends SIGTERM and waits
 def end_workers() -> None:
     """End the data processes that are still there, at the end of this one."""
-    if hasattr(signal, "SIGUSR1"):
-        for process in multiprocessing.active_children():
-            if process.daemon and process.pid:
-                os.kill(process.pid, signal.SIGUSR1)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports that they were killed
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

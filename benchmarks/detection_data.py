@@ -11,7 +11,9 @@ import statistics
 import time
 from pathlib import Path
 
-from apps.common.device import begin_worker
+import cv2
+import torch
+
 from apps.common.sampling import Draw
 from apps.detection.annotations import load_splits
 from apps.detection.data import TrainingSet
@@ -25,7 +27,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
 
-    begin_worker(0)
+    cv2.setNumThreads(1)  # as in a data process
+    torch.set_num_threads(1)
     train_split, _ = load_splits(args.data, ("train", "val"), bad_data="skip")
     dataset = TrainingSet(train_split, resolution=args.resolution, augment="full")
     rates = []

@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from apps.common.choices import OptimizerName
 from apps.common.device import Precision, autocast, choose_device, choose_precision, keep_freed_memory
+from apps.common.distributed import Processes
 from apps.common.optim import Ema, make_optimizer
 from apps.detection.choices import Head
-from apps.detection.loss import SSDLoss
 from apps.detection.matching import Targets
 from apps.detection.model import create_detector
-from apps.detection.quality_loss import QualityLoss
-from apps.detection.ssd import SSD
+from apps.detection.train import Config, make_criterion
 
 BATCH, BOXES, CLASSES = 16, 7, 90  # COCO has 7.3 boxes a photo
 CONTENDERS = ("pyramid", "ssd", "torchvision")
@@ -50,12 +50,9 @@ def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = F
     images, targets = make_batch(300, device)
     network = create_detector("a075", num_classes=CLASSES, head=head)
     network = network.to(device).to(memory_format=torch.channels_last).train()
-    if isinstance(network, SSD):
-        optimizer = make_optimizer("sgd", network, lr=1e-3, weight_decay=4e-5)
-        criterion: SSDLoss | QualityLoss = SSDLoss()
-    else:
-        optimizer = make_optimizer("adamw", network, lr=1e-3, weight_decay=0.05)
-        criterion = QualityLoss(network.cells, network.level_sizes)
+    criterion = make_criterion(Config(), network, Processes())
+    name: OptimizerName = "sgd" if head == "ssd" else "adamw"
+    optimizer = make_optimizer(name, network, lr=1e-3, weight_decay=4e-5 if head == "ssd" else 0.05)
     average = Ema(network, decay=0.998) if ema else None
     inputs = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
 
@@ -149,17 +146,18 @@ def main() -> None:
     steps = {
         "pyramid, float32": pyramid,
         "pyramid, float32, with EMA": make_ours(device, "none", "pyramid", ema=True)[0],
-        "pyramid, bf16 autocast": make_ours(device, "bf16", "pyramid")[0],
         "pyramid, matching and loss": pyramid_loss,
         "ssd, float32": ssd,
-        "ssd, bf16 autocast": make_ours(device, "bf16", "ssd")[0],
         "ssd, matching and loss": ssd_loss,
         "torchvision, float32": make_torchvision(device, "none", channels_last=False),
         "torchvision, float32, channels last": make_torchvision(device, "none", channels_last=True),
-        "torchvision, bf16 autocast": make_torchvision(device, "bf16", channels_last=True),
     }
-    if choose_precision(device, "auto") == "none":
-        steps = {name: step for name, step in steps.items() if "bf16" not in name}
+    if choose_precision(device, "auto") == "bf16":
+        steps |= {
+            "pyramid, bf16 autocast": make_ours(device, "bf16", "pyramid")[0],
+            "ssd, bf16 autocast": make_ours(device, "bf16", "ssd")[0],
+            "torchvision, bf16 autocast": make_torchvision(device, "bf16", channels_last=True),
+        }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.rounds + 1):
         for name, step in steps.items():

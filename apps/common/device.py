@@ -6,10 +6,11 @@ import ctypes
 import multiprocessing
 import signal
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from apps.common.choices import Amp
 
@@ -80,6 +81,19 @@ def prepare_training() -> None:
     cv2.setNumThreads(1)
 
 
+def make_loader(dataset: Dataset, *, num_workers: int, **options: Any) -> DataLoader:
+    """A DataLoader whose data processes begin with `begin_worker`, and end with this process at the latest.
+
+    Args:
+        num_workers: data processes; 0 reads in this one.
+        options: DataLoader's own.
+    """
+    if num_workers:
+        atexit.unregister(end_workers)  # it is to be there once
+        atexit.register(end_workers)  # and so before multiprocessing's own, which sends SIGTERM and waits
+    return DataLoader(dataset, num_workers=num_workers, worker_init_fn=begin_worker, **options)
+
+
 def begin_worker(worker: int) -> None:
     """Start of a data process: one thread each, since they run side by side.
 
@@ -92,7 +106,6 @@ def begin_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-@atexit.register  # and so before multiprocessing's own, which sends SIGTERM and waits
 def end_workers() -> None:
     """End the data processes that are still there, at the end of this one."""
     if hasattr(signal, "SIGCHLD"):

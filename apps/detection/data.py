@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from apps.common.device import begin_worker
+from apps.common.device import make_loader
 from apps.common.images import read_image, resize, stack_images
 from apps.common.sampling import Draw, StepSampler
 from apps.detection.choices import Augment
@@ -207,13 +207,9 @@ def collate(samples: list[Sample]) -> tuple[Tensor, Targets]:
 
 def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
     """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
-    return DataLoader(
-        dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers, worker_init_fn=begin_worker
-    )
+    return make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
 
 
 def make_eval_loader(dataset: EvalSet, *, batch_size: int, num_workers: int) -> DataLoader:
     """Batches of images (B, 3, H, W) uint8 in the order of the records."""
-    return DataLoader(
-        dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers, worker_init_fn=begin_worker
-    )
+    return make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)

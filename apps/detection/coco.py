@@ -17,6 +17,7 @@ from apps.detection.cocofiles import find_coco
 from apps.detection.listing import (
     DAMAGED_FILE,
     DAMAGED_OBJECT,
+    IN_SIDES,
     MISSING_PHOTO,
     NO_AREA,
     NO_IMAGE,
@@ -31,6 +32,8 @@ from apps.detection.listing import (
     id_in,
 )
 
+MOST_PX = 1_000_000  # of a side
+CROWD_OF: dict[Any, bool | None] = {None: False, 0: False, 1: True, "": False, "0": False, "1": True}  # False and True are 0 and 1
 OVERHANG_PX = 2.0  # a box may stick out so far by rounding; it is clipped without a word
 
 
@@ -194,7 +197,7 @@ def check_part(part: Part, class_names: Sequence[str], *, clip: bool = False) ->
         box = reader.box_of(annotation, images.get(image_id) if image_id is not None else None)
         if box is None:
             continue
-        crowd = bool(annotation.get("iscrowd", 0))
+        crowd = bool(crowd_in(annotation))
         label = reader.label_of[annotation["category_id"]]
         objects[annotation["image_id"]].append((box, label, crowd))
         kept.append(reader.completed(annotation, box, number=len(kept) + 1))
@@ -207,6 +210,12 @@ def check_part(part: Part, class_names: Sequence[str], *, clip: bool = False) ->
     )
 
 
+def crowd_in(annotation: dict[str, Any]) -> bool | None:
+    """What an annotation says under `iscrowd`; None if it is neither 0 nor 1."""
+    given = annotation.get("iscrowd")
+    return CROWD_OF.get(given) if given is None or isinstance(given, int | float | str) else None
+
+
 class _Reader:
     """Looks at images and annotations one by one and collects the problems."""
 
@@ -214,7 +223,6 @@ class _Reader:
         self.part = part
         self.clip = clip
         self.problems: list[Problem] = []
-        self.seen: dict[int, str] = {}
         labels = {name: label for label, name in enumerate(class_names, start=1)}
         self.label_of = {category["id"]: labels[str(category["name"]).strip()] for category in part.categories}
         first: dict[int, int] = {}
@@ -225,14 +233,11 @@ class _Reader:
         self.category_ids = [first.get(label, free + label) for label in range(1, len(class_names) + 1)]
 
     def image_is_good(self, image: Any) -> bool:
-        """Whether it has an id of its own, a name, a size and a file."""
+        """Whether it has an id, a name, a size and a file."""
         name = image.get("file_name") if isinstance(image, dict) else None
         if not isinstance(name, str) or not isinstance(image.get("id"), int):
             what = f"an image without a whole-number id or a file_name: {str(image)[:80]}"
             return self._problem(DAMAGED_FILE, what)
-        if image["id"] in self.seen:
-            return self._problem(DAMAGED_FILE, f"image id {image['id']} twice: {self.seen[image['id']]!r} and {name!r}")
-        self.seen[image["id"]] = name
         what = image.get("where", f"image {name!r} (id {image['id']})")
         path = self.part.folder / name
         if not path.is_file():
@@ -242,8 +247,9 @@ class _Reader:
         sides = (image["width"], image["height"])
         if sides == (0, 0):
             return self._problem(NO_SIZE, f"{what}: no width and height, and none can be read in {path}", path)
-        if not all(isinstance(side, int | float) and side > 0 and side % 1 == 0 for side in sides):
-            return self._problem(DAMAGED_FILE, f"{what}: width and height must be whole pixels above 0", path)
+        if not all(isinstance(side, int | float) and 0 < side <= MOST_PX and side % 1 == 0 for side in sides):
+            fault = f"width and height must be whole pixels above 0, got {str(sides)[:80]}"
+            return self._problem(DAMAGED_FILE, f"{what}: {fault}", path)
         return True
 
     def box_of(self, annotation: Any, image: dict[str, Any] | None) -> list[float] | None:
@@ -261,17 +267,21 @@ class _Reader:
         given = annotation.get("bbox")
         try:
             x, y, w, h = map(float, given)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             x, y, w, h = (math.nan,) * 4
         if not math.isfinite(x + y + w + h):
-            return refuse(DAMAGED_OBJECT, f"bbox must be four numbers [x, y, width, height], got {given}")
+            return refuse(DAMAGED_OBJECT, f"bbox must be four numbers [x, y, width, height], got {str(given)[:80]}")
         box = (x, y, x + w, y + h)
         category = annotation.get("category_id")
         if not isinstance(category, int) or category not in self.label_of:
             return refuse(UNKNOWN_CLASS, f"category id {category} is not declared in 'categories'", box)
+        if crowd_in(annotation) is None:
+            return refuse(DAMAGED_OBJECT, f"iscrowd must be 0 or 1, got {str(annotation['iscrowd'])[:80]!r}", box)
         if w <= 0 or h <= 0:
             return refuse(NO_AREA, f"bbox {given} has no area", box)
         width, height = float(image["width"]), float(image["height"])
+        if max(map(abs, box)) <= 1 < min(width, height):
+            return refuse(IN_SIDES, f"bbox {given} lies within a pixel; wanted are pixels, not image sides", box)
         if x >= 0 and y >= 0 and box[2] <= width and box[3] <= height:
             return list(box)
         clipped = [min(max(v, 0.0), limit) for v, limit in zip(box, (width, height, width, height), strict=True)]
@@ -290,7 +300,7 @@ class _Reader:
         area = annotation.get("area")
         if not isinstance(area, int | float) or not math.isfinite(area):
             whole["area"] = whole["bbox"][2] * whole["bbox"][3]
-        whole |= {"id": number, "iscrowd": int(bool(annotation.get("iscrowd", 0)))}
+        whole |= {"id": number, "iscrowd": int(bool(crowd_in(annotation)))}
         whole["category_id"] = self.category_ids[self.label_of[annotation["category_id"]] - 1]
         whole.pop("segmentation", None)
         whole.pop("where", None)

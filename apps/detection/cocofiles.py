@@ -8,13 +8,15 @@ PATH/annotations/instances.json              one file for all, or PATH itself is
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from apps.common.checkpoint import load_json
 from apps.common.tables import SPLIT_OF_NAME
-from apps.detection.listing import Layout, Part, id_in
+from apps.detection.listing import DAMAGED_FILE, Layout, Part, Problem, id_in
 
 ONE_FILE = (
     *("instances.json", "annotations.json", "coco.json", "instances_default.json", "instances_all.json"),
@@ -45,32 +47,81 @@ def find_coco(source: Path) -> Layout | None:
             "COCO json",
             source,
             {split: path.relative_to(source).as_posix() for split, path in files.items()},
-            lambda splits: [_read(source, files[split or ""], split) for split in splits],
+            lambda splits: [_read_split(source, files[split or ""], split) for split in splits],
         )
     found = [room / name for room in rooms for name in ONE_FILE if (room / name).is_file()]
     return _one_file(source, found[0]) if found else None
 
 
 def _one_file(root: Path, file: Path) -> Layout:
-    """All images in one file: they have splits if each says which."""
-    part = _read(root, file, None)
-    groups: dict[str | None, list[dict[str, Any]]] = {}
-    for image in part.images:
-        split = image.get("split") if isinstance(image, dict) else None
-        groups.setdefault(SPLIT_OF_NAME.get(split) if isinstance(split, str) else None, []).append(image)
-    if None in groups:
-        groups = {None: part.images}
+    """All images in one file: they have splits if any of them says one."""
+    whole = _read(root, file, None)
+    words = [_word(image) for image in whole.images]
+    split_of_word = _splits_of(dict.fromkeys(word for word in words if word))
+    groups: dict[str | None, list[Any]] = {split: [] for split in split_of_word.values()} or {None: []}
+    lost: list[Problem] = []
+    for image, word in zip(whole.images, words, strict=True):
+        if word or not split_of_word:
+            groups[split_of_word.get(word)].append(image)
+        else:
+            lost.append(Problem(DAMAGED_FILE, f"{file}: {_image_words(image)} says no split, as others do"))
+    shared = _shared_ids(whole.images)
 
     def read(splits: Sequence[str | None]) -> list[Part]:
         parts = []
         for split in splits:
-            images = groups[split]
-            others = {id_in(image, "id") for other in groups if other != split for image in groups[other]} - {None}
-            mine = [annotation for annotation in part.annotations if id_in(annotation, "image_id") not in others]
-            parts.append(Part(split, part.source, part.folder, images, mine, part.categories))
+            mine = {id_in(image, "id") for image in groups[split]}
+            others = {id_in(image, "id") for image in whole.images} - mine - {None}
+            annotations = [one for one in whole.annotations if id_in(one, "image_id") not in others]
+            problems = lost if split == next(iter(groups)) else []
+            part = replace(whole, split=split, images=groups[split], annotations=annotations, problems=[*problems])
+            parts.append(_without_shared_ids(part, shared))
         return parts
 
     return Layout("COCO json", file, {split: file.name for split in groups}, read)
+
+
+def _word(image: Any) -> str:
+    """What an image says under "split", "" if nothing; words for train, val and test in one form."""
+    word = image.get("split") if isinstance(image, dict) else None
+    return SPLIT_OF_NAME.get(word.strip().lower(), word.strip()) if isinstance(word, str) else ""
+
+
+def _image_words(image: Any) -> str:
+    return f"image {image.get('file_name')!r} (id {image.get('id')})" if isinstance(image, dict) else str(image)[:80]
+
+
+def _shared_ids(images: Sequence[Any]) -> dict[int, list[str]]:
+    """Ids that several images have, with the images' names."""
+    names: dict[int, list[str]] = {}
+    for image in images:
+        number = id_in(image, "id")
+        if number is not None:
+            names.setdefault(number, []).append(str(image.get("file_name")))
+    return {number: some for number, some in names.items() if len(some) > 1}
+
+
+def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part:
+    """The part without images of one id, and without their objects, since nobody knows whose they are.
+
+    An image that is listed twice, under one name, stays once.
+    """
+    images, problems = [], []
+    seen: set[int] = set()
+    for image in part.images:
+        number = id_in(image, "id")
+        names = shared.get(number, ()) if number is not None else ()
+        if not names or (len(set(names)) == 1 and number not in seen):
+            images.append(image)
+        else:
+            sentence = f"{part.source}: image id {number} twice: {names[0]!r} and {names[1]!r}"
+            problems.append(Problem(DAMAGED_FILE, sentence))
+        if number is not None:
+            seen.add(number)
+    kept = {id_in(image, "id") for image in images}
+    gone = {number for number in shared if number not in kept}
+    annotations = [one for one in part.annotations if id_in(one, "image_id") not in gone]
+    return replace(part, images=images, annotations=annotations, problems=[*part.problems, *problems])
 
 
 def _files_by_split(paths: Iterable[Path]) -> dict[str, Path]:
@@ -82,14 +133,25 @@ def _files_by_split(paths: Iterable[Path]) -> dict[str, Path]:
         tail = "_".join(word for word in re.split(r"[_.]", path.stem) if word.lower() not in SUBJECTS)
         if tail and (path in instances or split_of(tail) != tail):
             of_tail.setdefault(tail, path)
-    known = [split_of(tail) for tail in of_tail]
-    return {split_of(tail) if known.count(split_of(tail)) == 1 else tail: path for tail, path in of_tail.items()}
+    return {split: of_tail[tail] for tail, split in _splits_of(of_tail).items()}
+
+
+def _splits_of(names: Iterable[str]) -> dict[str, str]:
+    """The split of each name, as `split_of`; names that would have the same one keep themselves."""
+    splits = {name: split_of(name) for name in names}
+    known = Counter(splits.values())
+    return {name: split if known[split] == 1 else name for name, split in splits.items()}
 
 
 def split_of(name: str) -> str:
     """The split that a name begins with: "val2017", "valid" are val; other names are their own splits."""
     word = re.match(r"[a-z]*", name.lower())
     return SPLIT_OF_NAME.get(word.group() if word else "", name)
+
+
+def _read_split(root: Path, file: Path, split: str | None) -> Part:
+    part = _read(root, file, split)
+    return _without_shared_ids(part, _shared_ids(part.images))
 
 
 def _read(root: Path, file: Path, split: str | None) -> Part:

@@ -161,6 +161,8 @@ def class_findings(counts: CountTable, *, min_objects: int) -> list[Finding]:
     """Classes without objects, or with few."""
     splits = in_order({split for of_split in counts.values() for split in of_split})
     total = {name: sum(count.objects for count in of_split.values()) for name, of_split in counts.items()}
+    if not any(total.values()):
+        return [Finding("error", "data without an object to learn", [f"none of {', '.join(total)}"])]
     findings = [Finding("note", "classes without an object", [name for name, number in total.items() if not number])]
     for split in splits:
         here = {name: of_split[split].objects for name, of_split in counts.items() if total[name]}

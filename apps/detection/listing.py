@@ -37,6 +37,7 @@ NO_IMAGE = "objects of no image"
 UNKNOWN_CLASS = "objects of an undeclared class"
 NO_AREA = "boxes without area"
 OUTSIDE = "boxes outside the image"
+IN_SIDES = "boxes that seem to be in image sides instead of pixels"
 
 
 @dataclass

@@ -160,6 +160,8 @@ def train(config: Config) -> dict[str, float]:
     augment = config.augment or ("mirror" if on_sample else "full")
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
     labels = [one.labels[~one.is_crowd] for one in dataset.records]
+    if not any(map(len, labels)):
+        raise ValueError(f"--data {config.data}: no photo of train has an object to learn")
     repeats = repeat_factors(labels, config.repeat_threshold) if config.repeat_threshold else None
     if repeats is not None:
         print(f"{(repeats > 1).mean():.0%} of the images are repeated, at most {repeats.max():.1f} times")

@@ -88,6 +88,11 @@ FAULTS = {
     "list as id": (lambda c: c["images"][1].update(id=[2]), "an image without a whole-number id"),
     "list as image id": (lambda c: c["annotations"][2].update(image_id=[2]), r"no image with id \[2\]"),
     "list as class": (lambda c: c["annotations"][2].update(category_id=[2]), r"category id \[2\] is not declared"),
+    "crowd or not": (lambda c: c["annotations"][2].update(iscrowd="no"), "iscrowd must be 0 or 1, got 'no'"),
+    "endless crowd": (lambda c: c["annotations"][2].update(iscrowd=float("nan")), "iscrowd must be 0 or 1, got 'nan'"),
+    "too large a number": (lambda c: c["annotations"][2].update(bbox=[5, 5, 9, 10**400]), "must be four numbers"),
+    "too large a size": (lambda c: c["images"][1].update(width=10**400), "must be whole pixels above 0"),
+    "image sides": (lambda c: c["annotations"][2].update(bbox=[0.2, 0.2, 0.5, 0.4]), "wanted are pixels, not image"),
     "same id": (lambda c: c["images"][1].update(id=1), "image id 1 twice: '001.png' and '002.png'"),
 }
 
@@ -227,6 +232,77 @@ def test_one_file_whose_images_say_their_split(tiny_coco):
     assert [record.image_id for record in val.records] == [2, 5]
     assert len(train.records) == 6
     assert sum(len(record.labels) for record in (*train.records, *val.records)) == 12
+
+
+def one_file(root: Path, change, *, val_from: int = 101) -> Path:
+    """Both splits in one file, val numbered from `val_from` on; `change` is made to each image."""
+    parts = [json.loads((root / f"annotations/instances_{split}.json").read_text()) for split in ("train", "val")]
+    (root / "images").mkdir()
+    for split, part in zip(("train", "val"), parts, strict=True):
+        for image in part["images"]:
+            name = f"{split}-{image['file_name']}"
+            (root / split / image["file_name"]).rename(root / "images" / name)
+            image |= {"file_name": name, "split": split}
+            change(image)
+        if split == "val":
+            for entry, key in [(one, "id") for one in part["images"]] + [(a, "image_id") for a in part["annotations"]]:
+                entry[key] += val_from - 1
+    content = {key: parts[0][key] + parts[1][key] for key in ("images", "annotations")}
+    path = root / "all.json"
+    path.write_text(json.dumps(content | {"categories": parts[0]["categories"]}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "words", [("Train", "VAL"), ("training", "valid"), ("train2017", "val2017"), (" train ", "Dev")]
+)
+def test_one_file_may_say_the_splits_in_other_words(tiny_coco, words):
+    path = one_file(tiny_coco, lambda image: image.update(split=words[image["split"] == "val"]))
+    train, val = load_splits(path, ("train", "val"))
+    assert (len(train.records), len(val.records)) == (8, 4)
+    assert "val is" not in train.describe()
+
+
+def test_one_file_may_have_splits_of_other_names(tiny_coco):
+    path = one_file(tiny_coco, lambda image: image.update(split="minival") if image["file_name"][-5] == "1" else None)
+    assert [len(split.records) for split in load_splits(path, ("train", "val", "minival"))] == [7, 3, 2]
+
+
+def test_an_image_without_a_split_is_not_put_into_any(tiny_coco):
+    path = one_file(tiny_coco, lambda image: image.pop("split") if image["file_name"] == "train-003.png" else None)
+    with pytest.raises(ValueError, match=r"all\.json: image 'train-003\.png' \(id 3\) says no split, as others do"):
+        load_splits(path, ("train", "val"))
+    train, val = load_splits(path, ("train", "val"), bad_data="skip")
+    assert (len(train.records), len(val.records), len(train.skipped), len(val.skipped)) == (7, 4, 1, 0)
+
+
+def test_an_id_of_two_splits_in_one_file_takes_both_images_out(tiny_coco):
+    path = one_file(tiny_coco, lambda image: None, val_from=7)
+    with pytest.raises(ValueError, match=r"image id 7 twice: .train-007\.png. and .val-001\.png."):
+        load_splits(path, ("train", "val"))
+    train, val = load_splits(path, ("train", "val"), bad_data="skip")
+    assert (len(train.records), len(val.records), len(train.skipped), len(val.skipped)) == (6, 2, 2, 2)
+    assert {annotation["image_id"] for annotation in train.ground_truth["annotations"]} == set(range(1, 7))
+
+
+def test_ids_that_are_there_twice_are_found_before_a_file_is_divided(tiny_coco):
+    path = one_file(tiny_coco, lambda image: image.pop("split"), val_from=1)
+    with pytest.raises(ValueError, match=r"image id 1 twice: .* \(and 7 more such problems\)"):
+        load_split(path, "train")
+    splits = load_splits(path, ("train", "val"), bad_data="skip")
+    assert [len(split.records) for split in splits] == [3, 1]
+    assert sum(len(split.skipped) for split in splits) == 8
+
+
+def test_an_image_that_is_listed_twice_stays_once(tiny_coco):
+    split = load_split(edit(tiny_coco, lambda c: c["images"].append(c["images"][0])), "train", bad_data="skip")
+    assert (len(split.records), len(split.skipped)) == (8, 1)
+
+
+@pytest.mark.parametrize(("given", "crowds"), [("0", 0), ("1", 1), (True, 1), (None, 0), (1.0, 1)])
+def test_crowds_in_other_words(tiny_coco, given, crowds):
+    split = load_split(edit(tiny_coco, lambda c: c["annotations"][2].update(iscrowd=given)), "train")
+    assert sum(record.is_crowd.sum() for record in split.records) == crowds
 
 
 def test_one_list_of_classes_though_files_number_them_differently(tiny_coco):

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", "
 
 _CHANNELS = {"1": "gray", "L": "gray", "I": "gray", "F": "gray", "LA": "gray+alpha", "P": "palette", "PA": "palette"}
 _EXIF_ORIENTATION = 0x0112
+_STORED_AS_SIZED = ("JPEG", "MPO", "PNG", "WEBP")  # Pillow's size of others may be, or not be, as EXIF turns them
 _END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by their first bytes
 _START, _TAIL = 65_536, 4096  # bytes read of a large file
 
@@ -51,7 +52,7 @@ class PhotoFacts:
         width, height: pixels as training sees them, after turning by EXIF; 0 if there is a problem.
         channels: as stored: "RGB", "gray", "gray+alpha", "RGBA", "CMYK", "palette"; "" if not known.
         bits: of one channel; 0 if not known.
-        orientation: EXIF's, 1 to 8; 1 is upright.
+        orientation: EXIF's, 1 to 8; 1 is upright, and where it is not known whether the reader turns the picture.
         format: as the first bytes say, a key of `SUFFIXES_OF_FORMAT` as a rule; "" if not known.
         file_hash: of the file's bytes; "" if it cannot be opened.
         pixel_hash: of the decoded pixels and their shape; "" if there is a problem.
@@ -89,16 +90,28 @@ def find_photos(source: Path, *, recursive: bool = False) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise ValueError(f"{source}: there is no such file or folder")
-    files = source.rglob("*") if recursive else source.iterdir()
-    hidden = len(source.parts)  # a folder within whose name starts with a dot
-    photos = sorted(
-        path
-        for path in files
-        if is_photo_name(path.name) and path.is_file() and not any(part[0] == "." for part in path.parts[hidden:])
-    )
+    files = walk(source) if recursive else source.iterdir()
+    photos = sorted(path for path in files if is_photo_name(path.name) and path.is_file())
     if not photos:
         raise ValueError(f"{source}: no photos in it (read are {', '.join(sorted(IMAGE_SUFFIXES))})")
     return photos
+
+
+def walk(folder: Path, *, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """All files in a folder and in those within, hidden ones apart; links to folders are followed.
+
+    Args:
+        above: real paths of folders that are not to be entered: those on the way here, to which a link may lead back.
+    """
+    above |= {os.path.realpath(folder)}
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name[0] == ".":
+                continue
+            if not entry.is_dir():
+                yield folder / entry.name
+            elif not entry.is_symlink() or os.path.realpath(entry.path) not in above:
+                yield from walk(folder / entry.name, above=above)
 
 
 def is_photo_name(name: str) -> bool:
@@ -153,8 +166,9 @@ def glance_at_photo(path: Path) -> Glance:
     try:
         with path.open("rb") as file:
             with Image.open(file) as picture:
-                turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in range(5, 9)
-                seen = Glance(None, *picture.size, turned)
+                turned = _orientation(picture) > 4
+                if not turned or picture.format in _STORED_AS_SIZED:
+                    seen = Glance(None, *picture.size, turned)
             file.seek(0)
             start = file.read(_START)
             if len(start) < _START:
@@ -162,7 +176,7 @@ def glance_at_photo(path: Path) -> Glance:
             else:  # thumbnails with end marks of their own are behind us
                 file.seek(-_TAIL, os.SEEK_END)
                 whole = _END_MARKS.get(start[:2], b"") in file.read()
-            if whole:
+            if whole and seen.width:
                 return seen
     except Exception:  # Pillow raises many kinds for a damaged header
         pass
@@ -227,7 +241,7 @@ def _header(data: bytes) -> dict[str, Any]:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             mode, kind = picture.mode, picture.format or ""
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = _orientation(picture) if kind in _STORED_AS_SIZED else 1
     except Exception:  # Pillow raises many kinds for a damaged header; the verdict is `read_image`'s
         return {}
     bits = 1 if mode == "1" else 16 if mode.startswith("I") else 32 if mode == "F" else 8
@@ -236,9 +250,15 @@ def _header(data: bytes) -> dict[str, Any]:
     return {
         "channels": "gray" if mode.startswith("I;") else _CHANNELS.get(mode, mode),
         "bits": bits,
-        "orientation": orientation if orientation in range(2, 9) else 1,
+        "orientation": orientation,
         "format": "JPEG" if kind == "MPO" else kind,  # phones' JPEG with a second picture behind the first
     }
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's, 1 to 8; above 4 the picture is to stand or lie otherwise than it is stored."""
+    given = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    return int(given) if given in range(1, 9) else 1
 
 
 def _hash(data: bytes) -> str:

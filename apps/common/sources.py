@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 
-from apps.common.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from apps.common.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES, walk
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv"))
 KNOWN_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES  # the unread get a sentence each
@@ -103,12 +103,10 @@ def open_camera(number: int) -> Any:
 
 def _within(folder: Path, apart_from: Path | None) -> list[Path]:
     """All photos and videos in a folder, hidden ones and those in `apart_from` apart."""
-    hidden = len(folder.parts)
     return sorted(
         path
-        for path in folder.rglob("*")
+        for path in walk(folder)
         if path.suffix.lower() in KNOWN_SUFFIXES
-        and not any(part[0] == "." for part in path.parts[hidden:])
         and not _is_inside(path, apart_from, source=folder)
         and path.is_file()
     )

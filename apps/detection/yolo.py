@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from apps.common.photos import UNREAD_SUFFIXES, find_photos
+from apps.common.photos import UNREAD_SUFFIXES, find_photos, walk
 from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name
 from apps.detection.listing import (
     DAMAGED_FILE,
@@ -152,7 +152,7 @@ class _Reader:
         if source is None:
             raise ValueError(f"{self.file}: {part.split} is {place!r}, but there is no {tries[0]}")
         if source.is_dir():
-            for path in source.rglob("*"):
+            for path in walk(source):
                 if path.suffix.lower() in UNREAD_SUFFIXES:
                     part.problems.append(Problem(DAMAGED_FILE, f"{path}: this format is not read; convert it"))
             return find_photos(source, recursive=True)

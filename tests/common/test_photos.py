@@ -156,6 +156,25 @@ def test_a_glance_knows_a_turned_photo(tmp_path):
     assert seen.size == read_image(tmp_path / "a.jpg").shape[1::-1] == (40, 60)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_glance_facts_and_reading_agree_on_a_turned_photo(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"a{suffix}", exif=exif)
+    fact = inspect_photo(path)
+    assert glance_at_photo(path).size == (fact.width, fact.height) == read_image(path).shape[1::-1]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
+    save(tmp_path / "elsewhere" / "b.jpg")
+    save(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos", target_is_directory=True)
+    found = find_photos(tmp_path / "photos", recursive=True)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["photos/a.jpg", "photos/linked/b.jpg"]
+
+
 def test_a_glance_says_what_reading_says(tmp_path):
     """Also of a JPEG whose thumbnail has the end mark, and of one with much behind its end, which is no fault."""
     whole = save(tmp_path / "whole.jpg").read_bytes()

@@ -49,6 +49,18 @@ def read_table(path: Path) -> Table:
     return Table([cell.strip() for cell in next(rows, (1, []))[1]], rows)
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8.
+
+    Raises:
+        ValueError: it is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
+
+
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     separator = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

@@ -9,6 +9,7 @@ wrong, else 0; 2 for wrong input.
 """
 
 import json
+import math
 import os
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -260,15 +261,28 @@ def write_clean(
     if not images:
         raise ValueError(f"{data}: no photo is left to write to {path.name}")
     categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
+    lost = [(one["id"], key) for one in annotations for key, value in one.items() if not _is_json(value)]
+    annotations = [{key: value for key, value in one.items() if _is_json(value)} for one in annotations]
     content = {"images": images, "annotations": annotations, "categories": categories}
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    if lost:
+        print(
+            f"left out {len(lost):,} entries with a number that is not finite, as {lost[0][1]!r} of annotation {lost[0][0]}"
+        )
     given = sum(len(part.images) for part in parts), sum(len(part.annotations) for part in parts)
     print(
         f"{path} has {len(images):,} of {given[0]:,} photos and {len(annotations):,} of {given[1]:,} objects; "
         "no photo was changed"
     )
     return path
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value can be written: JSON has no NaN and no infinity, which Python reads."""
+    if isinstance(value, dict | list):
+        return all(map(_is_json, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def main(config: Config) -> None:

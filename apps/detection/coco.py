@@ -33,7 +33,14 @@ from apps.detection.listing import (
 )
 
 MOST_PX = 1_000_000  # of a side
-CROWD_OF: dict[Any, bool | None] = {None: False, 0: False, 1: True, "": False, "0": False, "1": True}  # False and True are 0 and 1
+CROWD_OF: dict[Any, bool | None] = {
+    None: False,
+    0: False,
+    1: True,
+    "": False,
+    "0": False,
+    "1": True,
+}  # False and True are 0 and 1
 OVERHANG_PX = 2.0  # a box may stick out so far by rounding; it is clipped without a word
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apps.common.photos import is_photo_name
-from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name
+from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.detection.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part, Problem
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -59,10 +59,16 @@ def _rooms(source: Path) -> list[Room]:
 
 def _room(folder: Path, split: str | None) -> Room | None:
     for name in ("Annotations", "annotations", "."):
-        if any((folder / name).glob("[!.]*.xml")):
+        if _xml_files(folder / name):
             photos = next((p for p in PHOTO_FOLDERS if (folder / p).is_dir()), ".")
             return Room(split, folder / name, folder / photos)
     return None
+
+
+def _xml_files(folder: Path) -> list[Path]:
+    """The XML files of a folder, if there is one."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in paths if path.suffix.lower() == ".xml" and path.name[0] != "."]
 
 
 def _lists(source: Path) -> dict[str, Path]:
@@ -79,20 +85,24 @@ def _read(source: Path, rooms: Sequence[Room], lists: dict[str, Path], wanted: S
     reader = _Reader(source)
     parts: dict[str | None, Part] = {}
     for room in rooms:
-        files = {normal_name(path.stem): path for path in sorted(room.labels.glob("[!.]*.xml"))}
+        files = {normal_name(path.stem): path for path in _xml_files(room.labels)}
         photos = _Photos(room.photos)
+        lonely = [name for name in sorted(photos.names) if normal_name(Path(name).stem) not in files]
         if not lists:
             parts[room.split] = reader.part(room.split, list(files.values()), photos)
-            continue
         listed: set[str] = set()
         for split, path in lists.items():
             stems, problems = _stems(path, files)
             parts[split] = reader.part(split, [files[stem] for stem in stems], photos)
             parts[split].problems.extend(problems)
             listed |= set(stems)
-        if unlisted := sorted(files.keys() - listed):
+        first = parts[room.split if not lists else next(iter(lists))]
+        if unlisted := sorted(files.keys() - listed if lists else ()):
             note = f"{len(unlisted):,} XML files are in no list of ImageSets/Main, as {files[unlisted[0]].name}"
-            next(iter(parts.values())).notes.append(note)
+            first.notes.append(note)
+        if unused := [name for name in lonely if name not in photos.used]:
+            where = f"{room.photos.relative_to(source) / unused[0]}"
+            first.notes.append(f"{len(unused):,} photos without an XML file are not used, as {where}")
     reader.finish(list(parts.values()))
     return [parts[split] for split in wanted]
 
@@ -101,7 +111,7 @@ def _stems(path: Path, files: dict[str, Path]) -> tuple[list[str], list[Problem]
     """The lines of a list that have an XML file; behind a stem there may be 1 or -1."""
     stems: dict[str, None] = {}
     problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         name = normal_name(line)
         if not name:
             continue
@@ -121,18 +131,19 @@ class _Photos:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names = {path.name for path in folder.iterdir() if is_photo_name(path.name)}
-        self.of_stem = {normal_name(Path(name).stem): name for name in sorted(self.names)}
+        self.of_stem: dict[str, list[str]] = {}
+        for name in sorted(self.names):
+            self.of_stem.setdefault(normal_name(Path(name).stem), []).append(name)
         self.used: set[str] = set()
 
-    def find(self, stem: str, filename: str) -> Path | None:
-        """The photo of this stem, or the one that <filename> names, with or without its suffix."""
+    def find(self, stem: str, filename: str) -> list[str]:
+        """The photo of this stem, or the one that <filename> names, with or without its suffix; several if unsure."""
         last = normal_name(filename.replace("\\", "/").rpartition("/")[2])
-        name = self.of_stem.get(normal_name(stem)) or (last if last in self.names else None)
-        name = name or self.of_stem.get(last) or self.of_stem.get(Path(last).stem)
-        if name is None:
-            return None
-        self.used.add(name)
-        return self.folder / name
+        names = self.of_stem.get(normal_name(stem)) or ([last] if last in self.names else [])
+        names = names or self.of_stem.get(last) or self.of_stem.get(Path(last).stem) or []
+        names = [last] if last in names else names
+        self.used.update(names)
+        return names
 
 
 class _Reader:
@@ -147,14 +158,12 @@ class _Reader:
         part = Part(split, self.source, self.source, [], [], [])
         for file in files:
             self._add(part, file, photos)
-        if split is None and (unused := sorted(photos.names - photos.used)):
-            part.notes.append(f"{len(unused):,} photos without an XML file are not used, as {unused[0]}")
         return part
 
     def _add(self, part: Part, file: Path, photos: _Photos) -> None:
         try:
             root = ElementTree.parse(file).getroot()
-        except (ElementTree.ParseError, OSError, UnicodeError) as error:
+        except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # the last two of its encoding
             part.problems.append(Problem(DAMAGED_FILE, f"{file} is not valid XML: {error}"))
             return
         if root.tag != "annotation":
@@ -162,12 +171,13 @@ class _Reader:
             part.problems.append(Problem(DAMAGED_FILE, sentence))
             return
         filename = (root.findtext("filename") or "").strip()
-        path = photos.find(file.stem, filename)
-        if path is None:
-            says = f", nor is its <filename> {filename!r}" if filename else ""
-            sentence = f"{file}: no photo of that name is in {photos.folder}{says}"
-            part.problems.append(Problem(MISSING_PHOTO, sentence))
+        names = photos.find(file.stem, filename)
+        if len(names) != 1:
+            says = f", nor is its <filename> {filename!r}" * bool(filename and not names)
+            how = "no photo of that name is" if not names else f"several photos of that name ({', '.join(names)}) are"
+            part.problems.append(Problem(MISSING_PHOTO, f"{file}: {how} in {photos.folder}{says}"))
             return
+        path = photos.folder / names[0]
         self.num_images += 1
         where = file.relative_to(self.source).as_posix()
         image = {"id": self.num_images, "file_name": path.relative_to(self.source).as_posix(), "where": where}

@@ -8,14 +8,14 @@ Where a path has no folder "images", the text file lies beside the photo. A phot
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from apps.common.photos import UNREAD_SUFFIXES, find_photos, walk
-from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name
+from apps.common.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES, find_photos, walk
+from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.detection.listing import (
     DAMAGED_FILE,
     DAMAGED_OBJECT,
@@ -90,12 +90,12 @@ def _names(file: Path, names: Any) -> dict[int, str]:
     Raises:
         ValueError: they are no list and no numbers with names, or one is there twice.
     """
-    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ()
+    pairs = list(names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ())
     try:
         by_number = {int(number): normal_name(str(name)) for number, name in pairs}
-    except ValueError:
+    except (TypeError, ValueError):
         by_number = {}
-    if not by_number:
+    if not by_number or any(isinstance(name, dict | list) or name is None for _, name in pairs):
         raise ValueError(f"{file}: names must be a list, or numbers with names, got {str(names)[:80]!r}")
     twice = {name for name in by_number.values() if list(by_number.values()).count(name) > 1}
     if twice:
@@ -116,9 +116,9 @@ class _Reader:
     def part(self, split: str | None, places: Sequence[str]) -> Part:
         categories = [{"id": number, "name": name} for number, name in self.names.items()]
         part = Part(split, self.file, self.folder, [], [], categories)
-        photos = [photo for place in places for photo in self._photos(place, part)]
+        photos = list(dict.fromkeys(photo for place in places for photo in self._photos(place, part)))
         num_labels = 0
-        for number, path in enumerate(dict.fromkeys(photos), start=1):
+        for number, path in enumerate(photos, start=1):
             name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path.absolute()
             part.images.append({"id": number, "file_name": name.as_posix()})
             labels = label_file(path)
@@ -132,6 +132,8 @@ class _Reader:
             )
         if len(photos) > num_labels:
             part.notes.append(f"{len(photos) - num_labels:,} photos of {split} have no text file and so no objects")
+        if lonely := _without_photo({label_file(path) for path in photos}):
+            part.notes.append(f"{len(lonely):,} text files of {split} have no photo, as {lonely[0]}")
         fill_sizes(part.images, part.folder)
         sizes = {image["id"]: (image["width"], image["height"]) for image in part.images}
         for annotation in part.annotations:
@@ -140,17 +142,15 @@ class _Reader:
         return part
 
     def _photos(self, place: str, part: Part) -> list[Path]:
-        """The photos of a folder or of a list.
-
-        Raises:
-            ValueError: there is neither, or nothing in it.
-        """
+        """The photos of a folder or of a list; where there is neither, or nothing in it, this is a problem."""
         tries = [self.folder / place, self.file.parent / place]
         if place.startswith("../"):  # as in many exports, whose paths start from a folder that is not there
             tries += [self.file.parent / place[3:]]
         source = next((path for path in tries if path.exists()), None)
         if source is None:
-            raise ValueError(f"{self.file}: {part.split} is {place!r}, but there is no {tries[0]}")
+            what = f"{self.file}: {part.split} is {place!r}, but there is no {tries[0]}"
+            part.problems.append(Problem(MISSING_PHOTO, what))
+            return []
         if source.is_dir():
             for path in walk(source):
                 if path.suffix.lower() in UNREAD_SUFFIXES:
@@ -159,7 +159,7 @@ class _Reader:
         if source.suffix.lower() != ".txt":
             raise ValueError(f"{self.file}: {part.split} is {place!r}, which is neither a folder nor a .txt list")
         photos = []
-        for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(read_lines(source), start=1):
             if name := line.strip():
                 near = source.parent / name
                 path = near if near.is_file() else self.folder / name
@@ -232,9 +232,35 @@ class _Reader:
 
 def label_file(photo: Path) -> Path:
     """Where the objects of a photo are: the last folder "images" of its path is "labels"; or beside it."""
-    beside = photo.with_suffix(".txt")
+    places = [photo]
     parts = list(photo.parts)
-    if "images" not in parts[:-1] or beside.is_file():
-        return beside
-    parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+        places.append(Path(*parts))
+    tries = [place.with_suffix(suffix) for place in places for suffix in (".txt", ".TXT")]
+    return next((path for path in tries if path.is_file()), places[-1].with_suffix(".txt"))
+
+
+def _without_photo(labels: set[Path]) -> list[Path]:
+    """Other text files of objects in the folders of `labels`, whose photo is not there."""
+    others = {path for folder in {path.parent for path in labels} if folder.is_dir() for path in folder.iterdir()}
+    texts = sorted(path for path in others - labels if path.suffix.lower() == ".txt" and path.name[0] != ".")
+    return [path for path in texts if _holds_objects(path) and not any(one.is_file() for one in _photos_of(path))]
+
+
+def _holds_objects(path: Path) -> bool:
+    """Whether a text file begins as one of objects does: classes.txt and lists of photos lie beside them."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        words = file.readline().split()
+    return len(words) >= 5 and all(word.replace(".", "", 1).isdigit() for word in words[:5])
+
+
+def _photos_of(label: Path) -> Iterator[Path]:
+    """Where the photo of a text file may be."""
+    parts = list(label.parts)
+    places = [label]
+    if "labels" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("labels")] = "images"
+        places.append(Path(*parts))
+    for place in places:
+        yield from (place.with_suffix(case) for suffix in IMAGE_SUFFIXES for case in (suffix, suffix.upper()))

@@ -183,6 +183,34 @@ def test_the_clean_file_is_read_and_has_no_errors_left(messy, tmp_path):
     assert [f.what for f in again if f.level == "error"] == ["classes without an object in train"]
 
 
+def test_the_clean_file_keeps_splits_of_other_names(makers, tmp_path):
+    root = makers[0].root
+    minival = Maker(root, "minival")
+    for i in range(2):
+        minival.photo(f"m{i}.jpg", GOOD, seed=500 + i)
+    minival.save()
+    check(Config(data=str(root), out=tmp_path / "out", fix=True))
+    splits = load_splits(tmp_path / "my photos-clean.json", ("train", "val", "minival"))
+    assert [len(split.records) for split in splits] == [6, 3, 2]
+
+
+def test_a_number_that_json_lacks_is_left_out_of_the_clean_file(makers, tmp_path, capsys):
+    makers[0].annotations[0] |= {"score": float("nan"), "attributes": {"sure": [float("inf")]}}
+    makers[0].save()
+    check(Config(data=str(makers[0].root), out=tmp_path / "out", fix=True))
+    assert "left out 2 entries with a number that is not finite, as 'score' of annotation 1" in capsys.readouterr().out
+    assert len(load_splits(tmp_path / "my photos-clean.json", ("train",))[0].records) == 6
+
+
+def test_data_without_an_object_is_an_error(tmp_path):
+    maker = Maker(tmp_path / "empty", "train")
+    for i in range(3):
+        maker.photo(f"{i}.jpg")
+    maker.save()
+    errors = [f.what for f in check(Config(data=str(maker.root), out=tmp_path / "out")) if f.level == "error"]
+    assert errors == ["data without an object to learn"]
+
+
 def test_photos_of_yolo_that_cannot_be_read_are_named_as_such(tmp_path):
     root = tmp_path / "set"
     for kind in ("images", "labels"):

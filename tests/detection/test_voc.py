@@ -155,6 +155,53 @@ def test_a_photo_belongs_to_the_xml_of_its_stem(voc):
     assert sorted(names) == ["copy.jpg", "four.jpg", "one.jpg", "renamed.jpg", "three.jpg"]
 
 
+def test_of_two_photos_of_a_stem_the_file_name_decides(voc):
+    Image.new("RGB", (60, 40)).save(voc / "JPEGImages/one.png")
+    split = load_split(voc, "train", val_fraction=0)
+    assert "one.jpg" in {record.path.name for record in split.records}
+    text = (voc / "Annotations/one.xml").read_text()
+    (voc / "Annotations/one.xml").write_text(text.replace("one.jpg", "elsewhere.jpg"))
+    with pytest.raises(ValueError, match=r"one\.xml: several photos of that name \(one\.jpg, one\.png\) are in"):
+        load_split(voc, "train", val_fraction=0)
+
+
+@pytest.mark.parametrize("encoding", ["ansi", "gbk"])
+def test_an_encoding_that_is_not_read_is_told_by_file(voc, encoding):
+    text = (voc / "Annotations/one.xml").read_text()
+    (voc / "Annotations/one.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>{text}')
+    with pytest.raises(ValueError, match=r"one\.xml is not valid XML: .*encoding"):
+        load_split(voc, "train", val_fraction=0)
+    assert len(load_split(voc, "train", val_fraction=0, bad_data="skip").records) == 3
+
+
+def test_a_list_in_another_encoding_is_told_by_file(voc):
+    lists(voc, train="one\n", val="three\n")
+    (voc / "ImageSets/Main/val.txt").write_bytes("caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"val\.txt is not text in UTF-8: .*byte 0xe9"):
+        load_split(voc, "val")
+
+
+def test_xml_in_capitals_counts_and_photos_without_are_told(voc):
+    for split, stems in (("train", ("one", "three")), ("valid", ("two words", "four"))):
+        (voc / split).mkdir()
+        for stem in stems:
+            (voc / f"Annotations/{stem}.xml").rename(voc / split / f"{stem}{'.XML' if stem == 'one' else '.xml'}")
+            (voc / f"JPEGImages/{stem}.jpg").rename(voc / split / f"{stem}.jpg")
+    shutil.rmtree(voc / "Annotations")
+    (voc / "valid/four.xml").unlink()
+    train, val = load_splits(voc, ("train", "val"))
+    assert (len(train.records), len(val.records)) == (2, 1)
+    assert val.notes == ("1 photos without an XML file are not used, as valid/four.jpg",)
+
+
+def test_photos_in_no_list_and_without_xml_are_told(voc):
+    lists(voc, train="one\ntwo words\nthree\n", val="four\n")
+    assert "not used" not in load_split(voc, "train").describe()
+    Image.new("RGB", (60, 40)).save(voc / "JPEGImages/lonely.jpg")
+    note = "1 photos without an XML file are not used, as JPEGImages/lonely.jpg"
+    assert load_split(voc, "train").notes == (note,)
+
+
 def test_the_raccoons_as_published(shared):
     train, val = load_splits(shared / "data/detection/raccoon_voc", ("train", "val"))
     assert (len(train.records), len(val.records)) == (48, 12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.detection.annotations import load_split, load_splits
+from apps.detection.annotations import find_data, load_split, load_splits, read_parts
 
 LINES = {
     "train/a": "0 0.5 0.5 1 1\n1 0.25 0.5 0.1 0.2\n\n",
@@ -125,6 +125,8 @@ YAML_FAULTS = {
     "names: [a": "data.yaml is not valid YAML",
     "names: [a, a]\ntrain: images/train": "the class 'a' is there twice",
     "names: 5\ntrain: images/train": "names must be a list",
+    "names: {0: a, null: b}\ntrain: images/train": "names must be a list, or numbers with names",
+    "names: [{0: a}, {1: b}]\ntrain: images/train": "names must be a list, or numbers with names",
     "names: {a: b}\ntrain: images/train": "names must be a list, or numbers with names",
     "names: [a]": "names no photos",
     "names: [a]\ntrain: images/gone": "train is 'images/gone', but there is no",
@@ -158,6 +160,32 @@ def test_no_text_file_at_all_is_a_mistake_and_no_empty_set(yolo):
     (yolo / "labels").rename(yolo / "Labels of mine")
     with pytest.raises(ValueError, match=r"none of the 4 photos of train has a text file; .*labels/train/a\.txt"):
         load_split(yolo, "train")
+
+
+def test_text_files_without_a_photo_are_told(yolo):
+    for name, text in (("orphan.txt", "1 0.5 0.5 0.2 0.2"), ("classes.txt", "bird\nfish"), ("nothing.txt", "")):
+        (yolo / "labels/train" / name).write_text(text)
+    (yolo / "labels/train/a.txt").rename(yolo / "labels/train/a.TXT")
+    train = load_split(yolo, "train")
+    assert train.notes == (
+        "1 photos of train have no text file and so no objects",
+        f"1 text files of train have no photo, as {yolo}/labels/train/orphan.txt",
+    )
+    assert len(boxes(train)["a"]) == 2
+    (yolo / "list.txt").write_text("images/train/b c.jpg\n")  # "a" has a photo, though it is in no list
+    declare(yolo, "train: list.txt\nval: [images/val, images/val]\nnames: [bird, fish]")
+    train, val = load_splits(yolo, ("train", "val"))
+    assert train.notes == (f"1 text files of train have no photo, as {yolo}/labels/train/orphan.txt",)
+    assert val.notes == ()
+
+
+def test_a_split_that_is_not_there_does_not_hide_the_others(yolo):
+    declare(yolo, "train: images/train\nval: images/val\ntest: images/test\nnames: [bird, fish]")
+    parts = read_parts(find_data(yolo))
+    assert [len(part.images) for part in parts] == [4, 1, 0]
+    assert "test is 'images/test', but there is no" in parts[2].problems[0].sentence
+    with pytest.raises(ValueError, match="test is 'images/test', but there is no"):
+        load_split(yolo, "test")
 
 
 def test_a_listed_photo_that_is_not_there(yolo):

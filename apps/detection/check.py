@@ -267,9 +267,8 @@ def write_clean(
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     if lost:
-        print(
-            f"left out {len(lost):,} entries with a number that is not finite, as {lost[0][1]!r} of annotation {lost[0][0]}"
-        )
+        (number, key), *_ = lost
+        print(f"left out {len(lost):,} entries with a number that is not finite, as {key!r} of annotation {number}")
     given = sum(len(part.images) for part in parts), sum(len(part.annotations) for part in parts)
     print(
         f"{path} has {len(images):,} of {given[0]:,} photos and {len(annotations):,} of {given[1]:,} objects; "

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MARK_LENGTH = 8  # of what `tempfile` puts behind a name
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a write that meets one says so without a name
 
 
@@ -26,6 +27,20 @@ def cache_dir() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "mobilenet-apps"
+
+
+def mend(folder: Path) -> None:
+    """Put right what a kill in the middle of `written_whole` left in a folder that nobody else writes to.
+
+    A folder that was about to replace another one is put in its place; everything unfinished is removed.
+    """
+    for room in folder.glob(".*"):
+        name, mark = room.name[1:].rpartition(".")[::2]
+        if not (name and len(mark) == MARK_LENGTH and room.is_dir()):
+            continue
+        if (room / "replaced").is_dir() and not (folder / name).exists():
+            os.replace(room / name, folder / name)
+        shutil.rmtree(room, ignore_errors=True)
 
 
 @contextmanager

@@ -7,12 +7,18 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 ConfigT = TypeVar("ConfigT")
+
+Given = Annotated[frozenset[str], tyro.conf.Suppress]
+"""Type of a config's field `given`: names of the flags that the command line had, also of those with their default.
+
+It is no flag itself; `parse` fills it in."""
 
 
 def run_command(
@@ -65,11 +71,21 @@ def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> Con
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            return tyro.cli(config_class, args=args)
+            config = tyro.cli(config_class, args=args)
+            return replace(config, given=_given(config, args)) if hasattr(config, "given") else config  # type: ignore
     except SystemExit as stop:
         if stop.code == 2:
             fail(_unboxed(stderr.getvalue()))
         raise
+
+
+def _given(config: Any, args: Sequence[str] | None) -> frozenset[str]:
+    """The names of the flags in a command line."""
+    names = set()
+    for word in sys.argv[1:] if args is None else args:
+        name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+        names |= {name, name.removeprefix("no_")} if word.startswith("--") else set()
+    return frozenset(names & vars(config).keys())
 
 
 def fail(message: str) -> None:

@@ -1,7 +1,8 @@
 """Several processes that train one network, started by `torchrun --nproc-per-node N train.py ...`.
 
 Every process has the whole network and takes its share of each batch; gradients are averaged, so that N processes
-make the same step as one. Started without torchrun there is one process, and nothing here does anything.
+make the same step as one, and so are the statistics of BatchNorms, so that all have one network at any time. Started
+without torchrun there is one process, and nothing here does anything.
 """
 
 import contextlib
@@ -45,16 +46,22 @@ class Processes:
         if batch_size % self.count:
             raise ValueError(f"--batch-size {batch_size} cannot be shared out among {self.count} processes")
 
-    def average_gradients(self, model: nn.Module) -> None:
-        """Replace each gradient by its mean over the processes; all of them must have the same parameters learning."""
+    def average_step(self, model: nn.Module) -> None:
+        """Replace each gradient, and each running statistic of a BatchNorm, by its mean over the processes.
+
+        All of them must have the same parameters learning.
+        """
         if self.count == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
+        statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
+        tensors = [*gradients, *statistics]
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
         flat /= self.count
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over the processes; no gradient flows through it."""

@@ -97,6 +97,8 @@ def take_step(
 ) -> None:
     """One optimiser step from the gradients at hand, which are averaged over the processes, clipped, and forgotten.
 
+    The statistics of BatchNorms are averaged over the processes, too.
+
     Args:
         scaler: by which the losses of the gradients were multiplied; one that is not enabled does nothing.
         clip_norm: gradients longer than this are shortened to it; 0 never does.
@@ -105,7 +107,7 @@ def take_step(
     Raises:
         ValueError: the gradient is not finite, and no scaler is there to leave the step out.
     """
-    processes.average_gradients(model)
+    processes.average_step(model)
     scaler.unscale_(optimizer)
     if divide_by is not None:
         torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], divide_by)

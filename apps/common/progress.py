@@ -11,6 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+REPEAT_S = 3.0
+
 
 def make_progress(start_step: int, num_steps: int, *, shown: bool = True) -> tqdm:
     """A bar over the steps with speed and remaining time; a line every half minute where there is no terminal."""
@@ -65,13 +67,21 @@ def read_steps(loader: Iterable[Any], *, accumulate: int, meter: Meter) -> Itera
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """In this block SIGINT and SIGTERM fill the given list instead of ending the process; a second one ends it."""
+    """In this block SIGINT and SIGTERM fill the given list instead of ending the process; a second one ends it.
+
+    What comes within `REPEAT_S` of the first is the same wish: torchrun, `timeout` and terminals signal a process, and
+    again with its group.
+    """
     received: list[int] = []
+    first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if received:
+        nonlocal first
+        if not received:
+            received.append(number)
+            first = time.monotonic()
+        elif time.monotonic() - first > REPEAT_S:
             raise KeyboardInterrupt
-        received.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,24 +1,38 @@
 """The record of a run: a folder with config.json, metrics.jsonl and whatever the script adds."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from apps.common.checkpoint import load_json, save_json
 from apps.common.distributed import Processes
-from backbone.files import written_whole
+from backbone.files import mend, written_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    class Resumable(DataclassInstance, Protocol):
+        """Flags of a script with --resume; see `cli.Given`."""
+
+        @property
+        def given(self) -> frozenset[str]: ...
+
+
 CONFIG, METRICS, STATE, BOARD = "config.json", "metrics.jsonl", "last.pt", "tensorboard"
-MAY_CHANGE = ("num_workers", "device", "checkpoint_every", "tensorboard")  # flags that --resume may be given anew
-ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
+MAY_CHANGE = (
+    "num_workers",
+    "device",
+    "checkpoint_every",
+    "patience",
+    "tensorboard",
+)  # flags that --resume may be given anew
+ConfigT = TypeVar("ConfigT", bound="Resumable")
 
 
 class RunLog:
@@ -54,31 +68,40 @@ class RunLog:
             import_board()
         folder = config.resume or cls._start(config, app, processes, facts)
         if config.resume and processes.is_first:
-            cls._shorten(folder, app, step)
+            mend(folder)
+            cls._shorten(folder, app, step, facts)
         return cls(folder, writes=processes.is_first, board=config.tensorboard)
 
     @staticmethod
     def _start(config: Any, app: str, processes: Processes, facts: dict[str, Any]) -> Path:
         """Make the folder of a new run, `config.out` or runs/<app>/<backbone>-<time>, and write its config."""
         default = Path("runs") / app / f"{config.backbone}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = processes.from_first(config.out or default)
-        if not processes.is_first:
-            return folder
-        if (folder / METRICS).exists():
-            raise ValueError(f"--out {folder} holds a run already: continue it with --resume {folder}, or name another")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_json(folder / CONFIG, {"app": app, "config": _plain(config), "git_commit": git_commit(), **facts})
-        except OSError as error:
-            raise ValueError(f"cannot write to --out {folder}: {error.strerror}") from None
-        return folder
+        folder = config.out or default
+        if processes.is_first:
+            try:
+                folder = claim(folder, wanted=config.out is not None)
+                save_json(folder / CONFIG, {"app": app, "config": _plain(config), "git_commit": git_commit(), **facts})
+            except OSError as error:
+                raise ValueError(f"cannot write to --out {folder}: {error.strerror}") from None
+        return processes.from_first(folder)
 
     @staticmethod
-    def _shorten(folder: Path, app: str, step: int) -> None:
-        """Remove the lines that an interrupted process wrote after `step`: they will come again."""
+    def _shorten(folder: Path, app: str, step: int, facts: Mapping[str, Any]) -> None:
+        """Remove the lines that an interrupted process wrote after `step`: they will come again.
+
+        Raises:
+            ValueError: the run is another app's, or its data have changed.
+        """
         record = load_json(folder / CONFIG)
         if record.get("app") != app:
             raise ValueError(f"--resume {folder} is a run of {record.get('app')!r}, this is {app!r}")
+        for name, what in (("num_photos", "photos to learn"), ("num_steps", "steps")):
+            now = facts.get(name)
+            if record.get(name, now) != now:
+                raise ValueError(
+                    f"--resume {folder}: the run began with {record[name]:,} {what}, the data has {now:,} now; put it "
+                    "back as it was, or begin a new run"
+                )
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
         with written_whole(folder / METRICS) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
@@ -92,6 +115,31 @@ class RunLog:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         if self.board:
             show(self.board, line)
+
+
+def claim(folder: Path, *, wanted: bool) -> Path:
+    """Make a run's folder, which no other run can have from then on: its metrics.jsonl, still empty, is the claim.
+
+    Args:
+        wanted: it must be this one; else, if it is taken, one with a number behind its name.
+
+    Raises:
+        ValueError: a wanted folder holds a run.
+    """
+    for number in itertools.count(2):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / METRICS).touch(exist_ok=False)
+        except FileExistsError:
+            if wanted:
+                raise ValueError(
+                    f"--out {folder} holds a run already: continue it with --resume {folder}, or name another"
+                ) from None
+            stem = folder.name if number == 2 else folder.name.rpartition("-")[0]
+            folder = folder.with_name(f"{stem}-{number}")
+        else:
+            return folder
+    raise AssertionError("numbers do not end")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -141,11 +189,11 @@ def resumed_config(config: ConfigT, run: Path) -> ConfigT:
     """
     saved = load_json(run / CONFIG)["config"]
     given = _plain(config)
-    fields = {field.name: field.default for field in dataclasses.fields(config)}
+    fields = {field.name: field.default for field in dataclasses.fields(config) if field.name != "given"}
     if unknown := sorted(set(saved) - set(fields)):
         raise ValueError(f"--resume {run} is a run of another script: it has a setting {unknown[0]}")
     for name, default in fields.items():
-        changed = getattr(config, name) != default
+        changed = name in config.given or getattr(config, name) != default
         if name in MAY_CHANGE and changed:
             saved[name] = given[name]
         elif changed and name != "resume" and given[name] != saved.get(name, default):
@@ -170,5 +218,6 @@ def git_commit() -> str | None:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """As JSON has it: paths are text, tuples are lists."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    """As JSON has it: paths are text, tuples are lists; without `given`, which is no setting."""
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "given"}
+    return json.loads(json.dumps(settings, default=str))

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from apps.common.checkpoint import Stateful, restore_state, save_state
 from apps.common.cli import plain_message
+from apps.common.distributed import Processes
+from apps.common.progress import stop_on_signals
 from apps.common.runlog import STATE
 
 
@@ -79,9 +81,11 @@ class RunState:
             return f"{self.metric} has not risen in {self.stale} evaluation{'s' * (self.stale > 1)}; {ended}"
         return ""
 
-    def interrupt(self, run: Path, signals: Sequence[int]) -> NoReturn:
+    def interrupt(self, run: Path, signals: Sequence[int], processes: Processes) -> NoReturn:
         """Save, say how to go on, and end the process as the signal that was received would have."""
-        self.save(run)
+        with stop_on_signals(), processes.first_goes_first():
+            if processes.is_first:
+                self.save(run)
         print(f"stopped by a signal after step {self.done}; go on with --resume {run}")
         raise SystemExit(128 + (list(signals) or [signal.SIGTERM])[0])
 

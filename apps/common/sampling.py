@@ -137,7 +137,8 @@ def plan_run(config: Any, num_samples: int, *, default_epochs: float) -> Plan:
         default_epochs: without --steps and --epochs.
 
     Raises:
-        ValueError: both of these are given, the run would have no step, or a number is not positive.
+        ValueError: both of these are given, the run would have no step, or a number, also --clip-norm, is out of its
+            range.
     """
     if config.steps is not None and config.epochs is not None:
         raise ValueError("give --steps or --epochs, not both")
@@ -145,6 +146,12 @@ def plan_run(config: Any, num_samples: int, *, default_epochs: float) -> Plan:
         number = getattr(config, name)
         if number is not None and number < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {number}")
+    for name in ("warmup_steps", "clip_norm"):
+        number = getattr(config, name)
+        if number is not None and not (number >= 0 and math.isfinite(number)):
+            raise ValueError(f"--{name.replace('_', '-')} must be 0 (off) or more, got {number}")
+    if config.epochs is not None and not math.isfinite(config.epochs):
+        raise ValueError(f"--epochs must be a number, got {config.epochs}")
     images_a_step = config.batch_size * config.accumulate
     num_steps = config.steps
     if num_steps is None:

@@ -110,7 +110,7 @@ def _holds(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     """
     cell = anchors_cxcywh[0, 2:] / ANCHOR_CELLS
     centre, size = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2, boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-    reach = torch.maximum(size, cell) / 2
+    reach = torch.maximum(size, cell) / 2 * (1 + 1e-4)  # a centre on a cell's corner stays so after rounding
     return ((anchors_cxcywh[:, :2] - centre[..., None, :]).abs() <= reach[..., None, :]).all(-1)
 
 

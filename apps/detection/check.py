@@ -267,8 +267,8 @@ def write_clean(
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     if lost:
-        (number, key), *_ = lost
-        print(f"left out {len(lost):,} entries with a number that is not finite, as {key!r} of annotation {number}")
+        number, name = lost[0]
+        print(f"left out {len(lost):,} entries with a number that is not finite, as {name!r} of annotation {number}")
     given = sum(len(part.images) for part in parts), sum(len(part.annotations) for part in parts)
     print(
         f"{path} has {len(images):,} of {given[0]:,} photos and {len(annotations):,} of {given[1]:,} objects; "

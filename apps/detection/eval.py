@@ -47,7 +47,7 @@ class Config:
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.eval:evaluate", Config)
 
-from apps.common.checkpoint import save_json
+from apps.common.checkpoint import model_folder, save_json
 from apps.common.device import choose_device
 from apps.detection.analysis import Analysis, analyse, confusions
 from apps.detection.annotations import load_split
@@ -129,5 +129,5 @@ def load_detector(config: Config) -> Detector:
 def default_out(config: Config) -> Path:
     """Beside the checkpoint; for published weights in runs/."""
     if config.checkpoint is not None:
-        return config.checkpoint.parent / f"eval-{config.split}"
+        return model_folder(config.checkpoint).parent / f"eval-{config.split}"
     return Path("runs/detection") / f"{Path(str(config.weights)).stem}-{config.backbone}-eval-{config.split}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import run_command
+from apps.common.cli import Given, run_command
 from apps.detection.choices import Assigner, Augment, Head, ScoreFunction
 
 
@@ -94,6 +94,8 @@ class Config:
     """the run's folder; default runs/detection/<backbone>-<time>"""
     resume: Path | None = None
     """the folder of an interrupted run to go on with; its settings are kept"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -194,6 +196,7 @@ def train(config: Config) -> dict[str, float]:
     facts = {
         "resolution": resolution,
         "head": head,
+        "num_photos": len(dataset),
         "num_steps": num_steps,
         "optimizer": plan._asdict(),
         "amp": amp,
@@ -227,7 +230,8 @@ def train(config: Config) -> dict[str, float]:
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
-            set_lr(optimizer, lr_at(step, peak=plan.lr, num_steps=num_steps, warmup_steps=warmup_steps))
+            lr = lr_at(step, peak=plan.lr, num_steps=num_steps, warmup_steps=warmup_steps)
+            set_lr(optimizer, lr)
             sums = torch.zeros(len(LOSSES), device=device)
             with state.kept(log.folder):
                 batches = next(batches_of_steps)
@@ -237,15 +241,15 @@ def train(config: Config) -> dict[str, float]:
                         output = network(detector.preprocessing(images.to(device, non_blocking=True)))
                     loss = criterion(output, network.anchors_cxcywh, targets.to(device))
                     parts = torch.stack((loss.total, loss.classification, loss.box))
-                    if len(batches) > 1:  # sums, to be divided by what the whole step has
-                        parts = parts * processes.at_least_one(loss.weight)
-                    weights.append(loss.weight)
                     values = processes.mean(parts.detach())
                     if not math.isfinite(values.sum().item()):
                         photos = [dataset.records[draw.item].path for draw in sampler.batch(step, number)]
                         raise ValueError(bad_loss(LOSSES, values, photos))
-                    sums += values
-                    scaler.scale(parts[0]).backward()
+                    # of several batches sums, to be divided by what the whole step has
+                    share = processes.at_least_one(loss.weight) if len(batches) > 1 else torch.ones((), device=device)
+                    weights.append(loss.weight)
+                    sums += values * share
+                    scaler.scale(parts[0] * share).backward()
                 whole = processes.at_least_one(torch.stack(weights).sum()) if len(batches) > 1 else None
                 sums = sums if whole is None else sums / whole
                 take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes, divide_by=whole)
@@ -256,7 +260,7 @@ def train(config: Config) -> dict[str, float]:
             last = done == num_steps
             if done % LOG_EVERY == 0 or last:
                 losses = dict(zip(LOSSES, sums.tolist(), strict=True))
-                log.write("train", done, **losses, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
+                log.write("train", done, **losses, lr=lr, **meter.read(done))
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
             if done % eval_every == 0 or last:
                 evaluate(detector, val_split, config, log, state, processes)
@@ -266,7 +270,7 @@ def train(config: Config) -> dict[str, float]:
             if processes.any(bool(stopping), device):
                 break
     if not state.why_finished(num_steps):
-        state.interrupt(log.folder, stopping)
+        state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
         finish(log, state, num_steps)
     return state.best["metrics"]

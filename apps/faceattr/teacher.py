@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import run_command
+from apps.common.cli import Given, run_command
 from apps.faceattr.choices import Augment
 
 
@@ -79,6 +79,8 @@ class Config:
     """the run's folder; default runs/faceattr/<backbone>-<time>"""
     resume: Path | None = None
     """the folder of an interrupted run to go on with; its settings are kept"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -167,7 +169,7 @@ def train(config: Config) -> dict[str, Any]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": started}
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
@@ -207,7 +209,7 @@ def train(config: Config) -> dict[str, Any]:
                     value = processes.mean(loss.detach())
                     if not math.isfinite(value.item()):
                         photos = [dataset.paths[draw.item] for draw in sampler.batch(step, number)]
-                        raise ValueError(bad_loss(["loss"], value[None], photos))
+                        raise ValueError(bad_loss(["loss"], (value / share)[None], photos))
                     loss_value += value
                     scaler.scale(loss).backward()
                 take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
@@ -235,7 +237,7 @@ def train(config: Config) -> dict[str, Any]:
             if processes.any(bool(stopping), device):
                 break
     if not state.why_finished(num_steps):
-        state.interrupt(log.folder, stopping)
+        state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
         finish(log, state, num_steps)
     return state.best["metrics"]

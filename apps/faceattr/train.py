@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import run_command
+from apps.common.cli import Given, run_command
 from apps.faceattr.choices import Augment, TeacherOutputs
 
 
@@ -96,6 +96,8 @@ class Config:
     """the run's folder; default runs/faceattr/<backbone>-<time>"""
     resume: Path | None = None
     """the folder of an interrupted run to go on with; its settings are kept"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -226,7 +228,7 @@ def train(config: Config) -> dict[str, Any]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": started}
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp, "start": started}
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
@@ -299,7 +301,7 @@ def train(config: Config) -> dict[str, Any]:
             if processes.any(bool(stopping), device):
                 break
     if not state.why_finished(num_steps):
-        state.interrupt(log.folder, stopping)
+        state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
         finish(config, log, state, num_steps)
     return state.best["metrics"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import run_command
+from apps.common.cli import Given, run_command
 from apps.finegrained.choices import Augment, Balance, FreezeBn
 
 
@@ -98,6 +98,8 @@ class Config:
     """the run's folder; default runs/finegrained/<backbone>-<time>"""
     resume: Path | None = None
     """the folder of an interrupted run to go on with; its settings are kept"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -211,7 +213,13 @@ def train(config: Config) -> dict[str, Any]:
         patience=config.patience,
         resume=config.resume,
     )
-    facts = {"resolution": resolution, "num_steps": num_steps, "amp": amp, "start": start.summary}
+    facts = {
+        "resolution": resolution,
+        "num_photos": len(dataset),
+        "num_steps": num_steps,
+        "amp": amp,
+        "start": start.summary,
+    }
     log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
     if processes.is_first and not config.resume:
         state.save(log.folder)
@@ -263,7 +271,7 @@ def train(config: Config) -> dict[str, Any]:
                     values = processes.mean(parts.detach())
                     if not math.isfinite(values.sum().item()):
                         batch_photos = [photos[draw.item].path for draw in sampler.batch(step, number)]
-                        raise ValueError(bad_loss(LOSSES, values, batch_photos))
+                        raise ValueError(bad_loss(LOSSES, values * config.accumulate, batch_photos))
                     sums += values
                     scaler.scale(parts[0]).backward()
                 take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
@@ -285,7 +293,7 @@ def train(config: Config) -> dict[str, Any]:
             if processes.any(bool(stopping), device):
                 break
     if not state.why_finished(num_steps):
-        state.interrupt(log.folder, stopping)
+        state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
         finish(config, log, state, num_steps)
     return state.best["metrics"]

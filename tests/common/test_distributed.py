@@ -51,6 +51,32 @@ def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(tmp_
         assert found == pytest.approx(losses, abs=1e-5)
 
 
+AVERAGING = """
+import torch
+from apps.common.distributed import join_processes
+processes, _ = join_processes("cpu")
+norm, rest = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2).eval()
+network = torch.nn.Sequential(norm, rest)
+network(torch.full((4, 2, 1, 1), float(processes.rank))).sum().backward()
+rest.running_mean += processes.rank
+norm.bias.grad.fill_(processes.rank)
+processes.average_step(network)
+mine = (norm.running_mean[0].item(), norm.bias.grad[0].item(), rest.running_mean[0].item())
+print(processes.gather([mine], 2))
+"""
+
+
+def test_processes_have_one_network_after_a_step(tmp_path):
+    """The statistics of norms that learn are averaged as gradients are; those of others are left alone."""
+    (tmp_path / "averaging.py").write_text(AVERAGING)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*command, str(tmp_path / "averaging.py")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (first, second) = json.loads(done.stdout.replace("(", "[").replace(")", "]"))
+    assert first == pytest.approx([0.05, 0.5, 0])
+    assert second == pytest.approx([0.05, 0.5, 1])
+
+
 def test_a_batch_is_shared_out():
     whole = list(StepSampler(10, batch_size=4, num_steps=5, seed=0))
     parts = [

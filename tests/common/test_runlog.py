@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 
 from apps.common.checkpoint import restore_state
+from apps.common.cli import Given, parse
 from apps.common.distributed import Processes
+from apps.common.progress import stop_on_signals
 from apps.common.runlog import RunLog, read_metrics, resumed_config
 from apps.common.runstate import RunState, bad_loss
 
@@ -22,10 +25,11 @@ class Config:
     tensorboard: bool = False
     out: Path | None = None
     resume: Path | None = None
+    given: Given = frozenset()
 
 
-def open_log(config: Config, *, step: int = 0) -> RunLog:
-    return RunLog.open(config, app="test", step=step, processes=Processes(), num_steps=9)
+def open_log(config: Config, *, step: int = 0, num_photos: int = 20) -> RunLog:
+    return RunLog.open(config, app="test", step=step, processes=Processes(), num_steps=9, num_photos=num_photos)
 
 
 def test_patience_counts_evaluations_without_a_higher_metric():
@@ -145,3 +149,56 @@ def test_what_a_resumed_run_may_change(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="is a run of another script: it has a setting mixup"):
         resumed_config(Config(resume=tmp_path), tmp_path)
+
+
+def test_a_flag_with_its_default_is_given_too(tmp_path):
+    open_log(Config(out=tmp_path, lr=0.5, tensorboard=True))
+    assert resumed_config(parse(Config, ["--resume", str(tmp_path)]), tmp_path).tensorboard
+    assert not resumed_config(parse(Config, ["--resume", str(tmp_path), "--no-tensorboard"]), tmp_path).tensorboard
+    with pytest.raises(ValueError, match=r"--lr 0\.1 cannot be changed by --resume: the run has 0\.5"):
+        resumed_config(parse(Config, ["--resume", str(tmp_path), "--lr=0.1"]), tmp_path)
+    assert "given" not in (tmp_path / "config.json").read_text()
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path):
+    open_log(Config(out=tmp_path)).write("train", 1, loss=1.0)
+    open_log(Config(resume=tmp_path), step=1)
+    with pytest.raises(ValueError, match="the run began with 20 photos to learn, the data has 21 now; put it back"):
+        open_log(Config(resume=tmp_path), step=1, num_photos=21)
+    assert len(read_metrics(tmp_path)) == 1
+
+
+def test_a_folder_has_one_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "now")
+    runs = [open_log(Config()).folder.as_posix() for _ in range(3)]
+    assert runs == ["runs/test/a025-now", "runs/test/a025-now-2", "runs/test/a025-now-3"]
+    (tmp_path / "mine").mkdir()
+    open_log(Config(out=tmp_path / "mine"))
+    with pytest.raises(ValueError, match="mine holds a run already: continue it with --resume"):
+        open_log(Config(out=tmp_path / "mine"))
+
+
+def test_what_a_kill_left_is_put_right_on_resume(tmp_path):
+    run = open_log(Config(out=tmp_path / "run")).folder
+    (run / ".best.abcd_123/replaced").mkdir(parents=True)
+    (run / ".best.abcd_123/best").mkdir()
+    (run / ".best.abcd_123/best/model.json").write_text("new")
+    (run / ".last.pt.1b_c2r27").mkdir()
+    (run / ".last.pt.1b_c2r27/last.pt").write_text("half")
+    (run / ".mine").mkdir()
+    open_log(Config(resume=run))
+    assert (run / "best/model.json").read_text() == "new"
+    assert sorted(path.name for path in run.iterdir()) == [".mine", "best", "config.json", "metrics.jsonl"]
+
+
+def test_what_is_sent_again_at_once_is_one_wish_to_stop(monkeypatch):
+    """torchrun and timeout send a signal to a process, and to its group."""
+    with stop_on_signals() as received:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+    assert received == [signal.SIGTERM]
+    monkeypatch.setattr("apps.common.progress.REPEAT_S", 0.0)
+    with pytest.raises(KeyboardInterrupt), stop_on_signals():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)

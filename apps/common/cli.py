@@ -34,6 +34,8 @@ def run_command(
             above its slow imports, so that --help and wrong flags do not wait for torch: if the flags are right, the
             module is imported, which is the same file, now whole, and the process ends with the function.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         config = parse(config_class, args)
         function, config = (main, config) if callable(main) else _imported(main, config, sys._getframe(1).f_globals)

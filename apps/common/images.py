@@ -66,6 +66,14 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
     return image
 
 
+def check_image(image: Any) -> None:
+    """Raise ValueError if this is no image as `read_image` gives them: (H, W, 3) uint8 RGB."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"an image must be an array, got {type(image).__name__}: read files with read_image")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"an image must be (H, W, 3) uint8 RGB, 0 to 255, got {image.shape} {image.dtype}")
+
+
 def is_truncated(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end mark; decoders fill the rest with gray and say nothing."""
     if data.startswith(b"\x89PNG"):

@@ -52,6 +52,7 @@ class Showing:
         self.window = window
         self._video: Recording | None = None
         self._of: Frame | None = None
+        self._sources: dict[Path, Path | None] = {}
         self._bar: Any = None
         self._shown: deque[float] = deque(maxlen=30)
 
@@ -119,7 +120,11 @@ class Showing:
         name = frame.place.name
         if self.ending or frame.place.suffix.lower() not in kept:
             name += f".{self.ending}{suffix}" if self.ending else suffix
-        target = self.out / frame.place.with_name(name)
+        wanted = target = self.out / frame.place.with_name(name)
+        number = 2
+        while self._sources.setdefault(target, frame.path) != frame.path:  # a.bmp beside a.bmp.jpg
+            target = wanted.with_stem(f"{wanted.stem}-{number}")
+            number += 1
         if target.exists() and target.samefile(frame.path):
             raise ValueError(f"--out {self.out}: the drawn {target.name} would replace its source; give another folder")
         return target

@@ -128,15 +128,26 @@ def _root(given: Path) -> Path:
 
 
 def _listed() -> Iterator[tuple[Path, Path]]:
-    """Paths on standard input as they come, one a line."""
+    """Paths on standard input as they come, one a line, each with a place of its own."""
+    taken: dict[Path, Path] = {}
+    for path in _read_paths():
+        place = wanted = place_of(path, root=Path.cwd())
+        number = 2
+        while taken.setdefault(place, path) != path:  # ../a.jpg and a.jpg
+            place = wanted.with_stem(f"{wanted.stem}-{number}")
+            number += 1
+        yield path, place
+
+
+def _read_paths() -> Iterator[Path]:
+    for line in _read_lines():
+        if text := os.fsdecode(line.removesuffix(b"\r")):
+            yield Path(text)
+
+
+def _read_lines() -> Iterator[bytes]:
     rest = b""
     while chunk := os.read(sys.stdin.fileno(), 65536):  # not by sys.stdin: a thread that waits there hinders the exit
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from _paths(lines)
-    yield from _paths([rest])
-
-
-def _paths(lines: Iterable[bytes]) -> Iterator[tuple[Path, Path]]:
-    for line in lines:
-        if text := os.fsdecode(line.removesuffix(b"\r")):
-            yield Path(text), place_of(Path(text), root=Path.cwd())
+        yield from lines
+    yield rest

@@ -79,7 +79,7 @@ import numpy as np
 
 from apps.common.checkpoint import model_folder
 from apps.common.frames import Tally, answered, read_frames
-from apps.common.images import stack_images
+from apps.common.images import check_image, stack_images
 from apps.common.runtime import device_for
 from apps.common.showing import Showing, window_for_camera
 from apps.common.sources import find_source
@@ -162,6 +162,8 @@ class Predictor:
 
     def batch(self, images: Sequence[np.ndarray]) -> list[list[Found]]:
         """Objects in each of some images (H, W, 3) uint8 RGB, of any sizes, computed at once; best first."""
+        for image in images:
+            check_image(image)
         tiles = [self._tiles(image) for image in images]
         detections = self._detect(
             part
@@ -208,7 +210,7 @@ def find_labels(classes: Sequence[str], known: Sequence[str]) -> frozenset[int]:
         ValueError: there is no such class; the message has the names that are most like it.
     """
     labels = []
-    for name in classes:
+    for name in [classes] if isinstance(classes, str) else classes:
         (place,) = match_names([name], known)
         if place is None:
             near = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)

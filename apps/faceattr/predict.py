@@ -66,7 +66,7 @@ import numpy as np
 from apps.common.checkpoint import model_folder
 from apps.common.frames import Frame, Tally, answered, read_frames
 from apps.common.frametable import FrameTable
-from apps.common.images import stack_images
+from apps.common.images import check_image, stack_images
 from apps.common.runtime import device_for
 from apps.common.showing import Showing, window_for_camera
 from apps.common.sources import find_source
@@ -122,6 +122,7 @@ class Predictor:
 
     def __call__(self, image: np.ndarray) -> list[FaceAttributes]:
         """Each face of an image (H, W, 3) uint8 RGB, the largest first; none if there is no face."""
+        check_image(image)
         side = self.tagger.resolution
         if self.finder is None:
             boxes = [(0.0, 0.0, float(image.shape[1]), float(image.shape[0]))]

@@ -67,7 +67,7 @@ from torch import Tensor
 from apps.common.checkpoint import model_folder
 from apps.common.frames import Tally, answered, read_frames
 from apps.common.frametable import FrameTable
-from apps.common.images import stack_images
+from apps.common.images import check_image, stack_images
 from apps.common.runtime import device_for
 from apps.common.showing import Showing, window_for_camera, write_lines
 from apps.common.sources import find_source
@@ -147,6 +147,8 @@ class Predictor:
 
     def batch(self, images: Sequence[np.ndarray]) -> list[Guesses]:
         """Guesses for each of some images (H, W, 3) uint8 RGB, of any sizes, computed at once."""
+        for image in images:
+            check_image(image)
         model = self.classifier
         squares = [to_square(image, model.resolution, model.crop) for image in images]
         return make_guesses(model, model.logits(stack_images(squares)), top=self.top) if squares else []

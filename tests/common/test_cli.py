@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -55,6 +56,13 @@ def test_plain_message(error, message):
     assert plain_message(error) == message
 
 
+def test_a_name_that_is_no_text_does_not_end_a_command(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8", errors="strict"))
+    run_command(lambda config: print("caf\udce9.jpg", flush=True), Config, [])
+    assert written.getvalue() == b"caf\\udce9.jpg\n"
+
+
 def test_a_bug_keeps_its_traceback():
     def bug(config):
         raise KeyError("x")
@@ -74,6 +82,7 @@ def test_the_traceback_of_a_mistake_can_be_asked_for(monkeypatch):
 
 LATE = """
 import dataclasses
+import io
 
 from apps.common.cli import run_command
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.common.images import Preprocessing, read_image, stack_images
+from apps.common.images import Preprocessing, check_image, read_image, stack_images
 
 COLOURS = np.zeros((20, 30, 3), np.uint8)
 COLOURS[:, :15] = (10, 20, 200)  # BGR
@@ -65,3 +65,21 @@ def test_preprocessing_keeps_channels_last():
     assert numbers.aminmax() == (-1.0, 1.0)
     other = Preprocessing(mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 4.0))(images)
     assert other[1, :, 0, 0].tolist() == [245.0, 117.5, 56.25]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 5), np.uint8), r"got \(4, 5\) uint8"),
+        (np.zeros((4, 5, 1), np.uint8), r"got \(4, 5, 1\) uint8"),
+        (np.zeros((4, 5, 4), np.uint8), r"got \(4, 5, 4\) uint8"),
+        (np.zeros((0, 5, 3), np.uint8), r"got \(0, 5, 3\) uint8"),
+        (np.zeros((4, 5, 3), np.float32), r"got \(4, 5, 3\) float32"),
+        ("photo.jpg", "an image must be an array, got str: read files with read_image"),
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_told(image, message):
+    with pytest.raises(ValueError, match=message):
+        check_image(image)
+    check_image(np.zeros((4, 5, 3), np.uint8))

@@ -98,6 +98,20 @@ def test_a_list_on_standard_input_is_read_as_it_comes(folder, monkeypatch):
     assert third.image is None and third.problem == "image gone.jpg does not exist"
 
 
+def test_photos_on_a_list_have_places_of_their_own(folder, monkeypatch, tmp_path):
+    (tmp_path / "list").write_text("../deep/x.jpg\ndeep/x.jpg\n../deep/x.jpg\n")
+    monkeypatch.chdir(folder)
+    with (tmp_path / "list").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert places(find_source("-")) == ["deep/x.jpg", "deep/x-2.jpg", "deep/x.jpg"]
+
+
+def test_links_in_a_folder_are_followed(folder, tmp_path):
+    write_photo(tmp_path / "elsewhere/z.jpg")
+    (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert "link/z.jpg" in places(find_source(folder))
+
+
 def test_frames_keep_their_order_and_what_cannot_be_read_is_named(tmp_path, capsys):
     for i in range(30):
         write_photo(tmp_path / f"{i:02d}.png", i, height=10 + 300 * (i % 3 == 0), width=400)
@@ -267,6 +281,15 @@ def test_pictures_keep_the_names_and_folders_of_the_photos(folder, tmp_path):
     with Showing(tmp_path / "named", ending="faces", photos=False) as showing:
         put_all(showing, find_source(folder / "deep"))
     assert [path.name for path in (tmp_path / "named").iterdir()] == ["clip.avi.faces.mp4"]
+
+
+def test_no_picture_replaces_another(folder, tmp_path):
+    for i, name in enumerate(("same/a.bmp", "same/a.bmp.jpg", "same/a.webp")):
+        write_photo(folder / name, 100 * i)
+    with Showing(tmp_path / "out") as showing:
+        put_all(showing, find_source(folder / "same"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.bmp-2.jpg", "a.bmp.jpg", "a.webp.jpg"]
+    assert read_image(tmp_path / "out/a.bmp-2.jpg").mean() == pytest.approx(155, abs=2)
 
 
 def test_a_source_is_never_replaced(folder):

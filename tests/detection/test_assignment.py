@@ -108,6 +108,20 @@ def test_each_box_has_an_anchor_even_if_it_is_tiny_or_nothing_is_predicted():
         assert found.quality.max() == 0
 
 
+def test_tiny_boxes_on_the_corners_of_cells_have_an_anchor():
+    """Their centres are as far from four cells' as these reach, but for rounding."""
+    side = 38  # of the finest level at 304 pixels
+    centres = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    anchors = torch.stack((x, y, *[torch.full_like(x, 4 / side)] * 2), -1).reshape(-1, 4)
+    half = 2 / 304  # boxes of 4 pixels
+    corners = [(i / side, j / side) for i in range(1, side, 3) for j in range(1, side, 3)]
+    targets = make_targets([([cx - half, cy - half, cx + half, cy + half], 1) for cx, cy in corners])
+    nothing = torch.zeros(1, len(anchors), NUM_CLASSES), torch.zeros(1, len(anchors), 4)
+    found = assign_aligned(*nothing, anchors, targets)
+    assert len(found.boxes_xyxy[0][found.labels[0] > 0].unique(dim=0)) == len(corners)
+
+
 def test_crowds_and_boxes_without_area_are_no_objects():
     targets = make_targets([([0.0, 0.0, 0.9, 0.9], 1, True), ([0.5, 0.5, 0.5, 0.7], 2)])
     prediction = random_prediction(1)

@@ -11,7 +11,7 @@ from apps.detection import eval as eval_script
 from apps.detection.coco import load_coco_split
 from apps.detection.detector import Detector
 from apps.detection.errors import ORACLES
-from apps.detection.eval import Config, evaluate
+from apps.detection.eval import Config, default_out, evaluate
 from apps.detection.metrics import METRIC_NAMES, coco_metrics
 from apps.detection.model import create_detector
 
@@ -69,6 +69,14 @@ def test_the_files_tell_one_story(checkpoint, tiny_coco, monkeypatch, capsys):
     assert f"would add: classification {1 - values['AP50']:.3f}" in printed
     assert f"best threshold 0.750: precision {1 - 1 / len(found):.3f}" in printed
     assert printed.endswith(f"metrics.json, predictions.json and report.html are in {out}\n")
+
+
+def test_the_files_are_in_the_run_whether_it_or_its_best_is_given(tiny_coco, tmp_path):
+    (tmp_path / "run/best").mkdir(parents=True)
+    (tmp_path / "run/best/model.json").write_text("{}")
+    for given in ("run", "run/best"):
+        config = Config(checkpoint=tmp_path / given, data=str(tiny_coco))
+        assert default_out(config) == tmp_path / "run/eval-val"
 
 
 def test_a_detector_that_has_learnt_nothing(checkpoint, tiny_coco, monkeypatch):

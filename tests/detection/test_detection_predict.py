@@ -114,6 +114,9 @@ def test_classes_and_limits(checkpoint, images):
     blue = [one for one in every if one.name == "blue"]
     chosen = Predictor(checkpoint, device="cpu", conf=0.1, classes=["Blue"], max_detections=3)(images[1])
     assert_same(chosen, blue[:3])  # not those of blue among the best 3
+    assert_same(Predictor(checkpoint, device="cpu", conf=0.1, classes="blue")(images[1]), blue)
+    with pytest.raises(ValueError, match=r"must be .* uint8 RGB"):
+        Predictor(checkpoint, device="cpu")(images[1] / 255)
     two = Predictor(checkpoint, device="cpu", conf=0.1, classes=["traffic_light", "red"])(images[1])
     assert {one.name for one in two} == {"traffic light", "red"}
     assert_same(Predictor(checkpoint, device="cpu", conf=0.1, max_detections=2)(images[1]), every[:2])

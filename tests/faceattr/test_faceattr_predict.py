@@ -129,6 +129,8 @@ def test_a_whole_crop_needs_no_finder(place, monkeypatch):
     (face,) = predictor(crop)
     assert face.box_xyxy_px == (0, 0, SIDE, SIDE)
     assert list(face.probs.values()) == pytest.approx(predictor.tagger.probs(stack_images([crop]))[0].tolist())
+    with pytest.raises(ValueError, match=r"must be .* uint8 RGB"):
+        predictor(crop[..., 0])
     (wide,) = predictor(cv2.copyMakeBorder(crop, 0, 0, 9, 9, cv2.BORDER_CONSTANT))  # its central square
     assert list(wide.probs.values()) == pytest.approx(list(face.probs.values()))
 

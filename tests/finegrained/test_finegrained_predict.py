@@ -46,6 +46,8 @@ def test_guesses_are_probabilities_best_first(place, predictor):
     assert probs == sorted(probs, reverse=True)
     assert sum(probs) == pytest.approx(1)
     assert guesses[0].name == "aki"
+    with pytest.raises(ValueError, match=r"must be .* uint8 RGB"):
+        predictor(images_of(place)[0][..., 0])
     assert len(Predictor(place / "best", device="cpu", top=2)(images_of(place)[0])) == 2
 
 

@@ -131,5 +131,5 @@ def join_processes(device: str) -> tuple[Processes, str]:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if on_gpu else "gloo")
     if not processes.is_first:
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w", errors="backslashreplace")
     return processes, device

@@ -97,21 +97,26 @@ def find_photos(source: Path, *, recursive: bool = False) -> list[Path]:
     return photos
 
 
-def walk(folder: Path, *, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """All files in a folder and in those within, hidden ones apart; links to folders are followed.
+def walk(folder: Path) -> Iterator[Path]:
+    """All files in a folder and in those within, hidden ones apart.
 
-    Args:
-        above: real paths of folders that are not to be entered: those on the way here, to which a link may lead back.
+    Links to folders elsewhere are followed, each folder once; what cannot be entered is passed over.
     """
-    above |= {os.path.realpath(folder)}
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name[0] == ".":
+    root = Path(os.path.realpath(folder))
+    seen: set[str] = set()
+    waiting = [os.fspath(folder)]
+    for start in waiting:  # links are put behind, so that a folder is found under its own name if it has one
+        if start != waiting[0] and root.is_relative_to(os.path.realpath(start)):
+            continue
+        for place, folders, files in os.walk(start):
+            real = os.path.realpath(place)
+            if real in seen:
+                folders.clear()
                 continue
-            if not entry.is_dir():
-                yield folder / entry.name
-            elif not entry.is_symlink() or os.path.realpath(entry.path) not in above:
-                yield from walk(folder / entry.name, above=above)
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if name[0] != ".")
+            waiting += [path for name in folders if os.path.islink(path := os.path.join(place, name))]
+            yield from (Path(place, name) for name in sorted(files) if name[0] != ".")
 
 
 def is_photo_name(name: str) -> bool:

@@ -131,9 +131,11 @@ def claim(folder: Path, *, wanted: bool) -> Path:
         try:
             (folder / METRICS).touch(exist_ok=False)
         except FileExistsError:
+            if wanted and not (folder / STATE).exists() and not (folder / METRICS).stat().st_size:
+                return folder  # of a run that ended before its first state
             if wanted:
                 raise ValueError(
-                    f"--out {folder} holds a run already: continue it with --resume {folder}, or name another"
+                    f"--out {folder} holds a run already: continue it with --resume {folder}, or name another folder"
                 ) from None
             stem = folder.name if number == 2 else folder.name.rpartition("-")[0]
             folder = folder.with_name(f"{stem}-{number}")

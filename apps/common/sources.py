@@ -133,7 +133,7 @@ def _listed() -> Iterator[tuple[Path, Path]]:
     for path in _read_paths():
         place = wanted = place_of(path, root=Path.cwd())
         number = 2
-        while taken.setdefault(place, path) != path:  # ../a.jpg and a.jpg
+        while wanted.name and taken.setdefault(place, path) != path:  # ../a.jpg and a.jpg
             place = wanted.with_stem(f"{wanted.stem}-{number}")
             number += 1
         yield path, place

@@ -117,6 +117,8 @@ def read_parts(
     if splits is None:
         names = [name for name in names if name in parts]
     elif missing := [name for name in names if name not in parts]:
+        if problems := [problem for part in parts.values() for problem in part.problems]:
+            raise ValueError(problems[0].sentence)
         raise ValueError(f"{layout.source}: one photo cannot be divided into train and val; wanted is {missing[0]}")
     for part in parts.values():
         if not part.categories:

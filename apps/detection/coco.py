@@ -223,6 +223,12 @@ def crowd_in(annotation: dict[str, Any]) -> bool | None:
     return CROWD_OF.get(given) if given is None or isinstance(given, int | float | str) else None
 
 
+def _lies_within_a_pixel(annotation: Any) -> bool:
+    """Whether no number of its box is above 1; True, too, of what has no box."""
+    box = annotation.get("bbox") if isinstance(annotation, dict) else None
+    return not isinstance(box, list) or all(not isinstance(v, int | float) or abs(v) <= 1 for v in box)
+
+
 class _Reader:
     """Looks at images and annotations one by one and collects the problems."""
 
@@ -230,6 +236,7 @@ class _Reader:
         self.part = part
         self.clip = clip
         self.problems: list[Problem] = []
+        self.in_sides = all(map(_lies_within_a_pixel, part.annotations))
         labels = {name: label for label, name in enumerate(class_names, start=1)}
         self.label_of = {category["id"]: labels[str(category["name"]).strip()] for category in part.categories}
         first: dict[int, int] = {}
@@ -287,8 +294,9 @@ class _Reader:
         if w <= 0 or h <= 0:
             return refuse(NO_AREA, f"bbox {given} has no area", box)
         width, height = float(image["width"]), float(image["height"])
-        if max(map(abs, box)) <= 1 < min(width, height):
-            return refuse(IN_SIDES, f"bbox {given} lies within a pixel; wanted are pixels, not image sides", box)
+        if self.in_sides and max(map(abs, box)) <= 1 < min(width, height):
+            fault = f"bbox {given} lies within a pixel, as all do here; wanted are pixels, not image sides"
+            return refuse(IN_SIDES, fault, box)
         if x >= 0 and y >= 0 and box[2] <= width and box[3] <= height:
             return list(box)
         clipped = [min(max(v, 0.0), limit) for v, limit in zip(box, (width, height, width, height), strict=True)]

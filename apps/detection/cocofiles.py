@@ -73,7 +73,7 @@ def _one_file(root: Path, file: Path) -> Layout:
             mine = {id_in(image, "id") for image in groups[split]}
             others = {id_in(image, "id") for image in whole.images} - mine - {None}
             annotations = [one for one in whole.annotations if id_in(one, "image_id") not in others]
-            problems = lost if split == next(iter(groups)) else []
+            problems = lost if split == splits[0] else []
             part = replace(whole, split=split, images=groups[split], annotations=annotations, problems=[*problems])
             parts.append(_without_shared_ids(part, shared))
         return parts
@@ -84,7 +84,9 @@ def _one_file(root: Path, file: Path) -> Layout:
 def _word(image: Any) -> str:
     """What an image says under "split", "" if nothing; words for train, val and test in one form."""
     word = image.get("split") if isinstance(image, dict) else None
-    return SPLIT_OF_NAME.get(word.strip().lower(), word.strip()) if isinstance(word, str) else ""
+    if not isinstance(word, str) or word.strip().lower() in SUBJECTS:
+        return ""
+    return SPLIT_OF_NAME.get(word.strip().lower(), word.strip())
 
 
 def _image_words(image: Any) -> str:

@@ -8,13 +8,13 @@ Where a path has no folder "images", the text file lies beside the photo. A phot
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from apps.common.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES, find_photos, walk
+from apps.common.photos import UNREAD_SUFFIXES, find_photos, is_photo_name, walk
 from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.detection.listing import (
     DAMAGED_FILE,
@@ -118,21 +118,21 @@ class _Reader:
         part = Part(split, self.file, self.folder, [], [], categories)
         photos = list(dict.fromkeys(photo for place in places for photo in self._photos(place, part)))
         num_labels = 0
-        for number, path in enumerate(photos, start=1):
+        wanted = [label_file(path) for path in photos]
+        for number, (path, labels) in enumerate(zip(photos, wanted, strict=True), start=1):
             name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path.absolute()
             part.images.append({"id": number, "file_name": name.as_posix()})
-            labels = label_file(path)
             if labels.is_file():
                 num_labels += 1
                 self._add_objects(part, labels, number, path)
         if photos and not num_labels:
             raise ValueError(
                 f"{self.file}: none of the {len(photos):,} photos of {split} has a text file; the first should have "
-                f"{label_file(photos[0])}"
+                f"{wanted[0]}"
             )
         if len(photos) > num_labels:
             part.notes.append(f"{len(photos) - num_labels:,} photos of {split} have no text file and so no objects")
-        if lonely := _without_photo({label_file(path) for path in photos}):
+        if lonely := _without_photo(set(wanted)):
             part.notes.append(f"{len(lonely):,} text files of {split} have no photo, as {lonely[0]}")
         fill_sizes(part.images, part.folder)
         sizes = {image["id"]: (image["width"], image["height"]) for image in part.images}
@@ -155,7 +155,11 @@ class _Reader:
             for path in walk(source):
                 if path.suffix.lower() in UNREAD_SUFFIXES:
                     part.problems.append(Problem(DAMAGED_FILE, f"{path}: this format is not read; convert it"))
-            return find_photos(source, recursive=True)
+            try:
+                return find_photos(source, recursive=True)
+            except ValueError as error:
+                part.problems.append(Problem(MISSING_PHOTO, f"{self.file}: {part.split} is {place!r}, but {error}"))
+                return []
         if source.suffix.lower() != ".txt":
             raise ValueError(f"{self.file}: {part.split} is {place!r}, which is neither a folder nor a .txt list")
         photos = []
@@ -168,7 +172,7 @@ class _Reader:
                 else:
                     part.problems.append(Problem(MISSING_PHOTO, f"{source} line {number}: there is no {near}"))
         if not photos:
-            raise ValueError(f"{source}: none of its photos was found")
+            part.problems.append(Problem(MISSING_PHOTO, f"{source}: none of its photos was found"))
         return photos
 
     def _add_objects(self, part: Part, file: Path, image_id: int, photo: Path) -> None:
@@ -231,36 +235,53 @@ class _Reader:
 
 
 def label_file(photo: Path) -> Path:
-    """Where the objects of a photo are: the last folder "images" of its path is "labels"; or beside it."""
-    places = [photo]
-    parts = list(photo.parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-        places.append(Path(*parts))
-    tries = [place.with_suffix(suffix) for place in places for suffix in (".txt", ".TXT")]
-    return next((path for path in tries if path.is_file()), places[-1].with_suffix(".txt"))
+    """Where the objects of a photo are: the last folder "images" of its path is "labels"; or beside it.
+
+    Of a photo behind a link this is tried with its own path, too.
+    """
+    places = [_swapped(photo, "images", "labels")]
+    tries = [_as_text(place) for place in (photo, *places)]
+    found = next((path for path in tries if path.is_file()), None)
+    if found is None and (real := photo.resolve()) != photo.absolute():
+        found = next(
+            (path for path in map(_as_text, (real, _swapped(real, "images", "labels"))) if path.is_file()), None
+        )
+    return found or tries[-1]
+
+
+def _as_text(path: Path) -> Path:
+    """The path with .txt, or .TXT if that is there."""
+    capitals = path.with_suffix(".TXT")
+    return capitals if capitals.is_file() else path.with_suffix(".txt")
+
+
+def _swapped(path: Path, old: str, new: str) -> Path:
+    """The path with its last folder `old` named `new`."""
+    parts = list(path.parts)
+    if old in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index(old)] = new
+    return Path(*parts)
 
 
 def _without_photo(labels: set[Path]) -> list[Path]:
     """Other text files of objects in the folders of `labels`, whose photo is not there."""
-    others = {path for folder in {path.parent for path in labels} if folder.is_dir() for path in folder.iterdir()}
-    texts = sorted(path for path in others - labels if path.suffix.lower() == ".txt" and path.name[0] != ".")
-    return [path for path in texts if _holds_objects(path) and not any(one.is_file() for one in _photos_of(path))]
+    lonely = []
+    for folder in sorted({path.parent for path in labels}):
+        others = {path for path in _files(folder) if path.suffix.lower() == ".txt"} - labels
+        photos = _files(folder) + _files(_swapped(folder / "-", "labels", "images").parent) if others else []
+        stems = {path.stem for path in photos if is_photo_name(path.name)}
+        lonely += sorted(path for path in others if path.stem not in stems and _holds_objects(path))
+    return lonely
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
 
 
 def _holds_objects(path: Path) -> bool:
     """Whether a text file begins as one of objects does: classes.txt and lists of photos lie beside them."""
+    if not path.is_file():
+        return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         words = file.readline().split()
     return len(words) >= 5 and all(word.replace(".", "", 1).isdigit() for word in words[:5])
-
-
-def _photos_of(label: Path) -> Iterator[Path]:
-    """Where the photo of a text file may be."""
-    parts = list(label.parts)
-    places = [label]
-    if "labels" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("labels")] = "images"
-        places.append(Path(*parts))
-    for place in places:
-        yield from (place.with_suffix(case) for suffix in IMAGE_SUFFIXES for case in (suffix, suffix.upper()))

@@ -171,8 +171,16 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     save(tmp_path / "photos" / "a.jpg")
     (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos", target_is_directory=True)
+    (tmp_path / "photos/inner").mkdir()
+    save(tmp_path / "photos" / "inner" / "c.jpg")
+    for name, target in (("again", "inner"), ("itself", "itself"), ("above", ".."), ("also", "../elsewhere")):
+        (tmp_path / "photos" / name).symlink_to(target, target_is_directory=True)
     found = find_photos(tmp_path / "photos", recursive=True)
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["photos/a.jpg", "photos/linked/b.jpg"]
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "photos/a.jpg",
+        "photos/also/b.jpg",
+        "photos/inner/c.jpg",
+    ]
 
 
 def test_a_glance_says_what_reading_says(tmp_path):

@@ -175,6 +175,8 @@ def test_a_folder_has_one_run(tmp_path, monkeypatch):
     assert runs == ["runs/test/a025-now", "runs/test/a025-now-2", "runs/test/a025-now-3"]
     (tmp_path / "mine").mkdir()
     open_log(Config(out=tmp_path / "mine"))
+    log = open_log(Config(out=tmp_path / "mine"))  # one that has left nothing
+    log.write("train", 1, loss=1.0)
     with pytest.raises(ValueError, match="mine holds a run already: continue it with --resume"):
         open_log(Config(out=tmp_path / "mine"))
 

@@ -99,11 +99,11 @@ def test_a_list_on_standard_input_is_read_as_it_comes(folder, monkeypatch):
 
 
 def test_photos_on_a_list_have_places_of_their_own(folder, monkeypatch, tmp_path):
-    (tmp_path / "list").write_text("../deep/x.jpg\ndeep/x.jpg\n../deep/x.jpg\n")
+    (tmp_path / "list").write_text("../deep/x.jpg\ndeep/x.jpg\n../deep/x.jpg\n.\n..\n")
     monkeypatch.chdir(folder)
     with (tmp_path / "list").open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        assert places(find_source("-")) == ["deep/x.jpg", "deep/x-2.jpg", "deep/x.jpg"]
+        assert places(find_source("-")) == ["deep/x.jpg", "deep/x-2.jpg", "deep/x.jpg", ".", "."]
 
 
 def test_links_in_a_folder_are_followed(folder, tmp_path):

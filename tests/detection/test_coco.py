@@ -92,7 +92,6 @@ FAULTS = {
     "endless crowd": (lambda c: c["annotations"][2].update(iscrowd=float("nan")), "iscrowd must be 0 or 1, got 'nan'"),
     "too large a number": (lambda c: c["annotations"][2].update(bbox=[5, 5, 9, 10**400]), "must be four numbers"),
     "too large a size": (lambda c: c["images"][1].update(width=10**400), "must be whole pixels above 0"),
-    "image sides": (lambda c: c["annotations"][2].update(bbox=[0.2, 0.2, 0.5, 0.4]), "wanted are pixels, not image"),
     "same id": (lambda c: c["images"][1].update(id=1), "image id 1 twice: '001.png' and '002.png'"),
 }
 
@@ -268,12 +267,31 @@ def test_one_file_may_have_splits_of_other_names(tiny_coco):
     assert [len(split.records) for split in load_splits(path, ("train", "val", "minival"))] == [7, 3, 2]
 
 
+def test_a_word_for_all_is_no_split(tiny_coco):
+    path = one_file(tiny_coco, lambda image: image.update(split="Default"))
+    assert [len(split.records) for split in load_splits(path, ("train", "val"))] == [10, 2]
+
+
+def test_a_box_of_one_pixel_is_one_where_others_are_in_pixels(tiny_coco):
+    split = load_split(edit(tiny_coco, lambda c: c["annotations"][2].update(bbox=[0, 0, 1, 1])), "train")
+    assert split.skipped == []
+
+    def shrink(content):
+        for annotation in content["annotations"]:
+            annotation["bbox"] = [0.2, 0.2, 0.5, 0.4]
+
+    with pytest.raises(ValueError, match=r"annotation 0 .* lies within a pixel, as all do here; wanted are pixels"):
+        load_split(edit(tiny_coco, shrink), "train")
+
+
 def test_an_image_without_a_split_is_not_put_into_any(tiny_coco):
     path = one_file(tiny_coco, lambda image: image.pop("split") if image["file_name"] == "train-003.png" else None)
     with pytest.raises(ValueError, match=r"all\.json: image 'train-003\.png' \(id 3\) says no split, as others do"):
         load_splits(path, ("train", "val"))
     train, val = load_splits(path, ("train", "val"), bad_data="skip")
     assert (len(train.records), len(val.records), len(train.skipped), len(val.skipped)) == (7, 4, 1, 0)
+    with pytest.raises(ValueError, match="says no split"):
+        load_split(path, "val")
 
 
 def test_an_id_of_two_splits_in_one_file_takes_both_images_out(tiny_coco):

@@ -179,11 +179,39 @@ def test_text_files_without_a_photo_are_told(yolo):
     assert val.notes == ()
 
 
+def test_photos_behind_a_link_have_their_objects(yolo, tmp_path):
+    (yolo / "images").rename(tmp_path / "elsewhere")
+    (yolo / "labels").rename(tmp_path / "labels of it")
+    (tmp_path / "elsewhere").rename(tmp_path / "images")
+    (tmp_path / "labels of it").rename(tmp_path / "labels")
+    (yolo / "photos").symlink_to(tmp_path / "images", target_is_directory=True)
+    declare(yolo, "train: photos/train\nval: photos/val\nnames: [bird, fish]")
+    assert len(boxes(load_split(yolo, "train"))["a"]) == 2
+    (tmp_path / "images/latest").symlink_to("train", target_is_directory=True)
+    declare(yolo, "train: photos\nnames: [bird, fish]")
+    assert len(load_split(yolo, "train", val_fraction=0).records) == 5
+
+
+def test_odd_text_files_do_no_harm(yolo):
+    (yolo / "labels/train/broken.txt").symlink_to("nowhere.txt")
+    (yolo / "labels/train/folder.txt").mkdir()
+    assert len(load_split(yolo, "train").records) == 4
+
+
+def test_a_missing_train_is_told_where_there_is_no_val(yolo):
+    declare(yolo, "train: images/trian\nnames: [bird, fish]")
+    with pytest.raises(ValueError, match="train is 'images/trian', but there is no"):
+        load_splits(yolo, ("train", "val"))
+
+
 def test_a_split_that_is_not_there_does_not_hide_the_others(yolo):
     declare(yolo, "train: images/train\nval: images/val\ntest: images/test\nnames: [bird, fish]")
     parts = read_parts(find_data(yolo))
     assert [len(part.images) for part in parts] == [4, 1, 0]
     assert "test is 'images/test', but there is no" in parts[2].problems[0].sentence
+    (yolo / "images/test").mkdir()
+    assert "test is 'images/test', but " in read_parts(find_data(yolo))[2].problems[0].sentence
+    (yolo / "images/test").rmdir()
     with pytest.raises(ValueError, match="test is 'images/test', but there is no"):
         load_split(yolo, "test")
 

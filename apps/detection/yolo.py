@@ -239,20 +239,16 @@ def label_file(photo: Path) -> Path:
 
     Of a photo behind a link this is tried with its own path, too.
     """
-    places = [_swapped(photo, "images", "labels")]
-    tries = [_as_text(place) for place in (photo, *places)]
-    found = next((path for path in tries if path.is_file()), None)
-    if found is None and (real := photo.resolve()) != photo.absolute():
-        found = next(
-            (path for path in map(_as_text, (real, _swapped(real, "images", "labels"))) if path.is_file()), None
-        )
-    return found or tries[-1]
+    places = (photo, _swapped(photo, "images", "labels"))
+    if found := _text_of(places):
+        return found
+    real = photo.resolve()
+    return _text_of((real, _swapped(real, "images", "labels"))) or places[-1].with_suffix(".txt")
 
 
-def _as_text(path: Path) -> Path:
-    """The path with .txt, or .TXT if that is there."""
-    capitals = path.with_suffix(".TXT")
-    return capitals if capitals.is_file() else path.with_suffix(".txt")
+def _text_of(places: Sequence[Path]) -> Path | None:
+    tries = (place.with_suffix(suffix) for suffix in (".txt", ".TXT") for place in places)
+    return next((path for path in tries if path.is_file()), None)
 
 
 def _swapped(path: Path, old: str, new: str) -> Path:

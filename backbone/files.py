@@ -38,7 +38,7 @@ def mend(folder: Path) -> None:
         name, mark = room.name[1:].rpartition(".")[::2]
         if not (name and len(mark) == MARK_LENGTH and room.is_dir()):
             continue
-        if (room / "replaced").is_dir() and not (folder / name).exists():
+        if (room / "replaced").is_dir() and (room / name).exists() and not (folder / name).exists():
             os.replace(room / name, folder / name)
         shutil.rmtree(room, ignore_errors=True)
 
@@ -56,7 +56,7 @@ def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    room = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}.", dir=path.parent))  # long names leave no place for a mark
     temporary = room / path.name
     try:
         if folder:

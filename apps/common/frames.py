@@ -218,15 +218,20 @@ def read_video(path: Path, place: Path, *, every: int = 1) -> Iterator[Frame]:
     if not path.is_file():
         yield frame._replace(problem=f"video {frame.name} does not exist")
         return
-    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if frame.name != str(path):  # OpenCV would crash
+        yield frame._replace(problem=f"video {frame.name}: its name is not UTF-8, rename it")
+        return
+    video = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)  # "12:30.mp4" alone is an address to FFmpeg
     number = 0
     try:
         rate, total = _rate(video), max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
         frame = frame._replace(rate=rate / every, total=-(-total // every))
+        seconds = 0.0
         while video.grab():
+            seconds = max(seconds, video.get(cv2.CAP_PROP_POS_MSEC) / 1000)  # the rate need not be constant
             if number % every == 0:
                 image = cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB)
-                yield frame._replace(image=image, number=number, seconds=number / rate)
+                yield frame._replace(image=image, number=number, seconds=seconds)
             number += 1
     finally:
         video.release()
@@ -234,12 +239,12 @@ def read_video(path: Path, place: Path, *, every: int = 1) -> Iterator[Frame]:
         yield frame._replace(problem=f"video {frame.name} is damaged, empty, or of a format that OpenCV does not read")
     elif number < LEAST_SHARE * total:
         said = f"video {frame.name} is damaged: {number:,} of its {total:,} frames can be read"
-        yield frame._replace(problem=said, number=number, seconds=number / rate)
+        yield frame._replace(problem=said, number=number, seconds=seconds)
 
 
 def _rate(video: Any) -> float:
     rate = float(video.get(cv2.CAP_PROP_FPS))
-    return rate if 1 <= rate <= 240 else USUAL_RATE
+    return rate if 0.05 <= rate <= 1000 else USUAL_RATE
 
 
 def printable(text: Path | str) -> str:

@@ -82,6 +82,9 @@ def is_truncated(data: bytes) -> bool:
         return False
     position = 2  # walk the segments, since a thumbnail in one of them has an end mark of its own
     while position + 4 <= len(data) and data[position] == 0xFF:
+        if data[position + 1] == 0xFF:  # filling before a mark
+            position += 1
+            continue
         if data[position + 1] == 0xDA:  # start of scan: the picture itself
             return data.find(b"\xff\xd9", position) < 0
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")

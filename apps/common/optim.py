@@ -60,9 +60,9 @@ def make_optimizer(
     lr_scales: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, RMSprop as the paper trained, or AdamW; groups by `param_groups`."""
-    if not lr > 0:
+    if not 0 < lr < math.inf:
         raise ValueError(f"lr must be above 0, got {lr}")
-    if weight_decay < 0:
+    if not 0 <= weight_decay < math.inf:
         raise ValueError(f"weight_decay must be 0 or more, got {weight_decay}")
     groups = param_groups(model, weight_decay=weight_decay, lr_scales=lr_scales)
     if name == "sgd":

@@ -146,6 +146,9 @@ def plan_run(config: Any, num_samples: int, *, default_epochs: float) -> Plan:
         number = getattr(config, name)
         if number is not None and number < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {number}")
+    for name in ("seed", "num_workers"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(config, name)}")
     for name in ("warmup_steps", "clip_norm"):
         number = getattr(config, name)
         if number is not None and not (number >= 0 and math.isfinite(number)):

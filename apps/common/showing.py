@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from apps.common.frames import Frame
+from apps.common.frames import Frame, printable
 from backbone.files import written_whole
 
 CODEC = "mp4v"  # MPEG-4, which every build of OpenCV writes fast
@@ -43,13 +43,23 @@ class Showing:
             .mp4 keep their names, and clip.avi becomes clip.avi.mp4.
         photos: whether photos become pictures.
         window: title of a window that shows all; None for none.
+        keep: absolute paths of files that are not to be replaced, whatever is drawn.
     """
 
-    def __init__(self, out: Path | None, *, ending: str = "", photos: bool = True, window: str | None = None) -> None:
+    def __init__(
+        self,
+        out: Path | None,
+        *,
+        ending: str = "",
+        photos: bool = True,
+        window: str | None = None,
+        keep: Collection[str] = (),
+    ) -> None:
         self.out = out
         self.ending = ending
         self.photos = photos
         self.window = window
+        self.keep = keep
         self._video: Recording | None = None
         self._of: Frame | None = None
         self._sources: dict[Path, Path | None] = {}
@@ -121,12 +131,12 @@ class Showing:
         if self.ending or frame.place.suffix.lower() not in kept:
             name += f".{self.ending}{suffix}" if self.ending else suffix
         wanted = target = self.out / frame.place.with_name(name)
-        number = 2
-        while self._sources.setdefault(target, frame.path) != frame.path:  # a.bmp beside a.bmp.jpg
-            target = wanted.with_stem(f"{wanted.stem}-{number}")
-            number += 1
         if target.exists() and target.samefile(frame.path):
             raise ValueError(f"--out {self.out}: the drawn {target.name} would replace its source; give another folder")
+        number = 2
+        while os.path.abspath(target) in self.keep or self._sources.setdefault(target, frame.path) != frame.path:
+            target = wanted.with_stem(f"{wanted.stem}-{number}")  # of a.bmp beside a.bmp.jpg
+            number += 1
         return target
 
     def _show(self, picture: np.ndarray) -> bool:
@@ -171,6 +181,8 @@ class Recording:
         if self._writer is None:
             height, width = picture.shape[:2]
             self._size = width, height
+            if printable(self.path) != str(self.path):  # OpenCV would crash
+                raise ValueError(f"{printable(self.path)}: videos are not written to names that are not UTF-8")
             temporary = self._room.enter_context(written_whole(self.path))
             fourcc = cv2.VideoWriter.fourcc(*CODEC)
             self._writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, fourcc, self.rate, self._size)

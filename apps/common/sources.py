@@ -35,6 +35,13 @@ class Source:
     files: Iterable[tuple[Path, Path]] = ()
     camera: Any = None
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The files' absolute paths, as far as they are known before they are read."""
+        return (
+            frozenset(os.path.abspath(path) for path, _ in self.files) if isinstance(self.files, list) else frozenset()
+        )
+
 
 def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
     """Find out what a source is; a camera is opened.
@@ -61,7 +68,7 @@ def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
             each
             for match in glob.glob(text, recursive=True)
             for each in (_within(Path(match), apart_from) if Path(match).is_dir() else [Path(match)])
-            if each.suffix.lower() in KNOWN_SUFFIXES and not _is_inside(each, apart_from, source=Path())
+            if each.suffix.lower() in KNOWN_SUFFIXES and not _is_inside(each, apart_from, source=_root(path))
         )
         found = list(dict.fromkeys(found))  # "**" finds a folder, and what is in it
     elif "://" in text:

@@ -179,7 +179,7 @@ class Detector:
             backbone,
             num_classes=len(start.class_names),
             head=start.head,
-            resolution=resolution or start.resolution or 300,
+            resolution=resolution if resolution is not None else start.resolution or 300,
             style=start.style,
         )
         start.put_into(network, start.class_names)

@@ -121,7 +121,7 @@ def load_detector(config: Config) -> Detector:
     if config.weights is not None:
         return Detector.published(config.weights, backbone=config.backbone, device=device, resolution=config.resolution)
     assert config.checkpoint is not None
-    if config.resolution or config.backbone != Config.backbone:
+    if config.resolution is not None or config.backbone != Config.backbone:
         raise ValueError("--backbone and --resolution are for --weights: a checkpoint has its own")
     return Detector.load(config.checkpoint, device=device)
 

@@ -99,6 +99,8 @@ def export(config: Config) -> Path:
     detector, folder = _load(config)
     name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (config.outputs == "detections")
     out = config.out or default_out(folder or Path("runs") / APP / "-", name, format=config.format, int8=config.int8)
+    if not 0 <= config.score_threshold < 1:
+        raise ValueError(f"--score-threshold must be from 0 to below 1, got {config.score_threshold}")
     check_format(config.format, int8=config.int8, suppressed=config.outputs == "detections")
     check_target(out, config.format)
     root = make_sample() if config.data == "sample" else Path(config.data)

@@ -270,7 +270,7 @@ def predict(config: Config) -> None:
     try:
         with (
             closing(read_frames(source, every=config.every)) as frames,
-            Showing(pictures, window=window) as showing,
+            Showing(pictures, window=window, keep=source.known) as showing,
         ):
             size = 1 if live else config.batch_size
             for frame, found in answered(frames, predictor.batch, batch_size=size, tally=tally):
@@ -285,6 +285,10 @@ def predict(config: Config) -> None:
                     break
     except KeyboardInterrupt:
         stopped = True
+    except (OSError, ValueError):
+        if writes:
+            results.write(out)  # of what was done until then
+        raise
     for line in results.table.of_videos():
         print(line)
     if writes:

@@ -234,7 +234,8 @@ def _corners(box_xywh: np.ndarray) -> np.ndarray:
 def _box(picture: np.ndarray, box_xyxy: np.ndarray, colour: tuple[int, int, int], text: str = "") -> None:
     """Draw a box, and a label at its top if there is a text; letters that the font lacks become question marks."""
     x0, y0, x1, y1 = (round(float(v)) for v in box_xyxy)
-    cv2.rectangle(picture, (x0, y0), (x1, y1), colour, 2 if text else 1)
+    end = min(x1, picture.shape[1] - 1), min(y1, picture.shape[0] - 1)
+    cv2.rectangle(picture, (x0, y0), end, colour, 2 if text else 1)
     if not text:
         return
     text, font = text.encode("ascii", "replace").decode(), cv2.FONT_HERSHEY_SIMPLEX

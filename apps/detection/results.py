@@ -37,7 +37,8 @@ def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
     of_text = max(1, round(longest / 900))
     for box, _, name in reversed(found):
         x0, y0, x1, y1 = (round(v) for v in box)
-        cv2.rectangle(image, (x0, y0), (x1, y1), _colour(name), thickness, cv2.LINE_AA)
+        end = min(x1, image.shape[1] - 1), min(y1, image.shape[0] - 1)
+        cv2.rectangle(image, (x0, y0), end, _colour(name), thickness, cv2.LINE_AA)
     taken: list[Place] = []
     for box, score, name in found:
         text = f"{name} {score:.2f}"

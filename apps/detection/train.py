@@ -152,7 +152,7 @@ def train(config: Config) -> dict[str, float]:
 
     # Data
     on_sample = config.data == "sample"
-    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 300)
+    resolution = config.resolution if config.resolution is not None else SAMPLE_RESOLUTION if on_sample else 300
     check_knobs(config.backbone, resolution)
     with processes.first_goes_first():
         root = make_sample() if on_sample else Path(config.data)
@@ -299,7 +299,7 @@ def plan_optimizer(config: Config, start: Pretrained, head: Head) -> OptimizerPl
     Raises:
         ValueError: the backbone's rate is below 0.
     """
-    if config.backbone_lr is not None and config.backbone_lr < 0:
+    if config.backbone_lr is not None and not 0 <= config.backbone_lr < math.inf:
         raise ValueError(f"backbone_lr must be 0 (its weights stay) or more, got {config.backbone_lr}")
     name: OptimizerName = config.optimizer or ("sgd" if head == "ssd" else "adamw")
     if name == "adamw":

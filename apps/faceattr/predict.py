@@ -188,7 +188,7 @@ def predict(config: Config) -> None:
     try:
         with (
             closing(read_frames(source, every=config.every)) as frames,
-            Showing(out if writes else None, ending="faces", window=window) as showing,
+            Showing(out if writes else None, ending="faces", window=window, keep=source.known) as showing,
         ):
             for frame, faces in answered(
                 frames, lambda images: [predictor(image) for image in images], batch_size=1, tally=tally

@@ -233,7 +233,9 @@ def predict(config: Config) -> None:
     try:
         with (
             closing(read_frames(source, every=config.every)) as frames,
-            Showing(out if writes else None, ending="cam" * config.cam, photos=config.cam, window=window) as showing,
+            Showing(
+                out if writes else None, ending="cam" * config.cam, photos=config.cam, window=window, keep=source.known
+            ) as showing,
         ):
             size = 1 if live else BATCH_SIZE
             for frame, guesses in answered(frames, predictor.batch, batch_size=size, tally=tally):

@@ -44,6 +44,9 @@ def test_broken_files_are_named(tmp_path):
         path.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(ValueError, match=rf"x\{suffix} is truncated: its end is missing \(\d+ bytes\)"):
             read_image(path)
+        if suffix == ".jpg":
+            path.write_bytes(whole[:2] + b"\xff\xff" + whole[2:])  # filling, which the format allows
+            assert read_image(path).shape == (60, 60, 3)
         path.write_bytes(whole + b"trailing bytes, as some phones write")
         assert read_image(path).shape == (60, 60, 3)
     (tmp_path / "text.jpg").write_text("hello")

@@ -85,7 +85,7 @@ def test_repeat_factors_are_the_papers():
 
 def plan(**changes) -> Plan:
     settings = {"steps": None, "epochs": None, "batch_size": 4, "accumulate": 1, "warmup_steps": None}
-    settings |= {"eval_every": None, "checkpoint_every": 500, "clip_norm": 5.0}
+    settings |= {"eval_every": None, "checkpoint_every": 500, "clip_norm": 5.0, "seed": 0, "num_workers": 2}
     return plan_run(SimpleNamespace(**{**settings, **changes}), 100, default_epochs=2.0)
 
 
@@ -104,6 +104,8 @@ def test_lengths_count_optimiser_steps():
         ({"accumulate": 0}, "--accumulate must be 1 or more, got 0"),
         ({"eval_every": 0}, "--eval-every must be 1 or more, got 0"),
         ({"checkpoint_every": -1}, "--checkpoint-every must be 1 or more, got -1"),
+        ({"seed": -1}, "--seed must be 0 or more, got -1"),
+        ({"num_workers": -1}, "--num-workers must be 0 or more, got -1"),
         ({"warmup_steps": -50}, r"--warmup-steps must be 0 \(off\) or more, got -50"),
         ({"clip_norm": -1.0}, r"--clip-norm must be 0 \(off\) or more, got -1"),
         ({"clip_norm": float("nan")}, r"--clip-norm must be 0 \(off\) or more, got nan"),

@@ -292,6 +292,37 @@ def test_no_picture_replaces_another(folder, tmp_path):
     assert read_image(tmp_path / "out/a.bmp-2.jpg").mean() == pytest.approx(155, abs=2)
 
 
+def test_no_other_source_is_replaced(folder):
+    for name in ("same/a.bmp", "same/a.bmp.jpg"):
+        write_photo(folder / name)
+    before = (folder / "same/a.bmp.jpg").read_bytes()
+    source = find_source(folder / "same")
+    with Showing(folder / "same", keep=source.known) as showing, pytest.raises(ValueError, match="replace its source"):
+        put_all(showing, source)
+    assert (folder / "same/a.bmp.jpg").read_bytes() == before
+    assert (folder / "same/a.bmp-2.jpg").exists()
+
+
+def test_results_of_before_are_no_sources_of_an_absolute_pattern(folder):
+    found = places(find_source(f"{folder.absolute()}/**/*.png", apart_from=folder.absolute() / "found"))
+    assert found == ["b.png", "deep/x [1].png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
+def test_a_video_whose_name_is_no_text_is_a_problem(tmp_path):
+    write_video(tmp_path / "a.avi").rename(tmp_path / "\udcff.avi")
+    (frame,) = all_of(find_source(tmp_path))
+    assert frame.problem.endswith("?.avi: its name is not UTF-8, rename it")
+    with pytest.raises(ValueError, match="videos are not written to names that are not UTF-8"):
+        Recording(tmp_path / "\udcff" / "a.mp4", rate=10).write(np.zeros((32, 32, 3), np.uint8))
+
+
+def test_a_video_named_like_an_address_is_a_file(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.avi").rename(tmp_path / "12:30.avi")
+    monkeypatch.chdir(tmp_path)
+    assert len(all_of(find_source("12:30.avi"))) == 10
+
+
 def test_a_source_is_never_replaced(folder):
     before = (folder / "b.png").read_bytes()
     with pytest.raises(ValueError, match=r"the drawn b.png would replace its source; give another folder"):

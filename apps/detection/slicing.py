@@ -8,13 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from apps.detection.boxes import box_area, box_intersection
 from apps.detection.nms import batched_nms
 from apps.detection.postprocess import Detections
 
 Tile = tuple[int, int, int, int]
 EDGE_PX = 2.0  # a box that comes so near to a tile's inner edge is cut off by it
-LARGEST = 0.5  # side of a box that a tile may report, in sides of the tile
+LARGEST = 0.5  # side of a box that a tile alone may report, in sides of the tile
+SEEN = 0.2  # longer boxes, in the longer side of the photo, are left to the whole photo
 MERGE_IOU = 0.5
+MOST_PARTS = 1000
 
 
 def check_slices(side: int | None, overlap: float) -> None:
@@ -58,9 +61,10 @@ def merge(
     """One list of the detections in the whole photo and in its tiles.
 
     Of boxes of one class that overlap by more than `iou`, the best stays (class-wise non-maximum suppression). That
-    alone would keep the parts of objects that tiles cut through, so that two kinds of boxes of a tile are left out
-    before: those that end at its edge inside the photo (if the object is smaller than the overlap, a neighbour has it
-    whole; if it is larger, the whole photo has it), and those longer than half of it, which the whole photo has.
+    alone would keep the parts of objects that tiles cut through. So a box that ends at its tile's edge inside the photo
+    counts only together with the parts in neighbours; together, or if it is longer than half a tile, it is left to the
+    whole photo where this can have seen it: where the photo is at most five times as long as the object, or has a box
+    of the class there.
 
     Args:
         whole: of the whole photo, boxes in its sides.
@@ -70,35 +74,93 @@ def merge(
     Returns:
         At most `max_detections`, boxes in sides of the photo.
     """
-    boxes, scores, labels = [whole.boxes_xyxy], [whole.scores], [whole.labels]
     photo = whole.boxes_xyxy.new_tensor([width, height, width, height])
-    for (x0, y0, x1, y1), some in zip(tiles, found, strict=True):
-        size = photo.new_tensor([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
-        in_tile_px = some.boxes_xyxy * size
-        longest = (some.boxes_xyxy[:, 2:] - some.boxes_xyxy[:, :2]).amax(1)
-        stays = (longest <= LARGEST) & ~_is_cut(in_tile_px, (x0, y0, x1, y1), height=height, width=width)
-        boxes.append((in_tile_px[stays] + photo.new_tensor([x0, y0, x0, y0])) / photo)
-        scores.append(some.scores[stays])
-        labels.append(some.labels[stays])
-    every = Detections(torch.cat(boxes), torch.cat(scores), torch.cat(labels))
-    keep = batched_nms(every.boxes_xyxy * photo, every.scores, every.labels, iou)[:max_detections]
-    return Detections(*(part[keep] for part in every))
+    whole = whole._replace(boxes_xyxy=whole.boxes_xyxy * photo)
+    tiles_px = photo.new_tensor(tiles).reshape(-1, 4)
+    sides = tiles_px[:, 2:] - tiles_px[:, :2]
+    of_tile = torch.cat([some.labels.new_full((len(some.labels),), i) for i, some in enumerate(found)])
+    every = Detections(*map(torch.cat, zip(*found, strict=True)))
+    in_tile_px = every.boxes_xyxy * sides.repeat(1, 2)[of_tile]
+    every = every._replace(boxes_xyxy=in_tile_px + tiles_px[:, :2].repeat(1, 2)[of_tile])
+    cut = _is_cut(every.boxes_xyxy, tiles_px[of_tile], height=height, width=width)
+    long = _longest(every.boxes_xyxy) > LARGEST * sides.max()
+
+    joined = _join(_some(every, cut), tiles_px[of_tile[cut]])
+    unsure = _all_of(_some(every, long & ~cut), joined)
+    unsure = _some(unsure, batched_nms(*unsure, iou))
+    seen = _longest(unsure.boxes_xyxy) > SEEN * max(height, width)
+    covered = _covered(unsure, whole)
+    result = _all_of(whole, _some(every, ~cut & ~long), _some(unsure, ~seen & ~covered))
+    result = _some(result, batched_nms(*result, iou)[:max_detections])
+    return result._replace(boxes_xyxy=result.boxes_xyxy / photo)
 
 
-def _is_cut(boxes_xyxy_px: Tensor, tile: Tile, *, height: int, width: int) -> Tensor:
-    """(D,) bool: whether boxes (D, 4), in pixels of a tile, reach an edge of it that is none of the photo's."""
-    x0, y0, x1, y1 = tile
-    left, top, right, bottom = boxes_xyxy_px.unbind(1)
-    cut = torch.zeros_like(left, dtype=torch.bool)
-    if x0 > 0:
-        cut |= left < EDGE_PX
-    if y0 > 0:
-        cut |= top < EDGE_PX
-    if x1 < width:
-        cut |= right > x1 - x0 - EDGE_PX
-    if y1 < height:
-        cut |= bottom > y1 - y0 - EDGE_PX
-    return cut
+def _some(detections: Detections, which: Tensor) -> Detections:
+    return Detections(*(part[which] for part in detections))
+
+
+def _all_of(*several: Detections) -> Detections:
+    return Detections(*map(torch.cat, zip(*several, strict=True)))
+
+
+def _longest(boxes_xyxy: Tensor) -> Tensor:
+    """(D, 4) to the longer sides (D,)."""
+    return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).amax(1)
+
+
+def _join(parts: Detections, tiles_px: Tensor) -> Detections:
+    """Objects that several tiles see a part of, with the best part's score; parts without others are left out.
+
+    Parts of two tiles are of one object if within both tiles they are the same box, by an IoU above `MERGE_IOU`.
+
+    Args:
+        parts: boxes in pixels of the photo; the best `MOST_PARTS` count.
+        tiles_px: (D, 4), the tile of each.
+    """
+    best = parts.scores.argsort(descending=True)[:MOST_PARTS]
+    parts, tiles_px = _some(parts, best), tiles_px[best]
+    common = _intersect(tiles_px[:, None], tiles_px[None])
+    mine, others = _intersect(parts.boxes_xyxy[:, None], common), _intersect(parts.boxes_xyxy[None], common)
+    both = box_area(_intersect(mine, others))
+    alike = both > MERGE_IOU * (box_area(mine) + box_area(others) - both)
+    alike &= parts.labels[:, None] == parts.labels[None]
+    alike &= (tiles_px[:, None] != tiles_px[None]).any(-1)
+    free = torch.ones_like(parts.labels, dtype=torch.bool)
+    boxes, firsts = [], []
+    for i in range(len(best)):
+        if not free[i]:
+            continue
+        group = torch.zeros_like(free)
+        group[i] = True
+        while not torch.equal(group, grown := group | (alike[group].any(0) & free)):
+            group = grown
+        free &= ~group
+        if group.sum() > 1:
+            ends = parts.boxes_xyxy[group]
+            boxes.append(torch.cat((ends[:, :2].amin(0), ends[:, 2:].amax(0))))
+            firsts.append(i)
+    joined = _some(parts, torch.tensor(firsts, dtype=torch.int64, device=best.device))
+    return joined._replace(boxes_xyxy=torch.stack(boxes)) if boxes else joined
+
+
+def _intersect(one: Tensor, other: Tensor) -> Tensor:
+    """What boxes (..., 4) have in common; their ends before their starts where this is nothing."""
+    return torch.cat((torch.maximum(one[..., :2], other[..., :2]), torch.minimum(one[..., 2:], other[..., 2:])), -1)
+
+
+def _covered(detections: Detections, others: Detections) -> Tensor:
+    """(D,) bool: whether more than half of a box is in one of the others, of its class."""
+    common = box_intersection(detections.boxes_xyxy, others.boxes_xyxy)
+    same = detections.labels[:, None] == others.labels[None]
+    return (same & (common > 0.5 * box_area(detections.boxes_xyxy)[:, None])).any(1)
+
+
+def _is_cut(boxes_xyxy_px: Tensor, tiles_px: Tensor, *, height: int, width: int) -> Tensor:
+    """(D,) bool: whether boxes (D, 4) reach an edge of their tiles (D, 4) that is none of the photo's."""
+    starts = (tiles_px[:, :2] > 0) & (boxes_xyxy_px[:, :2] < tiles_px[:, :2] + EDGE_PX)
+    inside = tiles_px[:, 2:] < tiles_px.new_tensor([width, height])
+    ends = inside & (boxes_xyxy_px[:, 2:] > tiles_px[:, 2:] - EDGE_PX)
+    return (starts | ends).any(1)
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:

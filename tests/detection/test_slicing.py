@@ -87,6 +87,44 @@ def test_parts_of_objects_are_left_to_the_whole_photo():
     assert sorted(merged.labels.tolist()) == [i + 1 for i, (_, stays) in enumerate(cases) if stays]
 
 
+def merged_in_a_large_photo(*found: tuple[tuple[float, float, float, float], int], whole=()) -> list[list[int]]:
+    """Boxes after merging those of (box in pixels of the photo, tile), all of one class, in 3000x2000 pixels."""
+    tiles = make_tiles(2000, 3000, side=300, overlap=0.2)
+    per_tile = []
+    for i, (x0, y0, _, _) in enumerate(tiles):
+        mine = [(tuple(v - (x0, y0)[k % 2] for k, v in enumerate(box)), 0.5, 1) for box, n in found if n == i]
+        per_tile.append(detections(*mine, sides=(300, 300)))
+    seen = detections(*((box, 0.4, 1) for box in whole), sides=(3000, 2000))
+    merged = merge(seen, tiles, per_tile, height=2000, width=3000, max_detections=100)
+    return (merged.boxes_xyxy * torch.tensor([3000, 2000, 3000, 2000])).round().int().tolist()
+
+
+def test_long_objects_of_a_large_photo_are_the_tiles_unless_the_whole_has_them():
+    """The second tile is from 240 to 540, the third from 480 to 780."""
+    long = (260, 20, 500, 80)
+    assert merged_in_a_large_photo((long, 1)) == [list(long)]
+    assert merged_in_a_large_photo((long, 1), whole=[(255, 10, 520, 90)]) == [[255, 10, 520, 90]]
+    assert merged_in_a_large_photo((long, 1), whole=[(455, 10, 720, 90)]) == [list(long), [455, 10, 720, 90]]
+
+
+def test_the_parts_of_an_object_that_tiles_cut_are_joined():
+    left, right = (400, 20, 540, 80), (480, 22, 640, 82)
+    assert merged_in_a_large_photo((left, 1), (right, 2)) == [[400, 20, 640, 82]]
+    assert merged_in_a_large_photo((left, 1)) == []  # one part alone
+    assert merged_in_a_large_photo((left, 1), ((480, 122, 640, 182), 2)) == []  # of another object
+    whole = [(390, 10, 650, 90)]
+    assert merged_in_a_large_photo((left, 1), (right, 2), whole=whole) == [[390, 10, 650, 90]]
+    parts = [((240 * n + 60 * (n == 0), 20, 240 * n + 300, 80), n) for n in range(4)]
+    assert merged_in_a_large_photo(*parts) == []  # longer than a fifth of the photo, 60 to 1020
+
+
+def test_half_a_tile_is_that_of_a_whole_tile_in_a_low_photo():
+    tiles = make_tiles(160, 3000, side=300, overlap=0.2)
+    found = [nothing()] * len(tiles)
+    found[0] = detections(((50.0, 30.0, 180.0, 128.0), 0.8, 1), sides=(300, 160))
+    assert len(merge(nothing(), tiles, found, height=160, width=3000, max_detections=100).scores) == 1
+
+
 def test_wrong_numbers_are_refused():
     with pytest.raises(ValueError, match="slices must be 32 pixels a side or more, got 31"):
         make_tiles(100, 100, side=31, overlap=0.2)

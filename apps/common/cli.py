@@ -81,6 +81,11 @@ def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> Con
         raise
 
 
+def is_set(config: Any, *names: str) -> bool:
+    """Whether one of these flags was given, or has another value than its default."""
+    return any(name in config.given or getattr(config, name) != getattr(type(config), name) for name in names)
+
+
 def _given(config: Any, args: Sequence[str] | None) -> frozenset[str]:
     """The names of the flags in a command line."""
     names = set()

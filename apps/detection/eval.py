@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.choices import BadData
-from apps.common.cli import run_command
+from apps.common.cli import Given, is_set, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class Config:
     out: Path | None = None
     """folder for metrics.json, predictions.json and report.html; default eval-SPLIT beside the checkpoint, or in
     runs/detection/"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -121,7 +123,7 @@ def load_detector(config: Config) -> Detector:
     if config.weights is not None:
         return Detector.published(config.weights, backbone=config.backbone, device=device, resolution=config.resolution)
     assert config.checkpoint is not None
-    if config.resolution is not None or config.backbone != Config.backbone:
+    if is_set(config, "resolution", "backbone"):
         raise ValueError("--backbone and --resolution are for --weights: a checkpoint has its own")
     return Detector.load(config.checkpoint, device=device)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from apps.common.choices import BadData, Format, Input
-from apps.common.cli import run_command
+from apps.common.cli import Given, is_set, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class Config:
     """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
     out: Path | None = None
     """the file, or folder for openvino; default in export/ beside the checkpoint, or in runs/detection/export"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -94,7 +96,7 @@ def export(config: Config) -> Path:
     Raises:
         ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
     """
-    if config.outputs == "raw" and config.score_threshold != Config.score_threshold:
+    if config.outputs == "raw" and is_set(config, "score_threshold"):
         raise ValueError("--score-threshold is for --outputs detections: raw outputs have no scores")
     detector, folder = _load(config)
     name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (config.outputs == "detections")
@@ -215,7 +217,7 @@ def _load(config: Config) -> tuple[Detector, Path | None]:
     if config.weights is not None:
         return Detector.published(config.weights, backbone=config.backbone, device=cpu), None
     assert config.checkpoint is not None
-    if config.backbone != Config.backbone:
+    if is_set(config, "backbone"):
         raise ValueError("--backbone is for --weights: a checkpoint has its own")
     return Detector.load(config.checkpoint, device=cpu), model_folder(config.checkpoint)
 

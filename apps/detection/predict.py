@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Literal
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import run_command
+from apps.common.cli import Given, is_set, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,8 @@ class Config:
     """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
     out: Path | None = None
     """folder for all that is written; default found, and for a camera nothing is written"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -227,7 +229,7 @@ def make_predictor(config: Config) -> Predictor:
     Raises:
         ValueError: flags that do not go together, or see `Predictor`.
     """
-    if config.checkpoint and (config.weights, config.backbone) != (Config.weights, Config.backbone):
+    if config.checkpoint and is_set(config, "weights", "backbone"):
         raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
     return Predictor(
         config.checkpoint,
@@ -253,7 +255,7 @@ def predict(config: Config) -> None:
         ValueError: after all others are done, if something could not be read; each is named as it comes, too.
         KeyboardInterrupt: it was stopped; what was found until then is written.
     """
-    if config.slice is None and config.slice_overlap != Config.slice_overlap:
+    if config.slice is None and is_set(config, "slice_overlap"):
         raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")
     out = config.out or Path("found")
     source = find_source(config.source, apart_from=out)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.choices import BadData
-from apps.common.cli import run_command
+from apps.common.cli import Given, is_set, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class Config:
     """auto, cpu, cuda, cuda:1, mps"""
     out: Path | None = None
     """folder for the results; default eval-SPLIT beside the checkpoint"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -122,7 +124,7 @@ def _load(config: Config) -> tuple[Classifier, Path]:
             raise ValueError("--calibrate writes into a --checkpoint, --weights has none")
         name = f"{config.backbone}-{Path(config.weights).name}"
         return Classifier.published(config.weights, backbone=config.backbone, device=device), Path("runs", APP, name)
-    if config.backbone != Config.backbone:
+    if is_set(config, "backbone"):
         raise ValueError("--backbone is for --weights: a checkpoint has its own")
     return Classifier.load(config.checkpoint, device=device), model_folder(config.checkpoint).parent
 

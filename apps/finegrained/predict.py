@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import run_command
+from apps.common.cli import Given, is_set, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,8 @@ class Config:
     """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
     out: Path | None = None
     """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
+    given: Given = frozenset()
+    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -211,7 +213,7 @@ def predict(config: Config) -> None:
         ValueError: after all others are done, if something could not be read; each is named as it comes, too.
         KeyboardInterrupt: it was stopped; the guesses until then are written.
     """
-    if config.checkpoint and (config.weights, config.backbone) != (Config.weights, Config.backbone):
+    if config.checkpoint and is_set(config, "weights", "backbone"):
         raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
     out = config.out or Path("guesses")
     source = find_source(config.source, apart_from=out)

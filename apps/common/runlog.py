@@ -25,13 +25,8 @@ if TYPE_CHECKING:
 
 
 CONFIG, METRICS, STATE, BOARD = "config.json", "metrics.jsonl", "last.pt", "tensorboard"
-MAY_CHANGE = (
-    "num_workers",
-    "device",
-    "checkpoint_every",
-    "patience",
-    "tensorboard",
-)  # flags that --resume may be given anew
+# flags that --resume may be given anew
+MAY_CHANGE = ("num_workers", "device", "checkpoint_every", "patience", "tensorboard")
 ConfigT = TypeVar("ConfigT", bound="Resumable")
 
 
@@ -118,10 +113,11 @@ class RunLog:
 
 
 def claim(folder: Path, *, wanted: bool) -> Path:
-    """Make a run's folder, which no other run can have from then on: its metrics.jsonl, still empty, is the claim.
+    """Make a run's folder, and in it metrics.jsonl, still empty, by which other runs know that it is taken.
 
     Args:
-        wanted: it must be this one; else, if it is taken, one with a number behind its name.
+        wanted: it must be this one, which may be taken by a run that has left nothing; else one with a number behind
+            its name if it is taken.
 
     Raises:
         ValueError: a wanted folder holds a run.

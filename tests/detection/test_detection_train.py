@@ -255,12 +255,22 @@ def test_same_seed_same_weights(tiny_coco, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_training_without_objects_in_some_images_or_in_all(tiny_coco, tmp_path):
+@pytest.mark.parametrize("head", ["pyramid", "ssd"])
+def test_batches_without_an_object_do_no_harm(tiny_coco, tmp_path, head):
     path = tiny_coco / "annotations/instances_train.json"
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "annotations": []}))
-    metrics = train(tiny_config(tiny_coco, tmp_path / "run", steps=2))
+    path.write_text(json.dumps({**content, "annotations": content["annotations"][:1]}))
+    metrics = train(tiny_config(tiny_coco, tmp_path / "run", steps=8, batch_size=2, head=head))
     assert all(np.isfinite(value) for value in metrics.values())
+    assert all(np.isfinite(line["loss"]) for line in read_metrics(tmp_path / "run") if line["event"] == "train")
+
+
+def test_data_without_an_object_is_refused(tiny_coco, tmp_path):
+    path = tiny_coco / "annotations/instances_train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    with pytest.raises(ValueError, match="no photo of train has an object to learn"):
+        train(tiny_config(tiny_coco, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a process group are POSIX's")

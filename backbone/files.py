@@ -1,6 +1,7 @@
 """Where downloads and drawn samples are cached, and how a file or folder is written: whole or not at all."""
 
 import errno
+import itertools
 import os
 import shutil
 import sys
@@ -27,6 +28,13 @@ def cache_dir() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "mobilenet-apps"
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """A path, and others beside it to fall back on: a.jpg, a-2.jpg, a-3.jpg, ..."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}-{number}")
 
 
 def mend(folder: Path) -> None:

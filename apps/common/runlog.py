@@ -1,7 +1,6 @@
 """The record of a run: a folder with config.json, metrics.jsonl and whatever the script adds."""
 
 import dataclasses
-import itertools
 import json
 import shutil
 import subprocess
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from apps.common.checkpoint import load_json, save_json
+from apps.common.cli import is_set
 from apps.common.distributed import Processes
-from backbone.files import mend, written_whole
+from backbone.files import mend, numbered, written_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -122,22 +122,19 @@ def claim(folder: Path, *, wanted: bool) -> Path:
     Raises:
         ValueError: a wanted folder holds a run.
     """
-    for number in itertools.count(2):
-        folder.mkdir(parents=True, exist_ok=True)
+    for free in numbered(folder):
+        free.mkdir(parents=True, exist_ok=True)
         try:
-            (folder / METRICS).touch(exist_ok=False)
+            (free / METRICS).touch(exist_ok=False)
+            break
         except FileExistsError:
             if wanted and not (folder / STATE).exists() and not (folder / METRICS).stat().st_size:
-                return folder  # of a run that ended before its first state
+                break  # of a run that ended before its first state
             if wanted:
                 raise ValueError(
                     f"--out {folder} holds a run already: continue it with --resume {folder}, or name another folder"
                 ) from None
-            stem = folder.name if number == 2 else folder.name.rpartition("-")[0]
-            folder = folder.with_name(f"{stem}-{number}")
-        else:
-            return folder
-    raise AssertionError("numbers do not end")
+    return free
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -191,7 +188,7 @@ def resumed_config(config: ConfigT, run: Path) -> ConfigT:
     if unknown := sorted(set(saved) - set(fields)):
         raise ValueError(f"--resume {run} is a run of another script: it has a setting {unknown[0]}")
     for name, default in fields.items():
-        changed = name in config.given or getattr(config, name) != default
+        changed = is_set(config, name)
         if name in MAY_CHANGE and changed:
             saved[name] = given[name]
         elif changed and name != "resume" and given[name] != saved.get(name, default):

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from apps.common.frames import Frame, printable
-from backbone.files import written_whole
+from backbone.files import numbered, written_whole
 
 CODEC = "mp4v"  # MPEG-4, which every build of OpenCV writes fast
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # pictures of these keep their photo's name
@@ -130,14 +130,13 @@ class Showing:
         name = frame.place.name
         if self.ending or frame.place.suffix.lower() not in kept:
             name += f".{self.ending}{suffix}" if self.ending else suffix
-        wanted = target = self.out / frame.place.with_name(name)
+        target = self.out / frame.place.with_name(name)
         if target.exists() and target.samefile(frame.path):
             raise ValueError(f"--out {self.out}: the drawn {target.name} would replace its source; give another folder")
-        number = 2
-        while os.path.abspath(target) in self.keep or self._sources.setdefault(target, frame.path) != frame.path:
-            target = wanted.with_stem(f"{wanted.stem}-{number}")  # of a.bmp beside a.bmp.jpg
-            number += 1
-        return target
+        free = (path for path in numbered(target) if os.path.abspath(path) not in self.keep)
+        return next(
+            path for path in free if self._sources.setdefault(path, frame.path) == frame.path
+        )  # a.bmp, a.bmp.jpg
 
     def _show(self, picture: np.ndarray) -> bool:
         assert self.window is not None

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 
 from apps.common.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES, walk
+from backbone.files import numbered
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv"))
 KNOWN_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES  # the unread get a sentence each
@@ -138,11 +139,9 @@ def _listed() -> Iterator[tuple[Path, Path]]:
     """Paths on standard input as they come, one a line, each with a place of its own."""
     taken: dict[Path, Path] = {}
     for path in _read_paths():
-        place = wanted = place_of(path, root=Path.cwd())
-        number = 2
-        while wanted.name and taken.setdefault(place, path) != path:  # ../a.jpg and a.jpg
-            place = wanted.with_stem(f"{wanted.stem}-{number}")
-            number += 1
+        place = place_of(path, root=Path.cwd())
+        if place.name:
+            place = next(free for free in numbered(place) if taken.setdefault(free, path) == path)  # ../a.jpg and a.jpg
         yield path, place
 
 

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from apps.common.choices import Precision, Runtime
-from apps.common.export import Graph, quantize, write_onnx
+from apps.common.deploy.formats import quantize, write_onnx
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.runtime import kept_onnx
+from apps.common.deploy.sessions import load_session
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.common.runtime import kept_onnx, load_session
 from apps.detection.choices import Head
 from apps.detection.data import to_square as whole_square
 from apps.detection.detector import Detector

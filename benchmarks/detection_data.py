@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from apps.common.sampling import Draw
+from apps.common.training.sampling import Draw
 from apps.detection.annotations import load_splits
 from apps.detection.data import TrainingSet
 

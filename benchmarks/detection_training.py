@@ -21,8 +21,8 @@ from torch import Tensor
 
 from apps.common.choices import OptimizerName
 from apps.common.device import Precision, autocast, choose_device, choose_precision, keep_freed_memory
-from apps.common.distributed import Processes
-from apps.common.optim import Ema, make_optimizer
+from apps.common.training.distributed import Processes
+from apps.common.training.optim import Ema, make_optimizer
 from apps.detection.choices import Head
 from apps.detection.matching import Targets
 from apps.detection.model import create_detector

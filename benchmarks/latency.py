@@ -35,7 +35,7 @@ import torch
 from contenders import Contender, Settings
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from apps.common.export import import_openvino
+from apps.common.deploy.packages import import_openvino
 from apps.common.images import read_image
 from apps.common.plots import new_figure
 from apps.detection.choices import Head

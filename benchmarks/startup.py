@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from apps.common.runtime import MODULES
+from apps.common.deploy.sessions import MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from apps.common.checkpoint import DESCRIPTION, model_folder
 from apps.common.choices import Runtime
 from apps.common.cli import plain_message
-from apps.common.runtime import MODULES
+from apps.common.deploy.sessions import MODULES
 
 BUNDLED = Path(__file__).parent / "models"
 EXAMPLES = Path(__file__).parent / "examples"

@@ -45,7 +45,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.showing import write_lines
+from apps.common.pictures import write_lines
 from apps.finegrained.predict import Guesses, Predictor
 from demos.choices import Choice, Models, find_choices
 from demos.serving import check_server, launch, private_room

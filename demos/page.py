@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import ImageData
 
-from apps.common.html import encode_jpeg
+from apps.common.pictures import encode_jpeg
 from demos.answers import NO_PHOTO, Handlers, guarded
 from demos.choices import Models, example_pictures
 from demos.payloads import as_data_url, names_of, path_of, raw_of

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import ImageData
 
-from apps.common.html import encode_jpeg
+from apps.common.pictures import encode_jpeg
 
 
 def path_of(payload: ImageData | None) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apps.common.choices import BadData
-from apps.common.tables import SPLIT_OF_NAME
+from apps.common.data.tables import SPLIT_OF_NAME
 from apps.detection.choices import VAL_FRACTION
 from apps.detection.coco import CocoSplit, class_names_of, make_split
 from apps.detection.cocofiles import find_coco, split_of

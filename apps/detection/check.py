@@ -51,10 +51,10 @@ import cv2
 import numpy as np
 
 from apps.common.checkpoint import save_json
-from apps.common.doctor import Finding, file_findings, findings_as_json, print_findings, worst_first
-from apps.common.drawing import put_label, write_contact_sheet
+from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.data.photos import inspect_photos
 from apps.common.images import read_image
-from apps.common.photos import inspect_photos
+from apps.common.pictures import put_label, write_contact_sheet
 from apps.detection.annotations import find_data, read_parts
 from apps.detection.coco import Checked, check_part, class_names_of
 from apps.detection.cocofiles import CLEAN

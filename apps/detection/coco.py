@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from apps.common.choices import BadData
-from apps.common.photos import IMAGE_SUFFIXES, glance_at_photos
+from apps.common.data.photos import IMAGE_SUFFIXES, glance_at_photos
 from apps.detection.cocofiles import find_coco
 from apps.detection.listing import (
     DAMAGED_FILE,

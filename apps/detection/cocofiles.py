@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.checkpoint import load_json
-from apps.common.tables import SPLIT_OF_NAME
+from apps.common.data.tables import SPLIT_OF_NAME
 from apps.detection.listing import DAMAGED_FILE, Layout, Part, Problem, id_in
 
 ONE_FILE = (

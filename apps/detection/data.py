@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.common.device import make_loader
 from apps.common.images import read_image, resize, stack_images
-from apps.common.sampling import Draw, StepSampler
+from apps.common.training.sampling import Draw, StepSampler
 from apps.detection.choices import Augment
 from apps.detection.coco import CocoSplit, ImageRecord, other_size
 from apps.detection.matching import Targets

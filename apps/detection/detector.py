@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import load_model, save_model
-from apps.common.export import Graph, Input
+from apps.common.choices import Input
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.runtime import Precision, Runtime, start_session
+from apps.common.deploy.sessions import Session, runtime_name
 from apps.common.images import Preprocessing
-from apps.common.runtime import Precision, Runtime, Session, runtime_name, start_session
 from apps.detection.choices import Head, ScoreFunction
 from apps.detection.model import Network, create_detector
 from apps.detection.postprocess import Detections, PostProcess

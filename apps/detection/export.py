@@ -62,8 +62,8 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder
-from apps.common.export import Graph, difference
-from apps.common.exported import (
+from apps.common.deploy.agreement import difference
+from apps.common.deploy.export import (
     PARITY_PHOTOS,
     Judge,
     check_format,
@@ -73,8 +73,9 @@ from apps.common.exported import (
     spread,
     write_checked,
 )
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.sessions import Session
 from apps.common.images import stack_images
-from apps.common.runtime import Session
 from apps.detection.annotations import load_split
 from apps.detection.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
 from apps.detection.coco import CocoSplit

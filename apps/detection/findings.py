@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apps.common.doctor import Finding, Level
-from apps.common.photos import PhotoFacts
-from apps.common.tables import SPLITS
+from apps.common.data.findings import Finding, Level
+from apps.common.data.photos import PhotoFacts
+from apps.common.data.tables import SPLITS
 from apps.detection.coco import ImageRecord
 from apps.detection.listing import OTHER_SIZE, Problem
 

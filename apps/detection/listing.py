@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps.common.photos import glance_at_photos
+from apps.common.data.photos import glance_at_photos
 
 
 class Problem(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 from apps.detection.boxes import encode_offsets
 from apps.detection.choices import ScoreFunction
 from apps.detection.matching import Targets, match_anchors

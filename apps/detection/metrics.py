@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 from apps.detection.coco import CocoSplit
 from apps.detection.coco_classes import match_names
 from apps.detection.data import EvalSet, make_eval_loader

@@ -80,11 +80,11 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.checkpoint import model_folder
-from apps.common.frames import Tally, answered, read_frames
+from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
-from apps.common.runtime import device_for
-from apps.common.showing import Showing, window_for_camera
-from apps.common.sources import find_source
+from apps.common.media.frames import Tally, answered, read_frames
+from apps.common.media.sinks import Showing, window_for_camera
+from apps.common.media.sources import find_source
 from apps.detection.coco_classes import match_names
 from apps.detection.data import to_square
 from apps.detection.detector import Detector
@@ -104,9 +104,9 @@ class Predictor:
         weights, backbone: which published detector; see `pretrained.load_pretrained`.
         device: auto, cpu, cuda, mps.
         conf: lower scores are not reported.
-        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
+        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.deploy.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
-        precision: auto or float32, see `apps.common.runtime.load_session`.
+        precision: auto or float32, see `apps.common.deploy.sessions.load_session`.
         classes: names of the classes to report; none for all.
         max_detections: at most so many in a photo, the best.
         slice_side: side in pixels of the tiles in which photos are searched, too; None to look at the whole only.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 from apps.detection.assignment import assign_aligned, assign_closest
 from apps.detection.boxes import decode_offsets, paired_giou
 from apps.detection.choices import Assigner

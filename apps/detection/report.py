@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from apps.common.html import Cell, Page
 from apps.common.images import resize
 from apps.common.plots import new_figure
+from apps.common.report import Cell, Page
 from apps.detection.analysis import Analysis, BadPhoto, confusions
 from apps.detection.coco import CocoSplit
 from apps.detection.data import read_sample

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from apps.common.checkpoint import save_json
-from apps.common.frames import Frame
-from apps.common.frametable import FrameTable
-from apps.common.showing import write_picture
+from apps.common.media.frame_table import FrameTable
+from apps.common.media.frames import Frame
+from apps.common.media.sinks import write_picture
 
 Place = tuple[int, int, int, int]  # of a label: left, top, right, bottom
 

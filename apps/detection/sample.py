@@ -17,7 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from apps.common.drawing import Drawn, Slot, draw_set, put_label, write_contact_sheet
+from apps.common.drawing.sample_set import Drawn, Slot, draw_set
+from apps.common.pictures import put_label, write_contact_sheet
 from apps.detection.reef.animals import ANIMALS
 from apps.detection.reef.scene import draw_scene
 

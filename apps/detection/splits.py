@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from apps.common.tables import normal_name
+from apps.common.data.tables import normal_name
 from apps.detection.listing import Part, id_in
 
 Answer = TypeVar("Answer")

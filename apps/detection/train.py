@@ -106,13 +106,13 @@ from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
 from apps.common.device import autocast, choose_device, choose_precision, prepare_training
-from apps.common.distributed import Processes, join_processes
-from apps.common.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, plan_run, repeat_factors
+from apps.common.training.distributed import Processes, join_processes
+from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
+from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.run_state import RunState, bad_loss
+from apps.common.training.sampling import StepSampler, plan_run, repeat_factors
 from apps.detection.anchors import box_sizes, fit_shapes
 from apps.detection.annotations import load_splits
 from apps.detection.coco import CocoSplit

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps.common.photos import is_photo_name
-from apps.common.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
+from apps.common.data.photos import is_photo_name
+from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.detection.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part, Problem
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.choices import BadData
-from apps.common.photos import find_photos
-from apps.common.tables import SPLIT_OF_NAME, SPLITS
+from apps.common.data.photos import find_photos
+from apps.common.data.tables import SPLIT_OF_NAME, SPLITS
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 from apps.faceattr.layouts import list_faces
 from apps.faceattr.listing import UNKNOWN, FaceListing, attribute_key, join_listings

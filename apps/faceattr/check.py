@@ -50,9 +50,9 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.faceattr.check:main", Config)
 
 from apps.common.checkpoint import save_json
-from apps.common.doctor import Finding, file_findings, findings_as_json, print_findings, worst_first
-from apps.common.photos import PhotoFacts, inspect_photos
-from apps.common.tables import SPLITS
+from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.data.photos import PhotoFacts, inspect_photos
+from apps.common.data.tables import SPLITS
 from apps.faceattr.attributes import list_data
 from apps.faceattr.findings import (
     CountTable,

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.common.device import make_loader
 from apps.common.images import read_image, resize, stack_images
-from apps.common.sampling import Draw, StepSampler
+from apps.common.training.sampling import Draw, StepSampler
 from apps.faceattr.choices import Augment
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 from apps.faceattr.listing import UNKNOWN
 
 

@@ -51,8 +51,8 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder, save_json
+from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
-from apps.common.tables import write_csv
 from apps.faceattr.attributes import AttributeSplit, load_faces
 from apps.faceattr.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
 from apps.faceattr.listing import UNKNOWN, attribute_key

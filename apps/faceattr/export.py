@@ -50,7 +50,7 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder
-from apps.common.exported import (
+from apps.common.deploy.export import (
     PARITY_PHOTOS,
     Judge,
     check_format,
@@ -60,8 +60,8 @@ from apps.common.exported import (
     spread,
     write_checked,
 )
+from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
-from apps.common.runtime import Session
 from apps.faceattr.attributes import AttributeSplit, load_faces
 from apps.faceattr.data import to_square
 from apps.faceattr.metrics import attribute_metrics, predict_photos

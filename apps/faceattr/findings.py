@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apps.common.doctor import Finding, Level
-from apps.common.photos import PhotoFacts
-from apps.common.tables import SPLITS
+from apps.common.data.findings import Finding, Level
+from apps.common.data.photos import PhotoFacts
+from apps.common.data.tables import SPLITS
 from apps.faceattr.listing import UNKNOWN, FaceListing, attribute_key
 from apps.faceattr.splits import people_of
 

@@ -13,8 +13,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from apps.common.photos import is_photo_name
-from apps.common.tables import (
+from apps.common.data.photos import is_photo_name
+from apps.common.data.tables import (
     FILE_COLUMNS,
     SPLIT_COLUMNS,
     SPLIT_OF_NAME,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.tables import Remark
+from apps.common.data.tables import Remark
 
 UNKNOWN = -1
 _YES, _BLANK, _ZERO, _MINUS, _OTHER = range(5)

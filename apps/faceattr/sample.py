@@ -23,7 +23,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from apps.common.drawing import INK, PAPER, Drawn, Slot, draw_set, write_contact_sheet
+from apps.common.drawing.sample_set import Drawn, Slot, draw_set
+from apps.common.pictures import INK, PAPER, write_contact_sheet
 from apps.faceattr.portraits.canvas import Chance
 from apps.faceattr.portraits.scene import draw_portrait
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.tables import SPLITS, normal_name
+from apps.common.data.tables import SPLITS, normal_name
 from apps.faceattr.listing import FaceListing
 
 SHARE = 64  # files that a thread reads at a time

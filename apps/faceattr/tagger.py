@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
 from apps.common.choices import Input, Precision, Runtime
-from apps.common.export import Graph
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.runtime import start_session
+from apps.common.deploy.sessions import Session, runtime_name
 from apps.common.images import Preprocessing
-from apps.common.runtime import Session, runtime_name, start_session
 from apps.faceattr.network import create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 

@@ -90,13 +90,13 @@ import torch
 
 from apps.common.checkpoint import save_json
 from apps.common.device import autocast, choose_device, choose_precision, prepare_training
-from apps.common.distributed import join_processes
-from apps.common.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
-from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, plan_run
+from apps.common.training.distributed import join_processes
+from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
+from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.run_state import RunState, bad_loss
+from apps.common.training.sampling import StepSampler, plan_run
 from apps.faceattr.attributes import load_splits
 from apps.faceattr.data import TrainingSet, make_train_loader
 from apps.faceattr.distill import count_known, label_loss

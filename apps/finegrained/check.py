@@ -49,8 +49,9 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.finegrained.check:main", Config)
 
 from apps.common.checkpoint import save_json
-from apps.common.doctor import Finding, Level, file_findings, findings_as_json, print_findings, worst_first
-from apps.common.photos import PhotoFacts, find_duplicates, inspect_photos
+from apps.common.data.copies import find_duplicates
+from apps.common.data.findings import Finding, Level, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.data.photos import PhotoFacts, inspect_photos
 from apps.finegrained.labels import list_data, split_entries
 from apps.finegrained.layouts import SPLITS, Listing
 from apps.finegrained.sample import make_sample

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
 from apps.common.choices import Input, Precision, Runtime
-from apps.common.export import Graph
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.runtime import start_session
+from apps.common.deploy.sessions import Session, runtime_name
 from apps.common.images import Preprocessing
 from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
-from apps.common.runtime import Session, runtime_name, start_session
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
 from backbone.weights import create_backbone_from, load_class_names
 

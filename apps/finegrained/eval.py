@@ -60,9 +60,9 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder, save_json
+from apps.common.data.photos import find_photos
+from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
-from apps.common.photos import find_photos
-from apps.common.tables import write_csv
 from apps.finegrained.calibration import calibrate, cross_validate, known_score, unknown_metrics
 from apps.finegrained.classifier import APP, Classifier
 from apps.finegrained.labels import LabelledSplit, Photo, load_data

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from apps.common.photos import UNREAD_SUFFIXES, is_photo_name
-from apps.common.tables import (
+from apps.common.data.photos import UNREAD_SUFFIXES, is_photo_name
+from apps.common.data.tables import (
     FILE_COLUMNS,
     SPLIT_COLUMNS,
     SPLIT_OF_NAME,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.data import make_eval_loader
 from apps.finegrained.labels import LabelledSplit, Photo

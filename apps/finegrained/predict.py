@@ -67,12 +67,13 @@ import numpy as np
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder
-from apps.common.frames import Tally, answered, read_frames
-from apps.common.frametable import FrameTable
+from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
-from apps.common.runtime import device_for
-from apps.common.showing import Showing, window_for_camera, write_lines
-from apps.common.sources import find_source
+from apps.common.media.frame_table import FrameTable
+from apps.common.media.frames import Tally, answered, read_frames
+from apps.common.media.sinks import Showing, window_for_camera
+from apps.common.media.sources import find_source
+from apps.common.pictures import write_lines
 from apps.finegrained.calibration import known_score
 from apps.finegrained.cam import draw_activations
 from apps.finegrained.classifier import Classifier
@@ -115,9 +116,9 @@ class Predictor:
         weights, backbone: which one, see `Classifier.published`.
         device: auto, cpu, cuda, mps.
         top: how many guesses to give, 1 or more; all classes if there are fewer.
-        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.runtime`.
+        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.deploy.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
-        precision: auto or float32, see `apps.common.runtime.load_session`.
+        precision: auto or float32, see `apps.common.deploy.sessions.load_session`.
     """
 
     def __init__(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from apps.common.html import Cell, Page
 from apps.common.images import read_image
 from apps.common.plots import new_figure
+from apps.common.report import Cell, Page
 from apps.finegrained.cam import draw_activations
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.data import to_square

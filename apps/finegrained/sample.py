@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from apps.common.drawing import Drawn, Slot, draw_set, put_label, write_contact_sheet
+from apps.common.drawing.sample_set import Drawn, Slot, draw_set
+from apps.common.pictures import put_label, write_contact_sheet
 from apps.finegrained.moths.moth import Marks
 from apps.finegrained.moths.scene import draw_scene
 

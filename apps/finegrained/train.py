@@ -112,15 +112,15 @@ from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
 from apps.common.device import autocast, choose_device, choose_precision, prepare_training
-from apps.common.distributed import Processes, join_processes
 from apps.common.images import stack_images
-from apps.common.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.plots import plot_curves
 from apps.common.pretrained import load_pretrained
-from apps.common.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
-from apps.common.sampling import StepSampler, plan_run
+from apps.common.training.distributed import Processes, join_processes
+from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
+from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.run_state import RunState, bad_loss
+from apps.common.training.sampling import StepSampler, plan_run
 from apps.finegrained import eval as eval_script
 from apps.finegrained.classifier import APP, Classifier, create_classifier
 from apps.finegrained.data import EvalSet, Mix, TrainingSet, balanced, class_weights, make_train_loader

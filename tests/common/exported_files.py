@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.common import exported
-from apps.common import runtime as runtime_module
+from apps.common.deploy import export as exported
+from apps.common.deploy import runtime as runtime_module
 
 
 def need_modules(*names: str) -> None:

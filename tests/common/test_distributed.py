@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from apps.common.distributed import Processes
-from apps.common.runlog import read_metrics
-from apps.common.sampling import StepSampler
+from apps.common.training.distributed import Processes
+from apps.common.training.run_log import read_metrics
+from apps.common.training.sampling import StepSampler
 from apps.detection.loss import SSDLoss
 from apps.detection.matching import Targets
 from apps.detection.model import create_detector
@@ -53,7 +53,7 @@ def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(tmp_
 
 AVERAGING = """
 import torch
-from apps.common.distributed import join_processes
+from apps.common.training.distributed import join_processes
 processes, _ = join_processes("cpu")
 norm, rest = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2).eval()
 network = torch.nn.Sequential(norm, rest)

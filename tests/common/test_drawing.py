@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from apps.common import drawing
-from apps.common.drawing import Drawn, Slot, draw_set, put_label, write_contact_sheet
+from apps.common.drawing import sample_set as drawing
+from apps.common.drawing.sample_set import Drawn, Slot, draw_set
+from apps.common.pictures import put_label, write_contact_sheet
 
 COUNTS = {"train": 4, "val": 2, "extra": 1}
 
@@ -177,5 +178,5 @@ def test_label_stays_in_the_picture() -> None:
 
 
 def test_drawing_needs_no_torch() -> None:
-    code = "import sys; import apps.common.drawing; sys.exit('torch' in sys.modules)"
+    code = "import sys; import apps.common.drawing.sample_set; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, cwd=drawing.PROJECT).returncode == 0

@@ -6,14 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.common import fastest as fastest_module
-from apps.common import runtime as runtime_module
-from apps.common.export import need
-from apps.common.runtime import (
-    check_session,
-    random_image,
-    start_session,
-)
+from apps.common.deploy import fastest as fastest_module
+from apps.common.deploy import runtime as runtime_module
+from apps.common.deploy.agreement import check_session, random_image
+from apps.common.deploy.packages import need
+from apps.common.deploy.runtime import start_session
 
 CPU = torch.device("cpu")
 SIDE = 48
@@ -118,7 +115,7 @@ def test_the_fastest_is_measured_again_when_something_changes(installed, monkeyp
         assert measured_again(threads=before + 1)
     finally:
         torch.set_num_threads(before)
-    monkeypatch.setattr(runtime_module, "choose_precision", lambda device, amp: "bf16")
+    monkeypatch.setattr("apps.common.deploy.sessions.choose_precision", lambda device, amp: "bf16")
     assert measured_again(precision="auto") and not measured_again(precision="float32")
     monkeypatch.setattr(fastest_module, "_processor", lambda: "a new one")
     assert measured_again() and not measured_again()

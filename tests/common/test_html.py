@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from apps.common.html import Page, encode_jpeg
+from apps.common.pictures import encode_jpeg
+from apps.common.report import Page
 
 
 class Reader(HTMLParser):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from apps.common.distributed import Processes
-from apps.common.optim import Ema, lr_at, make_optimizer, param_groups, take_step
+from apps.common.training.distributed import Processes
+from apps.common.training.optim import Ema, lr_at, make_optimizer, param_groups, take_step
 from backbone import create_backbone
 
 

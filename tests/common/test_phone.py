@@ -6,10 +6,11 @@ import sys
 import pytest
 import torch
 
-from apps.common.export import Graph, difference
-from apps.common.exported import check_format, default_out
+from apps.common.deploy.agreement import difference
+from apps.common.deploy.executorch import ExecutorchSession, need_executorch, write_executorch
+from apps.common.deploy.export import check_format, default_out
+from apps.common.deploy.graph import Graph
 from apps.common.images import Preprocessing
-from apps.common.phone import ExecutorchSession, need_executorch, write_executorch
 from backbone.mobilenet_v1 import create_backbone
 
 SIDE = 48

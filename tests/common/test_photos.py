@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.common.images import read_image
-from apps.common.photos import (
+from apps.common.data.copies import find_duplicates
+from apps.common.data.photos import (
     IMAGE_SUFFIXES,
     Glance,
-    find_duplicates,
     find_photos,
     glance_at_photo,
     glance_at_photos,
     inspect_photo,
     inspect_photos,
 )
+from apps.common.images import read_image
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 
@@ -144,7 +144,7 @@ def test_a_glance_at_a_good_photo_gives_its_size(tmp_path, suffix):
 
 def test_a_glance_reads_no_more_than_the_ends_of_a_good_photo(tmp_path, monkeypatch):
     paths = [save(tmp_path / name) for name in ("a.jpg", "b.png")]
-    monkeypatch.setattr("apps.common.photos.read_image", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("apps.common.data.photos.read_image", lambda path: pytest.fail(f"{path} was read"))
     assert glance_at_photos(paths) == [Glance(None, 60, 40)] * 2
 
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from apps.common.checkpoint import restore_state
 from apps.common.cli import Given, parse
-from apps.common.distributed import Processes
-from apps.common.progress import stop_on_signals
-from apps.common.runlog import RunLog, read_metrics, resumed_config
-from apps.common.runstate import RunState, bad_loss
+from apps.common.training.distributed import Processes
+from apps.common.training.progress import stop_on_signals
+from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.run_state import RunState, bad_loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,7 +200,7 @@ def test_what_is_sent_again_at_once_is_one_wish_to_stop(monkeypatch):
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
     assert received == [signal.SIGTERM]
-    monkeypatch.setattr("apps.common.progress.REPEAT_S", 0.0)
+    monkeypatch.setattr("apps.common.training.progress.REPEAT_S", 0.0)
     with pytest.raises(KeyboardInterrupt), stop_on_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)

@@ -10,21 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from apps.common import runtime as runtime_module
+from apps.common.deploy import runtime as runtime_module
+from apps.common.deploy.agreement import BF16_FACTOR, check_session, difference, random_image, rms_difference
+from apps.common.deploy.export import check_target, spread
+from apps.common.deploy.formats import write_onnx
+from apps.common.deploy.graph import Graph, fold_norms
+from apps.common.deploy.packages import need
+from apps.common.deploy.runtime import kept_onnx, start_session
+from apps.common.deploy.sessions import MODULES, device_for, load_session
 from apps.common.device import choose_precision
-from apps.common.export import Graph, difference, fold_norms, need, write_onnx
-from apps.common.exported import check_target, spread
 from apps.common.images import Preprocessing
-from apps.common.runtime import (
-    BF16_FACTOR,
-    check_session,
-    device_for,
-    kept_onnx,
-    load_session,
-    random_image,
-    rms_difference,
-    start_session,
-)
 from backbone.mobilenet_v1 import create_backbone
 from tests.common.exported_files import need_exporter, need_modules
 from tests.common.test_fastest import Fake
@@ -107,7 +102,7 @@ def test_the_hash_is_of_all_that_matters():
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_runtimes_compute_what_torch_does(exported, runtime, capsys):
-    need_modules(runtime_module.MODULES[runtime])
+    need_modules(MODULES[runtime])
     session = start_session(
         runtime, make_graph, resolution=SIDE, device=CPU, folder=exported, threads=1, precision="float32"
     )
@@ -119,7 +114,7 @@ def test_runtimes_compute_what_torch_does(exported, runtime, capsys):
         logits = session(images)["logits"]
         assert logits.shape == (number, 5) and logits.dtype == torch.float32
         assert (logits - expected).abs().max() < 1e-4
-    assert runtime_module.MODULES[runtime] in session.name.lower()
+    assert MODULES[runtime] in session.name.lower()
     assert capsys.readouterr() == ("", "")
 
 
@@ -127,7 +122,7 @@ def test_openvino_reports_to_nobody(tmp_path):
     need_modules("openvino")
     code = """
 import sys
-from apps.common.export import need
+from apps.common.deploy.packages import need
 need("openvino")
 import openvino.tools.ovc
 print(type(openvino.tools.ovc.telemetry).__module__, sys.modules["openvino_telemetry"])
@@ -172,7 +167,7 @@ def test_a_broken_runtime_falls_back_to_torch_with_one_line(tmp_path, monkeypatc
     monkeypatch.setattr(runtime_module, "load_session", broken)
     assert start_session(runtime, make_graph, resolution=SIDE, device=CPU) is None
     (line,) = capsys.readouterr().err.splitlines()
-    for module in ("openvino", "onnxruntime") if runtime == "auto" else (runtime_module.MODULES[runtime],):
+    for module in ("openvino", "onnxruntime") if runtime == "auto" else (MODULES[runtime],):
         assert f"{module} cannot be used (illegal instruction)" in line
     assert line.endswith(f"torch {torch.__version__.split('+')[0]} on cpu computes")
 
@@ -180,7 +175,7 @@ def test_a_broken_runtime_falls_back_to_torch_with_one_line(tmp_path, monkeypatc
 def test_bfloat16_is_used_where_allowed_and_judged_by_what_it_costs(exported, monkeypatch):
     need_modules("openvino")
     options = {"resolution": SIDE, "device": CPU, "folder": exported, "threads": 1}
-    monkeypatch.setattr(runtime_module, "choose_precision", lambda device, amp: "none")
+    monkeypatch.setattr("apps.common.deploy.sessions.choose_precision", lambda device, amp: "none")
     assert not start_session("openvino", make_graph, **options, precision="auto").name.endswith("bf16")
     monkeypatch.undo()
     if choose_precision(CPU, "auto") != "bf16":

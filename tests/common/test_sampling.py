@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from apps.common.distributed import Processes
-from apps.common.sampling import Draw, Plan, StepSampler, plan_run, repeat_factors
+from apps.common.training.distributed import Processes
+from apps.common.training.sampling import Draw, Plan, StepSampler, plan_run, repeat_factors
 
 REPEATS = np.array([1.0, 2.4, 1.0, 1.25, 1.0])
 

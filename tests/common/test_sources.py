@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from apps.common import showing as showing_module
-from apps.common.frames import Frame, Tally, answered, read_frames
-from apps.common.frametable import FrameTable
 from apps.common.images import read_image
-from apps.common.showing import Recording, Showing, has_display, window_for_camera
-from apps.common.sources import Source, find_source
+from apps.common.media import sinks as showing_module
+from apps.common.media.frame_table import FrameTable
+from apps.common.media.frames import Frame, Tally, answered, read_frames
+from apps.common.media.sinks import Recording, Showing, has_display, window_for_camera
+from apps.common.media.sources import Source, find_source
 from tests.common.media_files import RATE, write_photo, write_video
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.common.sampling import Draw, StepSampler
+from apps.common.training.sampling import Draw, StepSampler
 from apps.detection.coco import ImageRecord, load_coco_split
 from apps.detection.data import (
     EvalSet,

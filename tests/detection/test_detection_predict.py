@@ -16,9 +16,9 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from apps.common import frames as frames_module
 from apps.common.cli import run_command
 from apps.common.images import read_image
+from apps.common.media import frames as frames_module
 from apps.detection import predict as predict_script
 from apps.detection.detector import Detector
 from apps.detection.model import create_detector
@@ -253,8 +253,8 @@ class Camera:
 
 @pytest.fixture
 def camera(monkeypatch) -> None:
-    monkeypatch.setattr("apps.common.sources.open_camera", lambda number: Camera())
-    monkeypatch.setattr("apps.common.showing.has_display", lambda: False)
+    monkeypatch.setattr("apps.common.media.sources.open_camera", lambda number: Camera())
+    monkeypatch.setattr("apps.common.media.sinks.has_display", lambda: False)
 
 
 def test_a_camera_without_a_display_says_what_to_do(checkpoint, camera, tmp_path, capsys, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.common.runlog import read_metrics
+from apps.common.training.run_log import read_metrics
 from apps.detection.train import LOSSES
 
 # The script with BatchNorm at rest, since it looks at a batch, which also leaves what each process evaluated.

@@ -16,7 +16,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from apps.common.cli import parse
-from apps.common.drawing import PROJECT
+from apps.common.drawing.sample_set import PROJECT
 from apps.detection import sample
 from apps.detection.coco import load_coco_split
 from apps.detection.reef.animals import ANIMALS

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from apps.common.checkpoint import restore_state, save_model, save_state
-from apps.common.runlog import read_metrics
+from apps.common.training.run_log import read_metrics
 from apps.detection import train as train_script
 from tests.detection.tiny_runs import tiny_config
 

@@ -17,8 +17,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors.torch import load_file
 
-from apps.common.runlog import read_metrics
-from apps.common.sampling import StepSampler
+from apps.common.training.run_log import read_metrics
+from apps.common.training.sampling import StepSampler
 from apps.detection import eval as eval_script
 from apps.detection import predict as predict_script
 from apps.detection import train as train_script

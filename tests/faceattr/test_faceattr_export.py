@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from apps.common.cli import run_command
+from apps.common.deploy.sessions import MODULES
 from apps.common.images import stack_images
-from apps.common.runtime import MODULES
 from apps.faceattr.export import Config, export
 from apps.faceattr.predict import Predictor
 from apps.faceattr.tagger import Tagger

@@ -233,8 +233,8 @@ def test_a_video_is_drawn_frame_by_frame_with_a_row_for_each_face(place, two_fac
 
 
 def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch):
-    monkeypatch.setattr("apps.common.sources.open_camera", lambda number: object())
-    monkeypatch.setattr("apps.common.showing.has_display", lambda: False)
+    monkeypatch.setattr("apps.common.media.sources.open_camera", lambda number: object())
+    monkeypatch.setattr("apps.common.media.sinks.has_display", lambda: False)
     with pytest.raises(ValueError, match=r"use `python demos/faceattr.py` in a browser, or record with --out"):
         predict(Config(checkpoint=place / "best", source="0", device="cpu"))
 

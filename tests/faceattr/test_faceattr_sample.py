@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from apps.common.cli import parse
-from apps.common.drawing import PROJECT, Slot
+from apps.common.drawing.sample_set import PROJECT, Slot
 from apps.faceattr import sample
 from apps.faceattr.portraits.canvas import Chance
 from apps.faceattr.portraits.hair import STYLES, Hair

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from apps.common.runlog import read_metrics
-from apps.common.sampling import StepSampler
+from apps.common.training.run_log import read_metrics
+from apps.common.training.sampling import StepSampler
 from apps.faceattr import eval as eval_script
 from apps.faceattr import predict as predict_script
 from apps.faceattr import teacher as teacher_script

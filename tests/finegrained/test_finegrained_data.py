@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.common.sampling import Draw, StepSampler
+from apps.common.training.sampling import Draw, StepSampler
 from apps.finegrained.data import (
     EvalSet,
     Mix,

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from apps.common import exported
 from apps.common.cli import run_command
+from apps.common.deploy import export as exported
+from apps.common.deploy.sessions import MODULES
 from apps.common.images import read_image, stack_images
-from apps.common.runtime import MODULES
 from apps.finegrained.classifier import Classifier
 from apps.finegrained.data import to_square
 from apps.finegrained.export import Config, export

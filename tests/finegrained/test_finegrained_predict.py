@@ -166,8 +166,8 @@ def test_a_video_has_the_guesses_on_it_and_a_row_for_each_frame(place, tmp_path,
 
 
 def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch, tmp_path):
-    monkeypatch.setattr("apps.common.sources.open_camera", lambda number: object())
-    monkeypatch.setattr("apps.common.showing.has_display", lambda: False)
+    monkeypatch.setattr("apps.common.media.sources.open_camera", lambda number: object())
+    monkeypatch.setattr("apps.common.media.sinks.has_display", lambda: False)
     with pytest.raises(ValueError, match=r"use `python demos/finegrained.py` in a browser, or record with --out"):
         predict(Config(checkpoint=place / "best", source="0", device="cpu"))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from apps.common.cli import parse
-from apps.common.drawing import PROJECT, Slot
+from apps.common.drawing.sample_set import PROJECT, Slot
 from apps.finegrained import sample
 from apps.finegrained.moths.moth import EYESPOT_PLACES, UNIT, Marks, Moth
 from apps.finegrained.moths.scene import draw_scene

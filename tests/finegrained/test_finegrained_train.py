@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.common.runlog import read_metrics
-from apps.common.sampling import StepSampler
+from apps.common.training.run_log import read_metrics
+from apps.common.training.sampling import StepSampler
 from apps.finegrained import eval as eval_script
 from apps.finegrained import predict as predict_script
 from apps.finegrained import train as train_script

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from apps.common.frames import Frame, printable
+from apps.common.media.frames import Frame, printable
+from apps.common.pictures import write_lines
 from backbone.files import numbered, written_whole
 
 CODEC = "mp4v"  # MPEG-4, which every build of OpenCV writes fast
@@ -214,21 +215,6 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     assert done
     with written_whole(path) as temporary:
         temporary.write_bytes(data.tobytes())
-
-
-def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:
-    """A copy of a picture (H, W, 3) with lines on white in its upper left corner."""
-    picture = picture.copy()
-    if not lines:
-        return picture
-    scale = max(0.45, max(picture.shape) / 1100)
-    font, thickness, step = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * scale)), round(36 * scale)
-    width = max(cv2.getTextSize(line, font, scale, thickness)[0][0] for line in lines)
-    under = picture[: step * len(lines) + step // 2, : width + step]
-    under[:] = under // 5 + 204  # white paper that lets a little through
-    for i, line in enumerate(lines, start=1):
-        cv2.putText(picture, line, (step // 2, i * step), font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
-    return picture
 
 
 def has_display() -> bool:

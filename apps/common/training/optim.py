@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.choices import OptimizerName
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 from backbone import MobileNetV1
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)

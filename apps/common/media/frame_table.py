@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from apps.common.frames import Frame
-from apps.common.tables import write_csv
+from apps.common.data.tables import write_csv
+from apps.common.media.frames import Frame
 
 
 class FrameTable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from apps.common.checkpoint import load_json, save_json
 from apps.common.cli import is_set
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 from backbone.files import mend, numbered, written_whole
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from apps.common.export import Graph, as_text, quietly
+from apps.common.deploy.formats import as_text
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.packages import quietly
 
 METADATA = "metadata"  # a method of the file that returns JSON, as bytes in a tensor
 

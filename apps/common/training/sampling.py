@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apps.common.distributed import Processes
+from apps.common.training.distributed import Processes
 
 
 class Draw(NamedTuple):

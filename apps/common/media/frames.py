@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from apps.common.images import read_image
-from apps.common.sources import ALLOWED, VIDEO_SUFFIXES, Source
+from apps.common.media.sources import ALLOWED, VIDEO_SUFFIXES, Source
 
 T = TypeVar("T")
 AHEAD = 8  # frames decoded, or being decoded, before the network wants them

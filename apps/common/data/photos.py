@@ -228,19 +228,6 @@ def inspect_photo(path: Path) -> PhotoFacts:
     return replace(facts, width=width, height=height, pixel_hash=_hash_pixels(image))
 
 
-def find_duplicates(facts: Sequence[PhotoFacts]) -> list[list[Path]]:
-    """Groups of two or more files that show the same picture to the pixel, in the order of `facts`.
-
-    A copy is found under any name, and where it was saved again without loss (as PNG, say); a picture compressed
-    anew or resized is another one. Files with a problem belong to no group.
-    """
-    groups: dict[str, list[Path]] = {}
-    for fact in facts:
-        if fact.pixel_hash:
-            groups.setdefault(fact.pixel_hash, []).append(fact.path)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def _header(data: bytes) -> dict[str, Any]:
     """What a file's first bytes say; empty if Pillow, which torchvision brings, does not know the format."""
     try:

@@ -11,18 +11,12 @@ from torch import Tensor
 
 from apps.common.checkpoint import WEIGHTS
 from apps.common.choices import Format
-from apps.common.export import (
-    TOLERANCE,
-    Graph,
-    difference,
-    file_hash,
-    need,
-    quantize,
-    write_onnx,
-    write_openvino,
-)
-from apps.common.phone import ExecutorchSession, need_executorch, write_executorch
-from apps.common.runtime import Session, load_session
+from apps.common.deploy.agreement import difference
+from apps.common.deploy.executorch import ExecutorchSession, need_executorch, write_executorch
+from apps.common.deploy.formats import TOLERANCE, file_hash, quantize, write_onnx, write_openvino
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.packages import need
+from apps.common.deploy.sessions import Session, load_session
 from backbone.files import written_whole
 
 PARITY_PHOTOS = 16

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from apps.common.photos import PhotoFacts
+from apps.common.data.photos import PhotoFacts
 
 Level = Literal["error", "warning", "note"]
 HEADINGS: dict[Level, str] = {

@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from apps.common.pictures import write_picture
+
 INFO = "sample.json"  # in every set's folder: what it was drawn with
-JPEG_QUALITY = 88
 WORTH_A_WORKER = 100  # pictures
-WORKER = "import json, sys; from apps.common import drawing; drawing.draw_share(**json.loads(sys.argv[1]))"
-PROJECT = Path(__file__).resolve().parents[2]
-PAPER, LABEL_PAPER, INK = (255, 255, 255), (80, 255, 255), (60, 30, 0)
+WORKER = f"import json, sys; from {__name__} import draw_share; draw_share(**json.loads(sys.argv[1]))"
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 class Slot(NamedTuple):
@@ -191,48 +191,3 @@ def draw_share(folder: str, *, draw: str, counts: dict[str, int], seed: int, sha
                 lines.write(json.dumps([image_id, drawn.record]) + "\n")
     finally:
         cv2.setNumThreads(threads)
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture (H, W, 3) uint8 BGR to a file of the format that its suffix names.
-
-    Raises:
-        ValueError: no format has this suffix.
-        OSError: the file cannot be written.
-    """
-    if not cv2.haveImageWriter(path.name):
-        raise ValueError(f"cannot write {path}: no picture format has the suffix {path.suffix!r}; use .png or .jpg")
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    if not cv2.imwrite(str(path), picture, quality):
-        raise OSError(f"cannot write {path}")
-
-
-def write_contact_sheet(path: Path, pictures: Iterable[np.ndarray], *, width: int = 1600, num_rows: int = 5) -> None:
-    """Write one image file with the first pictures (H, W, 3) BGR, all of one height, row by row in white frames."""
-    rows: list[list[np.ndarray]] = [[]]
-    for picture in pictures:
-        framed = cv2.copyMakeBorder(picture[2:-2, 2:-2], 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=PAPER)
-        if rows[-1] and sum(other.shape[1] for other in rows[-1]) + framed.shape[1] > width:
-            if len(rows) == num_rows:
-                break
-            rows.append([])
-        rows[-1].append(framed[:, :width])
-    strips = []
-    for row in rows:
-        left = (width - sum(picture.shape[1] for picture in row)) // 2
-        strip = np.full((row[0].shape[0] if row else 1, width, 3), PAPER, np.uint8)
-        for picture in row:
-            strip[:, left : left + picture.shape[1]] = picture
-            left += picture.shape[1]
-        strips.append(strip)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(path, np.concatenate(strips))
-
-
-def put_label(picture: np.ndarray, text: str, left: int, bottom: int) -> None:
-    """Write a word on a yellow label into a BGR picture, its lower left corner there, or lower if it does not fit."""
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    wide, tall = cv2.getTextSize(text, font, 0.4, 1)[0]
-    top = max(bottom - tall - 5, 0)
-    cv2.rectangle(picture, (left, top), (left + wide + 3, top + tall + 4), LABEL_PAPER, -1)
-    cv2.putText(picture, text, (left + 2, top + tall + 2), font, 0.4, INK, 1, cv2.LINE_AA)

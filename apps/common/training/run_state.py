@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from apps.common.checkpoint import Stateful, restore_state, save_state
 from apps.common.cli import plain_message
-from apps.common.distributed import Processes
-from apps.common.progress import stop_on_signals
-from apps.common.runlog import STATE
+from apps.common.training.distributed import Processes
+from apps.common.training.progress import stop_on_signals
+from apps.common.training.run_log import STATE
 
 
 class RunState:

@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 
-from apps.common.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES, walk
+from apps.common.data.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES, walk
 from backbone.files import numbered
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv"))

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from apps.common.pictures import encode_jpeg
 from backbone.files import written_whole
 
 if TYPE_CHECKING:
@@ -98,14 +98,6 @@ class Page:
         )
         with written_whole(path) as temporary:  # a file name may hold bytes that are no text
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def encode_jpeg(image: np.ndarray, *, quality: int = 88) -> bytes:
-    """An image (H, W, 3) uint8 RGB as the bytes of a JPEG file; `quality` 0 to 100."""
-    assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8, "(H, W, 3) uint8"
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return data.tobytes()
 
 
 def _figure(picture: "np.ndarray | Figure", caption: str) -> str:

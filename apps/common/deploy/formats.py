@@ -1,0 +1,143 @@
+"""From a trained network to a file that other runtimes compute: ONNX or OpenVINO, in 32-bit floats or 8-bit integers.
+
+Every file takes pixels as they come, uint8 RGB, and has the preprocessing inside, so that no copy in floats is made
+outside; norms are folded into the convolutions. `load_session` in runtime.py reads it back, to be compared.
+
+Letters in shapes: B batch, H W height and width.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.packages import import_openvino, need, quietly
+from backbone.mobilenet_v1 import MIN_RESOLUTION
+
+INPUT = "images"
+OPENVINO_FILE = "model.xml"  # beside its model.bin
+TOLERANCE = 1e-3  # of 32-bit outputs, over the largest of them or 1
+OPSET = 20
+QUANTIZED = ("Conv", "Clip", "Relu", "Add")  # where the time goes; the head and what decodes stay in floats
+
+
+def write_onnx(
+    path: Path,
+    graph: Graph,
+    *,
+    resolution: int,
+    metadata: Mapping[str, Any] | None = None,
+    dynamic_size: bool = False,
+    translations: Mapping[Callable, Callable] | None = None,
+) -> None:
+    """Write one ONNX file for any batch size.
+
+    Args:
+        resolution: side of the square input, pixels.
+        metadata: kept in the file; what is not text is written as JSON.
+        dynamic_size: any height and width from 32 pixels instead.
+        translations: of torch operators that the exporter does not know.
+
+    Raises:
+        ValueError: the packages are missing, or the network cannot be exported.
+    """
+    need("onnx", "onnxscript")
+    import onnx
+
+    side = resolution
+    shape, spatial = ((2, side, side, 3), (1, 2)) if graph.input == "uint8" else ((2, 3, side, side), (2, 3))
+    example = torch.zeros(shape, dtype=torch.uint8 if graph.input == "uint8" else torch.float32)
+    dims = {0: torch.export.Dim("batch", min=1)}
+    if dynamic_size:
+        names = zip(spatial, ("height", "width"), strict=True)
+        dims |= {place: torch.export.Dim(name, min=MIN_RESOLUTION, max=4096) for place, name in names}
+    try:
+        with quietly():
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                external_data=False,
+                dynamic_shapes=(dims,),
+                input_names=[INPUT],
+                output_names=list(graph.outputs),
+                opset_version=OPSET,
+                custom_translation_table=dict(translations or {}),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many kinds
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"this network cannot be exported to ONNX: {reason}") from error
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, as_text(metadata or {}))
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
+    """Write an ONNX file with 8-bit weights, each channel with a scale of its own, and 8-bit activations.
+
+    Args:
+        source: an ONNX file of `write_onnx`.
+        batches: inputs as the file takes them, of photos like those it will see; their ranges set the scales.
+
+    Raises:
+        ValueError: onnxruntime is missing.
+    """
+    need("onnx", "onnxruntime", "sympy")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    prepared = target.with_name(f"prepared-{target.name}")
+    with quietly():
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=list(QUANTIZED),
+        )
+    prepared.unlink()
+
+
+def write_openvino(folder: Path, source: Path) -> None:
+    """Write `model.xml` and `model.bin` of an ONNX file into a folder; the metadata is in the XML's `rt_info`."""
+    need("onnx", "openvino")
+    import onnx
+
+    openvino = import_openvino()
+    model = openvino.Core().read_model(source)
+    for prop in onnx.load(str(source)).metadata_props:
+        model.set_rt_info(prop.value, [prop.key])
+    openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
+
+
+def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Values that are not text as JSON."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+        for name, value in metadata.items()
+    }
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as `sha256sum` prints it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

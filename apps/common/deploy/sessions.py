@@ -1,0 +1,164 @@
+"""One network, ready to compute, in each runtime: onnxruntime, OpenVINO, torch.compile."""
+
+import copy
+import threading
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.choices import Precision, Runtime
+from apps.common.deploy.formats import INPUT, OPENVINO_FILE
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.packages import import_openvino
+from apps.common.device import choose_device, choose_precision
+from apps.common.images import Preprocessing
+
+FileRuntime = Literal["onnx", "openvino"]
+MODULES: dict[FileRuntime, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
+"""What "auto" chooses from on a CPU, and the module that each needs."""
+
+
+class Session(Protocol):
+    """A file, opened: images (B, 3, H, W) uint8 RGB to tensors by name; `name` has the version."""
+
+    name: str
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]: ...
+
+
+class OnnxSession:
+    """An ONNX file in onnxruntime; see `load_session`."""
+
+    bf16 = False
+
+    def __init__(self, path: Path, *, threads: int, preprocessing: Preprocessing | None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # its idle threads would keep turning on the cores that what comes after the network needs
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._preprocessing = preprocessing
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.name = f"onnxruntime {onnxruntime.__version__}"
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        values = self._session.run(self._outputs, {INPUT: _as_input(images, self._preprocessing)})
+        return {name: torch.from_numpy(value) for name, value in zip(self._outputs, values, strict=True)}
+
+
+class OpenVinoSession:
+    """An ONNX file, or a folder of `write_openvino`, in OpenVINO, one image at a time; see `load_session`."""
+
+    def __init__(self, path: Path, *, threads: int, preprocessing: Preprocessing | None, bf16: bool) -> None:
+        openvino = import_openvino()
+        core = openvino.Core()
+        model = core.read_model(path / OPENVINO_FILE if path.is_dir() else path)
+        shape = model.inputs[0].get_partial_shape()
+        shape[0] = 1  # a fixed shape is computed much faster than a batch of any size
+        model.reshape(shape)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        }
+        compiled = core.compile_model(model, "CPU", settings)
+        self._outputs = [output.get_any_name() for output in compiled.outputs]
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request serves one call at a time, a demo makes several
+        self._preprocessing = preprocessing
+        self.bf16 = bf16
+        self.name = f"OpenVINO {openvino.__version__.split('-')[0]}" + ", bf16" * bf16
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        batch = _as_input(images, self._preprocessing)
+        found = []
+        for i in range(len(batch)):
+            with self._lock:
+                self._request.infer([batch[i : i + 1]], share_inputs=True)
+                tensors = [self._request.get_output_tensor(k).data.copy() for k in range(len(self._outputs))]
+            found.append([torch.from_numpy(tensor) for tensor in tensors])
+        return {name: torch.cat([one[k] for one in found]) for k, name in enumerate(self._outputs)}
+
+
+class CompiledSession:
+    """A graph compiled by torch.compile, for its device; on a CPU this needs a C++ compiler."""
+
+    def __init__(self, graph: Graph, device: torch.device) -> None:
+        self._graph = copy.deepcopy(graph).to(device).to(memory_format=torch.channels_last)
+        self._compiled = torch.compile(self._graph)
+        self._device = device
+        self.name = f"torch.compile {_torch_version()} on {device}"
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        values = self._compiled(self._graph.feed(images.to(self._device)))
+        return dict(zip(self._graph.outputs, values, strict=True))
+
+
+def load_session(
+    path: Path,
+    runtime: FileRuntime,
+    *,
+    threads: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    precision: Precision = "float32",
+) -> OnnxSession | OpenVinoSession:
+    """Open an exported file.
+
+    Args:
+        path: an ONNX file, or for "openvino" also a folder of `write_openvino`.
+        runtime: "onnx" or "openvino".
+        threads: on which to compute; None for as many as torch uses.
+        preprocessing: for a file whose input is preprocessed outside.
+        precision: "auto" lets OpenVINO compute in bfloat16 where the processor multiplies in it, which is faster and
+            changes some answers (docs/export.md); "float32" is exact. onnxruntime always computes in float32.
+    """
+    threads = threads or torch.get_num_threads()
+    if runtime == "onnx":
+        return OnnxSession(path, threads=threads, preprocessing=preprocessing)
+    return OpenVinoSession(path, threads=threads, preprocessing=preprocessing, bf16=_in_bf16(precision))
+
+
+def device_for(runtime: Runtime, device: str) -> torch.device:
+    """The device for a runtime: as `choose_device`, but "auto" is the CPU for runtimes that compute there only.
+
+    Raises:
+        ValueError: an unknown runtime or device, or two that do not go together.
+    """
+    if runtime not in get_args(Runtime):
+        raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {runtime!r}")
+    if runtime not in MODULES:
+        return choose_device(device)
+    place = choose_device("cpu" if device == "auto" else device)
+    if place.type != "cpu":
+        raise ValueError(
+            f"runtime {runtime} computes on the CPU, --device is {device}: use runtime torch or device cpu"
+        )
+    return place
+
+
+def _in_bf16(precision: Precision) -> bool:
+    return precision == "auto" and choose_precision(torch.device("cpu"), "auto") == "bf16"
+
+
+def runtime_name(session: Session | None, device: torch.device) -> str:
+    """What computes, for people: "OpenVINO 2026.4.1", "torch 2.15.0 on cuda"."""
+    return session.name if session else f"torch {_torch_version()} on {device}"
+
+
+def _torch_version() -> str:
+    return torch.__version__.split("+")[0]
+
+
+def _as_input(images: Tensor, preprocessing: Preprocessing | None) -> np.ndarray:
+    if preprocessing is not None:
+        return preprocessing(images.cpu()).contiguous().numpy()
+    return images.cpu().permute(0, 2, 3, 1).contiguous().numpy()  # no copy of what `stack_images` gives

@@ -22,9 +22,9 @@ from apps.common.deploy.sessions import load_session
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.detection.choices import Head
-from apps.detection.data import to_square as whole_square
-from apps.detection.detector import Detector
-from apps.detection.model import create_detector
+from apps.detection.data.batches import to_square as whole_square
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
 from apps.faceattr.data import to_square as face_square
 from apps.faceattr.network import create_network
 from apps.faceattr.tagger import Tagger

@@ -15,8 +15,8 @@ import cv2
 import torch
 
 from apps.common.training.sampling import Draw
-from apps.detection.annotations import load_splits
-from apps.detection.data import TrainingSet
+from apps.detection.data.batches import TrainingSet
+from apps.detection.data.load import load_splits
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from apps.common.device import Precision, autocast, choose_device, choose_precis
 from apps.common.training.distributed import Processes
 from apps.common.training.optim import Ema, make_optimizer
 from apps.detection.choices import Head
-from apps.detection.matching import Targets
-from apps.detection.model import create_detector
+from apps.detection.data.batches import Targets
+from apps.detection.model.create import create_detector
 from apps.detection.train import Config, make_criterion
 
 BATCH, BOXES, CLASSES = 16, 7, 90  # COCO has 7.3 boxes a photo

@@ -25,7 +25,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Print parameters, mult-adds of one image (MobileNet paper, section 3.1) and anchors of each detector."""
-    from apps.detection.model import create_detector
+    from apps.detection.model.create import create_detector
     from backbone.cost import count_module
 
     side, num_classes = config.resolution, config.num_classes

@@ -55,10 +55,9 @@ from apps.common.data.findings import Finding, file_findings, findings_as_json, 
 from apps.common.data.photos import inspect_photos
 from apps.common.images import read_image
 from apps.common.pictures import put_label, write_contact_sheet
-from apps.detection.annotations import find_data, read_parts
-from apps.detection.coco import Checked, check_part, class_names_of
-from apps.detection.cocofiles import CLEAN
-from apps.detection.findings import (
+from apps.detection.data.coco_files import CLEAN
+from apps.detection.data.coco_split import Checked, check_part, class_names_of
+from apps.detection.data.findings import (
     SIZES,
     Counts,
     CountTable,
@@ -75,7 +74,8 @@ from apps.detection.findings import (
     rank_of,
     size_matches,
 )
-from apps.detection.listing import NO_SIZE, Part, Problem
+from apps.detection.data.listing import NO_SIZE, Part, Problem
+from apps.detection.data.load import find_data, read_parts
 from apps.detection.sample import make_sample
 from backbone.files import written_whole
 

@@ -51,12 +51,13 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 from apps.common.checkpoint import model_folder, save_json
 from apps.common.device import choose_device
-from apps.detection.analysis import Analysis, analyse, confusions
-from apps.detection.annotations import load_split
-from apps.detection.detector import Detector
-from apps.detection.errors import ERRORS, ORACLES
-from apps.detection.metrics import predict_split, run_cocoeval, summarise
-from apps.detection.report import write_report
+from apps.detection.data.load import load_split
+from apps.detection.evaluation.analysis import Analysis, analyse, confusions
+from apps.detection.evaluation.errors import ERRORS, ORACLES
+from apps.detection.evaluation.metrics import run_cocoeval, summarise
+from apps.detection.evaluation.report import write_report
+from apps.detection.model.detector import Detector
+from apps.detection.model.inference import predict_split
 from apps.detection.sample import make_sample
 
 

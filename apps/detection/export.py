@@ -76,16 +76,17 @@ from apps.common.deploy.export import (
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session
 from apps.common.images import stack_images
-from apps.detection.annotations import load_split
-from apps.detection.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
-from apps.detection.coco import CocoSplit
-from apps.detection.coco_classes import match_names
-from apps.detection.data import EvalSet
-from apps.detection.detector import Detector
-from apps.detection.metrics import coco_metrics, predict_split
-from apps.detection.pretrained import APP
+from apps.detection.boxes.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
+from apps.detection.data.batches import EvalSet
+from apps.detection.data.coco_classes import match_names
+from apps.detection.data.coco_split import CocoSplit
+from apps.detection.data.load import load_split
+from apps.detection.evaluation.metrics import coco_metrics
+from apps.detection.model.detector import Detector
+from apps.detection.model.end_to_end import OUTPUTS, SuppressedSSD, translations
+from apps.detection.model.inference import predict_split
+from apps.detection.model.pretrained import APP
 from apps.detection.sample import make_sample
-from apps.detection.suppression import OUTPUTS, SuppressedSSD, translations
 
 SAME_IOU = 0.99  # of two boxes that are taken for the same
 MAY_DIFFER = 0.02  # share of the detections: at equal scores the order, and so what suppresses what, is open

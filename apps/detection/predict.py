@@ -85,12 +85,12 @@ from apps.common.images import check_image, stack_images
 from apps.common.media.frames import Tally, answered, read_frames
 from apps.common.media.sinks import Showing, window_for_camera
 from apps.common.media.sources import find_source
-from apps.detection.coco_classes import match_names
-from apps.detection.data import to_square
-from apps.detection.detector import Detector
-from apps.detection.postprocess import Detections
+from apps.detection.boxes.postprocess import Detections
+from apps.detection.boxes.slicing import check_slices, make_tiles, merge
+from apps.detection.data.batches import to_square
+from apps.detection.data.coco_classes import match_names
+from apps.detection.model.detector import Detector
 from apps.detection.results import Found, Results, draw, save_crops
-from apps.detection.slicing import check_slices, make_tiles, merge
 
 SAID = 12  # objects in a photo's line
 EVERY_CANDIDATE = 100_000  # for --classes: what is not wanted must not push out what is

@@ -113,18 +113,19 @@ from apps.common.training.progress import Meter, make_progress, read_steps, stop
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, plan_run, repeat_factors
-from apps.detection.anchors import box_sizes, fit_shapes
-from apps.detection.annotations import load_splits
-from apps.detection.coco import CocoSplit
-from apps.detection.data import TrainingSet, make_train_loader, read_some
-from apps.detection.detector import Detector
-from apps.detection.loss import SSDLoss
-from apps.detection.metrics import coco_metrics, predict_split
-from apps.detection.model import Network, check_knobs, choose_head, create_detector
-from apps.detection.pretrained import APP, Pretrained, load_pretrained
-from apps.detection.quality_loss import QualityLoss
+from apps.detection.boxes.anchors import fit_shapes
+from apps.detection.data.batches import TrainingSet, make_train_loader, read_some
+from apps.detection.data.coco_split import CocoSplit, box_sizes
+from apps.detection.data.load import load_splits
+from apps.detection.evaluation.metrics import coco_metrics
+from apps.detection.loss.quality_loss import QualityLoss
+from apps.detection.loss.ssd_loss import SSDLoss
+from apps.detection.model.create import Network, check_knobs, choose_head, create_detector
+from apps.detection.model.detector import Detector
+from apps.detection.model.inference import predict_split
+from apps.detection.model.pretrained import APP, Pretrained, load_pretrained
+from apps.detection.model.ssd import NUM_LEVELS, SSD
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
-from apps.detection.ssd import NUM_LEVELS, SSD
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps

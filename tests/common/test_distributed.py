@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from apps.common.training.distributed import Processes
 from apps.common.training.run_log import read_metrics
 from apps.common.training.sampling import StepSampler
-from apps.detection.loss import SSDLoss
-from apps.detection.matching import Targets
-from apps.detection.model import create_detector
+from apps.detection.data.batches import Targets
+from apps.detection.loss.ssd_loss import SSDLoss
+from apps.detection.model.create import create_detector
 from apps.faceattr.distill import label_loss
 from apps.finegrained import train as train_script
 from tests.finegrained.conftest import draw_photos

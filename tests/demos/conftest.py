@@ -10,8 +10,8 @@ import torch
 from gradio_client import Client
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.detection.detector import Detector
-from apps.detection.model import create_detector
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
 from apps.faceattr.network import create_network
 from apps.faceattr.tagger import Tagger
 from apps.finegrained.classifier import Classifier, create_classifier

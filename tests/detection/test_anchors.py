@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from apps.detection.anchors import box_sizes, fit_shapes, level_shapes, make_anchors
-from apps.detection.coco import ImageRecord
-from apps.detection.model import create_detector
+from apps.detection.boxes.anchors import fit_shapes, level_shapes, make_anchors
+from apps.detection.data.coco_split import ImageRecord, box_sizes
+from apps.detection.model.create import create_detector
 
 
 def test_reference_number_at_300_pixels():

@@ -3,10 +3,10 @@
 import torch
 from torchvision.ops import box_iou
 
-from apps.detection.assignment import assign_aligned, assign_closest
-from apps.detection.boxes import cxcywh_to_xyxy
-from apps.detection.matching import Targets
-from apps.detection.model import create_detector
+from apps.detection.boxes.boxes import cxcywh_to_xyxy
+from apps.detection.data.batches import Targets
+from apps.detection.loss.assignment import assign_aligned, assign_closest
+from apps.detection.model.create import create_detector
 from tests.detection.test_matching import make_targets, random_image
 
 ANCHORS = create_detector("a025", num_classes=1, resolution=96, head="pyramid").anchors_cxcywh

@@ -1,13 +1,7 @@
 import torch
 from torchvision.ops import box_iou as torchvision_iou
 
-from apps.detection.boxes import (
-    box_iou,
-    cxcywh_to_xyxy,
-    decode_offsets,
-    encode_offsets,
-    xyxy_to_cxcywh,
-)
+from apps.detection.boxes.boxes import box_iou, cxcywh_to_xyxy, decode_offsets, encode_offsets, xyxy_to_cxcywh
 
 
 def random_boxes(*shape: int) -> torch.Tensor:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from apps.detection.annotations import load_split, load_splits
-from apps.detection.coco import load_coco_split
+from apps.detection.data.coco_split import load_coco_split
+from apps.detection.data.load import load_split, load_splits
 
 
 def edit(root: Path, change, split: str = "train") -> Path:

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from pycocotools.cocoeval import COCOeval
 
-from apps.detection.analysis import (
-    Analysis,
-    BadPhoto,
-    Confusion,
-    Point,
-    analyse,
-    confusions,
-    make_curve,
-)
-from apps.detection.metrics import coco_metrics, run_cocoeval, summarise
+from apps.detection.evaluation.analysis import Analysis, BadPhoto, Confusion, Point, analyse, confusions, make_curve
+from apps.detection.evaluation.metrics import coco_metrics, run_cocoeval, summarise
 from tests.detection.test_detection_errors import FAR, IDS, NOWHERE, SHIFTED, A, Rows, box, make_split, random_scene
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from apps.common.cli import run_command
-from apps.detection.annotations import load_splits
 from apps.detection.check import Config, check, main
+from apps.detection.data.load import load_splits
 from tests.conftest import write_coco
 
 SCRIPT = Path(__file__).resolve().parents[2] / "apps/detection/check.py"

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from apps.common.training.sampling import Draw, StepSampler
-from apps.detection.coco import ImageRecord, load_coco_split
-from apps.detection.data import (
+from apps.detection.data.batches import (
     EvalSet,
     Sample,
     TrainingSet,
@@ -17,6 +16,7 @@ from apps.detection.data import (
     read_sample,
     warp,
 )
+from apps.detection.data.coco_split import ImageRecord, load_coco_split
 
 
 def scene(rng: np.random.Generator) -> Sample:

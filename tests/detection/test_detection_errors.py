@@ -10,9 +10,17 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from apps.detection.coco import CocoSplit, ImageRecord, load_coco_split
-from apps.detection.errors import ERRORS, ORACLES, Errors, Outcomes, average_precision, find_errors, match_detections
-from apps.detection.metrics import run_cocoeval
+from apps.detection.data.coco_split import CocoSplit, ImageRecord, load_coco_split
+from apps.detection.evaluation.errors import (
+    ERRORS,
+    ORACLES,
+    Errors,
+    Outcomes,
+    average_precision,
+    find_errors,
+    match_detections,
+)
+from apps.detection.evaluation.metrics import run_cocoeval
 
 IDS = (3, 7, 9)
 A, SHIFTED, FAR, NOWHERE = (

@@ -8,12 +8,12 @@ import pytest
 
 from apps.common.cli import run_command
 from apps.detection import eval as eval_script
-from apps.detection.coco import load_coco_split
-from apps.detection.detector import Detector
-from apps.detection.errors import ORACLES
+from apps.detection.data.coco_split import load_coco_split
 from apps.detection.eval import Config, default_out, evaluate
-from apps.detection.metrics import METRIC_NAMES, coco_metrics
-from apps.detection.model import create_detector
+from apps.detection.evaluation.errors import ORACLES
+from apps.detection.evaluation.metrics import METRIC_NAMES, coco_metrics
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from torchvision.ops import nms
 from apps.common.cli import run_command
 from apps.common.images import read_image, stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.detection.data import to_square
-from apps.detection.detector import Detector
+from apps.detection.boxes.postprocess import PostProcess
+from apps.detection.data.batches import to_square
 from apps.detection.export import Config, compare_detections, export
-from apps.detection.model import create_detector
-from apps.detection.postprocess import PostProcess
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
+from apps.detection.model.end_to_end import SuppressedSSD, keep_best
 from apps.detection.predict import Predictor
-from apps.detection.suppression import SuppressedSSD, keep_best
 from tests.common.exported_files import need_exporter, need_modules, reuse
 
 CPU = torch.device("cpu")

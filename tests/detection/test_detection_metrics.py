@@ -6,8 +6,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from apps.detection.coco import load_coco_split
-from apps.detection.metrics import METRIC_NAMES, coco_metrics
+from apps.detection.data.coco_split import load_coco_split
+from apps.detection.evaluation.metrics import METRIC_NAMES, coco_metrics
 
 
 def perfect(split) -> list[dict]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from apps.detection.__main__ import Config, main
-from apps.detection.model import create_detector
+from apps.detection.model.create import create_detector
 from backbone.cost import count_module
 
 

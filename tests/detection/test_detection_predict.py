@@ -20,8 +20,8 @@ from apps.common.cli import run_command
 from apps.common.images import read_image
 from apps.common.media import frames as frames_module
 from apps.detection import predict as predict_script
-from apps.detection.detector import Detector
-from apps.detection.model import create_detector
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
 from apps.detection.predict import Config, Found, Predictor, draw, predict
 from tests.common.media_files import write_photo, write_video
 
@@ -324,7 +324,7 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(checkpoint
     def start(*args, **options) -> None:
         given.update(options)
 
-    monkeypatch.setattr("apps.detection.detector.start_session", start)
+    monkeypatch.setattr("apps.detection.model.detector.start_session", start)
     write_photo(tmp_path / "a.png")
     run("--checkpoint", checkpoint, "--source", tmp_path / "a.png", "--out", tmp_path / "out", *flags)
     assert given["precision"] == (flags[1] if flags else "float32")

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from apps.detection.analysis import analyse
-from apps.detection.coco import CocoSplit
-from apps.detection.metrics import run_cocoeval, summarise
-from apps.detection.report import (
+from apps.detection.data.coco_split import CocoSplit
+from apps.detection.evaluation.analysis import analyse
+from apps.detection.evaluation.metrics import run_cocoeval, summarise
+from apps.detection.evaluation.report import (
     CROWD,
     MISSED,
     RIGHT,

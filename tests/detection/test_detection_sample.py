@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from apps.common.cli import parse
 from apps.common.drawing.sample_set import PROJECT
 from apps.detection import sample
-from apps.detection.coco import load_coco_split
+from apps.detection.data.coco_split import load_coco_split
 from apps.detection.reef.animals import ANIMALS
 from apps.detection.reef.scene import MIN_VISIBLE, Scene, draw_scene
 

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from apps.detection.annotations import load_splits
-from apps.detection.splits import choose_val, find_copies
+from apps.common.data.copies import find_copies
+from apps.detection.data.load import load_splits
+from apps.detection.data.splits import choose_val
 
 NAMES = [f"photo {i}.jpg" for i in range(100)]
 

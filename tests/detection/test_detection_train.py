@@ -22,10 +22,10 @@ from apps.common.training.sampling import StepSampler
 from apps.detection import eval as eval_script
 from apps.detection import predict as predict_script
 from apps.detection import train as train_script
-from apps.detection.detector import Detector
-from apps.detection.metrics import METRIC_NAMES, CocoMetrics
-from apps.detection.model import create_detector
-from apps.detection.pretrained import Pretrained
+from apps.detection.evaluation.metrics import METRIC_NAMES, CocoMetrics
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
+from apps.detection.model.pretrained import Pretrained
 from apps.detection.train import Config, plan_optimizer, train
 from tests.common.mistakes import error_of
 from tests.detection.tiny_runs import tiny_config

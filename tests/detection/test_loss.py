@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from apps.detection.boxes import encode_offsets
-from apps.detection.loss import SSDLoss
-from apps.detection.matching import match_anchors
-from apps.detection.model import create_detector
+from apps.detection.boxes.boxes import encode_offsets
+from apps.detection.loss.matching import match_anchors
+from apps.detection.loss.ssd_loss import SSDLoss
+from apps.detection.model.create import create_detector
 from tests.detection.test_matching import ANCHORS, make_targets, random_image
 
 NUM_CLASSES = 3

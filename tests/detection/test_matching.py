@@ -3,9 +3,10 @@
 import torch
 from torchvision.ops import box_iou
 
-from apps.detection.boxes import cxcywh_to_xyxy
-from apps.detection.matching import Targets, match_anchors
-from apps.detection.model import create_detector
+from apps.detection.boxes.boxes import cxcywh_to_xyxy
+from apps.detection.data.batches import Targets
+from apps.detection.loss.matching import match_anchors
+from apps.detection.model.create import create_detector
 
 ANCHORS = create_detector("a025", num_classes=1, resolution=96, head="ssd").anchors_cxcywh
 

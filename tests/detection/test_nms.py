@@ -7,13 +7,13 @@ import pytest
 import torch
 from torchvision import ops
 
-from apps.detection import nms as nms_module
-from apps.detection.nms import batched_nms, nms
+from apps.detection.boxes import nms as nms_module
+from apps.detection.boxes.nms import batched_nms, nms
 
 AFTER = """
 import sys
 import torch
-from apps.detection.nms import nms
+from apps.detection.boxes.nms import nms
 boxes, scores = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.9]]), torch.tensor([0.5, 0.6])
 assert nms(boxes, scores, 0.5).tolist() == [1]
 assert "torchvision" not in sys.modules

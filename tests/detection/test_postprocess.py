@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from apps.detection.boxes import decode_offsets
-from apps.detection.model import create_detector
-from apps.detection.postprocess import PostProcess
+from apps.detection.boxes.boxes import decode_offsets
+from apps.detection.boxes.postprocess import PostProcess
+from apps.detection.model.create import create_detector
 
 ANCHORS = create_detector("a025", num_classes=1, resolution=160, head="ssd").anchors_cxcywh
 

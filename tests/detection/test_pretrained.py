@@ -10,13 +10,13 @@ import torch
 
 from apps.common.images import Preprocessing
 from apps.detection import eval as eval_script
-from apps.detection.anchors import make_anchors
-from apps.detection.boxes import box_iou
-from apps.detection.coco_classes import COCO_CLASSES, match_names
-from apps.detection.detector import Detector
-from apps.detection.model import create_detector
-from apps.detection.pretrained import load_pretrained
-from apps.detection.tflite_ssd import DETECTION
+from apps.detection.boxes.anchors import make_anchors
+from apps.detection.boxes.boxes import box_iou
+from apps.detection.data.coco_classes import COCO_CLASSES, match_names
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
+from apps.detection.model.pretrained import load_pretrained
+from apps.detection.model.tflite_ssd import DETECTION
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name
 from backbone.weights import create_backbone_from, load_graph, load_weights

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from apps.common.images import read_image, stack_images
-from apps.detection.boxes import decode_offsets
-from apps.detection.data import to_square
-from apps.detection.detector import Detector
+from apps.detection.boxes.boxes import decode_offsets
+from apps.detection.data.batches import to_square
 from apps.detection.export import Config as ExportConfig
 from apps.detection.export import export
-from apps.detection.model import create_detector
-from apps.detection.quality_loss import QualityLoss
-from apps.detection.suppression import SuppressedSSD
+from apps.detection.loss.quality_loss import QualityLoss
+from apps.detection.model.create import create_detector
+from apps.detection.model.detector import Detector
+from apps.detection.model.end_to_end import SuppressedSSD
 from apps.detection.train import train
 from backbone.cost import count_module
 from tests.common.exported_files import need_exporter

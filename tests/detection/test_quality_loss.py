@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import generalized_box_iou
 
-from apps.detection.assignment import assign_aligned
-from apps.detection.boxes import decode_offsets, encode_offsets, paired_giou
-from apps.detection.quality_loss import QualityLoss, side_loss
+from apps.detection.boxes.boxes import decode_offsets, encode_offsets, paired_giou
+from apps.detection.loss.assignment import assign_aligned
+from apps.detection.loss.quality_loss import QualityLoss, side_loss
 from tests.detection.test_assignment import ANCHORS, LEVELS, NUM_CLASSES
 from tests.detection.test_matching import make_targets, random_image
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from apps.common.images import read_image
-from apps.detection.boxes import box_iou
-from apps.detection.postprocess import Detections
+from apps.detection.boxes.boxes import box_iou
+from apps.detection.boxes.postprocess import Detections
+from apps.detection.boxes.slicing import make_tiles, merge
 from apps.detection.predict import Found, Predictor
-from apps.detection.slicing import make_tiles, merge
 
 WIDTH, HEIGHT = 640, 480
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.detection.annotations import load_split, load_splits
-from apps.detection.metrics import coco_metrics
+from apps.detection.data.load import load_split, load_splits
+from apps.detection.evaluation.metrics import coco_metrics
 
 OBJECT = """<object><name>{name}</name>{extra}<bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax>
 <ymax>{box[3]}</ymax></bndbox><part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.detection.annotations import find_data, load_split, load_splits, read_parts
+from apps.detection.data.load import find_data, load_split, load_splits, read_parts
 
 LINES = {
     "train/a": "0 0.5 0.5 1 1\n1 0.25 0.5 0.1 0.2\n\n",

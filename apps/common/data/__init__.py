@@ -1,0 +1,1 @@
+"""Photos, tables and copies on the disk, and what is wrong with them."""

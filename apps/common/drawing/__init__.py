@@ -1,0 +1,1 @@
+"""The embedded sample sets: drawn once, then cached."""

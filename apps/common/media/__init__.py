@@ -1,0 +1,1 @@
+"""Photos, videos and cameras in; pictures, videos and windows out."""

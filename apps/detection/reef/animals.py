@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apps.common.drawing.curves import Rng
 from apps.detection.reef.canvas import Palette, Sprite
 from apps.detection.reef.crawlers import draw_crab, draw_octopus, draw_shell
-from apps.detection.reef.noise import Rng
 from apps.detection.reef.swimmers import draw_fish, draw_jellyfish, draw_turtle
 
 

@@ -9,20 +9,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from apps.detection.reef.canvas import (
-    BLACK,
-    DULL,
-    UP,
-    WHITE,
-    Sprite,
-    bent,
-    ellipse,
-    make_palette,
-    mix,
-    smooth,
-    ticks,
-)
-from apps.detection.reef.noise import noise_crop, pick
+from apps.common.drawing.curves import ellipse, mix, pick, smooth, ticks
+from apps.detection.reef.canvas import BLACK, DULL, UP, WHITE, Sprite, bent, make_palette
+from apps.detection.reef.noise import noise_crop
 
 STONES = ((112, 104, 100), (86, 92, 104), (134, 116, 96), (98, 82, 96), (78, 84, 76))
 GREENS = ((58, 128, 62), (96, 140, 52), (44, 104, 88), (132, 142, 60), (122, 74, 50), (150, 60, 70))

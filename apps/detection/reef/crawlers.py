@@ -4,21 +4,8 @@ import math
 
 import numpy as np
 
-from apps.detection.reef.canvas import (
-    BLACK,
-    UP,
-    WHITE,
-    Palette,
-    Sprite,
-    across,
-    bent,
-    curve,
-    ellipse,
-    mix,
-    smooth,
-    ticks,
-)
-from apps.detection.reef.noise import pick
+from apps.common.drawing.curves import curve, ellipse, mix, pick, smooth, ticks
+from apps.detection.reef.canvas import BLACK, UP, WHITE, Palette, Sprite, across, bent
 
 
 def draw_crab(sprite: Sprite, palette: Palette) -> None:

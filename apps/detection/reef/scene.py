@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from apps.common.drawing.curves import Rng, pick
 from apps.detection.reef.animals import ANIMALS, draw_animal
 from apps.detection.reef.canvas import Palette, make_palette
 from apps.detection.reef.clutter import LYING, NUM_PIECES, STANDING, load_clutter
-from apps.detection.reef.noise import Rng, pick
 from apps.detection.reef.water import add_bubbles, develop, make_site, paint_site
 
 Window = tuple[slice, slice]

@@ -4,20 +4,8 @@ import math
 
 import numpy as np
 
-from apps.detection.reef.canvas import (
-    BLACK,
-    UP,
-    WHITE,
-    Colour,
-    Palette,
-    Sprite,
-    bent,
-    ellipse,
-    mix,
-    smooth,
-    ticks,
-)
-from apps.detection.reef.noise import pick
+from apps.common.drawing.curves import Colour, ellipse, mix, pick, smooth, ticks
+from apps.detection.reef.canvas import BLACK, UP, WHITE, Palette, Sprite, bent
 
 
 def draw_fish(sprite: Sprite, palette: Palette) -> None:

@@ -10,8 +10,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from apps.detection.reef.canvas import WHITE, mix
-from apps.detection.reef.noise import TILE, Rng, folded, noise_crop, noise_tile, pick
+from apps.common.drawing.curves import Rng, mix, pick
+from apps.detection.reef.canvas import WHITE
+from apps.detection.reef.noise import TILE, folded, noise_crop, noise_tile
 
 SIZES_WH = ((256, 192), (192, 256), (224, 224), (288, 192), (192, 288), (240, 192), (192, 192))
 SIZE_SHARES = (0.3, 0.15, 0.15, 0.15, 0.1, 0.1, 0.05)

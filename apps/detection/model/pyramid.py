@@ -21,9 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.detection.anchors import make_anchors
-from apps.detection.boxes import encode_offsets
-from apps.detection.ssd import MIN_CHANNELS, RawOutput, check_side, draw_weights, line_up
+from apps.detection.boxes.anchors import make_anchors
+from apps.detection.boxes.boxes import encode_offsets
+from apps.detection.boxes.postprocess import RawOutput
+from apps.detection.model.ssd import MIN_CHANNELS, check_side, draw_weights, line_up
 from backbone import MobileNetV1
 from backbone.mobilenet_v1 import ConvStyle, DepthwiseSeparable, scaled_channels
 

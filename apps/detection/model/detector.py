@@ -13,12 +13,11 @@ from apps.common.deploy.graph import Graph
 from apps.common.deploy.runtime import Precision, Runtime, start_session
 from apps.common.deploy.sessions import Session, runtime_name
 from apps.common.images import Preprocessing
+from apps.detection.boxes.postprocess import Detections, PostProcess, RawOutput
 from apps.detection.choices import Head, ScoreFunction
-from apps.detection.model import Network, create_detector
-from apps.detection.postprocess import Detections, PostProcess
-from apps.detection.pretrained import APP, load_pretrained
-from apps.detection.pyramid import PyramidDetector
-from apps.detection.ssd import RawOutput
+from apps.detection.model.create import Network, create_detector
+from apps.detection.model.pretrained import APP, load_pretrained
+from apps.detection.model.pyramid import PyramidDetector
 from backbone.mobilenet_v1 import ConvStyle
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import get_args
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.detection.anchors import Shapes
+from apps.detection.boxes.anchors import Shapes
 from apps.detection.choices import Head
-from apps.detection.pretrained import Pretrained, load_pretrained
-from apps.detection.pyramid import PyramidDetector
-from apps.detection.ssd import MIN_CHANNELS, SSD
+from apps.detection.model.pretrained import Pretrained, load_pretrained
+from apps.detection.model.pyramid import PyramidDetector
+from apps.detection.model.ssd import MIN_CHANNELS, SSD
 from backbone import create_backbone
 from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle
 from backbone.names import parse_backbone

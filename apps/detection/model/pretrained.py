@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
 from apps.common.pretrained import TENSORFLOW_STYLE, find_weights, imagenet_name, preprocessing_of, style_of
-from apps.detection.anchors import Shapes, level_shapes
+from apps.detection.boxes.anchors import Shapes, level_shapes
 from apps.detection.choices import Head
-from apps.detection.coco_classes import COCO_CLASSES, match_names
-from apps.detection.tflite_ssd import is_ssd, read_ssd_head
+from apps.detection.data.coco_classes import COCO_CLASSES, match_names
+from apps.detection.model.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
 from backbone.weights import CATALOG, LoadedWeights, load_graph

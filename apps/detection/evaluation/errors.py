@@ -13,7 +13,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from apps.detection.coco import CocoSplit
+from apps.detection.data.coco_split import CocoSplit
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1  # t_f and t_b in the paper
 ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")

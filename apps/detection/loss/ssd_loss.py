@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.common.training.distributed import Processes
-from apps.detection.boxes import encode_offsets
+from apps.detection.boxes.boxes import encode_offsets
+from apps.detection.boxes.postprocess import RawOutput
 from apps.detection.choices import ScoreFunction
-from apps.detection.matching import Targets, match_anchors
-from apps.detection.ssd import RawOutput
+from apps.detection.data.batches import Targets
+from apps.detection.loss.matching import match_anchors
 
 
 class LossParts(NamedTuple):

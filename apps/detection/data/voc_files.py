@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from apps.common.data.photos import is_photo_name
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
-from apps.detection.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part, Problem
+from apps.detection.data.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part, Problem
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 PHOTO_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")

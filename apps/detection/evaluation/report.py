@@ -13,11 +13,11 @@ import numpy as np
 from apps.common.images import resize
 from apps.common.plots import new_figure
 from apps.common.report import Cell, Page
-from apps.detection.analysis import Analysis, BadPhoto, confusions
-from apps.detection.coco import CocoSplit
-from apps.detection.data import read_sample
-from apps.detection.errors import ERRORS, MEANING, ORACLES, Errors
-from apps.detection.metrics import CocoMetrics
+from apps.detection.data.batches import read_sample
+from apps.detection.data.coco_split import CocoSplit
+from apps.detection.evaluation.analysis import Analysis, BadPhoto, confusions
+from apps.detection.evaluation.errors import ERRORS, MEANING, ORACLES, Errors
+from apps.detection.evaluation.metrics import CocoMetrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,12 +8,12 @@ Letters in shapes: B batch, C channels, H W height and width, A anchors, K class
 
 import math
 from collections.abc import Iterable
-from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from apps.detection.anchors import Shapes, level_shapes, make_anchors
+from apps.detection.boxes.anchors import Shapes, level_shapes, make_anchors
+from apps.detection.boxes.postprocess import RawOutput
 from backbone import MobileNetV1
 from backbone.mobilenet_v1 import ConvStyle, scaled_channels
 
@@ -22,13 +22,6 @@ EXTRA_CHANNELS = (512, 256, 256, 128)  # at width 1
 MIN_CHANNELS = 16  # of any layer, the backbone's too
 NUM_LEVELS = len(BACKBONE_MAPS) + len(EXTRA_CHANNELS)
 INIT_STD = 0.03  # truncated normal, for the extras and predictors
-
-
-class RawOutput(TypedDict):
-    """Raw outputs: `class_logits` (B, A, K + 1), background at index 0; `offsets` (B, A, 4), see boxes.py."""
-
-    class_logits: Tensor
-    offsets: Tensor
 
 
 class ExtraLevel(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any
 
 from apps.common.checkpoint import load_json
 from apps.common.data.tables import SPLIT_OF_NAME
-from apps.detection.listing import DAMAGED_FILE, Layout, Part, Problem, id_in
+from apps.detection.data.listing import DAMAGED_FILE, Layout, Part, Problem, id_in
 
 ONE_FILE = (
     *("instances.json", "annotations.json", "coco.json", "instances_default.json", "instances_all.json"),

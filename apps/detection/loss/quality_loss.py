@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.common.training.distributed import Processes
-from apps.detection.assignment import assign_aligned, assign_closest
-from apps.detection.boxes import decode_offsets, paired_giou
+from apps.detection.boxes.boxes import decode_offsets, paired_giou
 from apps.detection.choices import Assigner
-from apps.detection.loss import LossParts
-from apps.detection.matching import Targets
-from apps.detection.pyramid import NUM_DISTANCES, PyramidOutput
+from apps.detection.data.batches import Targets
+from apps.detection.loss.assignment import assign_aligned, assign_closest
+from apps.detection.loss.ssd_loss import LossParts
+from apps.detection.model.pyramid import NUM_DISTANCES, PyramidOutput
 
 BOX_WEIGHT = 2.0  # of the overlap's loss, relative to the scores'
 SIDES_WEIGHT = 0.25  # of the distances' loss

@@ -10,7 +10,7 @@ Letters in shapes: A anchors of a cell, K classes, C channels.
 import torch
 from torch import Tensor
 
-from apps.detection.anchors import level_shapes
+from apps.detection.boxes.anchors import level_shapes
 from backbone.weights.loaded import LAYERS, Layer
 from backbone.weights.tflite import NORM_EPS, FoldedConv, read_backbone_convs, read_conv
 from backbone.weights.tflite_graph import TFLiteGraph, TFLiteOperator

@@ -20,8 +20,27 @@ from apps.common.device import make_loader
 from apps.common.images import read_image, resize, stack_images
 from apps.common.training.sampling import Draw, StepSampler
 from apps.detection.choices import Augment
-from apps.detection.coco import CocoSplit, ImageRecord, other_size
-from apps.detection.matching import Targets
+from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
+
+pass
+
+
+class Targets(NamedTuple):
+    """The objects of a batch, padded; made by `data.collate`.
+
+    Attributes:
+        boxes_xyxy: (B, N, 4) float32, in image sides, 0 to 1; padding is 0.
+        labels: (B, N) int64, 1 to K; 0 is padding.
+        is_crowd: (B, N) bool, boxes around a crowd: neither to be found nor to be learnt as background.
+    """
+
+    boxes_xyxy: Tensor
+    labels: Tensor
+    is_crowd: Tensor
+
+    def to(self, device: torch.device) -> "Targets":
+        return Targets(*(tensor.to(device, non_blocking=True) for tensor in self))
+
 
 if TYPE_CHECKING:
     import albumentations as A

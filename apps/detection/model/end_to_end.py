@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apps.detection.boxes import decode_offsets
-from apps.detection.model import Network
-from apps.detection.nms import nms
-from apps.detection.postprocess import PostProcess
+from apps.detection.boxes.boxes import decode_offsets
+from apps.detection.boxes.nms import nms
+from apps.detection.boxes.postprocess import PostProcess
+from apps.detection.model.create import Network
 
 OUTPUTS = ("boxes_xyxy", "scores", "labels")
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apps.detection.boxes import box_iou, cxcywh_to_xyxy
-from apps.detection.matching import Targets, real_boxes, under_crowds
-from apps.detection.pyramid import ANCHOR_CELLS
+from apps.detection.boxes.boxes import box_iou, cxcywh_to_xyxy
+from apps.detection.data.batches import Targets
+from apps.detection.loss.matching import real_boxes, under_crowds
+from apps.detection.model.pyramid import ANCHOR_CELLS
 
 CLOSEST = 9  # anchors of each level, to a box (ATSS)
 BEST = 13  # anchors of all levels, for a box (TOOD)

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 
 from apps.common.data.photos import UNREAD_SUFFIXES, find_photos, is_photo_name, walk
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
-from apps.detection.listing import (
+from apps.detection.data.listing import (
     DAMAGED_FILE,
     DAMAGED_OBJECT,
     MISSING_PHOTO,

@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from apps.detection.coco import ImageRecord
 
 MIN_SCALE, MAX_SCALE = 0.2, 0.95  # of the finest and the coarsest level, in image sides
 ASPECT_RATIOS = (1.0, 2.0, 1 / 2, 3.0, 1 / 3)  # width to height
@@ -55,15 +52,6 @@ def level_shapes(num_levels: int) -> tuple[tuple[tuple[float, float], ...], ...]
         for scale, after in pairwise(scales[1:])
     )
     return (FINEST_LEVEL, *coarser)
-
-
-def box_sizes(records: Sequence[ImageRecord]) -> Tensor:
-    """(N, 2) float32, width and height in image sides of all boxes that are no crowds."""
-    sizes = []
-    for record in records:
-        x0, y0, x1, y1 = record.boxes_xyxy_px[~record.is_crowd].T
-        sizes.append(np.stack(((x1 - x0) / record.width, (y1 - y0) / record.height), axis=1))
-    return torch.from_numpy(np.concatenate(sizes))
 
 
 def fit_shapes(sizes_wh: Tensor, *, num_levels: int, seed: int) -> Fitted:

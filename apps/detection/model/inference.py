@@ -1,30 +1,15 @@
-"""COCO evaluation, refereed by pycocotools."""
+"""Run a detector over a split."""
 
-import contextlib
 import dataclasses
-import io
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from apps.common.training.distributed import Processes
-from apps.detection.coco import CocoSplit
-from apps.detection.coco_classes import match_names
-from apps.detection.data import EvalSet, make_eval_loader
-from apps.detection.detector import Detector
-
-# COCOeval.stats, in its order
-METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-
-
-class CocoMetrics(NamedTuple):
-    """`values`: the 12 metrics by name, 0 to 1, -1 where the split has no such object; `text`: the 12 lines."""
-
-    values: dict[str, float]
-    text: str
+from apps.detection.data.batches import EvalSet, make_eval_loader
+from apps.detection.data.coco_classes import match_names
+from apps.detection.data.coco_split import CocoSplit
+from apps.detection.model.detector import Detector
 
 
 def predict_split(
@@ -68,38 +53,6 @@ def predict_split(
                     )
             by_image.append(results)
     return [result for results in processes.gather(by_image, total) for result in results]
-
-
-def coco_metrics(split: CocoSplit, results: list[dict[str, Any]]) -> CocoMetrics:
-    """The 12 COCO metrics of boxes, exactly as pycocotools computes them from the same two files."""
-    return summarise(run_cocoeval(split, results))
-
-
-def run_cocoeval(split: CocoSplit, results: list[dict[str, Any]]) -> COCOeval:
-    """pycocotools' evaluation of detections in COCO's results format, after `evaluate` and `accumulate`."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = split.ground_truth
-        truth.createIndex()
-        found = COCO()
-        if results:
-            found = truth.loadRes([dict(result) for result in results])
-        else:  # loadRes refuses an empty list
-            found.dataset = {**split.ground_truth, "annotations": []}
-            found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
-
-
-def summarise(evaluation: COCOeval) -> CocoMetrics:
-    """The 12 COCO metrics of an evaluation, exactly as pycocotools prints them."""
-    lines = io.StringIO()
-    with contextlib.redirect_stdout(lines):
-        evaluation.summarize()
-    values = {name: float(value) for name, value in zip(METRIC_NAMES, np.asarray(evaluation.stats), strict=True)}
-    return CocoMetrics(values, lines.getvalue().rstrip("\n"))
 
 
 def _ids_by_name(detector: Detector, split: CocoSplit) -> dict[int, int]:

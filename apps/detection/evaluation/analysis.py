@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from apps.detection.coco import CocoSplit
-from apps.detection.errors import (
+from apps.detection.data.coco_split import CocoSplit
+from apps.detection.evaluation.errors import (
     ERRORS,
     FOREGROUND_IOU,
     Errors,

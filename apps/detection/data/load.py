@@ -14,12 +14,12 @@ from pathlib import Path
 from apps.common.choices import BadData
 from apps.common.data.tables import SPLIT_OF_NAME
 from apps.detection.choices import VAL_FRACTION
-from apps.detection.coco import CocoSplit, class_names_of, make_split
-from apps.detection.cocofiles import find_coco, split_of
-from apps.detection.listing import Layout, Part
-from apps.detection.splits import carve_val
-from apps.detection.voc import find_voc
-from apps.detection.yolo import find_yolo
+from apps.detection.data.coco_files import find_coco, split_of
+from apps.detection.data.coco_split import CocoSplit, class_names_of, make_split
+from apps.detection.data.listing import Layout, Part
+from apps.detection.data.splits import carve_val
+from apps.detection.data.voc_files import find_voc
+from apps.detection.data.yolo_files import find_yolo
 
 
 def load_split(

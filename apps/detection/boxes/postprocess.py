@@ -3,15 +3,21 @@
 Letters in shapes: B batch, A anchors, K classes, D detections of an image.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
-from apps.detection.boxes import decode_offsets
+from apps.detection.boxes.boxes import decode_offsets
+from apps.detection.boxes.nms import batched_nms
 from apps.detection.choices import ScoreFunction
-from apps.detection.nms import batched_nms
-from apps.detection.ssd import RawOutput
+
+
+class RawOutput(TypedDict):
+    """Raw outputs: `class_logits` (B, A, K + 1), background at index 0; `offsets` (B, A, 4), see boxes.py."""
+
+    class_logits: Tensor
+    offsets: Tensor
 
 
 class Detections(NamedTuple):

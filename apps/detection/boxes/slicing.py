@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from apps.detection.boxes import box_area, box_intersection
-from apps.detection.nms import batched_nms
-from apps.detection.postprocess import Detections
+from apps.detection.boxes.boxes import box_area, box_intersection
+from apps.detection.boxes.nms import batched_nms
+from apps.detection.boxes.postprocess import Detections
 
 Tile = tuple[int, int, int, int]
 EDGE_PX = 2.0  # a box that comes so near to a tile's inner edge is cut off by it

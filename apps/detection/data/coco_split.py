@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from apps.common.choices import BadData
 from apps.common.data.photos import IMAGE_SUFFIXES, glance_at_photos
-from apps.detection.cocofiles import find_coco
-from apps.detection.listing import (
+from apps.detection.data.coco_files import find_coco
+from apps.detection.data.listing import (
     DAMAGED_FILE,
     DAMAGED_OBJECT,
     IN_SIDES,
@@ -31,6 +33,9 @@ from apps.detection.listing import (
     fill_sizes,
     id_in,
 )
+
+pass
+
 
 MOST_PX = 1_000_000  # of a side
 CROWD_OF: dict[Any, bool | None] = {
@@ -146,6 +151,15 @@ def load_coco_split(root: Path, split: str, *, bad_data: BadData = "refuse") -> 
 def class_names_of(parts: Sequence[Part]) -> list[str]:
     """All classes of the parts, in the order of the first one's ids."""
     return list(dict.fromkeys(str(category["name"]).strip() for part in parts for category in part.categories))
+
+
+def box_sizes(records: Sequence[ImageRecord]) -> Tensor:
+    """(N, 2) float32, width and height in image sides of all boxes that are no crowds."""
+    sizes = []
+    for record in records:
+        x0, y0, x1, y1 = record.boxes_xyxy_px[~record.is_crowd].T
+        sizes.append(np.stack(((x1 - x0) / record.width, (y1 - y0) / record.height), axis=1))
+    return torch.from_numpy(np.concatenate(sizes))
 
 
 def make_split(part: Part, class_names: Sequence[str], *, bad_data: BadData = "refuse") -> CocoSplit:

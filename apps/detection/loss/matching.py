@@ -8,27 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apps.detection.boxes import box_area, box_intersection, box_iou, cxcywh_to_xyxy
+from apps.detection.boxes.boxes import box_area, box_intersection, box_iou, cxcywh_to_xyxy
+from apps.detection.data.batches import Targets
 
 MATCH_IOU = 0.5
 IGNORE_COVERAGE = 0.5  # share of an anchor's area inside a crowd box from which it is no negative
-
-
-class Targets(NamedTuple):
-    """The objects of a batch, padded; made by `data.collate`.
-
-    Attributes:
-        boxes_xyxy: (B, N, 4) float32, in image sides, 0 to 1; padding is 0.
-        labels: (B, N) int64, 1 to K; 0 is padding.
-        is_crowd: (B, N) bool, boxes around a crowd: neither to be found nor to be learnt as background.
-    """
-
-    boxes_xyxy: Tensor
-    labels: Tensor
-    is_crowd: Tensor
-
-    def to(self, device: torch.device) -> "Targets":
-        return Targets(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class Match(NamedTuple):

@@ -1,0 +1,1 @@
+"""Boxes, anchors, decoding and suppression; no network, no files."""

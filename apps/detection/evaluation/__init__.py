@@ -1,0 +1,1 @@
+"""COCO metrics, the analysis of errors, and the report."""

@@ -1,0 +1,1 @@
+"""What training compares: assignment of anchors to boxes, and the losses."""

@@ -1,0 +1,1 @@
+"""The networks, what they start from, and the detector that predicts."""

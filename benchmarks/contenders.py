@@ -25,9 +25,9 @@ from apps.detection.choices import Head
 from apps.detection.data.batches import to_square as whole_square
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
-from apps.faceattr.data import to_square as face_square
-from apps.faceattr.network import create_network
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.batches import to_square as face_square
+from apps.faceattr.model.create import create_network
+from apps.faceattr.model.tagger import Tagger
 from apps.finegrained.classifier import Classifier, create_classifier
 from apps.finegrained.data import to_square as central_square
 from apps.finegrained.predict import make_guesses

@@ -17,10 +17,11 @@ from typing import NamedTuple
 import torch
 
 from apps.common.plots import new_figure
-from apps.faceattr.attributes import load_faces
-from apps.faceattr.calibration import judge
-from apps.faceattr.metrics import attribute_metrics, predict_photos
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.load import load_faces
+from apps.faceattr.evaluation.calibration import judge
+from apps.faceattr.evaluation.metrics import attribute_metrics
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import Tagger
 from backbone.cost import count_module
 from backbone.files import written_whole
 

@@ -10,7 +10,7 @@ From Python, while it runs:
     client = Client("http://127.0.0.1:7860")
     picture, sentence, table = client.predict(handle_file("photo.jpg"), api_name="/describe_faces")
 
-Attributes that are sensitive (apps/faceattr/sensitive.py) are not computed for the page unless a visitor ticks a box.
+Sensitive attributes (apps/faceattr/data/sensitive.py) are not computed for the page unless a visitor ticks a box.
 
 Letters in shapes: H W height and width.
 """

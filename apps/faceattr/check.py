@@ -53,8 +53,7 @@ from apps.common.checkpoint import save_json
 from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
 from apps.common.data.photos import PhotoFacts, inspect_photos
 from apps.common.data.tables import SPLITS
-from apps.faceattr.attributes import list_data
-from apps.faceattr.findings import (
+from apps.faceattr.data.findings import (
     CountTable,
     contradicted,
     copy_findings,
@@ -63,9 +62,10 @@ from apps.faceattr.findings import (
     groups_of_copies,
     label_findings,
 )
-from apps.faceattr.listing import FaceListing
+from apps.faceattr.data.listing import FaceListing
+from apps.faceattr.data.load import list_data
+from apps.faceattr.data.splits import assign_splits, people_of, rank_of
 from apps.faceattr.sample import make_sample
-from apps.faceattr.splits import assign_splits, people_of, rank_of
 from backbone.files import written_whole
 
 

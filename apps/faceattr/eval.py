@@ -53,22 +53,15 @@ from torch import Tensor
 from apps.common.checkpoint import model_folder, save_json
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
-from apps.faceattr.attributes import AttributeSplit, load_faces
-from apps.faceattr.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
-from apps.faceattr.listing import UNKNOWN, attribute_key
-from apps.faceattr.metrics import (
-    Agreement,
-    Metrics,
-    agreement,
-    attribute_metrics,
-    calibration_error,
-    mean,
-    predict_photos,
-)
-from apps.faceattr.report import Evaluation, write_report
+from apps.faceattr.data.listing import UNKNOWN, attribute_key
+from apps.faceattr.data.load import AttributeSplit, load_faces
+from apps.faceattr.evaluation.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
+from apps.faceattr.evaluation.metrics import Agreement, Metrics, agreement, attribute_metrics, calibration_error, mean
+from apps.faceattr.evaluation.report import Evaluation, write_report
+from apps.faceattr.evaluation.subgroups import Subgroups, subgroup_metrics
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.sample import make_sample
-from apps.faceattr.subgroups import Subgroups, subgroup_metrics
-from apps.faceattr.tagger import Tagger
 from backbone.cost import count_module
 
 

@@ -62,11 +62,12 @@ from apps.common.deploy.export import (
 )
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
-from apps.faceattr.attributes import AttributeSplit, load_faces
-from apps.faceattr.data import to_square
-from apps.faceattr.metrics import attribute_metrics, predict_photos
+from apps.faceattr.data.batches import to_square
+from apps.faceattr.data.load import AttributeSplit, load_faces
+from apps.faceattr.evaluation.metrics import attribute_metrics
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.sample import make_sample
-from apps.faceattr.tagger import APP, Tagger
 
 
 def export(config: Config) -> Path:

@@ -70,11 +70,11 @@ from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, Tally, answered, read_frames
 from apps.common.media.sinks import Showing, window_for_camera
 from apps.common.media.sources import find_source
-from apps.faceattr.data import to_square
-from apps.faceattr.faces import Box, FaceFinder, crop_face
-from apps.faceattr.seen import HEADER, FaceAttributes, draw, face_rows
-from apps.faceattr.sensitive import shown
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.batches import to_square
+from apps.faceattr.data.sensitive import shown
+from apps.faceattr.model.face_finder import Box, FaceFinder, crop_face
+from apps.faceattr.model.tagger import Tagger
+from apps.faceattr.results import HEADER, FaceAttributes, draw, face_rows
 
 
 class Predictor:

@@ -97,13 +97,13 @@ from apps.common.training.progress import Meter, make_progress, read_steps, stop
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, plan_run
-from apps.faceattr.attributes import load_splits
-from apps.faceattr.data import TrainingSet, make_train_loader
-from apps.faceattr.distill import count_known, label_loss
-from apps.faceattr.measure import evaluate
+from apps.faceattr.data.batches import TrainingSet, make_train_loader
+from apps.faceattr.data.load import load_splits
+from apps.faceattr.evaluation.while_training import evaluate
+from apps.faceattr.loss.distill_loss import count_known, label_loss
+from apps.faceattr.model.pretrained import start_tagger
+from apps.faceattr.model.tagger import APP
 from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
-from apps.faceattr.start import start_tagger
-from apps.faceattr.tagger import APP
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 26.0

@@ -118,16 +118,16 @@ from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, plan_run
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
-from apps.faceattr.attributes import find_unlabelled, load_splits, measuring_splits, without_known
-from apps.faceattr.data import TrainingSet, make_train_loader
-from apps.faceattr.distill import Distillation, DistillLoss, count_known
-from apps.faceattr.listing import UNKNOWN
-from apps.faceattr.measure import evaluate, measure
-from apps.faceattr.network import num_pooled_features, pooled_features
-from apps.faceattr.outputs import cached_outputs
+from apps.faceattr.data.batches import TrainingSet, make_train_loader
+from apps.faceattr.data.listing import UNKNOWN
+from apps.faceattr.data.load import find_unlabelled, load_splits, measuring_splits, without_known
+from apps.faceattr.evaluation.while_training import evaluate, measure
+from apps.faceattr.loss.distill_loss import Distillation, DistillLoss, count_known
+from apps.faceattr.loss.teacher_outputs import cached_outputs
+from apps.faceattr.model.create import num_pooled_features, pooled_features
+from apps.faceattr.model.pretrained import start_tagger
+from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
-from apps.faceattr.start import start_tagger
-from apps.faceattr.tagger import APP, Tagger
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 12.0

@@ -16,7 +16,7 @@ from apps.common.training.sampling import StepSampler
 from apps.detection.data.batches import Targets
 from apps.detection.loss.ssd_loss import SSDLoss
 from apps.detection.model.create import create_detector
-from apps.faceattr.distill import label_loss
+from apps.faceattr.loss.distill_loss import label_loss
 from apps.finegrained import train as train_script
 from tests.finegrained.conftest import draw_photos
 

@@ -12,8 +12,8 @@ from gradio_client import Client
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
-from apps.faceattr.network import create_network
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.model.create import create_network
+from apps.faceattr.model.tagger import Tagger
 from apps.finegrained.classifier import Classifier, create_classifier
 from demos import detection, faceattr, finegrained, serving
 from demos.page import make_page

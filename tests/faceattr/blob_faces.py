@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from apps.common.images import read_image, stack_images
-from apps.faceattr.data import to_square
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.batches import to_square
+from apps.faceattr.model.tagger import Tagger
 from backbone.mobilenet_v1 import create_backbone
 
 ATTRIBUTES = ["Hat", "Eye glasses, dark", "Smïling", "Male"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from apps.faceattr.distill import Distillation, label_loss, teacher_loss
+from apps.faceattr.loss.distill_loss import Distillation, label_loss, teacher_loss
 
 LOGITS = torch.tensor([[0.5, -1.0, 2.0], [0.0, 1.5, -0.3]])
 TAUGHT = torch.tensor([[1.0, -2.0, 0.5], [-0.4, 1.0, 0.2]])

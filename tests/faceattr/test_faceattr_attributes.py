@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.faceattr.attributes import find_unlabelled, list_data, load_faces, load_splits, without_known
+from apps.common.data.copies import find_same_files, linked
+from apps.faceattr.data.load import find_unlabelled, list_data, load_faces, load_splits, without_known
 from apps.faceattr.sample import ATTRIBUTES, make_sample
-from apps.faceattr.splits import find_same_files, linked
 
 
 def photo(path: Path, content: str | None = None) -> Path:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.faceattr.calibration import (
+from apps.faceattr.evaluation.calibration import (
     MAX_TEMPERATURE,
     calibrate,
     choose_threshold,
@@ -15,8 +15,8 @@ from apps.faceattr.calibration import (
     is_calibrated,
     judge,
 )
-from apps.faceattr.metrics import calibration_error
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.evaluation.metrics import calibration_error
+from apps.faceattr.model.tagger import Tagger
 
 
 def sample(temperature: float, *, number: int = 4000, shift: float = 0.0, seed: int = 0):

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from apps.common.cli import run_command
-from apps.faceattr.attributes import load_splits
 from apps.faceattr.check import Config, check, main
-from apps.faceattr.findings import CONTRADICTIONS
+from apps.faceattr.data.findings import CONTRADICTIONS
+from apps.faceattr.data.load import load_splits
 from apps.faceattr.sample import ATTRIBUTES
 
 SCRIPT = Path(__file__).resolve().parents[2] / "apps/faceattr/check.py"

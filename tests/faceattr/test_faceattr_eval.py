@@ -8,11 +8,11 @@ import torch
 from apps.common.cli import run_command
 from apps.common.images import stack_images
 from apps.faceattr import eval as eval_script
-from apps.faceattr.attributes import load_faces
-from apps.faceattr.calibration import calibrate, cross_judge
+from apps.faceattr.data.load import load_faces
 from apps.faceattr.eval import Config, evaluate
-from apps.faceattr.metrics import attribute_metrics
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.evaluation.calibration import calibrate, cross_judge
+from apps.faceattr.evaluation.metrics import attribute_metrics
+from apps.faceattr.model.tagger import Tagger
 from backbone.cost import backbone_cost
 from tests.faceattr.blob_faces import ATTRIBUTES, SIDE, crops_of, draw_faces, save_tagger
 

@@ -9,8 +9,8 @@ from apps.common.cli import run_command
 from apps.common.deploy.sessions import MODULES
 from apps.common.images import stack_images
 from apps.faceattr.export import Config, export
+from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.predict import Predictor
-from apps.faceattr.tagger import Tagger
 from tests.common.exported_files import need_exporter, need_modules, reuse
 from tests.faceattr.blob_faces import ATTRIBUTES, SIDE, crops_of, draw_faces, save_tagger
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from apps.common.images import read_image
-from apps.faceattr.faces import Config, Face, FaceFinder, crop_face, measure, measure_margin, read_model
+from apps.faceattr.faces import Config, measure
+from apps.faceattr.model.face_finder import Face, FaceFinder, crop_face, measure_margin, read_model
 
 WITHOUT_FACES = ("cat_720p.jpg", "hot_dog.jpg", "kite_and_cold.jpg", "pets.jpg")
 NOSES = [(26, 135), (180, 150), (305, 120), (463, 155)]  # of the four in face.jpg, as seen, pixels

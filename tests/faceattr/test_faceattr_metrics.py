@@ -4,17 +4,17 @@ import math
 import pytest
 import torch
 
-from apps.faceattr.metrics import (
+from apps.faceattr.evaluation.metrics import (
     AttributeMetrics,
     Metrics,
     agreement,
     attribute_metrics,
     average_precision,
     calibration_error,
-    predict_photos,
 )
-from apps.faceattr.subgroups import subgroup_metrics
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.evaluation.subgroups import subgroup_metrics
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import Tagger
 from tests.faceattr.blob_faces import ATTRIBUTES, crops_of, draw_faces, save_tagger
 
 NAMES = ["Hat", "Smiling", "Bald"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.faceattr.network import create_network, is_torchvision, num_pooled_features, pooled_features
-from apps.faceattr.start import start_tagger
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.model.create import create_network, is_torchvision, num_pooled_features, pooled_features
+from apps.faceattr.model.pretrained import start_tagger
+from apps.faceattr.model.tagger import Tagger
 
 CPU = torch.device("cpu")
 

@@ -9,10 +9,10 @@ import torch
 from apps.common.cli import run_command
 from apps.common.images import read_image, stack_images
 from apps.faceattr import predict as predict_script
-from apps.faceattr.faces import Face, crop_face
+from apps.faceattr.data.sensitive import is_sensitive, shown
+from apps.faceattr.model.face_finder import Face, crop_face
+from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.predict import Config, FaceAttributes, Predictor, draw, predict
-from apps.faceattr.sensitive import is_sensitive, shown
-from apps.faceattr.tagger import Tagger
 from tests.common.media_files import write_photo, write_video
 from tests.faceattr.blob_faces import ATTRIBUTES, SIDE, crops_of, draw_faces, save_tagger
 
@@ -246,7 +246,7 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp
     def start(*args, **options) -> None:
         given.update(options)
 
-    monkeypatch.setattr("apps.faceattr.tagger.start_session", start)
+    monkeypatch.setattr("apps.faceattr.model.tagger.start_session", start)
     write_photo(tmp_path / "a.png")
     args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     run_command(predict, Config, [*args, "--whole", *flags])

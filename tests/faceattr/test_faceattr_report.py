@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.faceattr.attributes import AttributeSplit, load_faces
-from apps.faceattr.calibration import Judged
-from apps.faceattr.metrics import Agreement, attribute_metrics
-from apps.faceattr.report import Evaluation, precision_figure, reliability, reliability_figure, write_report
-from apps.faceattr.subgroups import subgroup_metrics
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.load import AttributeSplit, load_faces
+from apps.faceattr.evaluation.calibration import Judged
+from apps.faceattr.evaluation.metrics import Agreement, attribute_metrics
+from apps.faceattr.evaluation.report import Evaluation, precision_figure, reliability, reliability_figure, write_report
+from apps.faceattr.evaluation.subgroups import subgroup_metrics
+from apps.faceattr.model.tagger import Tagger
 from tests.faceattr.blob_faces import ATTRIBUTES, draw_faces, save_tagger
 
 

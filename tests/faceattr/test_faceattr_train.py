@@ -20,9 +20,9 @@ from apps.faceattr import eval as eval_script
 from apps.faceattr import predict as predict_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr import train as train_script
-from apps.faceattr.metrics import predict_photos
-from apps.faceattr.outputs import cached_outputs
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.loss.teacher_outputs import cached_outputs
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.train import Config, ask, train, withheld
 from tests.common.mistakes import error_of
 from tests.faceattr.conftest import draw_faces
@@ -201,7 +201,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch,
     photo = data / "images/train09.png"
     whole = photo.read_bytes()
     photo.write_bytes(whole[: len(whole) // 2])
-    monkeypatch.setattr("apps.faceattr.start.measure_framing", lambda photos: ((0.0, 0.0), ""))
+    monkeypatch.setattr("apps.faceattr.model.pretrained.measure_framing", lambda photos: ((0.0, 0.0), ""))
     with pytest.raises(ValueError, match=r"train09\.png is truncated.*; stopped at step \d, go on with --resume"):
         module.train(make(data, tmp_path / "broken", steps=6, **more))
     photo.write_bytes(whole)

@@ -8,10 +8,10 @@ from torch import nn
 
 from apps.common.images import Preprocessing, read_image, stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
-from apps.faceattr.data import EvalSet
-from apps.faceattr.faces import FaceFinder, measure_margin
-from apps.faceattr.network import create_network, head_path, is_torchvision
-from apps.faceattr.tagger import APP, Tagger
+from apps.faceattr.data.batches import EvalSet
+from apps.faceattr.model.create import create_network, head_path, is_torchvision
+from apps.faceattr.model.face_finder import FaceFinder, measure_margin
+from apps.faceattr.model.tagger import APP, Tagger
 from backbone.mobilenet_v1 import MIN_RESOLUTION, Conv
 from backbone.weights import unfold_norms
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.choices import BadData
+from apps.common.data.copies import find_same_files
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
-from apps.faceattr.layouts import list_faces
-from apps.faceattr.listing import UNKNOWN, FaceListing, attribute_key, join_listings
-from apps.faceattr.splits import Assignment, assign_splits, find_leaks, find_same_files
+from apps.faceattr.data.layouts import list_faces
+from apps.faceattr.data.listing import UNKNOWN, FaceListing, attribute_key, join_listings
+from apps.faceattr.data.splits import Assignment, assign_splits, find_leaks
 
 FEW_ATTRIBUTES = 8  # of so few, a line shows each
 

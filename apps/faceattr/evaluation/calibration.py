@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from apps.faceattr.listing import UNKNOWN
-from apps.faceattr.metrics import FEW
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.listing import UNKNOWN
+from apps.faceattr.evaluation.metrics import FEW
+from apps.faceattr.model.tagger import Tagger
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 

@@ -5,17 +5,13 @@ photos of a person, and all copies of a photo.
 """
 
 import hashlib
-import itertools
-import os
-from collections.abc import Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.common.data.copies import find_same_files, linked
 from apps.common.data.tables import SPLITS, normal_name
-from apps.faceattr.listing import FaceListing
-
-SHARE = 64  # files that a thread reads at a time
+from apps.faceattr.data.listing import FaceListing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,63 +159,3 @@ def find_leaks(listing: FaceListing, assignment: Assignment, split: str) -> dict
                     sentence = f"{listing.paths[i]} ({split}) is {what} {listing.paths[other]}"
                     leaks.setdefault(i, f"{sentence} ({assignment.splits[other]})")
     return leaks
-
-
-def linked(number: int, groups: Iterable[Sequence[int]]) -> list[list[int]]:
-    """0 to `number` - 1 in the fewest groups so that each of `groups` is inside one, in the order of their firsts."""
-    root = list(range(number))
-
-    def find(i: int) -> int:
-        while root[i] != i:
-            root[i] = i = root[root[i]]
-        return i
-
-    for group in groups:
-        for i in group[1:]:
-            one, two = find(group[0]), find(i)
-            root[max(one, two)] = min(one, two)
-    found: dict[int, list[int]] = {}
-    for i in range(number):
-        found.setdefault(find(i), []).append(i)
-    return list(found.values())
-
-
-def find_same_files(paths: Sequence[Path], *, sides: Sequence[Hashable] | None = None) -> list[list[int]]:
-    """Positions of files with the same bytes, in groups of two or more; only files of one size are read.
-
-    Args:
-        sides: N labels: only groups across two of them are looked for, and a file of side None in none.
-    """
-    by_size: dict[int, list[int]] = {}
-    for i, path in enumerate(paths):
-        if sides is not None and sides[i] is None:
-            continue
-        try:
-            size = os.stat(path).st_size
-        except OSError:
-            continue  # the loader and the doctor name it
-        if size:
-            by_size.setdefault(size, []).append(i)
-
-    def across(group: Sequence[int]) -> bool:
-        return len(group) > 1 and (sides is None or len({sides[i] for i in group}) > 1)
-
-    unsure = [i for group in by_size.values() if across(group) for i in group]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        shares = [[paths[i] for i in unsure[start : start + SHARE]] for start in range(0, len(unsure), SHARE)]
-        hashes = itertools.chain.from_iterable(pool.map(_hashes_of_files, shares))
-        same: dict[bytes, list[int]] = {}
-        for i, digest in zip(unsure, hashes, strict=True):
-            if digest:
-                same.setdefault(digest, []).append(i)
-    return [group for group in same.values() if across(group)]
-
-
-def _hashes_of_files(paths: Sequence[Path]) -> list[bytes]:
-    hashes = []
-    for path in paths:
-        try:
-            hashes.append(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
-        except OSError:
-            hashes.append(b"")
-    return hashes

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.common.training.distributed import Processes
-from apps.faceattr.listing import UNKNOWN
+from apps.faceattr.data.listing import UNKNOWN
 
 
 class DistillLoss(NamedTuple):

@@ -25,7 +25,7 @@ from apps.common.data.tables import (
     read_header,
     read_table,
 )
-from apps.faceattr.listing import FaceListing, RowReader, attribute_key
+from apps.faceattr.data.listing import FaceListing, RowReader, attribute_key
 
 ATTRIBUTES_FILE = "attributes.csv"
 IDENTITY_COLUMNS = ("identity", "identity_id", "person", "person_id", "subject", "subject_id")

@@ -8,8 +8,8 @@ import numpy as np
 from apps.common.data.findings import Finding, Level
 from apps.common.data.photos import PhotoFacts
 from apps.common.data.tables import SPLITS
-from apps.faceattr.listing import UNKNOWN, FaceListing, attribute_key
-from apps.faceattr.splits import people_of
+from apps.faceattr.data.listing import UNKNOWN, FaceListing, attribute_key
+from apps.faceattr.data.splits import people_of
 
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 CONTRADICTIONS = (

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from apps.faceattr.listing import UNKNOWN
-from apps.faceattr.metrics import FEW, AttributeMetrics, attribute_metrics, mean
+from apps.faceattr.data.listing import UNKNOWN
+from apps.faceattr.evaluation.metrics import FEW, AttributeMetrics, attribute_metrics, mean
 
 GAPS = ("ap", "balanced_accuracy", "f1", "accuracy")
 

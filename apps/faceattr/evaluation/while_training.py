@@ -7,9 +7,10 @@ from tqdm import tqdm
 from apps.common.training.distributed import Processes
 from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState
-from apps.faceattr.attributes import AttributeSplit
-from apps.faceattr.metrics import attribute_metrics, predict_photos
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.load import AttributeSplit
+from apps.faceattr.evaluation.metrics import attribute_metrics
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import Tagger
 
 
 def measure(

@@ -14,13 +14,13 @@ from torch import Tensor
 from apps.common.images import read_image
 from apps.common.plots import new_figure
 from apps.common.report import Cell, Page
-from apps.faceattr.attributes import AttributeSplit
-from apps.faceattr.calibration import Judged
-from apps.faceattr.data import to_square
-from apps.faceattr.listing import UNKNOWN
-from apps.faceattr.metrics import FEW, NUM_BINS, Agreement, Metrics
-from apps.faceattr.subgroups import Subgroups
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.data.batches import to_square
+from apps.faceattr.data.listing import UNKNOWN
+from apps.faceattr.data.load import AttributeSplit
+from apps.faceattr.evaluation.calibration import Judged
+from apps.faceattr.evaluation.metrics import FEW, NUM_BINS, Agreement, Metrics
+from apps.faceattr.evaluation.subgroups import Subgroups
+from apps.faceattr.model.tagger import Tagger
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

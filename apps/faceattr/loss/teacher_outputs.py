@@ -15,8 +15,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from apps.common.checkpoint import DESCRIPTION, WEIGHTS, model_folder
-from apps.faceattr.metrics import predict_photos
-from apps.faceattr.tagger import Tagger
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import Tagger
 from backbone.files import cache_dir, written_whole
 
 HASH_BYTES = 16

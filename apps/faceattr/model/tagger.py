@@ -16,7 +16,7 @@ from apps.common.deploy.graph import Graph
 from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import Session, runtime_name
 from apps.common.images import Preprocessing
-from apps.faceattr.network import create_network
+from apps.faceattr.model.create import create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 
 APP = "faceattr"

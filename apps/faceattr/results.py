@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from apps.common.images import resize
-from apps.faceattr.faces import Box
+from apps.faceattr.model.face_finder import Box
 
 MIN_SIDE = 800  # of a drawn picture's longer side, pixels, so that letters can be read
 MAX_LINES = 8  # of attributes beside a face

@@ -1,0 +1,1 @@
+"""Metrics by attribute and subgroup, calibration, and the report."""

@@ -1,0 +1,1 @@
+"""What training compares: the student with its teacher and the labels."""

@@ -1,0 +1,1 @@
+"""The networks, what they start from, the face finder, and the tagger that predicts."""

@@ -14,9 +14,10 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.labels import load_data
-from apps.finegrained.metrics import classification_metrics, predict_split
+from apps.finegrained.data.load import load_data
+from apps.finegrained.evaluation.metrics import classification_metrics
+from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.model.inference import predict_split
 from backbone.cost import network_cost
 from backbone.files import written_whole
 

@@ -46,7 +46,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.pictures import write_lines
-from apps.finegrained.predict import Guesses, Predictor
+from apps.finegrained.predict import Predictor
+from apps.finegrained.results import Guesses
 from demos.choices import Choice, Models, find_choices
 from demos.serving import check_server, launch, private_room
 from demos.task import Settings, Task

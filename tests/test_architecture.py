@@ -34,7 +34,7 @@ def allowed(room: str) -> tuple[str, ...]:
         return ("backbone", "apps.common")
     if room.startswith("apps."):
         return ("backbone", "apps.common", room)
-    return ("demos", "apps.common", *(f"apps.{app}.predict" for app in APPS))
+    return ("demos", "apps.common", *(f"apps.{app}.{door}" for app in APPS for door in ("predict", "results")))
 
 
 def room_of(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Measure how faces sit in face crops: the margin to train and predict with.
 
-    python apps/faceattr/faces.py --source crops/            the margin of a folder of face crops
+python apps/faceattr/faces.py --source crops/            the margin of a folder of face crops
 """
 
 import dataclasses

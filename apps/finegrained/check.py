@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from apps.common.cli import run_command
 from apps.finegrained.choices import VAL_FRACTION
@@ -49,24 +49,15 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.finegrained.check:main", Config)
 
 from apps.common.checkpoint import save_json
-from apps.common.data.copies import find_duplicates
-from apps.common.data.findings import Finding, Level, file_findings, findings_as_json, print_findings, worst_first
-from apps.common.data.photos import PhotoFacts, inspect_photos
-from apps.finegrained.labels import list_data, split_entries
-from apps.finegrained.layouts import SPLITS, Listing
+from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.data.photos import inspect_photos
+from apps.finegrained.data.findings import Checked, class_findings, copy_findings, groups_of_copies
+from apps.finegrained.data.layouts import SPLITS
+from apps.finegrained.data.listing import Listing
+from apps.finegrained.data.load import list_data
+from apps.finegrained.data.splits import split_entries
 from apps.finegrained.sample import make_sample
 from backbone.files import written_whole
-
-
-class Checked(NamedTuple):
-    """A photo with its place in the data and what was found in its file."""
-
-    class_name: str
-    split: str
-    facts: PhotoFacts
-
-    def __str__(self) -> str:
-        return f"{self.facts.path} ({self.class_name}, {self.split})"
 
 
 def check(config: Config) -> list[Finding]:
@@ -85,7 +76,7 @@ def check(config: Config) -> list[Finding]:
         *file_findings(facts, min_side=config.min_side),
         Finding("error", "files, rows or folders that cannot be used", [r.sentence for r in listing.problems]),
         *copy_findings(copies),
-        *class_findings(counts, list(splits), config),
+        *class_findings(counts, list(splits), min_photos=config.min_photos, max_imbalance=config.max_imbalance),
         Finding("note", "files passed over: no photos by their names", [r.sentence for r in listing.passed_over]),
     ]
     findings = worst_first(findings)
@@ -95,48 +86,6 @@ def check(config: Config) -> list[Finding]:
     print(f"all cases are in {out / 'check.json'}")
     if config.fix:
         write_clean(listing, photos, copies)
-    return findings
-
-
-def groups_of_copies(photos: Sequence[Checked]) -> list[list[Checked]]:
-    """Photos that show the same picture to the pixel."""
-    at: dict[Path, list[Checked]] = {}
-    for photo in photos:
-        at.setdefault(photo.facts.path, []).append(photo)
-    groups = find_duplicates([photo.facts for photo in photos])
-    return [[photo for path in dict.fromkeys(group) for photo in at[path]] for group in groups]
-
-
-def copy_findings(copies: Sequence[Sequence[Checked]]) -> list[Finding]:
-    """Copies by the harm they do; a group may be in two of the first."""
-    sentences = [" = ".join(str(photo) for photo in group) for group in copies]
-    labels = [len({photo.class_name for photo in group}) for group in copies]
-    splits = [len({photo.split for photo in group}) for group in copies]
-    kinds = list(zip(sentences, labels, splits, strict=True))
-    return [
-        Finding("error", "pictures with two labels", [text for text, label, _ in kinds if label > 1]),
-        Finding("error", "pictures in more than one split", [text for text, _, split in kinds if split > 1]),
-        Finding("warning", "pictures twice in one class", [t for t, label, split in kinds if label == split == 1]),
-    ]
-
-
-def class_findings(counts: Counter[tuple[str, str]], splits: Sequence[str], config: Config) -> list[Finding]:
-    """Classes without photos or with few, and how uneven train is."""
-    classes = sorted({name for name, _ in counts})
-    findings = []
-    for split in splits:
-        level: Level = "error" if split == "train" else "warning"
-        missing = [name for name in classes if not counts[name, split]]
-        findings.append(Finding(level, f"classes without a photo in {split}", missing))
-    if "train" not in splits:
-        return findings
-    few = [f"{name}: {counts[name, 'train']}" for name in classes if 0 < counts[name, "train"] < config.min_photos]
-    findings.append(Finding("warning", f"classes with fewer than {config.min_photos} photos in train", few))
-    sizes = sorted((counts[name, "train"], name) for name in classes if counts[name, "train"])
-    (least, rare), (most, common) = sizes[0], sizes[-1]
-    if most > config.max_imbalance * least:
-        case = f"train has {most:,} photos of {common} and {least:,} of {rare}"
-        findings.append(Finding("warning", "imbalance", [case]))
     return findings
 
 

@@ -63,18 +63,18 @@ from apps.common.checkpoint import model_folder, save_json
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
-from apps.finegrained.calibration import calibrate, cross_validate, known_score, unknown_metrics
-from apps.finegrained.classifier import APP, Classifier
-from apps.finegrained.labels import LabelledSplit, Photo, load_data
-from apps.finegrained.metrics import (
+from apps.finegrained.data.load import LabelledSplit, Photo, load_data
+from apps.finegrained.evaluation.calibration import calibrate, cross_validate, unknown_metrics
+from apps.finegrained.evaluation.metrics import (
     calibration_error,
     classification_metrics,
     negative_log_likelihood,
-    predict_photos,
     top_k_accuracy,
 )
-from apps.finegrained.predict import guess_cells, guess_header, make_guesses
-from apps.finegrained.report import Evaluation, write_report
+from apps.finegrained.evaluation.report import Evaluation, write_report
+from apps.finegrained.model.classifier import APP, Classifier, known_score
+from apps.finegrained.model.inference import predict_photos
+from apps.finegrained.results import guess_cells, guess_header, make_guesses
 from apps.finegrained.sample import make_sample
 from backbone.mobilenet_v1 import MIN_RESOLUTION
 

@@ -62,10 +62,11 @@ from apps.common.deploy.export import (
 )
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
-from apps.finegrained.classifier import APP, Classifier
-from apps.finegrained.data import to_square
-from apps.finegrained.labels import LabelledSplit, Photo, load_data
-from apps.finegrained.metrics import predict_photos, top_k_accuracy
+from apps.finegrained.data.batches import to_square
+from apps.finegrained.data.load import LabelledSplit, Photo, load_data
+from apps.finegrained.evaluation.metrics import top_k_accuracy
+from apps.finegrained.model.classifier import APP, Classifier
+from apps.finegrained.model.inference import predict_photos
 from apps.finegrained.sample import make_sample
 
 

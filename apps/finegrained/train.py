@@ -106,8 +106,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.finegrained.train:train", Config)
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
@@ -122,10 +121,13 @@ from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, plan_run
 from apps.finegrained import eval as eval_script
-from apps.finegrained.classifier import APP, Classifier, create_classifier
-from apps.finegrained.data import EvalSet, Mix, TrainingSet, balanced, class_weights, make_train_loader
-from apps.finegrained.labels import LabelledSplit, load_data
-from apps.finegrained.metrics import classification_metrics, predict_split
+from apps.finegrained.data.batches import EvalSet, TrainingSet, balanced, class_weights, make_train_loader
+from apps.finegrained.data.load import LabelledSplit, load_data
+from apps.finegrained.data.mix import Mix
+from apps.finegrained.evaluation.metrics import classification_metrics
+from apps.finegrained.loss.distill_loss import soft_loss
+from apps.finegrained.model.classifier import APP, Classifier, create_classifier
+from apps.finegrained.model.inference import predict_split
 from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
 from backbone.mobilenet_v1 import MIN_RESOLUTION, MobileNetV1
 from backbone.names import parse_backbone
@@ -351,18 +353,6 @@ def set_phase(network: MobileNetV1, *, head_only: bool, freeze_bn: FreezeBn) -> 
                 module.eval()
                 if freeze_bn == "all":
                     module.requires_grad_(False)
-
-
-def soft_loss(logits: Tensor, teacher: MobileNetV1, images: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy against the teacher's softened probabilities on the same pixels, less their entropy.
-
-    Hinton et al., arXiv 1503.02531, section 2: multiplied by the temperature squared, so that the gradient keeps its
-    size whatever the temperature.
-    """
-    with torch.no_grad():
-        taught = F.log_softmax(teacher(images).float() / temperature, dim=1)
-    learnt = F.log_softmax(logits / temperature, dim=1)
-    return temperature**2 * F.kl_div(learnt, taught, reduction="batchmean", log_target=True)
 
 
 def load_teacher(folder: Path, student: Classifier, device: torch.device) -> Classifier:

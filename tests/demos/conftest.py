@@ -14,7 +14,7 @@ from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.faceattr.model.create import create_network
 from apps.faceattr.model.tagger import Tagger
-from apps.finegrained.classifier import Classifier, create_classifier
+from apps.finegrained.model.classifier import Classifier, create_classifier
 from demos import detection, faceattr, finegrained, serving
 from demos.page import make_page
 

@@ -4,17 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from apps.finegrained.calibration import (
+from apps.finegrained.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     calibrate,
     cross_validate,
     fit_temperature,
     fit_unknown_threshold,
-    known_score,
     unknown_metrics,
 )
-from apps.finegrained.metrics import calibration_error
+from apps.finegrained.evaluation.metrics import calibration_error
+from apps.finegrained.model.classifier import known_score
 
 
 def sample(temperature: float, *, num_photos: int = 4000, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from apps.finegrained.cam import class_activation_maps, draw_activations, explain, overlay
-from apps.finegrained.classifier import Classifier
+from apps.finegrained.model.cam import class_activation_maps, draw_activations, explain, overlay
+from apps.finegrained.model.classifier import Classifier
 from backbone.mobilenet_v1 import create_backbone
 
 

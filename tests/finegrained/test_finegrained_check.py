@@ -13,7 +13,7 @@ from PIL import Image
 
 from apps.common.cli import run_command
 from apps.finegrained.check import Config, check, main
-from apps.finegrained.labels import load_split
+from apps.finegrained.data.load import load_split
 
 SCRIPT = Path(__file__).resolve().parents[2] / "apps/finegrained/check.py"
 

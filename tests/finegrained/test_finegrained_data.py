@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from apps.common.training.sampling import Draw, StepSampler
-from apps.finegrained.data import (
+from apps.finegrained.data.batches import (
     EvalSet,
-    Mix,
     TrainingSet,
     balanced,
     class_weights,
@@ -17,7 +16,8 @@ from apps.finegrained.data import (
     random_crop,
     to_square,
 )
-from apps.finegrained.labels import Photo, load_data
+from apps.finegrained.data.load import Photo, load_data
+from apps.finegrained.data.mix import Mix
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import torch
 
 from apps.common.cli import run_command
 from apps.finegrained import eval as eval_script
-from apps.finegrained.calibration import calibrate, cross_validate
-from apps.finegrained.classifier import Classifier
+from apps.finegrained.data.load import load_data
 from apps.finegrained.eval import Config, evaluate
-from apps.finegrained.labels import load_data
-from apps.finegrained.metrics import calibration_error, predict_split
+from apps.finegrained.evaluation.calibration import calibrate, cross_validate
+from apps.finegrained.evaluation.metrics import calibration_error
+from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.model.inference import predict_split
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
 
 

@@ -9,9 +9,9 @@ from apps.common.cli import run_command
 from apps.common.deploy import export as exported
 from apps.common.deploy.sessions import MODULES
 from apps.common.images import read_image, stack_images
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.data import to_square
+from apps.finegrained.data.batches import to_square
 from apps.finegrained.export import Config, export
+from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.predict import Predictor
 from tests.common.exported_files import need_exporter, need_modules, reuse
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier

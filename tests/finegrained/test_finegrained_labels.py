@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from apps.finegrained.labels import list_data, load_data, load_split
+from apps.finegrained.data.load import list_data, load_data, load_split
 
 PICTURE = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 

@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.labels import Photo
-from apps.finegrained.metrics import (
-    calibration_error,
-    classification_metrics,
-    predict_photos,
-    reliability,
-    top_k_accuracy,
-)
+from apps.finegrained.data.load import Photo
+from apps.finegrained.evaluation.metrics import calibration_error, classification_metrics, reliability, top_k_accuracy
+from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.model.inference import predict_photos
 from tests.finegrained.tiny_fruit import draw_fruit, save_classifier
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from apps.finegrained.labels import load_data, load_split
-from apps.finegrained.named import NAMED, list_named
+from apps.finegrained.data.known_sets import NAMED, list_named
+from apps.finegrained.data.load import load_data, load_split
 
 PICTURE = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 

@@ -179,7 +179,7 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp
     def start(*args, **options) -> None:
         given.update(options)
 
-    monkeypatch.setattr("apps.finegrained.classifier.start_session", start)
+    monkeypatch.setattr("apps.finegrained.model.classifier.start_session", start)
     write_photo(tmp_path / "a.png")
     args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     run_command(predict, Config, [*args, *flags])

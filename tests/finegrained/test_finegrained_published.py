@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from apps.finegrained import predict as predict_module
-from apps.finegrained.classifier import Classifier
 from apps.finegrained.eval import Config, evaluate
+from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.predict import predict
 from backbone.weights import find_entry, load
 from tests.weights.weight_files import shuffle_norms

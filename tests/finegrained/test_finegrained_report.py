@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.labels import LabelledSplit, Photo
-from apps.finegrained.metrics import classification_metrics
-from apps.finegrained.report import Evaluation, confusion_figure, reliability_figure, write_report
+from apps.finegrained.data.load import LabelledSplit, Photo
+from apps.finegrained.evaluation.metrics import classification_metrics
+from apps.finegrained.evaluation.report import Evaluation, confusion_figure, reliability_figure, write_report
+from apps.finegrained.model.classifier import Classifier
 from backbone.mobilenet_v1 import create_backbone
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
 

@@ -23,8 +23,9 @@ from apps.common.training.sampling import StepSampler
 from apps.finegrained import eval as eval_script
 from apps.finegrained import predict as predict_script
 from apps.finegrained import train as train_script
-from apps.finegrained.classifier import Classifier, create_classifier
-from apps.finegrained.train import Config, set_phase, soft_loss, train
+from apps.finegrained.loss.distill_loss import soft_loss
+from apps.finegrained.model.classifier import Classifier, create_classifier
+from apps.finegrained.train import Config, set_phase, train
 from backbone import create_backbone
 from tests.common.mistakes import error_of
 from tests.finegrained.conftest import draw_photos

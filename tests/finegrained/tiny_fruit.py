@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from apps.common.images import read_image, stack_images
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.data import to_square
+from apps.finegrained.data.batches import to_square
+from apps.finegrained.model.classifier import Classifier
 from backbone.mobilenet_v1 import create_backbone
 
 COLOURS = {"aki": (200, 60, 50), "bol, sour": (60, 170, 60), "céru": (60, 70, 190)}  # RGB

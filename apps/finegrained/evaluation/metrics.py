@@ -8,15 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
-
-from apps.common.training.distributed import Processes
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.data import make_eval_loader
-from apps.finegrained.labels import LabelledSplit, Photo
 
 NUM_BINS = 15  # of the calibration error, as Guo et al., arXiv 1706.04599
 
@@ -66,71 +59,6 @@ class Metrics:
     per_class: list[ClassMetrics]
     confusion: np.ndarray
     confused: list[ConfusedPair]
-
-
-def predict_split(
-    classifier: Classifier,
-    split: LabelledSplit,
-    *,
-    resolution: int | None = None,
-    batch_size: int,
-    num_workers: int,
-    progress: bool = True,
-    processes: Processes = Processes(),  # noqa: B008
-) -> Tensor:
-    """Logits (N, K) float32, on the CPU, of the photos of a split; see `predict_photos`.
-
-    Each of the `processes` takes its share of the photos, and all get all logits, in the order of the photos.
-    """
-    logits = predict_photos(
-        classifier,
-        processes.share(split.photos),
-        name=split.name,
-        resolution=resolution,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        progress=progress and processes.is_first,
-    )
-    return torch.stack(processes.gather(list(logits), len(split.photos)))
-
-
-def predict_photos(
-    classifier: Classifier,
-    photos: Sequence[Photo],
-    *,
-    name: str,
-    resolution: int | None = None,
-    batch_size: int,
-    num_workers: int,
-    progress: bool = True,
-) -> Tensor:
-    """Logits (N, K) float32, on the CPU, of photos in their order; labels are not looked at.
-
-    Args:
-        name: what the progress bar calls them.
-        resolution: side of the square input in pixels; None for the classifier's.
-
-    Raises:
-        ValueError: no photos, a photo that cannot be read, or logits that are not finite; the message names the photo.
-    """
-    if not photos:
-        raise ValueError(f"{name}: no photos to evaluate")
-    loader = make_eval_loader(
-        photos,
-        resolution=resolution or classifier.resolution,
-        crop=classifier.crop,
-        batch_size=batch_size,
-        num_workers=num_workers,
-    )
-    bar = tqdm(loader, desc=f"evaluating {name}", leave=False, disable=None if progress else True)
-    logits = torch.cat([classifier.logits(images).float().cpu() for images in bar])
-    broken = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
-    if broken:
-        raise ValueError(
-            f"the checkpoint gives logits that are not finite for {len(broken):,} of {len(photos):,} photos, "
-            f"first {photos[broken[0]].path}: train with a lower --lr"
-        )
-    return logits
 
 
 def classification_metrics(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> Metrics:

@@ -12,9 +12,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from apps.common.data.photos import UNREAD_SUFFIXES, is_photo_name
 from apps.common.data.tables import (
@@ -29,41 +27,10 @@ from apps.common.data.tables import (
     read_header,
     read_table,
 )
+from apps.finegrained.data.listing import Listing, add_entry
 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "species", "category", "breed")
 CLASS_FOLDER_STYLES = (r"n\d{8}-(.+)", r"\d{3}\.(.+)")  # ImageNet's (Stanford Dogs), CUB's
-
-
-class Entry(NamedTuple):
-    """One photo: its file, the name of its class, and "train", "val", "test" or None where the data does not say."""
-
-    path: Path
-    class_name: str
-    split: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """All that a data set holds.
-
-    Attributes:
-        source: its folder or CSV file.
-        layout: the kind, in words.
-        entries: the photos; either all have a split or none.
-        problems: what must be mended, a sentence for each file, row or class.
-        passed_over: files that are no photos by their names, which do no harm.
-    """
-
-    source: Path
-    layout: str
-    entries: list[Entry]
-    problems: list[Remark]
-    passed_over: list[Remark]
-
-    @property
-    def folder(self) -> Path:
-        """Where file names start."""
-        return self.source if self.source.is_dir() else self.source.parent
 
 
 def list_photos(source: Path) -> Listing:
@@ -217,17 +184,6 @@ def class_names_of(folders: Iterable[str]) -> dict[str, str]:
         if len(set(names)) == len(found):
             return dict(zip(found, names, strict=True))
     return {folder: normal_name(folder) for folder in found}
-
-
-def add_entry(
-    listing: Listing, path: Path, class_name: str, split: str | None, *, exists: bool, where: str = ""
-) -> None:
-    if not exists:
-        listing.problems.append(Remark(split, f"{where}{path} does not exist"))
-    elif not is_photo_name(path.name):
-        listing.problems.append(Remark(split, f"{where}{path} is not a photo by its name"))
-    else:
-        listing.entries.append(Entry(path, class_name, split))
 
 
 def folders_in(folder: Path) -> list[Path]:

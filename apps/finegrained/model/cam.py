@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.images import stack_images
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.data import to_square
+from apps.finegrained.data.batches import to_square
+from apps.finegrained.model.classifier import Classifier
 
 
 def class_activation_maps(features: Tensor, weight: Tensor, classes: Tensor) -> Tensor:

@@ -20,6 +20,21 @@ from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
 from backbone.weights import create_backbone_from, load_class_names
 
+
+def known_score(logits: Tensor) -> Tensor:
+    """How much photos look like any of the classes: the largest logit, (N,) from logits (N, K).
+
+    Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", arXiv 1911.11132. The usual
+    score, the largest probability, forgets how large the logits are. Area under the ROC curve, known grocery products
+    against other photos, for this score, the energy (log of the sum of exp, arXiv 2010.03759) and the probability:
+
+        linear classifier of 56 products on ImageNet features, photos of COCO   0.94  0.95  0.68   mean of 5 choices
+        the same, photos of the 25 products left out                            0.59  0.56  0.66   mean of 5 choices
+        two trained networks (a025), photos of COCO, of ImageNet and faces      0.82  0.82  0.81   mean of 6
+    """
+    return logits.double().max(1).values
+
+
 APP = "finegrained"
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from apps.common.images import read_image
 from apps.common.plots import new_figure
 from apps.common.report import Cell, Page
-from apps.finegrained.cam import draw_activations
-from apps.finegrained.classifier import Classifier
-from apps.finegrained.data import to_square
-from apps.finegrained.labels import LabelledSplit
-from apps.finegrained.metrics import ConfusedPair, Metrics, reliability
+from apps.finegrained.data.batches import to_square
+from apps.finegrained.data.load import LabelledSplit
+from apps.finegrained.evaluation.metrics import ConfusedPair, Metrics, reliability
+from apps.finegrained.model.cam import draw_activations
+from apps.finegrained.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,8 +5,6 @@ val is taken out of train: of each class a share, chosen by the seed and the fil
 """
 
 import difflib
-import hashlib
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,10 @@ from typing import NamedTuple
 
 from apps.common.choices import BadData
 from apps.finegrained.choices import VAL_FRACTION
-from apps.finegrained.layouts import SPLIT_OF_NAME, SPLITS, Entry, Listing, list_photos
-from apps.finegrained.named import NAMED, list_named, list_packed
+from apps.finegrained.data.known_sets import NAMED, list_named, list_packed
+from apps.finegrained.data.layouts import SPLIT_OF_NAME, list_photos
+from apps.finegrained.data.listing import Entry, Listing
+from apps.finegrained.data.splits import split_entries
 from backbone.files import cache_dir
 
 
@@ -164,44 +164,6 @@ def take_split(
         skipped=problems + passed_over,
         notes=(note,) if carved else (),
     )
-
-
-def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[dict[str, list[Entry]], str]:
-    """The photos of each split that there is, and a note if val was taken out of train.
-
-    A class of two or more photos keeps one in train and gives one to val. Where the data has a val split of its own,
-    or no train, nothing is moved.
-
-    Raises:
-        ValueError: `val_fraction` is not from 0 to below 1.
-    """
-    if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction must be from 0 (no val) to below 1, got {val_fraction}")
-    splits: dict[str, list[Entry]] = {}
-    for entry in listing.entries:
-        splits.setdefault(entry.split or "train", []).append(entry)
-    if "train" in splits and "val" not in splits and val_fraction > 0:
-        chosen = _chosen_for_val(splits["train"], listing.folder, val_fraction, seed)
-        splits["val"] = [entry for i, entry in enumerate(splits["train"]) if i in chosen]
-        splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
-        note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}"
-    else:
-        note = ""
-    return {name: splits[name] for name in SPLITS if splits.get(name)}, note
-
-
-def _chosen_for_val(entries: Sequence[Entry], folder: Path, fraction: float, seed: int) -> set[int]:
-    """Positions of the entries with the lowest hashes of their class: those of other files do not matter."""
-    of_class: dict[str, list[tuple[bytes, int]]] = {}
-    for i, entry in enumerate(entries):
-        path = entry.path.relative_to(folder) if entry.path.is_relative_to(folder) else entry.path
-        key = f"{seed}/{unicodedata.normalize('NFC', path.as_posix())}".encode(errors="surrogateescape")
-        of_class.setdefault(entry.class_name, []).append((hashlib.blake2b(key, digest_size=8).digest(), i))
-    chosen: set[int] = set()
-    for keys in of_class.values():
-        number = min(max(1, round(fraction * len(keys))), len(keys) - 1)
-        chosen |= {i for _, i in sorted(keys)[:number]}
-    return chosen
 
 
 def _class_names(splits: dict[str, list[Entry]], bad_data: BadData) -> list[str]:

@@ -12,16 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps.finegrained.layouts import (
+from apps.finegrained.data.layouts import (
     CLASS_FOLDER_STYLES,
-    Listing,
     Remark,
-    add_entry,
     class_names_of,
     folders_in,
     list_class_folders,
     normal_name,
 )
+from apps.finegrained.data.listing import Listing, add_entry
 
 
 class Named(NamedTuple):

@@ -1,0 +1,1 @@
+"""From files on the disk to batches; load.py is the one way in."""

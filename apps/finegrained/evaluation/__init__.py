@@ -1,0 +1,1 @@
+"""Metrics by class, calibration, and the report."""

@@ -1,0 +1,1 @@
+"""What a student compares with its teacher."""

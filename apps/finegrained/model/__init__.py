@@ -1,0 +1,1 @@
+"""The network, the classifier that predicts, and where it looked (CAM)."""

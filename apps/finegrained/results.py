@@ -1,0 +1,71 @@
+"""What predict gives: guesses, their table and their picture."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from apps.common.pictures import write_lines
+from apps.finegrained.model.classifier import Classifier, known_score
+
+
+class Guess(NamedTuple):
+    """A class and its probability, 0 to 1."""
+
+    name: str
+    prob: float
+
+
+class Guesses(list[Guess]):
+    """What a photo may show, best first.
+
+    Attributes:
+        score: the best logit: how much the photo looks like any of the classes, see `calibration.known_score`.
+        is_unknown: whether the score is below the checkpoint's threshold, so that the photo probably shows none of the
+            classes; None if the checkpoint has no threshold (`eval.py --calibrate` gives it one).
+    """
+
+    def __init__(self, guesses: Iterable[Guess], *, score: float, is_unknown: bool | None) -> None:
+        super().__init__(guesses)
+        self.score = score
+        self.is_unknown = is_unknown
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{name} {prob:.2f}" for name, prob in self)
+        return f"none of the classes; nearest are {names}" if self.is_unknown else names
+
+
+def make_guesses(classifier: Classifier, logits: Tensor, *, top: int) -> list[Guesses]:
+    """The `top` classes of each photo, from logits (B, K) of any device."""
+    threshold, names = classifier.unknown_threshold, classifier.class_names
+    probs, classes = (logits.double().cpu() / classifier.temperature).softmax(1).topk(min(top, len(names)))
+    return [
+        Guesses(
+            (Guess(names[k], prob) for k, prob in zip(some, of_some, strict=True)),
+            score=score,
+            is_unknown=None if threshold is None else score < threshold,
+        )
+        for some, of_some, score in zip(
+            classes.tolist(), probs.tolist(), known_score(logits.cpu()).tolist(), strict=True
+        )
+    ]
+
+
+def guess_header(classifier: Classifier, top: int) -> list[str]:
+    """Names of the columns that `guess_cells` fills."""
+    numbers = range(1, min(top, len(classifier.class_names)) + 1)
+    return [*(f"{what}{i}" for i in numbers for what in ("class", "prob")), "score", "none_of_these"]
+
+
+def guess_cells(guesses: Guesses) -> list[str]:
+    """Names and probabilities, the score, and yes, no or nothing for "none of these"."""
+    cells = [cell for name, prob in guesses for cell in (name, f"{prob:.6f}")]
+    answer = {None: "", False: "no", True: "yes"}[guesses.is_unknown]
+    return [*cells, f"{guesses.score:.6f}", answer]
+
+
+def draw(image: np.ndarray, guesses: Guesses) -> np.ndarray:
+    """A copy of an image (H, W, 3) RGB with the two best guesses on it."""
+    lines = ["none of the classes"] if guesses.is_unknown else []
+    return write_lines(image, [*lines, *(f"{name} {prob:.2f}" for name, prob in guesses[:2])])

@@ -47,7 +47,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.detection.predict import Found, Predictor, draw
-from demos.choices import Choice, Models, find_choices
+from demos.chooser import Choice, Models, find_choices
 from demos.serving import check_server, launch, private_room
 from demos.task import Settings, Task, scaled
 from demos.uploads import fit

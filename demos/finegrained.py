@@ -48,7 +48,7 @@ import numpy as np
 from apps.common.pictures import write_lines
 from apps.finegrained.predict import Predictor
 from apps.finegrained.results import Guesses
-from demos.choices import Choice, Models, find_choices
+from demos.chooser import Choice, Models, find_choices
 from demos.serving import check_server, launch, private_room
 from demos.task import Settings, Task
 from demos.uploads import fit

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
-import numpy as np
-from gradio.data_classes import ImageData
 
-from apps.common.pictures import encode_jpeg
-from demos.answers import NO_PHOTO, Handlers, guarded
-from demos.choices import Models, example_pictures
-from demos.payloads import as_data_url, names_of, path_of, raw_of
-from demos.serving import new_blocks, new_result
+from demos.chooser import Models, example_pictures
+from demos.handlers import NO_PHOTO, Handlers, guarded
+from demos.payloads import names_of, not_stored, path_of, raw_of, stored_apart
+from demos.serving import new_blocks
 from demos.task import Task
 
 LIVE: dict[str, Any] = {
@@ -103,7 +100,7 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
     label, least, default = task.threshold
     threshold = gr.Slider(least, 1, value=default, step=0.01, label=label)
     only = gr.Dropdown(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
-    only.preprocess = names_of  # type: ignore[method-assign]
+    only.preprocess = names_of  # type: ignore[method-assign,assignment]
     runtimes = list(models.runtimes)
     runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
@@ -118,14 +115,14 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
         with gr.Column(**LEFT):
             photo = gr.Image(label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], **GIVEN)
-            photo.preprocess = path_of  # type: ignore[method-assign]  # no decoding before the check
+            photo.preprocess = path_of  # type: ignore[method-assign,assignment]  # no decoding before the check
             if pictures := example_pictures(task.app):
                 gr.Examples([[str(path)] for path in pictures], inputs=[photo], label="Examples", cache_examples=False)
         with gr.Column(**RIGHT):
             picture = gr.Image(
                 label="Result", show_label=False, format="jpeg", **RESULT, buttons=["download", "fullscreen"]
             )
-            picture.postprocess = _stored_apart  # type: ignore[method-assign,assignment]
+            picture.postprocess = stored_apart  # type: ignore[method-assign,assignment]
             sentence = gr.Markdown(NO_PHOTO, **SAYS)
             details = task.make_details()
     gr.on(
@@ -155,7 +152,7 @@ def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
             gr.Markdown(HOW_TO_RECORD, elem_classes="camera-says")
         with gr.Column(**RIGHT):
             picture = gr.Image(label="Result", show_label=False, **RESULT, buttons=[])
-            picture.postprocess = _not_stored  # type: ignore[method-assign,assignment]
+            picture.postprocess = not_stored  # type: ignore[method-assign,assignment]
             sentence = gr.Markdown(NO_FRAME, **SAYS)
             details = task.make_details()
     clock = gr.State(None)
@@ -169,25 +166,6 @@ def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
         api_visibility="private",
         **LIVE,
     )
-
-
-def _stored_apart(value: np.ndarray | None) -> ImageData | None:
-    """A picture (H, W, 3) in a file of a name of its own.
-
-    Gradio names files by their content and writes them anew each time, also while an equal one is being sent to
-    another visitor, who then gets half of it.
-    """
-    if value is None:
-        return None
-    folder = new_result("").parent
-    path = folder / f"{folder.name}.jpg"
-    path.write_bytes(encode_jpeg(value))
-    return ImageData(path=str(path), orig_name="result.jpg")
-
-
-def _not_stored(value: np.ndarray | None) -> ImageData | None:
-    """A picture (H, W, 3) within the answer itself instead of in a file."""
-    return None if value is None else ImageData(url=as_data_url(value))
 
 
 def _video_tab(task: Task, handlers: Handlers, controls: Controls) -> None:

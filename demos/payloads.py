@@ -13,6 +13,26 @@ import numpy as np
 from gradio.data_classes import ImageData
 
 from apps.common.pictures import encode_jpeg
+from demos.serving import new_result
+
+
+def stored_apart(value: np.ndarray | None) -> ImageData | None:
+    """A picture (H, W, 3) in a file of a name of its own.
+
+    Gradio names files by their content and writes them anew each time, also while an equal one is being sent to
+    another visitor, who then gets half of it.
+    """
+    if value is None:
+        return None
+    folder = new_result("").parent
+    path = folder / f"{folder.name}.jpg"
+    path.write_bytes(encode_jpeg(value))
+    return ImageData(path=str(path), orig_name="result.jpg")
+
+
+def not_stored(value: np.ndarray | None) -> ImageData | None:
+    """A picture (H, W, 3) within the answer itself instead of in a file."""
+    return None if value is None else ImageData(url=as_data_url(value))
 
 
 def path_of(payload: ImageData | None) -> str | None:

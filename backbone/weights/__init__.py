@@ -9,8 +9,8 @@ from backbone.weights.catalog import CATALOG, WeightFile, find_entry, imagenet_e
 from backbone.weights.classes import load_class_names
 from backbone.weights.fetch import fetch
 from backbone.weights.load import load_graph, load_weights
-from backbone.weights.loaded import LoadedWeights, Preprocessing, create_backbone_from
-from backbone.weights.unfold import unfold_norms
+from backbone.weights.loaded_weights import LoadedWeights, Preprocessing, create_backbone_from
+from backbone.weights.unfold_norms import unfold_norms
 
 __all__ = [
     "CATALOG",

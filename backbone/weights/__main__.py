@@ -11,7 +11,7 @@ import sys
 from backbone.weights.catalog import CATALOG, WeightFile, find_entry
 from backbone.weights.fetch import fetch, weights_dir
 from backbone.weights.load import load_weights
-from backbone.weights.loaded import LoadedWeights
+from backbone.weights.loaded_weights import LoadedWeights
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from backbone.mobilenet_v1 import Activation, Padding
 from backbone.names import backbone_name
-from backbone.weights.facts import (
+from backbone.weights.figures import (
     ALPHAS,
     GOOGLE_DIGESTS,
     GOOGLE_QUANT_TOP1,
@@ -19,7 +19,7 @@ from backbone.weights.facts import (
     PYTORCHCV_FILES,
     RESOLUTIONS,
 )
-from backbone.weights.loaded import TENSORFLOW_INPUT, Preprocessing
+from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

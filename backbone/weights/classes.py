@@ -1,6 +1,6 @@
 """Names of the classes of a class list: ImageNet's from a library that publishes them, birds from CUB-200-2011."""
 
-from backbone.weights.files import import_when_needed
+from backbone.weights.file_kinds import import_when_needed
 
 
 def load_class_names(class_list: str | None) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backbone.files import cache_dir, written_whole
 from backbone.weights.catalog import WeightFile
-from backbone.weights.files import first_line, import_when_needed, kind_of, unpack
+from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, unpack
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 18

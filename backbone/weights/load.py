@@ -5,12 +5,12 @@ from pathlib import Path
 
 from backbone.weights.catalog import WeightFile, find_entry
 from backbone.weights.fetch import fetch
-from backbone.weights.files import kind_of, unpack
-from backbone.weights.keras_h5 import read_keras
-from backbone.weights.loaded import LoadedWeights, check_asked
-from backbone.weights.tflite import read_tflite
-from backbone.weights.tflite_graph import TFLiteGraph, read_graph
-from backbone.weights.torch_files import read_pth, read_safetensors
+from backbone.weights.file_kinds import kind_of, unpack
+from backbone.weights.loaded_weights import LoadedWeights, check_asked
+from backbone.weights.readers.keras_h5 import read_keras
+from backbone.weights.readers.tflite import read_tflite
+from backbone.weights.readers.tflite_graph import TFLiteGraph, read_graph
+from backbone.weights.readers.torch_files import read_pth, read_safetensors
 
 READERS = {"keras": read_keras, "tflite": read_tflite, "safetensors": read_safetensors, "torch": read_pth}
 READABLE = "Keras .h5 or .weights.h5, TFLite, safetensors, a torch state dict, or a zip or tar of one of these"

@@ -42,7 +42,7 @@ from apps.common.images import read_image
 from apps.detection.predict import Predictor as Detect
 from apps.faceattr.predict import Predictor as Describe
 from apps.finegrained.predict import Predictor as Classify
-from demos.choices import BUNDLED, example_pictures
+from demos.chooser import BUNDLED, example_pictures
 
 MAX_BYTES = 2_000_000
 CARD = "MODEL_CARD.md"

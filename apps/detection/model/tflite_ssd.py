@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from apps.detection.boxes.anchors import level_shapes
-from backbone.weights.loaded import LAYERS, Layer
-from backbone.weights.tflite import NORM_EPS, FoldedConv, read_backbone_convs, read_conv
-from backbone.weights.tflite_graph import TFLiteGraph, TFLiteOperator
+from backbone.weights.loaded_weights import LAYERS, Layer
+from backbone.weights.readers.tflite import NORM_EPS, FoldedConv, read_backbone_convs, read_conv
+from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteOperator
 
 DETECTION = "TFLite_Detection_PostProcess"
 MAPS = ("blocks.conv11.pointwise", "blocks.conv13.pointwise")

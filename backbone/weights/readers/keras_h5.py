@@ -1,0 +1,115 @@
+"""MobileNet V1 out of Keras files: the old layout of one group per layer, and Keras 3's `.weights.h5`.
+
+Old layout (keras.applications' downloads; also inside `model.save("x.h5")`, under `model_weights`):
+
+    conv_dw_1/conv_dw_1/depthwise_kernel:0     conv_dw_1_bn/conv_dw_1_bn/gamma:0     conv_preds/conv_preds/bias:0
+
+New layout (`save_weights("x.weights.h5")`, and inside `.keras` archives): groups are numbered within each class of
+layer in the order of the model, variables in the order of the layer. Newer versions also store the layer's name.
+
+    layers/depthwise_conv2d/vars/0             layers/batch_normalization_1/vars/0   layers/conv2d_14/vars/1
+
+Keras pads stride-2 convolutions at the bottom and right only; that is SAME for an even side, all that matters at a
+resolution that is a multiple of 32. Its applications use BatchNorm epsilon 1e-3 and ReLU6.
+"""
+
+import io
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbone.mobilenet_v1 import TABLE_1
+from backbone.weights.file_kinds import first_line, import_when_needed
+from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeights, make_weights
+
+NUM_BLOCKS = len(TABLE_1) - 1
+CLASSIFIER = "conv_preds"
+# Convolutions in the order of `loaded.LAYERS`; each has its BatchNorm beside it, named with "_bn" at the end.
+CONVS = ("conv1", *(f"conv_{part}_{i}" for i in range(1, NUM_BLOCKS + 1) for part in ("dw", "pw")))
+NORMS = tuple(f"{name}_bn" for name in CONVS)
+NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def _numbered(kind: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Keras 3's group names of the layers of one class -> the layers' own names."""
+    return {kind if i == 0 else f"{kind}_{i}": name for i, name in enumerate(names)}
+
+
+NEW_LAYOUT = {
+    **_numbered("conv2d", (*(name for name in CONVS if "dw" not in name), CLASSIFIER)),
+    **_numbered("depthwise_conv2d", tuple(name for name in CONVS if "dw" in name)),
+    **_numbered("batch_normalization", NORMS),
+}
+KNOWN = {*CONVS, *NORMS, CLASSIFIER}
+
+
+def read_keras(data: bytes, *, name: str) -> LoadedWeights:
+    """Read MobileNet V1 from the bytes of a Keras HDF5 file. Layers that MobileNet V1 does not have are ignored.
+
+    Raises:
+        ValueError: h5py is missing; the file is damaged or holds another network. One line, with the file's name.
+    """
+    h5py = import_when_needed("h5py", package="h5py", purpose=f"{name}: reading Keras weights")
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            found, layout = _collect(file, h5py.Dataset)
+    except Exception as error:  # damaged bytes make the library raise errors of any kind
+        raise ValueError(f"{name}: truncated or damaged HDF5 file ({first_line(error)})") from error
+
+    def take(layer: str, variable: str, ndim: int) -> Tensor:
+        if variable not in found.get(layer, {}):
+            raise ValueError(f"{name}: not a Keras MobileNet V1: layer {layer} has no {variable}")
+        tensor = found[layer][variable]
+        if tensor.ndim != ndim:
+            raise ValueError(f"{name}: {variable} of layer {layer} has shape {tuple(tensor.shape)}, not {ndim} numbers")
+        return tensor
+
+    layers = []
+    for conv in CONVS:
+        kernel = take(conv, "kernel", 4)  # (k, k, I, O); depthwise (k, k, C, 1)
+        weight = kernel.permute(2, 3, 0, 1) if "dw" in conv else kernel.permute(3, 2, 0, 1)
+        gamma, beta, mean, var = (take(f"{conv}_bn", variable, 1) for variable in NORM_VARIABLES)
+        layers.append(Layer(weight=weight, gamma=gamma, beta=beta, mean=mean, var=var))
+    classifier = None
+    if CLASSIFIER in found:
+        kernel = take(CLASSIFIER, "kernel", 4)  # (1, 1, C, K)
+        classifier = (kernel.flatten(0, 2).T, take(CLASSIFIER, "bias", 1))
+    return make_weights(
+        layers,
+        classifier,
+        source=name,
+        layout=layout,
+        padding="same",
+        activation="relu6",
+        norm_eps=1e-3,
+        preprocessing=TENSORFLOW_INPUT,
+    )
+
+
+def _collect(file: Any, dataset_class: type) -> tuple[dict[str, dict[str, Tensor]], str]:
+    """Tensors by layer and variable, under the names of the old layout, and the name of the layout."""
+    paths: list[str] = []
+    file.visititems(lambda path, item: paths.append(path) if isinstance(item, dataset_class) else None)
+    found: dict[str, dict[str, Tensor]] = {}
+    layout = "Keras .h5"
+    for path in paths:
+        parts = path.split("/")
+        if parts[0].startswith("optimizer"):
+            continue
+        if len(parts) >= 3 and parts[-2] == "vars":
+            layout = "Keras 3 .weights.h5"
+            stored = file["/".join(parts[:-1])].attrs.get("name")
+            layer = stored if stored in KNOWN else NEW_LAYOUT.get(parts[-3], "")
+            variables = NORM_VARIABLES if layer in NORMS else ("kernel", "bias")
+            number = int(parts[-1])
+            variable = variables[number] if number < len(variables) else ""
+        else:
+            layer = next((part for part in reversed(parts[:-1]) if part in KNOWN), "")
+            variable = parts[-1].split(":")[0].removeprefix("depthwise_")
+        if not layer or not variable:
+            continue
+        if variable in found.setdefault(layer, {}):
+            raise ValueError(f"{variable} of layer {layer} occurs twice")
+        found[layer][variable] = torch.from_numpy(file[path][()])
+    return found, layout

@@ -1,0 +1,267 @@
+"""What a page does when a visitor sends something: the functions behind its buttons and its public API.
+
+Letters in shapes: H W height and width.
+"""
+
+import csv
+import functools
+import inspect
+import shutil
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+
+from demos.chooser import Models, NotUsable
+from demos.serving import new_result
+from demos.task import Settings, Task
+from demos.uploads import count_photos, decode_frame, num_pictures, open_photos, read_photo
+from demos.videos import annotate
+
+NO_PHOTO = "Drop a photo, paste one, or click an example."
+SMOOTHING = 0.8  # of the frames a second, over frames
+PAUSE = 3.0  # seconds without a frame after which they are counted anew
+SHOWN_PROBLEMS = 3
+
+
+class About(NamedTuple):
+    """All names that a model knows, a few words about it, what computes it, and why it cannot be used if it cannot."""
+
+    names: list[str]
+    words: str
+    by: str
+    problem: str
+
+
+class Handlers:
+    """The functions of one task's page. Each takes the settings last: model, threshold, only, runtime, option."""
+
+    def __init__(self, task: Task, models: Models) -> None:
+        self.task = task
+        self.models = models
+
+    def describe(self, model: str | None) -> About:
+        """What a page says of the model that it begins with."""
+        if model in self.models.choices and not self.models.is_here(model):
+            problem = f"{self.models.missing} Or choose a published model: it is downloaded when first used."
+            return About([], "", "", problem)
+        return self._describe(model, None)
+
+    def _describe(self, model: str | None, runtime: str | None) -> About:
+        try:
+            with self.models.use(model, runtime=runtime) as predictor:
+                names, about = list(self.task.names(predictor)), self.task.about(predictor)
+                return About(names, about, self.task.computed_by(predictor), "")
+        except ValueError as error:
+            return About([], "", "", f"**{for_visitors(error)}**")
+
+    def warm_up(self) -> None:
+        """Look at nothing once, so that the first visitor's photo does not wait for what is loaded at first use."""
+        if self.models.default is not None and self.models.is_here(self.models.default):
+            self._look(np.zeros((120, 160, 3), np.uint8), self.models.default, 1.0, [], None, False)
+
+    def choose(self, model: str | None, runtime: str | None) -> tuple[Any, Any, Any, str]:
+        """Another model has other names."""
+        about = self._describe(model, runtime)
+        return (
+            gr.Dropdown(about.names, value=[]),
+            gr.Dropdown(info=about.words),
+            gr.Dropdown(info=about.by),
+            about.problem,
+        )
+
+    def compute(self, model: str | None, runtime: str | None) -> tuple[Any, str]:
+        """Something else computes the same model."""
+        about = self._describe(model, runtime)
+        return gr.Dropdown(info=about.by), about.problem
+
+    def photo(
+        self,
+        photo: str | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        runtime: str | None = None,
+        option: bool = False,
+    ) -> tuple[np.ndarray | None, str, Any]:
+        """Picture, sentence and details of one photo."""
+        if photo is None:
+            return None, NO_PHOTO, None
+        path = Path(photo)
+        image = read_photo(path)
+        if num_pictures(path) > 1:
+            gr.Warning("This file has several pictures: only the first is looked at.")
+        picture, found, sentence = self._look(image, model, threshold, only, runtime, option)
+        return picture, sentence, self.task.details(found)
+
+    def frame(
+        self,
+        frame: bytes | None,
+        mirror: bool,
+        clock: tuple[float, float] | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        runtime: str | None = None,
+        option: bool = False,
+    ) -> tuple[Any, str, Any, tuple[float, float] | None]:
+        """The same for a frame of the webcam; `clock` has when the last came, and the smoothed time between two."""
+        if frame is None:
+            return None, "The camera is off.", None, None
+        now = time.monotonic()
+        if clock is not None and now - clock[0] > PAUSE:
+            clock = None
+        try:
+            image = decode_frame(frame)
+            image = np.ascontiguousarray(image[:, ::-1]) if mirror else image
+            picture, found, sentence = self._look(image, model, threshold, only, runtime, option)
+        except ValueError as error:  # in the page, not one message for each frame
+            return None, f"**{for_visitors(error)}**", None, None
+        between, rate = None, ""
+        if clock is not None:
+            last, before = clock
+            between = now - last if before == 0 else SMOOTHING * before + (1 - SMOOTHING) * (now - last)
+            rate = f" {1 / max(between, 1e-3):.1f} frames a second."
+        return picture, sentence + rate, self.task.details(found), (now, between or 0)
+
+    def video(
+        self,
+        video: str | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        runtime: str | None = None,
+        option: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[str | None, str]:
+        """A video with what was found drawn into it, and a sentence."""
+        if video is None:
+            return None, "Choose a video first."
+        out = new_result(".webm")
+        started = time.monotonic()
+        done, total = annotate(
+            Path(video),
+            out,
+            lambda frame: self._look(frame, model, threshold, only, runtime, option)[0],
+            progress=lambda i, n: progress((i, n or None), unit="frames"),
+        )
+        left = f" The first {done:,} of {total:,}: longer videos are cut." if total > done else ""
+        return str(out), f"{done:,} frames, {done / (time.monotonic() - started):.1f} a second.{left}"
+
+    def photos(
+        self,
+        files: list[str] | None,
+        model: str | None,
+        threshold: float,
+        only: list[str],
+        runtime: str | None = None,
+        option: bool = False,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[str | None, str]:
+        """A CSV table of what many photos show, and a sentence that counts those that could not be read."""
+        if not files:
+            return None, "Choose photos first."
+        paths = [Path(file) for file in files]
+        number, problems = count_photos(paths), []
+        out = new_result(".csv")
+        room = Path(tempfile.mkdtemp(dir=out.parent))
+        try:
+            with out.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                table = csv.writer(file)
+                table.writerow(["file", *self.task.columns, "problem"])
+                for i, sent in enumerate(open_photos(paths, room), start=1):
+                    if sent.image is None:
+                        problems.append(sent.problem)
+                        table.writerow([_cell(sent.name), *[""] * len(self.task.columns), _cell(sent.problem)])
+                    else:
+                        for row in self._rows(sent.image, model, threshold, only, runtime, option):
+                            table.writerow([_cell(sent.name), *map(_cell, row), ""])
+                    progress((i, number), unit="photos")
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+        return str(out), f"{number - len(problems):,} of {number:,} photos are in the table.{_first(problems)}"
+
+    def _look(
+        self,
+        image: np.ndarray,
+        model: str | None,
+        threshold: float,
+        only: Sequence[str],
+        runtime: str | None,
+        option: bool,
+    ) -> tuple[np.ndarray, Any, str]:
+        """Picture, what was found, and a sentence about it with the time that finding took."""
+        settings = Settings(threshold, tuple(only or ()), option)
+        with self.models.use(model, self._of_model(option), runtime) as predictor:
+            started = time.perf_counter()
+            found = self.task.find(predictor, image, settings)
+            sentence = f"{self.task.say(found)} {1000 * (time.perf_counter() - started):.0f} ms."
+            if unknown := [name for name in settings.only if name not in self.task.names(predictor)]:
+                sentence += f" The model does not know {', '.join(unknown)}."
+            return self.task.draw(predictor, image, found, settings), found, sentence
+
+    def _rows(
+        self,
+        image: np.ndarray,
+        model: str | None,
+        threshold: float,
+        only: Sequence[str],
+        runtime: str | None,
+        option: bool,
+    ) -> list[list[Any]]:
+        with self.models.use(model, self._of_model(option), runtime) as predictor:
+            return self.task.rows(self.task.find(predictor, image, Settings(threshold, tuple(only or ()), option)))
+
+    def _of_model(self, option: bool) -> bool:
+        return option and self.task.option_is_of_model
+
+
+def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Callable:
+    """A handler whose mistakes are told to people, and bugs to the console alone.
+
+    Args:
+        option: the app's; the parameter `option` bears its name in the public API.
+    """
+
+    @functools.wraps(handler)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except gr.Error:
+            raise
+        except ValueError as error:
+            raise gr.Error(for_visitors(error), title="This did not work", duration=60, print_exception=False) from None
+        except Exception:
+            traceback.print_exc()
+            raise gr.Error("Something broke here; the server's console says what.", print_exception=False) from None
+
+    signature = inspect.signature(handler)
+    named = [p.replace(name=option[0]) if option and p.name == "option" else p for p in signature.parameters.values()]
+    run.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    return run
+
+
+def for_visitors(error: ValueError) -> str:
+    """What visitors are told of a mistake; what is for whoever runs the page goes to the console, once."""
+    if not isinstance(error, NotUsable):
+        return str(error)
+    warnings.warn(str(error), stacklevel=2)
+    return "This model cannot be loaded, or not downloaded, now: the server's console says why. Choose another."
+
+
+def _first(problems: Sequence[str]) -> str:
+    if not problems:
+        return ""
+    more = f"; and {len(problems) - SHOWN_PROBLEMS:,} more, see the table" if len(problems) > SHOWN_PROBLEMS else ""
+    return f" {len(problems):,} could not be read: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}"
+
+
+def _cell(value: Any) -> Any:
+    """A cell that a spreadsheet takes for text: names come from strangers."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value

@@ -1,0 +1,115 @@
+"""Networks of timm and pytorchcv, randomly initialised, give the same logits in ours."""
+
+import io
+import zipfile
+
+import pytest
+import torch
+
+from backbone.weights import create_backbone_from, find_entry
+from backbone.weights.load import read_weights
+from tests.backbone.weights.weight_files import shuffle_norms
+
+
+def saved(state_dict: object, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state_dict, buffer, **options)
+    return buffer.getvalue()
+
+
+def assert_same_logits(data: bytes, theirs: torch.nn.Module, resolution: int) -> None:
+    model = create_backbone_from(read_weights(data, name="random.pth")).eval()
+    x = torch.randn(1, 3, resolution, resolution, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = theirs(x)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(model(x), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name, alpha", [("w1", 1), ("w3d4", 0.75), ("wd2", 0.5), ("wd4", 0.25)])
+def test_pytorchcv(name, alpha):
+    provider = pytest.importorskip("pytorchcv.model_provider")
+    theirs = shuffle_norms(provider.get_model(f"mobilenet_{name}"), seed=1)
+    data = saved(theirs.state_dict())
+    assert_same_logits(data, theirs, 224)  # its pool is fixed at 7x7
+    weights = read_weights(data, name="random.pth")
+    entry = find_entry(f"pytorchcv-a{round(100 * alpha):03d}")
+    assert weights.width_mult == entry.width_mult == alpha
+    assert (weights.padding, weights.activation, weights.norm_eps) == ("symmetric", "relu", 1e-5)
+    assert (entry.padding, entry.activation, entry.norm_eps) == ("symmetric", "relu", 1e-5)
+    assert weights.preprocessing == entry.preprocessing
+
+
+@pytest.mark.parametrize("name", ["mobilenetv1_100", "mobilenetv1_125"])
+def test_timm(name):
+    timm = pytest.importorskip("timm")
+    safetensors = pytest.importorskip("safetensors.torch")
+    theirs = shuffle_norms(timm.create_model(name), seed=1)
+    data = safetensors.save(theirs.state_dict())
+    assert_same_logits(data, theirs, 96)
+    weights = read_weights(data, name="model.safetensors")
+    entry = find_entry(f"timm-a{name[-3:]}")
+    config = theirs.default_cfg
+    for ours in (weights, entry):
+        assert (ours.padding, ours.activation, ours.norm_eps) == ("symmetric", "relu6", 1e-5)
+        assert (ours.preprocessing.mean, ours.preprocessing.std) == (config["mean"], config["std"])
+    assert (entry.preprocessing.crop, entry.preprocessing.interpolation) == (
+        config["crop_pct"],
+        config["interpolation"],
+    )
+    assert entry.hub_repo == config["hf_hub_id"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A timm network of width 0.25 and its state dict."""
+    timm = pytest.importorskip("timm")
+    from timm.models.efficientnet import _gen_mobilenet_v1
+
+    assert timm
+    model = shuffle_norms(_gen_mobilenet_v1("mobilenetv1_100", 0.25, num_classes=7), seed=2)
+    return model, model.state_dict()
+
+
+def test_every_way_a_state_dict_is_saved(small):
+    model, state_dict = small
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("net.pth", saved(state_dict))
+    for data in (
+        saved(state_dict),
+        saved(state_dict, _use_new_zipfile_serialization=False),
+        saved({"state_dict": state_dict, "epoch": 3}),
+        saved({f"module.{name}": tensor for name, tensor in state_dict.items()}),
+        zipped.getvalue(),
+    ):
+        assert_same_logits(data, model, 64)
+
+
+def test_classes_asked_for(small):
+    weights = read_weights(saved(small[1]), name="net.pth")
+    assert create_backbone_from(weights, num_classes=0)(torch.zeros(2, 3, 32, 32)).shape == (2, 256)
+    with pytest.raises(ValueError, match=r"net\.pth: has 7 classes, 37 were asked for; .*reset_classifier\(37\)"):
+        create_backbone_from(weights, num_classes=37)
+
+
+def test_other_networks_are_refused(small):
+    timm = pytest.importorskip("timm")
+    with_head = timm.create_model("mobilenetv1_100h").state_dict()
+    with pytest.raises(ValueError, match=r"^h\.pth: not MobileNet V1: it has 5 tensors more, .* conv_head\.weight$"):
+        read_weights(saved(with_head), name="h.pth")
+    with pytest.raises(
+        ValueError, match=r"^r\.pth: its tensors are not named as in timm .* or pytorchcv .*, but conv1"
+    ):
+        read_weights(saved(timm.create_model("resnet18").state_dict()), name="r.pth")
+    provider = pytest.importorskip("pytorchcv.model_provider")
+    without_norms = provider.get_model("mobilenetb_wd4").state_dict()
+    with pytest.raises(ValueError, match=r"^b\.pth: not pytorchcv's MobileNet V1: features\.stage1.*bn.* is missing$"):
+        read_weights(saved(without_norms), name="b.pth")
+
+
+def test_what_is_no_state_dict_is_refused(small):
+    with pytest.raises(ValueError, match=r"^l\.pth: is no state dict \(tensors by name\), but list$"):
+        read_weights(saved([1, 2]), name="l.pth")
+    with pytest.raises(ValueError, match=r"^m\.pth: .* holds more than tensors \(.*\)$"):
+        read_weights(saved(small[0]), name="m.pth")  # a pickled module: code

@@ -1,0 +1,305 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from apps.common.deploy import runtime as runtime_module
+from apps.common.deploy.agreement import BF16_FACTOR, check_session, difference, random_image, rms_difference
+from apps.common.deploy.export import check_target, spread
+from apps.common.deploy.formats import write_onnx
+from apps.common.deploy.graph import Graph, fold_norms
+from apps.common.deploy.packages import need
+from apps.common.deploy.runtime import kept_onnx, start_session
+from apps.common.deploy.sessions import MODULES, device_for, load_session
+from apps.common.device import choose_precision
+from apps.common.images import Preprocessing
+from backbone.mobilenet_v1 import create_backbone
+from tests.common.deploy.test_fastest import Fake
+from tests.common.exported_files import need_exporter, need_modules
+
+CPU = torch.device("cpu")
+SIDE = 48
+PREPROCESSING = Preprocessing(mean=(120.0, 110.0, 100.0), std=(60.0, 58.0, 57.0))
+
+
+def make_network(**options) -> nn.Module:
+    """Random weights, and norms that have seen data."""
+    torch.manual_seed(0)
+    network = create_backbone("a025", num_classes=5, **options).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.3, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+    return network
+
+
+def make_graph() -> Graph:
+    return Graph(make_network(), ("logits",), preprocessing=PREPROCESSING)
+
+
+def make_images(number: int, height: int = SIDE, width: int = SIDE) -> torch.Tensor:
+    rng = np.random.default_rng(number)
+    return torch.from_numpy(rng.integers(0, 256, (number, height, width, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    """A model folder in which the network was exported already."""
+    need_exporter()
+    folder = tmp_path_factory.mktemp("a model")
+    kept_onnx(make_graph(), resolution=SIDE, folder=folder)
+    return folder
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("sides", [(48, 48), (33, 50), (65, 32)])
+def test_folded_networks_compute_the_same(norm, padding, sides):
+    network = make_network(norm=norm, padding=padding)
+    images = torch.randn(2, 3, *sides)
+    folded = fold_norms(network)
+    with torch.inference_mode():
+        assert (folded(images) - network(images)).abs().max() < 1e-5
+    assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) == (norm == "batch")
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert (make_network(norm=norm, padding=padding)(images) - network(images)).abs().max() == 0  # left as it was
+
+
+def test_a_graph_takes_pixels():
+    """(pixel - mean) / std by hand, then the network."""
+    images = make_images(2)
+    by_hand = (images.double() - torch.tensor(PREPROCESSING.mean)[:, None, None]) / torch.tensor(PREPROCESSING.std)[
+        :, None, None
+    ]
+    with torch.inference_mode():
+        expected = make_network()(by_hand.float())
+    assert (make_graph().reference(images)["logits"] - expected).abs().max() < 1e-5
+    floats = Graph(make_network(), ("logits",), preprocessing=PREPROCESSING, input="float")
+    assert (floats.reference(images)["logits"] - expected).abs().max() < 1e-5
+
+
+def test_the_hash_is_of_all_that_matters():
+    def changed(**options) -> str:
+        return Graph(make_network(**options), ("logits",), preprocessing=PREPROCESSING).content_hash()
+
+    graph = make_graph()
+    hashes = {graph.content_hash(), changed(padding="symmetric"), changed(activation="relu"), changed(norm_eps=1e-5)}
+    hashes.add(Graph(make_network(), ("logits",), preprocessing=Preprocessing()).content_hash())
+    assert len(hashes) == 5
+    assert make_graph().content_hash() == graph.content_hash()
+    graph.network.get_parameter("stem.bias")[0] += 1e-3
+    assert graph.content_hash() not in hashes
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_runtimes_compute_what_torch_does(exported, runtime, capsys):
+    need_modules(MODULES[runtime])
+    session = start_session(
+        runtime, make_graph, resolution=SIDE, device=CPU, folder=exported, threads=1, precision="float32"
+    )
+    assert session is not None and not session.name.endswith("bf16")
+    for number in (1, 3):
+        images = make_images(number)
+        with torch.inference_mode():
+            expected = make_network()(PREPROCESSING(images))
+        logits = session(images)["logits"]
+        assert logits.shape == (number, 5) and logits.dtype == torch.float32
+        assert (logits - expected).abs().max() < 1e-4
+    assert MODULES[runtime] in session.name.lower()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_openvino_reports_to_nobody(tmp_path):
+    need_modules("openvino")
+    code = """
+import sys
+from apps.common.deploy.packages import need
+need("openvino")
+import openvino.tools.ovc
+print(type(openvino.tools.ovc.telemetry).__module__, sys.modules["openvino_telemetry"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}
+    )
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"], done.stderr
+    assert list(tmp_path.iterdir()) == []  # nor is there a client's number
+
+
+def test_an_export_is_kept_beside_the_model_until_its_weights_change(exported, monkeypatch):
+    (kept,) = (exported / "runtime").iterdir()
+    monkeypatch.setattr(runtime_module, "write_onnx", lambda *args, **options: pytest.fail("exported again"))
+    assert kept_onnx(make_graph(), resolution=SIDE, folder=exported) == kept
+    graph = make_graph()
+    graph.network.get_parameter("stem.bias")[0] += 1
+    with pytest.raises(pytest.fail.Exception):
+        kept_onnx(graph, resolution=SIDE, folder=exported)
+
+
+def test_where_the_folder_cannot_be_written_the_users_cache_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime_module, "write_onnx", lambda path, *args, **options: path.write_bytes(b"x"))
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
+    not_a_folder = tmp_path / "model"
+    not_a_folder.write_text("")
+    graph = make_graph()
+    path = kept_onnx(graph, resolution=SIDE, folder=not_a_folder)
+    assert path.parent == tmp_path / "cache/runtime"
+    assert kept_onnx(graph, resolution=SIDE, folder=None) == path
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("runtime", ["auto", "onnx", "openvino"])
+def test_a_broken_runtime_falls_back_to_torch_with_one_line(tmp_path, monkeypatch, capsys, runtime):
+    def broken(*args, **options):
+        raise RuntimeError("illegal\ninstruction")
+
+    monkeypatch.delenv("MOBILENET_APPS_RUNTIME", raising=False)
+    monkeypatch.setattr(runtime_module.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(runtime_module, "kept_onnx", lambda *args, **options: tmp_path)
+    monkeypatch.setattr(runtime_module, "load_session", broken)
+    assert start_session(runtime, make_graph, resolution=SIDE, device=CPU) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    for module in ("openvino", "onnxruntime") if runtime == "auto" else (MODULES[runtime],):
+        assert f"{module} cannot be used (illegal instruction)" in line
+    assert line.endswith(f"torch {torch.__version__.split('+')[0]} on cpu computes")
+
+
+def test_bfloat16_is_used_where_allowed_and_judged_by_what_it_costs(exported, monkeypatch):
+    need_modules("openvino")
+    options = {"resolution": SIDE, "device": CPU, "folder": exported, "threads": 1}
+    monkeypatch.setattr("apps.common.deploy.sessions.choose_precision", lambda device, amp: "none")
+    assert not start_session("openvino", make_graph, **options, precision="auto").name.endswith("bf16")
+    monkeypatch.undo()
+    if choose_precision(CPU, "auto") != "bf16":
+        pytest.skip("this processor does not multiply in bfloat16")
+    session = start_session("openvino", make_graph, **options, precision="auto")
+    assert session is not None and session.name.startswith("OpenVINO") and session.name.endswith(", bf16")
+    far = rms_difference(make_graph().reference(random_image(SIDE)), session(random_image(SIDE)))
+    assert 1e-4 < far < 0.05
+
+
+def test_what_bfloat16_may_cost():
+    graph = make_graph()
+    reference = graph.reference(random_image(SIDE))
+    with torch.autocast("cpu", torch.bfloat16):
+        cost = rms_difference(reference, graph.reference(random_image(SIDE)))
+    allowed = BF16_FACTOR * max(2**-8, cost)
+    assert allowed < 0.08
+
+    def off(factor: float) -> Fake:
+        return Fake("off", factor=factor, expected=reference["logits"])
+
+    check_session(off(1 + 0.9 * allowed), graph, resolution=SIDE, bf16=True)
+    for factor in (1 + 1.1 * allowed, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"off computes something else than torch, by .*, allowed is 0\.0"):
+            check_session(off(factor), graph, resolution=SIDE, bf16=True)
+    with pytest.raises(ValueError, match="off computes something else"):
+        check_session(off(1 + 0.9 * allowed), graph, resolution=SIDE)  # float32 is exact
+    one = {"a": torch.tensor([3.0, -4.0])}
+    assert rms_difference(one, {"a": torch.tensor([3.0, -3.0])}) == pytest.approx(0.2)  # 1 over 5
+    assert rms_difference(one, {"a": torch.zeros(1)}) == float("inf")
+
+
+def test_a_missing_runtime(monkeypatch, capsys):
+    monkeypatch.delenv("MOBILENET_APPS_RUNTIME", raising=False)
+    monkeypatch.setattr(runtime_module.importlib.util, "find_spec", lambda name: None)
+    assert start_session("auto", make_graph, resolution=SIDE, device=CPU) is None
+    assert capsys.readouterr() == ("", "")
+    assert start_session("openvino", make_graph, resolution=SIDE, device=CPU) is None
+    assert capsys.readouterr().err.startswith("openvino is not installed (pip install")
+    with pytest.raises(ValueError, match=r"no_such_module cannot be imported here: pip install -e '.\[fast\]'"):
+        need("json", "no_such_module")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_torch_can_compile(capsys):
+    session = start_session("torch-compile", make_graph, resolution=SIDE, device=CPU)
+    assert session is not None and session.name.startswith("torch.compile")
+    assert "cannot be used" not in capsys.readouterr().err
+    images = make_images(2)
+    assert difference(make_graph().reference(images), session(images)) < 1e-5
+
+
+def test_where_torch_cannot_compile_it_computes_as_it_is(monkeypatch, capsys):
+    def fail(graph):
+        raise RuntimeError("no compiler is found\nand many lines more")
+
+    monkeypatch.setattr(torch, "compile", lambda graph: fail)
+    assert start_session("torch-compile", make_graph, resolution=SIDE, device=CPU) is None
+    assert capsys.readouterr().err.startswith("torch.compile cannot be used (no compiler is found): torch ")
+
+
+def test_which_runtime(monkeypatch):
+    def never() -> Graph:
+        pytest.fail("nothing is to be exported")
+
+    assert start_session("torch", never, resolution=SIDE, device=CPU) is None
+    assert start_session("auto", never, resolution=SIDE, device=torch.device("cuda")) is None
+    monkeypatch.setenv("MOBILENET_APPS_RUNTIME", "torch")
+    assert start_session("auto", never, resolution=SIDE, device=CPU) is None
+    monkeypatch.setenv("MOBILENET_APPS_RUNTIME", "fast")
+    with pytest.raises(ValueError, match="MOBILENET_APPS_RUNTIME must be one of auto, torch, torch-compile, onnx"):
+        start_session("auto", never, resolution=SIDE, device=CPU)
+    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
+        start_session("torch", never, resolution=SIDE, device=CPU, threads=0)
+    assert device_for("openvino", "auto") == CPU
+    with pytest.raises(ValueError, match=r"runtime must be one of auto, torch, .*, openvino, got 'tvm'"):
+        device_for("tvm", "auto")
+    with pytest.raises(ValueError, match="runtime onnx computes on the CPU, --device is meta"):
+        device_for("onnx", "meta")
+
+
+def test_threads_are_set_for_torch_too():
+    before = torch.get_num_threads()
+    try:
+        start_session("torch", make_graph, resolution=SIDE, device=CPU, threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_any_size_and_the_metadata(tmp_path):
+    need_exporter()
+    graph, path = make_graph(), tmp_path / "any size.onnx"
+    write_onnx(path, graph, resolution=SIDE, metadata={"names": ["bléu", "b"], "app": "x"}, dynamic_size=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["any size.onnx"]  # the weights are in it
+    session = load_session(path, "onnx", threads=1)
+    assert session.metadata["app"] == "x" and json.loads(session.metadata["names"]) == ["bléu", "b"]
+    for sides in ((32, 32), (65, 50)):
+        images = make_images(2, *sides)
+        assert difference(graph.reference(images), session(images)) < 1e-4
+
+
+def test_differences():
+    one = {"a": torch.tensor([1.0, -20.0]), "b": torch.tensor([0.5])}
+    assert difference(one, one) == 0
+    assert difference(one, {**one, "a": torch.tensor([1.0, -19.0])}) == pytest.approx(0.05)  # relative to 20
+    assert difference(one, {**one, "b": torch.tensor([0.4])}) == pytest.approx(0.1)  # to 1
+    assert difference(one, {**one, "b": torch.tensor([float("nan")])}) > 1e30
+    assert difference(one, {**one, "b": torch.zeros(2)}) == float("inf")
+
+
+def test_spread():
+    assert spread(3, 10) == [0, 1, 2]
+    assert spread(10, 5) == [0, 2, 4, 6, 8]
+    with pytest.raises(ValueError, match="--num-photos must be 1 or more, got 0"):
+        spread(10, 0)
+
+
+def test_where_an_export_may_go(tmp_path):
+    check_target(tmp_path / "a.onnx", "onnx")
+    check_target(tmp_path / "new", "openvino")
+    with pytest.raises(ValueError, match=r"must be a file that ends in \.onnx"):
+        check_target(tmp_path / "a.bin", "onnx")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("x")
+    with pytest.raises(ValueError, match="must be a new folder, or one that an export wrote"):
+        check_target(tmp_path / "mine", "openvino")

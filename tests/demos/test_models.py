@@ -1,0 +1,140 @@
+"""Which models are offered, the bundled ones, and the example pictures."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apps.common.checkpoint import load_json, load_model
+from apps.common.images import read_image
+from apps.finegrained.predict import Predictor
+from demos import detection
+from demos.chooser import BUNDLED, EXAMPLES, Models, example_pictures, find_choices
+from demos.examples.make import MAX_BYTES as MAX_PICTURE_BYTES
+from demos.handlers import Handlers
+from demos.models import make as make_script
+from demos.models.make import CARD, MAX_BYTES, Config, make
+
+APPS = ("detection", "finegrained", "faceattr")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, model_folders) -> Path:
+    """A folder with two runs of the detector, the one called "a" newer, and a bundled model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("demos.chooser.BUNDLED", tmp_path / "bundled")
+    for age, name in enumerate(("a", "b")):
+        best = tmp_path / "runs" / "detection" / name / "best"
+        shutil.copytree(model_folders["detection"], best)
+        os.utime(best / "model.json", (1e9 - age, 1e9 - age))
+    shutil.copytree(model_folders["detection"], tmp_path / "bundled" / "detection")
+    return tmp_path
+
+
+def test_runs_are_offered_newest_first(home, model_folders):
+    labels = [choice.label for choice in find_choices("detection")]
+    assert labels[:2] == ["your run: a", "your run: b"]
+    assert labels[2].startswith("bundled: ")
+    given = find_choices("detection", checkpoint=model_folders["detection"].parent)
+    assert [choice.label for choice in given][:2] == ["given: detection", "your run: a"]
+
+
+def test_flags_decide_what_comes_first(home, monkeypatch):
+    asked = []
+    monkeypatch.setattr(detection, "Predictor", lambda *args, **options: asked.append((args, options)))
+    detection.make_models()
+    assert asked == [], "nothing is loaded, let alone downloaded, before it is needed"
+    models = detection.make_models(weights="coco", backbone="a100")
+    assert str(models.default).startswith("published: COCO, a100")
+    assert [options["weights"] for _, options in asked] == ["coco"]
+    assert len(models.choices) == 5
+    with pytest.raises(ValueError, match="not both"):
+        detection.make_models(checkpoint=home, weights="coco")
+
+
+def test_a_page_begins_without_a_download(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("demos.chooser.BUNDLED", tmp_path)
+    monkeypatch.setattr(detection, "Predictor", lambda **options: pytest.fail("nothing may be fetched yet"))
+    models = detection.make_models()
+    names, _, _, problem = Handlers(detection.DetectionTask(), models).describe(models.default)
+    assert names == []
+    assert "python apps/detection/train.py" in problem
+    assert "downloaded when first used" in problem
+
+
+def test_a_download_that_fails_is_told_without_folders(tmp_path, monkeypatch):
+    def fail(**options):
+        raise ValueError("cannot download it: put it at /secret/path")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(detection, "Predictor", fail)
+    models = detection.make_models()
+    *_, coco = models.choices
+    with pytest.warns(UserWarning, match="/secret/path"):
+        problem = Handlers(detection.DetectionTask(), models).choose(coco, None)[3]
+    assert "cannot be loaded" in problem
+    assert "secret" not in problem
+
+
+def test_a_model_is_loaded_once_for_each_option():
+    loaded = []
+    models = Models(
+        find_choices("none", published=[detection.Choice("x")]), lambda *key: loaded.append(key), missing=""
+    )
+    for option in (False, True, False):
+        with models.use("x", option):
+            pass
+    assert [option for _, option, _ in loaded] == [False, True]
+    with pytest.raises(ValueError, match="there is no model 'y'; there are: x"), models.use("y"):
+        pass
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_bundled_model_is_small_and_scores_as_before(app, model_folders, tmp_path, capsys):
+    out = make(Config(app=app, checkpoint=model_folders[app], out=tmp_path / "a model"))
+    assert (out / "model.safetensors").stat().st_size < MAX_BYTES
+    assert load_json(out / "model.json") == load_json(model_folders[app] / "model.json")
+    kinds = {str(value.dtype) for value in load_model(out, app=app)[1].values()}
+    assert "torch.float16" in kinds and "torch.float32" in kinds
+    card = (out / CARD).read_text(encoding="utf-8")
+    assert f"apps/{app}/sample.py" in card
+    assert ("| per class.red | 0.25 |" in card) == (app == "detection")
+    assert "scores of 6 example pictures differ" in capsys.readouterr().out
+
+
+def test_halving_hardly_changes_probabilities(model_folders, tmp_path):
+    out = make(Config(app="finegrained", checkpoint=model_folders["finegrained"], out=tmp_path / "half"))
+    image = read_image(example_pictures("finegrained")[0])
+    before, after = (
+        dict(Predictor(folder, device="cpu", runtime="torch")(image)) for folder in (model_folders["finegrained"], out)
+    )
+    assert before.keys() == after.keys()
+    assert max(abs(before[name] - after[name]) for name in before) < 0.005
+
+
+def test_a_large_model_is_not_bundled(model_folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_script, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match="train a narrower one"):
+        make(Config(app="detection", checkpoint=model_folders["detection"], out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_example_pictures_are_six_and_small(app):
+    pictures = example_pictures(app)
+    assert len(pictures) == 6
+    for path in pictures:
+        assert path.stat().st_size <= MAX_PICTURE_BYTES
+        assert np.ptp(read_image(path)) > 100
+    assert EXAMPLES.is_dir()
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_bundled_models_of_the_project_load(app):
+    folder = BUNDLED / app
+    assert (folder / "model.safetensors").stat().st_size < MAX_BYTES
+    assert (folder / CARD).is_file()
+    assert load_model(folder, app=app)[0]["backbone"]

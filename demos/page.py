@@ -100,7 +100,7 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
     label, least, default = task.threshold
     threshold = gr.Slider(least, 1, value=default, step=0.01, label=label)
     only = gr.Dropdown(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
-    only.preprocess = names_of  # type: ignore[method-assign,assignment]
+    only.preprocess = names_of  # type: ignore[method-assign]
     runtimes = list(models.runtimes)
     runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
@@ -115,7 +115,7 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
         with gr.Column(**LEFT):
             photo = gr.Image(label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], **GIVEN)
-            photo.preprocess = path_of  # type: ignore[method-assign,assignment]  # no decoding before the check
+            photo.preprocess = path_of  # type: ignore[method-assign]  # no decoding before the check
             if pictures := example_pictures(task.app):
                 gr.Examples([[str(path)] for path in pictures], inputs=[photo], label="Examples", cache_examples=False)
         with gr.Column(**RIGHT):

@@ -21,15 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from backbone.mobilenet_v1 import (
-    MIN_CHANNELS,
-    MIN_RESOLUTION,
-    Conv,
-    ConvNorm,
-    MobileNetV1,
-    Norm,
-    create_backbone,
-)
+from backbone.blocks import ConvNorm, Norm
+from backbone.mobilenet_v1 import MIN_CHANNELS, MIN_RESOLUTION, Conv, MobileNetV1, create_backbone
 
 Kind = Literal["Conv 1x1", "Conv DW 3x3", "Conv 3x3", "Fully connected"]
 KINDS: tuple[Kind, ...] = ("Conv 1x1", "Conv DW 3x3", "Conv 3x3", "Fully connected")  # the rows of Table 2

@@ -8,19 +8,13 @@ Letters in shapes: B batch, C channels, H W height and width, K classes.
 """
 
 from dataclasses import dataclass
-from math import gcd
-from typing import Any, Literal, get_args
+from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 
+from backbone.blocks import Activation, ConvStyle, DepthwiseSeparable, FullConvolution, Norm, Padding, check_choice
 from backbone.names import parse_backbone
 
-Padding = Literal["same", "symmetric"]
-Activation = Literal["relu6", "relu"]
-Norm = Literal["batch", "group", "layer"]
 Conv = Literal["separable", "full"]
 
 # Table 1, in output channels (c, at width 1) and stride (s). The first row is a plain 3x3 convolution, the others
@@ -62,160 +56,6 @@ class FeatureInfo:
 def scaled_channels(channels: int, width_mult: float, *, minimum: int) -> int:
     """Channels of a layer at a width multiplier: alpha * channels, rounded down, at least `minimum`."""
     return max(int(channels * width_mult), minimum)
-
-
-class Conv2d(nn.Conv2d):
-    """A 1x1 or 3x3 convolution without bias, stride 1 or 2, padded as TensorFlow's SAME or symmetrically.
-
-    Both paddings give ceil(side / stride) output pixels. They differ where a 3x3 kernel strides over an even side:
-    SAME adds one pixel at the bottom and right only, symmetric adds one all around, so that their windows are a
-    pixel apart. Over odd sides they are the same. Published weights lose several points of accuracy under the wrong
-    one.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, padding: Padding
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.skips_first_pixel = padding == "same" and kernel == 3 and stride == 2  # of an even side
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
-        if self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu" and x.dtype == torch.bfloat16:
-            # oneDNN's bfloat16 gradient of a strided depthwise convolution takes 3 to 18 times as long as float32's
-            with torch.autocast("cpu", enabled=False):
-                return self._convolve(x.float(), self.weight.float()).to(x.dtype)
-        return self._convolve(x, self.weight)
-
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        if x.shape[-2:] == (1, 1):  # only the kernel's middle meets a pixel; oneDNN's bfloat16 gradient for this is NaN
-            middle = self.kernel_size[0] // 2
-            return F.conv2d(x, weight[:, :, middle : middle + 1, middle : middle + 1], groups=self.groups)
-        top, left = x.shape[-2] % 2, x.shape[-1] % 2
-        if not self.skips_first_pixel or (top and left):
-            return self._conv_forward(x, weight, None)
-        x = F.pad(x, (left, 1, top, 1))
-        return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)
-
-
-class _ClampInPlace(torch.autograd.Function):
-    """min(max(x, 0), 6) in place. Its gradient needs the result only; torch's own keeps a copy of what went in."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        x.clamp_(0, 6)
-        ctx.mark_dirty(x)
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (result,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradient, result, 0, 6)
-
-
-class ReLU6(nn.ReLU6):
-    """min(max(x, 0), 6); in place it keeps no copy for the gradient, which torch's does."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.inplace and x.requires_grad and torch.is_grad_enabled():
-            return _ClampInPlace.apply(x)
-        return super().forward(x)
-
-
-class ConvNorm(nn.Module):
-    """A convolution and its normalisation."""
-
-    def __init__(self, conv: Conv2d, norm: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
-
-
-class DepthwiseSeparable(nn.Module):
-    """3x3 depthwise then 1x1 pointwise convolution, each with norm and activation (section 3.1, Figure 3).
-
-    `residual` adds the input before the last activation, where stride and channels allow.
-    """
-
-    def __init__(self, depthwise: ConvNorm, pointwise: ConvNorm, activation: nn.Module, *, residual: bool) -> None:
-        super().__init__()
-        self.depthwise = depthwise
-        self.pointwise = pointwise
-        self.activation = activation
-        same_shape = depthwise.conv.stride == (1, 1) and depthwise.conv.in_channels == pointwise.conv.out_channels
-        self.residual = residual and same_shape
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
-        y = self.pointwise(self.activation(self.depthwise(x)))
-        return self.activation(y + x if self.residual else y)
-
-
-class FullConvolution(nn.Module):
-    """A 3x3 convolution with norm and activation: what Table 4 puts in the place of a `DepthwiseSeparable`."""
-
-    def __init__(self, full: ConvNorm, activation: nn.Module, *, residual: bool) -> None:
-        super().__init__()
-        self.full = full
-        self.activation = activation
-        self.residual = residual and full.conv.stride == (1, 1) and full.conv.in_channels == full.conv.out_channels
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
-        y = self.full(x)
-        return self.activation(y + x if self.residual else y)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvStyle:
-    """How every convolution of a net is padded, normalised and activated; heads read it off their backbone.
-
-    Attributes:
-        padding: see `Conv2d`.
-        activation: "relu6" or "relu".
-        norm: "batch"; "group" has 16 channels a group; "layer" takes all channels and pixels of an image.
-        norm_eps: added to the variance.
-    """
-
-    padding: Padding
-    activation: Activation
-    norm: Norm
-    norm_eps: float
-
-    def __post_init__(self) -> None:
-        _check_choice("padding", self.padding, Padding)
-        _check_choice("activation", self.activation, Activation)
-        _check_choice("norm", self.norm, Norm)
-
-    def conv_norm(
-        self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1
-    ) -> ConvNorm:
-        """A convolution with its norm; weights from He's normal distribution.
-
-        A depthwise filter starts near the identity, 1 in the middle and small noise: random filters in thirteen
-        layers one after the other blur what a pixel was, and training from scratch then starts more slowly
-        (docs/detection_sample.md).
-        """
-        conv = Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, padding=self.padding)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        if groups > 1:
-            with torch.no_grad():
-                conv.weight.mul_(0.3)[:, :, kernel // 2, kernel // 2] += 1
-        if self.norm == "batch":
-            return ConvNorm(conv, nn.BatchNorm2d(out_channels, eps=self.norm_eps))
-        num_groups = out_channels // gcd(out_channels, 16) if self.norm == "group" else 1
-        return ConvNorm(conv, nn.GroupNorm(num_groups, out_channels, eps=self.norm_eps))
-
-    def make_activation(self) -> nn.Module:
-        """In place, which saves a copy of every feature map: nothing else reads what a norm gives."""
-        return ReLU6(inplace=True) if self.activation == "relu6" else nn.ReLU(inplace=True)
-
-
-def _check_choice(option: str, given: str, allowed: object) -> None:
-    if given not in get_args(allowed):
-        raise ValueError(f"{option} must be one of {', '.join(get_args(allowed))}, got {given!r}")
 
 
 class MobileNetV1(nn.Module):
@@ -341,7 +181,7 @@ def create_backbone(
     Raises:
         ValueError: an unknown name or option; the message lists what is allowed.
     """
-    _check_choice("conv", conv, Conv)
+    check_choice("conv", conv, Conv)
     return MobileNetV1(
         width_mult=parse_backbone(name),
         num_classes=num_classes,

@@ -163,19 +163,8 @@ def make_weights(
     Raises:
         ValueError: a tensor that does not fit MobileNet V1 at any width, with both shapes, or holds NaN or infinity.
     """
-    state_dict: dict[str, Tensor] = {}
-    for name, layer in zip(LAYERS, layers, strict=True):
-        state_dict[f"{name}.conv.weight"] = layer.weight
-        state_dict[f"{name}.norm.weight"] = layer.gamma
-        state_dict[f"{name}.norm.bias"] = layer.beta
-        state_dict[f"{name}.norm.running_mean"] = layer.mean
-        state_dict[f"{name}.norm.running_var"] = layer.var
-    num_classes = 0
-    if classifier:
-        first = 1 if classifier[0].shape[:1] == (BACKGROUND_CLASSES,) else 0
-        state_dict["classifier.weight"], state_dict["classifier.bias"] = (tensor[first:] for tensor in classifier)
-        num_classes = state_dict["classifier.weight"].shape[0]
-    state_dict = {name: tensor.detach().float().contiguous() for name, tensor in state_dict.items()}
+    state_dict = _named(layers, classifier)
+    num_classes = state_dict["classifier.weight"].shape[0] if classifier else 0
     width_mult, min_channels = _find_width(state_dict, source)
     _check_shapes(state_dict, width_mult, min_channels, num_classes, source)
     for name, tensor in state_dict.items():
@@ -199,6 +188,21 @@ def make_weights(
         quantised=quantised,
         notes=notes,
     )
+
+
+def _named(layers: Sequence[Layer], classifier: tuple[Tensor, Tensor] | None) -> dict[str, Tensor]:
+    """The learnt tensors and running statistics under the names of `MobileNetV1.state_dict()`, in float32."""
+    state_dict: dict[str, Tensor] = {}
+    for name, layer in zip(LAYERS, layers, strict=True):
+        state_dict[f"{name}.conv.weight"] = layer.weight
+        state_dict[f"{name}.norm.weight"] = layer.gamma
+        state_dict[f"{name}.norm.bias"] = layer.beta
+        state_dict[f"{name}.norm.running_mean"] = layer.mean
+        state_dict[f"{name}.norm.running_var"] = layer.var
+    if classifier:
+        first = 1 if classifier[0].shape[:1] == (BACKGROUND_CLASSES,) else 0
+        state_dict["classifier.weight"], state_dict["classifier.bias"] = (tensor[first:] for tensor in classifier)
+    return {name: tensor.detach().float().contiguous() for name, tensor in state_dict.items()}
 
 
 def _channels(width_mult: float, min_channels: int) -> list[int]:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from backbone import FeatureInfo, create_backbone
-from backbone.mobilenet_v1 import NOT_IN_SHALLOW, TABLE_1, Conv2d, ConvNorm, ReLU6, scaled_channels
+from backbone.blocks import Conv2d, ConvNorm, ReLU6
+from backbone.mobilenet_v1 import NOT_IN_SHALLOW, TABLE_1, scaled_channels
 
 VARIANTS = (
     {},

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from apps.common.choices import Input
 from apps.common.images import Preprocessing
-from backbone.mobilenet_v1 import Conv2d, ConvNorm
+from backbone.blocks import Conv2d, ConvNorm
 
 
 class PlainConv(nn.Module):

@@ -5,6 +5,7 @@ make the same step as one, and so are the statistics of BatchNorms, so that all 
 without torchrun there is one process, and nothing here does anything.
 """
 
+import atexit
 import contextlib
 import os
 import sys
@@ -130,6 +131,13 @@ def join_processes(device: str) -> tuple[Processes, str]:
         device = f"cuda:{processes.local_rank}"
     if not dist.is_initialized():
         dist.init_process_group("nccl" if on_gpu else "gloo")
+        atexit.register(_leave)
     if not processes.is_first:
         sys.stdout = open(os.devnull, "w", errors="backslashreplace")
     return processes, device
+
+
+def _leave() -> None:
+    """Left to the interpreter's end, the group's threads abort the process now and then, though all of it is done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

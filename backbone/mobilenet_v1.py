@@ -151,7 +151,7 @@ class MobileNetV1(nn.Module):
 
 
 def create_backbone(
-    name: str,
+    name: str | float,
     *,
     num_classes: int = 1000,
     padding: Padding = "same",
@@ -166,7 +166,7 @@ def create_backbone(
     """Build MobileNet V1 at the width that `name` says, randomly initialised.
 
     Args:
-        name: `a025 a050 a075 a100` (alpha in percent) or any `aNNN` from a010 to a200.
+        name: `a025 a050 a075 a100` (alpha in percent) or any `aNNN` from a010 to a200; or alpha itself, as a number.
         num_classes: K; 0 for no classifier.
         padding: "same" as TensorFlow, "symmetric" as PyTorch ports; see `Conv2d`.
         activation: "relu6" (TensorFlow, timm) or "relu" (pytorchcv).
@@ -183,7 +183,7 @@ def create_backbone(
     """
     check_choice("conv", conv, Conv)
     return MobileNetV1(
-        width_mult=parse_backbone(name),
+        width_mult=parse_backbone(name) if isinstance(name, str) else name,
         num_classes=num_classes,
         style=ConvStyle(padding=padding, activation=activation, norm=norm, norm_eps=norm_eps),
         conv=conv,

@@ -1,7 +1,7 @@
 """What a classifying network starts from: published weights, a model of the same app, or nothing.
 
-    start = load_pretrained("imagenet", backbone="a075", app="finegrained")
-    network = create_backbone("a075", num_classes=2, **start.style)
+    start = load_pretrained("imagenet", width_mult=0.75, app="finegrained")
+    network = create_backbone(0.75, num_classes=2, **dataclasses.asdict(start.style))
     print(start.put_into(network, ["pomelo", "grapefruit"]))
 
 Letters in shapes: O outputs of a layer, I its inputs, K classes.
@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
 from backbone.mobilenet_v1 import ConvStyle
-from backbone.names import parse_backbone
+from backbone.names import backbone_name
 from backbone.weights import LoadedWeights, imagenet_entries, load_weights
 from backbone.weights.fetch import is_fetched
 
@@ -72,25 +73,22 @@ class Pretrained:
         return f"the backbone is taken, {len(shared)} of {len(class_names)} classifier rows are taken by name"
 
 
-def load_pretrained(weights: str | Path, *, backbone: str, app: str) -> Pretrained:
+def load_pretrained(weights: str | Path, *, width_mult: float, app: str) -> Pretrained:
     """Find, download where needed, and read what `--weights` names.
 
     Args:
         weights: "none", "imagenet" (the best published for the width), a catalog name
             (`python -m backbone.weights list`), a weight file, or a run or model folder of the app.
-        backbone: the width it must have, as a name.
+        width_mult: the width it must have.
         app: whose model folders are allowed.
 
     Raises:
         ValueError: nothing of that name or width, a failed download, a damaged file. Always one line.
     """
     if str(weights) == "none":
-        parse_backbone(backbone)
         return Pretrained(summary="random weights")
     if Path(weights).is_dir():
-        about, state = load_model(Path(weights), app=app)
-        if about["backbone"] != backbone:
-            raise ValueError(f"weights {weights} are of width {about['backbone']}, {backbone} was asked for")
+        about, state = load_model_of(Path(weights), app=app, width_mult=width_mult)
         return Pretrained(
             summary=f"{about['backbone']} from {weights}",
             style=ConvStyle(**about["style"]),
@@ -98,7 +96,7 @@ def load_pretrained(weights: str | Path, *, backbone: str, app: str) -> Pretrain
             state=state,
             class_names=about["class_names"],
         )
-    loaded, _ = find_weights(weights, backbone=backbone, words={"imagenet": imagenet_name})
+    loaded, _ = find_weights(weights, width_mult=width_mult, words={"imagenet": imagenet_name})
     return Pretrained(
         summary=loaded.summary(),
         style=style_of(loaded),
@@ -109,15 +107,15 @@ def load_pretrained(weights: str | Path, *, backbone: str, app: str) -> Pretrain
 
 
 def find_weights(
-    weights: str | Path, *, backbone: str, words: Mapping[str, Callable[[str], str]]
+    weights: str | Path, *, width_mult: float, words: Mapping[str, Callable[[float], str]]
 ) -> tuple[LoadedWeights, str | Path]:
-    """Read the file or catalog entry that `--weights` means, of the width of `backbone`.
+    """Read the file or catalog entry that `--weights` means, of the width that is asked for.
 
     Where "imagenet" cannot be downloaded, the best ImageNet weights of the width that are on this machine are taken,
     and it is said.
 
     Args:
-        words: the words that an app allows besides "none", and how each finds a catalog name for a backbone.
+        words: the words that an app allows besides "none", and how each finds a catalog name for a width.
 
     Returns:
         The weights, and the path or catalog name that they are of.
@@ -125,9 +123,8 @@ def find_weights(
     Raises:
         ValueError: see `load_weights`; with what else could be meant.
     """
-    width_mult = parse_backbone(backbone)
     asked = str(weights)
-    source = words[asked](backbone) if asked in words else weights
+    source = words[asked](width_mult) if asked in words else weights
     try:
         return load_weights(source, width_mult=width_mult), source
     except ValueError as error:
@@ -143,9 +140,17 @@ def find_weights(
         raise ValueError(f"{error}{hint}") from error
 
 
-def imagenet_name(backbone: str) -> str:
+def imagenet_name(width_mult: float) -> str:
     """The catalog name of the best published ImageNet weights of a width."""
-    return imagenet_entries(parse_backbone(backbone))[0].name
+    return imagenet_entries(width_mult)[0].name
+
+
+def load_model_of(folder: Path, *, app: str, width_mult: float) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """`checkpoint.load_model` of a folder whose network must have this width."""
+    about, state = load_model(folder, app=app)
+    if about["backbone"] != (asked := backbone_name(width_mult)):
+        raise ValueError(f"weights {folder} are of width {about['backbone']}, {asked} was asked for")
+    return about, state
 
 
 def style_of(loaded: LoadedWeights) -> ConvStyle:

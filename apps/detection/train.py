@@ -120,12 +120,13 @@ from apps.detection.data.load import load_splits
 from apps.detection.evaluation.metrics import coco_metrics
 from apps.detection.loss.quality_loss import QualityLoss
 from apps.detection.loss.ssd_loss import SSDLoss
-from apps.detection.model.create import Network, check_knobs, choose_head, create_detector
+from apps.detection.model.create import Network, check_resolution, create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
 from apps.detection.model.pretrained import APP, Pretrained, load_pretrained
 from apps.detection.model.ssd import NUM_LEVELS, SSD
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
+from backbone.names import parse_backbone
 from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
@@ -154,7 +155,8 @@ def train(config: Config) -> dict[str, float]:
     # Data
     on_sample = config.data == "sample"
     resolution = config.resolution if config.resolution is not None else SAMPLE_RESOLUTION if on_sample else 300
-    check_knobs(config.backbone, resolution)
+    width_mult = parse_backbone(config.backbone)
+    check_resolution(resolution)
     with processes.first_goes_first():
         root = make_sample() if on_sample else Path(config.data)
     train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
@@ -173,11 +175,13 @@ def train(config: Config) -> dict[str, float]:
 
     # Model
     with processes.first_goes_first():
-        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone)
+        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), width_mult=width_mult)
     print(f"starting from {start.summary}")
-    head = choose_head(config.head, start)
+    head = start.choose_head(config.head)
     check_flags(config, head)
-    network, ema, detector = make_detector(config, start, head, train_split, resolution=resolution, device=device)
+    network, ema, detector = make_detector(
+        config, width_mult, start, head, train_split, resolution=resolution, device=device
+    )
     criterion = make_criterion(config, network, processes)
 
     # Optimiser
@@ -325,7 +329,14 @@ def make_criterion(config: Config, network: Network, processes: Processes) -> SS
 
 
 def make_detector(
-    config: Config, start: Pretrained, head: Head, split: CocoSplit, *, resolution: int, device: torch.device
+    config: Config,
+    width_mult: float,
+    start: Pretrained,
+    head: Head,
+    split: CocoSplit,
+    *,
+    resolution: int,
+    device: torch.device,
 ) -> tuple[Network, Ema[Network], Detector]:
     """The network to train, its moving average, and a detector of the averaged weights."""
     shapes = start.anchor_shapes
@@ -334,7 +345,7 @@ def make_detector(
         shapes = fitted.shapes
         print(fitted.summary)
     network = create_detector(
-        config.backbone,
+        width_mult,
         num_classes=len(split.class_names),
         resolution=resolution,
         head=head,

@@ -149,7 +149,8 @@ def train(config: Config) -> dict[str, Any]:
     """
     if config.resume:
         config = resumed_config(config, config.resume)
-    check(config)
+    check_flags(config)
+    width_mult = parse_backbone(config.backbone)
     prepare_training()
     processes, device_name = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
@@ -169,11 +170,9 @@ def train(config: Config) -> dict[str, Any]:
 
     # Model
     with processes.first_goes_first():
-        start = load_pretrained(
-            config.weights or ("none" if on_sample else "imagenet"), backbone=config.backbone, app=APP
-        )
+        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), width_mult=width_mult, app=APP)
     print(f"starting from {start.summary}")
-    network = create_classifier(config.backbone, num_classes=num_classes, style=start.style)
+    network = create_classifier(width_mult, num_classes=num_classes, style=start.style)
     print(start.put_into(network, train_split.class_names))
     network = network.to(device).to(memory_format=torch.channels_last)
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 224)
@@ -323,9 +322,8 @@ def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None
     )
 
 
-def check(config: Config) -> None:
+def check_flags(config: Config) -> None:
     """Raise ValueError for numbers that are out of range, or that change nothing."""
-    parse_backbone(config.backbone)
     if config.resolution is not None and config.resolution < MIN_RESOLUTION:
         raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {config.resolution}")
     if not 0 <= config.label_smoothing < 1:

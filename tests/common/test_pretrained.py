@@ -5,7 +5,7 @@ import torch
 
 from apps.common.checkpoint import save_model
 from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
-from backbone import create_backbone
+from backbone import create_backbone, parse_backbone
 from backbone.weights import find_entry
 from backbone.weights.fetch import weights_dir
 
@@ -19,7 +19,7 @@ def description(backbone: str) -> dict:
 def test_classifier_rows_are_taken_by_name(tmp_path):
     trained = create_backbone("a025", num_classes=2)
     save_model(tmp_path / "model", trained, description("a025"))
-    start = load_pretrained(tmp_path / "model", backbone="a025", app="x")
+    start = load_pretrained(tmp_path / "model", width_mult=0.25, app="x")
     assert start.style.activation == "relu"
     assert start.preprocessing.std == (4, 5, 6)
     network = create_backbone("a025", num_classes=3)
@@ -31,21 +31,19 @@ def test_classifier_rows_are_taken_by_name(tmp_path):
 
 
 def test_nothing_and_wrong_things(tmp_path):
-    start = load_pretrained("none", backbone="a050", app="x")
+    start = load_pretrained("none", width_mult=0.5, app="x")
     assert start.style == TENSORFLOW_STYLE
     assert start.put_into(create_backbone("a050", num_classes=2), ["a", "b"]) == "all weights are new"
     save_model(tmp_path / "model", create_backbone("a025", num_classes=2), description("a025"))
     with pytest.raises(ValueError, match=r"are of width a025, a050 was asked for"):
-        load_pretrained(tmp_path / "model", backbone="a050", app="x")
+        load_pretrained(tmp_path / "model", width_mult=0.5, app="x")
     with pytest.raises(ValueError, match=r"is of the app 'x', this is 'y'"):
-        load_pretrained(tmp_path / "model", backbone="a025", app="y")
-    with pytest.raises(ValueError, match="did you mean a075"):
-        load_pretrained("none", backbone="a75", app="x")
+        load_pretrained(tmp_path / "model", width_mult=0.25, app="y")
     with pytest.raises(ValueError, match="did you mean imagenet"):
-        load_pretrained("imagnet", backbone="a075", app="x")
+        load_pretrained("imagnet", width_mult=0.75, app="x")
     other = create_backbone("a025", num_classes=2, shallow=True)
     with pytest.raises(ValueError, match=r"blocks\.conv\d+.* has shape .* this network has no such layer"):
-        load_pretrained(tmp_path / "model", backbone="a025", app="x").put_into(other, ["a", "b"])
+        load_pretrained(tmp_path / "model", width_mult=0.25, app="x").put_into(other, ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +51,7 @@ def test_nothing_and_wrong_things(tmp_path):
     [("mobilenet_1_0_224_tf.h5", "a100", 127.5), ("mobilenet_v1_0.25_128_quant.tflite", "a025", 128)],
 )
 def test_published_weights_bring_their_preprocessing(shared, name, backbone, mean):
-    start = load_pretrained(shared / "weights" / name, backbone=backbone, app="x")
+    start = load_pretrained(shared / "weights" / name, width_mult=parse_backbone(backbone), app="x")
     assert start.preprocessing.mean == pytest.approx((mean,) * 3, rel=1e-3)
     assert start.folded == name.endswith(".tflite")
     network = create_backbone(backbone, num_classes=5)
@@ -80,9 +78,9 @@ def test_imagenet_without_network_takes_what_is_here(no_network, capsys):
     with pytest.raises(
         ValueError, match=r"cannot download pytorchcv-a025 \(no network\).*`--weights none` does without"
     ):
-        load_pretrained("imagenet", backbone="a025", app="x")
+        load_pretrained("imagenet", width_mult=0.25, app="x")
     entry = find_entry("keras-a025-128")
     (weights_dir() / entry.file_name).write_bytes(write_keras_old(keras_layers(0.25, num_classes=1000, seed=1)))
-    assert load_pretrained("imagenet", backbone="a025", app="x").summary.startswith(f"a025 from {entry.url} (")
+    assert load_pretrained("imagenet", width_mult=0.25, app="x").summary.startswith(f"a025 from {entry.url} (")
     assert "cannot download pytorchcv-a025" in (said := capsys.readouterr().out)
     assert said.endswith("run again; meanwhile keras-a025-128 is taken, which is on this machine\n")

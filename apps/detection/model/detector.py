@@ -19,6 +19,7 @@ from apps.detection.model.create import Network, create_detector
 from apps.detection.model.pretrained import APP, load_pretrained
 from apps.detection.model.pyramid import PyramidDetector
 from backbone.mobilenet_v1 import ConvStyle
+from backbone.names import parse_backbone
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -173,13 +174,15 @@ class Detector:
         """
         if Path(weights).is_dir():  # only `load` knows how its scores are computed
             raise ValueError(f"--weights {weights} is a folder: a model of this app is given as --checkpoint")
-        start = None if weights in ("imagenet", "none") else load_pretrained(weights, backbone=backbone)
+        start = (
+            None if weights in ("imagenet", "none") else load_pretrained(weights, width_mult=parse_backbone(backbone))
+        )
         if start is None or not start.is_detector:
             raise ValueError(f"--weights {weights} cannot detect before it is trained: use coco, or --checkpoint")
         network = create_detector(
             backbone,
             num_classes=len(start.class_names),
-            head=start.head,
+            head=start.head or "ssd",
             resolution=resolution if resolution is not None else start.resolution or 300,
             style=start.style,
         )

@@ -1,6 +1,6 @@
 """What a detector starts from: ImageNet weights, a published COCO detector, a model of this app, or nothing.
 
-    start = load_pretrained("coco", backbone="a075")
+    start = load_pretrained("coco", width_mult=0.75)
     network = create_detector("a075", num_classes=2, head=start.head, style=start.style)
     print(start.put_into(network, ["dog", "unicorn"]))
 
@@ -14,15 +14,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from apps.common.checkpoint import load_model
 from apps.common.images import Preprocessing
-from apps.common.pretrained import TENSORFLOW_STYLE, find_weights, imagenet_name, preprocessing_of, style_of
+from apps.common.pretrained import (
+    TENSORFLOW_STYLE,
+    find_weights,
+    imagenet_name,
+    load_model_of,
+    preprocessing_of,
+    style_of,
+)
 from apps.detection.boxes.anchors import Shapes, level_shapes
 from apps.detection.choices import Head
 from apps.detection.data.coco_classes import COCO_CLASSES, match_names
 from apps.detection.model.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
-from backbone.names import parse_backbone
+from backbone.names import backbone_name
 from backbone.weights import CATALOG, LoadedWeights, load_graph
 from backbone.weights.fetch import is_fetched
 
@@ -61,6 +67,16 @@ class Pretrained:
         """Whether it can detect without training."""
         return bool(self.class_names)
 
+    def choose_head(self, asked: Head | None) -> Head:
+        """What was asked for, else what the weights have, else the pyramid.
+
+        Raises:
+            ValueError: the weights have another head than was asked for.
+        """
+        if asked and self.head not in (None, asked):
+            raise ValueError(f"{self.summary} has --head {self.head}, {asked} was asked for")
+        return asked or self.head or "pyramid"
+
     def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
         """Give a network, built with `style`, all weights that fit its classes; the others stay random.
 
@@ -96,24 +112,23 @@ class Pretrained:
         return "all but the class predictors is taken; " + ", ".join(parts)
 
 
-def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
+def load_pretrained(weights: str | Path, *, width_mult: float) -> Pretrained:
     """Find, download where needed, and read what `--weights` names.
 
     Args:
         weights: "none", "imagenet" (the best published for the width), "coco" (a published detector), a catalog name
             (`python -m backbone.weights list`), a weight file, or a run or model folder of this app.
-        backbone: the width it must have, as a name.
+        width_mult: the width it must have.
 
     Raises:
         ValueError: nothing of that name or width, a failed download, a damaged file. Always one line.
     """
     if str(weights) == "none":
-        parse_backbone(backbone)
         return Pretrained(summary="random weights")
     if Path(weights).is_dir():
-        return _from_model(Path(weights), backbone)
+        return _from_model(Path(weights), width_mult)
     words = {"imagenet": imagenet_name, "coco": _coco_name}
-    loaded, source = find_weights(weights, backbone=backbone, words=words)
+    loaded, source = find_weights(weights, width_mult=width_mult, words=words)
     if loaded.layout == "TFLite" and is_ssd(graph := load_graph(source)):
         return _from_ssd(loaded, read_ssd_head(graph))
     backbone_state = {f"backbone.{k}": v for k, v in loaded.state_dict.items() if not k.startswith("classifier.")}
@@ -126,10 +141,8 @@ def load_pretrained(weights: str | Path, *, backbone: str) -> Pretrained:
     )
 
 
-def _from_model(folder: Path, backbone: str) -> Pretrained:
-    about, state = load_model(folder, app=APP)
-    if about["backbone"] != backbone:
-        raise ValueError(f"weights {folder} are of width {about['backbone']}, {backbone} was asked for")
+def _from_model(folder: Path, width_mult: float) -> Pretrained:
+    about, state = load_model_of(folder, app=APP, width_mult=width_mult)
     return Pretrained(
         summary=f"{about['backbone']} from {folder}",
         style=ConvStyle(**about["style"]),
@@ -164,16 +177,15 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
     )
 
 
-def _coco_name(backbone: str) -> str:
+def _coco_name(width_mult: float) -> str:
     """The catalog's COCO detector of a width; of several the one that is on this machine, else the first."""
-    width_mult = parse_backbone(backbone)
     detectors = [entry for entry in CATALOG if entry.task == "detection" and entry.class_list == "coco"]
     fitting = [entry for entry in detectors if abs(entry.width_mult - width_mult) < 1e-9]
     if not fitting:
         widths = ", ".join(sorted({entry.backbone for entry in detectors}))
         raise ValueError(
-            f"no COCO detector is published for {backbone}: there are {widths}; `--weights imagenet` has all of the "
-            "paper's widths"
+            f"no COCO detector is published for {backbone_name(width_mult)}: there are {widths}; `--weights imagenet` "
+            "has all of the paper's widths"
         )
     return next((entry for entry in fitting if is_fetched(entry)), fitting[0]).name
 

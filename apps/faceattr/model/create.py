@@ -15,11 +15,13 @@ from backbone.mobilenet_v1 import Conv, ConvStyle
 from backbone.names import parse_backbone
 
 
-def create_network(backbone: str, *, num_attributes: int, style: ConvStyle, conv: Conv = "separable") -> nn.Module:
+def create_network(
+    backbone: str | float, *, num_attributes: int, style: ConvStyle, conv: Conv = "separable"
+) -> nn.Module:
     """A network from images (B, 3, H, W) to one logit for each attribute, (B, A), with random weights.
 
     Args:
-        backbone: a width of MobileNet V1 as a name (`a025`), or a classifier of torchvision (`resnet18`).
+        backbone: a width of MobileNet V1 as a name (`a025`) or a number, or a classifier of torchvision (`resnet18`).
         style, conv: of MobileNet V1, see `backbone.create_backbone`; torchvision's have their own.
 
     Raises:
@@ -27,8 +29,9 @@ def create_network(backbone: str, *, num_attributes: int, style: ConvStyle, conv
     """
     if num_attributes < 1:
         raise ValueError(f"num_attributes must be 1 or more, got {num_attributes}")
-    if not is_torchvision(backbone):
-        return create_backbone(backbone, num_classes=num_attributes, conv=conv, **dataclasses.asdict(style))
+    width_mult = parse_width(backbone) if isinstance(backbone, str) else backbone
+    if width_mult is not None:
+        return create_backbone(width_mult, num_classes=num_attributes, conv=conv, **dataclasses.asdict(style))
     import torchvision
 
     extra = {"init_weights": True} if backbone in ("googlenet", "inception_v3") else {}
@@ -46,20 +49,19 @@ def create_network(backbone: str, *, num_attributes: int, style: ConvStyle, conv
     return network
 
 
-def is_torchvision(backbone: str) -> bool:
-    """Whether `backbone` names a classifier of torchvision, not a width.
+def parse_width(backbone: str) -> float | None:
+    """The width multiplier that `backbone` names, or None if it names a classifier of torchvision.
 
     Raises:
         ValueError: it is neither.
     """
     if backbone[:1] == "a" and backbone[1:].isdigit():
-        parse_backbone(backbone)
-        return False
+        return parse_backbone(backbone)
     import torchvision
 
     names = torchvision.models.list_models(module=torchvision.models)
     if backbone in names:
-        return True
+        return None
     close = get_close_matches(backbone, [*names, "a025", "a050", "a075", "a100"], n=1)
     hint = f"did you mean {close[0]}?" if close else "such as resnet18"
     raise ValueError(f"backbone {backbone!r} is no width (a025 to a200) and no classifier of torchvision; {hint}")

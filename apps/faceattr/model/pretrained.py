@@ -9,7 +9,7 @@ from torch import nn
 from apps.common.images import Preprocessing, read_image, stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
 from apps.faceattr.data.batches import EvalSet
-from apps.faceattr.model.create import create_network, head_path, is_torchvision
+from apps.faceattr.model.create import create_network, head_path, parse_width
 from apps.faceattr.model.face_finder import FaceFinder, measure_margin
 from apps.faceattr.model.tagger import APP, Tagger
 from backbone.mobilenet_v1 import MIN_RESOLUTION, Conv
@@ -43,13 +43,14 @@ def start_tagger(
     """
     if resolution < MIN_RESOLUTION:
         raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {resolution}")
-    if is_torchvision(backbone) or conv == "full":
-        network, preprocessing, said = _unpublished(backbone, weights, len(attributes), conv)
+    width_mult = parse_width(backbone)
+    if width_mult is None or conv == "full":
+        network, preprocessing, said = _unpublished(width_mult, backbone, weights, len(attributes), conv)
         style = TENSORFLOW_STYLE
         folded = False
     else:
-        start = load_pretrained(weights, backbone=backbone, app=APP)
-        network = create_network(backbone, num_attributes=len(attributes), style=start.style)
+        start = load_pretrained(weights, width_mult=width_mult, app=APP)
+        network = create_network(width_mult, num_attributes=len(attributes), style=start.style)
         said = f"{start.summary}: {start.put_into(network, list(attributes))}"
         style, preprocessing, folded = start.style, start.preprocessing, start.folded
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -89,11 +90,13 @@ def measure_framing(photos: Sequence[Path]) -> tuple[tuple[float, float], str]:
     return (framing.margin, framing.drop), f"faces have a margin of {framing.margin:.2f} in the training crops"
 
 
-def _unpublished(backbone: str, weights: str, num_attributes: int, conv: Conv) -> tuple[nn.Module, Preprocessing, str]:
+def _unpublished(
+    width_mult: float | None, backbone: str, weights: str, num_attributes: int, conv: Conv
+) -> tuple[nn.Module, Preprocessing, str]:
     """A full-convolution MobileNet, or a classifier of torchvision with torchvision's own weights."""
-    network = create_network(backbone, num_attributes=num_attributes, style=TENSORFLOW_STYLE, conv=conv)
+    network = create_network(width_mult or backbone, num_attributes=num_attributes, style=TENSORFLOW_STYLE, conv=conv)
     if weights == "none":
-        return network, IMAGENET if is_torchvision(backbone) else Preprocessing(), "random weights"
+        return network, IMAGENET if width_mult is None else Preprocessing(), "random weights"
     if conv == "full" or weights != "imagenet":
         what = f"{backbone} with full convolutions" if conv == "full" else backbone
         raise ValueError(f"--weights {weights} does not exist for {what}; give --weights none")

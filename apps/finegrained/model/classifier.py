@@ -18,6 +18,7 @@ from apps.common.deploy.sessions import Session, runtime_name
 from apps.common.images import Preprocessing
 from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
+from backbone.names import parse_backbone
 from backbone.weights import create_backbone_from, load_class_names
 
 
@@ -173,7 +174,7 @@ class Classifier:
             raise ValueError(f"--weights {weights} is a folder: a model of this app is given as --checkpoint")
         if weights == "none":
             raise ValueError("--weights none cannot tell classes apart before it is trained: use imagenet or cub")
-        loaded, _ = find_weights(weights, backbone=backbone, words={"imagenet": imagenet_name})
+        loaded, _ = find_weights(weights, width_mult=parse_backbone(backbone), words={"imagenet": imagenet_name})
         names = load_class_names(loaded.class_list)
         if not loaded.num_classes or names is None:
             what = f"{loaded.num_classes} classes without names" if loaded.num_classes else "no classifier"
@@ -189,7 +190,7 @@ class Classifier:
         )
 
 
-def create_classifier(backbone: str, *, num_classes: int, style: ConvStyle) -> MobileNetV1:
+def create_classifier(backbone: str | float, *, num_classes: int, style: ConvStyle) -> MobileNetV1:
     """A MobileNet V1 with random weights and the paper's head: average pool and one linear layer (Table 1).
 
     Raises:

@@ -18,7 +18,7 @@ from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import load_pretrained
 from apps.detection.model.tflite_ssd import DETECTION
 from backbone.mobilenet_v1 import ConvStyle
-from backbone.names import backbone_name
+from backbone.names import backbone_name, parse_backbone
 from backbone.weights import create_backbone_from, load_graph, load_weights
 from backbone.weights.loaded_weights import LAYERS
 from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteTensor
@@ -109,7 +109,7 @@ def test_the_published_detector_finds_what_the_original_runtime_finds(published,
 
 def test_relu6_of_the_backbone_is_not_lost(coco_file):
     """The file does not name it: it is implied by the range of the 8-bit outputs."""
-    start = load_pretrained(coco_file, backbone="a075")
+    start = load_pretrained(coco_file, width_mult=0.75)
     assert start.style.activation == "relu6"
     assert start.style.padding == "same"
 
@@ -140,7 +140,7 @@ def test_ap_on_real_photos(published, coco_file, shared, tmp_path):
 
 def test_fine_tuning_keeps_all_that_fits_and_joins_classes_by_name(published, coco_file):
     names = ["Aeroplane", "dog", "unicorn", "potted_plant"]
-    start = load_pretrained(coco_file, backbone="a075")
+    start = load_pretrained(coco_file, width_mult=0.75)
     network = create_detector("a075", num_classes=4, resolution=160, head="ssd", style=start.style)
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
     sentence = start.put_into(network, names)
@@ -176,10 +176,11 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
         preprocessing=Preprocessing(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)),
     )
     saved.save(tmp_path / "best", metrics={})
-    second = create_detector("a025", num_classes=3, resolution=96, weights=tmp_path / "best")
+    start = load_pretrained(tmp_path, width_mult=0.25)
+    second = create_detector("a025", num_classes=3, resolution=96, head=start.choose_head(None), style=start.style)
+    start.put_into(second, start.class_names)
     for name, value in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value)
-    start = load_pretrained(tmp_path, backbone="a025")
     assert start.preprocessing == saved.preprocessing
     third = create_detector("a025", num_classes=2, head="ssd")
     start.put_into(third, ["new", "y"])
@@ -188,7 +189,7 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
     with pytest.raises(ValueError, match="its head is of kind ssd, that of the network is of another"):
         start.put_into(create_detector("a025", num_classes=3, head="pyramid"), ["x", "y", "z"])
     with pytest.raises(ValueError, match="are of width a025, a050 was asked for"):
-        load_pretrained(tmp_path, backbone="a050")
+        load_pretrained(tmp_path, width_mult=0.5)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.25])
@@ -211,7 +212,7 @@ def test_backbone_weights_bring_their_style(tmp_path):
 def assert_same_features(path: Path, backbone: str) -> ConvStyle:
     """A detector that starts from a classifier's file has that classifier's feature maps; returns its style."""
     classifier = create_backbone_from(load_weights(path)).eval()
-    start = load_pretrained(path, backbone=backbone)
+    start = load_pretrained(path, width_mult=parse_backbone(backbone))
     network = create_detector(backbone, num_classes=2, resolution=96, head="ssd", style=start.style).eval()
     assert start.put_into(network, ["a", "b"]) == "the backbone is taken, the head is new"
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
@@ -224,13 +225,13 @@ def assert_same_features(path: Path, backbone: str) -> ConvStyle:
 
 def test_wrong_weights(tmp_path, coco_file):
     with pytest.raises(ValueError, match=r"no COCO detector is published for a050: there are a075, a100"):
-        load_pretrained("coco", backbone="a050")
+        load_pretrained("coco", width_mult=0.5)
     with pytest.raises(ValueError, match=r"has width 0\.75, 1\.00 was asked for"):
-        load_pretrained(coco_file, backbone="a100")
+        load_pretrained(coco_file, width_mult=1.0)
     with pytest.raises(ValueError, match=r"no ImageNet weights are published for width 0\.6"):
-        load_pretrained("imagenet", backbone="a060")
+        load_pretrained("imagenet", width_mult=0.6)
     with pytest.raises(ValueError, match="no such file"):
-        load_pretrained(tmp_path / "gone.h5", backbone="a100")
+        load_pretrained(tmp_path / "gone.h5", width_mult=1.0)
     with pytest.raises(ValueError, match="give --checkpoint RUN/best, or --weights coco"):
         eval_script.evaluate(eval_script.Config())
     with pytest.raises(ValueError, match="is a folder: a model of this app is given as --checkpoint"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.faceattr.model.create import create_network, is_torchvision, num_pooled_features, pooled_features
+from apps.faceattr.model.create import create_network, num_pooled_features, parse_width, pooled_features
 from apps.faceattr.model.pretrained import start_tagger
 from apps.faceattr.model.tagger import Tagger
 
@@ -52,12 +52,12 @@ def test_a_checkpoint_rebuilds_any_of_them(tmp_path, backbone, conv):
 
 
 def test_wrong_names():
-    assert is_torchvision("resnet50")
-    assert not is_torchvision("a075")
+    assert parse_width("resnet50") is None
+    assert parse_width("a075") == 0.75
     with pytest.raises(ValueError, match=r"did you mean resnet50\?"):
-        is_torchvision("resnet-50")
+        parse_width("resnet-50")
     with pytest.raises(ValueError, match="a010 to a200"):
-        is_torchvision("a999")
+        parse_width("a999")
     with pytest.raises(ValueError, match="num_attributes must be 1 or more, got 0"):
         create_network("a025", num_attributes=0, style=TENSORFLOW_STYLE)
     options = {"resolution": 64, "attributes": ["Bald"], "photos": [], "device": CPU}

@@ -51,6 +51,7 @@ import cv2
 import numpy as np
 
 from apps.common.checkpoint import save_json
+from apps.common.data.copies import find_duplicates
 from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
 from apps.common.data.photos import inspect_photos
 from apps.common.images import read_image
@@ -66,7 +67,6 @@ from apps.detection.data.findings import (
     class_findings,
     copy_findings,
     count_objects,
-    groups_of_copies,
     in_order,
     object_keys,
     photo_findings,
@@ -100,7 +100,7 @@ def check(config: Config) -> list[Finding]:
     photos = [Photo(split, record, facts[record.path]) for split, record in records]
     problems = [p for p in problems if p.kind != NO_SIZE or (p.path and not facts[p.path].problem)]
     spoilt = {problem.path for problem in problems if problem.path}
-    copies = groups_of_copies(photos)
+    copies = find_duplicates(photos, [photo.facts for photo in photos])
     counts = count_objects(list_areas(parts, checked, class_names), class_names)
     findings = worst_first(
         [

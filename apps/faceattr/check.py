@@ -50,6 +50,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.faceattr.check:main", Config)
 
 from apps.common.checkpoint import save_json
+from apps.common.data.copies import find_duplicates
 from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
 from apps.common.data.photos import PhotoFacts, inspect_photos
 from apps.common.data.tables import SPLITS
@@ -59,7 +60,6 @@ from apps.faceattr.data.findings import (
     copy_findings,
     count_findings,
     count_labels,
-    groups_of_copies,
     label_findings,
 )
 from apps.faceattr.data.listing import FaceListing
@@ -80,7 +80,7 @@ def check(config: Config) -> list[Finding]:
     )
     splits = assigned.splits
     facts = inspect_photos(listing.paths, num_workers=config.num_workers)
-    copies = groups_of_copies(facts)
+    copies = find_duplicates(range(len(facts)), facts)
     counts = count_labels(listing, splits)
     findings = worst_first(
         [

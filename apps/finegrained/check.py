@@ -49,9 +49,10 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.finegrained.check:main", Config)
 
 from apps.common.checkpoint import save_json
+from apps.common.data.copies import find_duplicates
 from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
 from apps.common.data.photos import inspect_photos
-from apps.finegrained.data.findings import Checked, class_findings, copy_findings, groups_of_copies
+from apps.finegrained.data.findings import Checked, class_findings, copy_findings
 from apps.finegrained.data.layouts import SPLITS
 from apps.finegrained.data.listing import Listing
 from apps.finegrained.data.load import list_data
@@ -70,7 +71,7 @@ def check(config: Config) -> list[Finding]:
     entries = [(entry, split) for split, group in splits.items() for entry in group]
     facts = inspect_photos([entry.path for entry, _ in entries], num_workers=config.num_workers)
     photos = [Checked(entry.class_name, split, fact) for (entry, split), fact in zip(entries, facts, strict=True)]
-    copies = groups_of_copies(photos)
+    copies = find_duplicates(photos, facts)
     counts = Counter((photo.class_name, photo.split) for photo in photos)
     findings = [
         *file_findings(facts, min_side=config.min_side),

@@ -78,15 +78,6 @@ def problem_findings(problems: Sequence[Problem]) -> list[Finding]:
     return [Finding("error", kind, sentences) for kind, sentences in kinds.items()]
 
 
-def groups_of_copies(photos: Sequence[Photo]) -> list[list[Photo]]:
-    """Photos that show the same picture to the pixel, or are listed twice."""
-    groups: dict[str, list[Photo]] = {}
-    for photo in photos:
-        if photo.facts.pixel_hash:
-            groups.setdefault(photo.facts.pixel_hash, []).append(photo)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def agree(group: Sequence[Photo]) -> bool:
     """Whether copies have the same objects, to the pixel."""
     return len({tuple(sorted(object_keys(photo.record))) for photo in group}) == 1

@@ -1,16 +1,11 @@
-"""Taking val out of train where the data has no val: a function of the seed and the file names alone.
+"""Taking val out of train where the data has no val: see `apps.common.data.splits`."""
 
-Copies of a photo stay together, so that none is learnt and measured.
-"""
-
-import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from apps.common.data.copies import find_copies
+from apps.common.data.splits import check_val_fraction, choose_val
 from apps.common.data.tables import normal_name
 from apps.detection.data.listing import Part, id_in
 
@@ -21,10 +16,10 @@ def carve_val(part: Part, fraction: float, seed: int) -> list[Part]:
     Raises:
         ValueError: `fraction` is not from 0 to below 1.
     """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"val_fraction must be from 0 (no val) to below 1, got {fraction}")
+    check_val_fraction(fraction)
     names = [str(image.get("file_name")) if isinstance(image, dict) else "" for image in part.images]
-    chosen = choose_val(names, find_copies([part.folder / name for name in names]), fraction, seed)
+    copies = find_copies([part.folder / name for name in names])
+    chosen = choose_val([normal_name(Path(name).as_posix()) for name in names], copies, fraction, seed)
     if not chosen:
         return [replace(part, split="train")]
     note = f"val is {fraction:.0%} of train, chosen by seed {seed}, copies together"
@@ -46,27 +41,3 @@ def carve_val(part: Part, fraction: float, seed: int) -> list[Part]:
         )
         for name in ("train", "val")
     ]
-
-
-def choose_val(names: Sequence[str], copies: Sequence[Sequence[int]], fraction: float, seed: int) -> set[int]:
-    """Positions of the names with the lowest hashes, as many as the fraction says; a group of copies goes as one.
-
-    At least one name of two is taken, and one left.
-    """
-    group_of = {i: list(group) for group in copies for i in group}
-    groups = {min(group): group for group in (group_of.get(i, [i]) for i in range(len(names)))}
-    ranked = sorted((min(_hash(seed, names[i]) for i in group), group) for group in groups.values())
-    wanted = max(1, round(fraction * len(names))) if fraction else 0
-    chosen: set[int] = set()
-    for _, group in ranked[:-1]:
-        if len(chosen) + len(group) <= wanted:
-            chosen |= set(group)
-    if wanted and not chosen and len(ranked) > 1:  # all groups but the last are too large: the smallest
-        smallest = min(map(itemgetter(1), ranked[:-1]), key=len)
-        chosen = set(smallest)
-    return chosen
-
-
-def _hash(seed: int, name: str) -> bytes:
-    key = f"{seed}/{normal_name(Path(name).as_posix())}".encode(errors="surrogateescape")
-    return hashlib.blake2b(key, digest_size=8).digest()

@@ -41,15 +41,6 @@ class Counts(NamedTuple):
 CountTable = dict[str, dict[str, Counts]]
 
 
-def groups_of_copies(facts: Sequence[PhotoFacts]) -> list[list[int]]:
-    """Positions of photos that show the same picture to the pixel."""
-    groups: dict[str, list[int]] = {}
-    for i, fact in enumerate(facts):
-        if fact.pixel_hash:
-            groups.setdefault(fact.pixel_hash, []).append(i)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def contradicted(listing: FaceListing, group: Sequence[int]) -> list[str]:
     """Attributes that some photos of a group have and others have not."""
     labels = listing.labels[list(group)]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.choices import BadData
-from apps.common.data.copies import find_same_files
+from apps.common.data.copies import find_copies
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
@@ -151,7 +151,7 @@ def without_known(paths: Sequence[Path], splits: Sequence[AttributeSplit]) -> tu
         splits: those that measure; the labels of train's photos do no harm here.
     """
     others = [path for split in splits if split.name != "train" for path in split.paths]
-    groups = find_same_files([*paths, *others], sides=[True] * len(paths) + [False] * len(others))
+    groups = find_copies([*paths, *others], sides=[True] * len(paths) + [False] * len(others))
     out = {i for group in groups for i in group}
     kept = [path for i, path in enumerate(paths) if i not in out]
     number = len(paths) - len(kept)

@@ -4,12 +4,12 @@ Splits that a data set gives are kept. Others are made from seed and file names,
 photos of a person, and all copies of a photo.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.data.copies import find_same_files, linked
+from apps.common.data.copies import find_copies, linked
+from apps.common.data.splits import name_hash, take_groups
 from apps.common.data.tables import SPLITS, normal_name
 from apps.faceattr.data.listing import FaceListing
 
@@ -61,7 +61,7 @@ def assign_splits(
     splits = [split or "train" for split in listing.splits]
     if not any(movable):
         return Assignment(splits=splits, made=frozenset(), note="", copies=None)
-    copies = find_same_files(listing.paths)
+    copies = find_copies(listing.paths)
     groups = linked(len(splits), [*people_of(listing).values(), *copies])
     for origin, share in enumerate(shares):
         _fill(listing, splits, movable, groups, origin, share, seed)
@@ -94,23 +94,12 @@ def _fill(
                 splits[i] = max(fixed, key=rank_of)
         else:
             mine.append((min(_hash_of_name(listing, i, seed) for i in free), free))
-    mine.sort()
-    number = sum(len(free) for _, free in mine)
-    mine = mine[:-1]  # one group at least is train's
+    total = sum(len(free) for _, free in mine)
+    left = [free for _, free in sorted(mine)[:-1]]  # one group at least is train's
     for name, fraction in shares.items():
-        wanted = max(1, round(fraction * number))
-        taken: list[tuple[bytes, list[int]]] = []
-        left: list[tuple[bytes, list[int]]] = []
-        for key, free in mine:
-            fits = len(free) <= wanted
-            wanted -= len(free) * fits
-            (taken if fits else left).append((key, free))
-        if left and not taken:  # all groups are too large: the smallest
-            taken = [min(left, key=lambda group: (len(group[1]), group[0]))]
-            left.remove(taken[0])
-        for i in (i for _, free in taken for i in free):
+        taken, left = take_groups(left, max(1, round(fraction * total)))
+        for i in (i for group in taken for i in group):
             splits[i] = name
-        mine = left
 
 
 def people_of(listing: FaceListing) -> dict[str, list[int]]:
@@ -126,9 +115,8 @@ def _hash_of_name(listing: FaceListing, i: int, seed: int) -> bytes:
     """The same wherever the data lies."""
     folder = listing.sources[listing.origins[i]].parent
     path = listing.paths[i]
-    place = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
-    key = f"{seed}/{normal_name(place.as_posix())}".encode(errors="surrogateescape")
-    return hashlib.blake2b(key, digest_size=8).digest()
+    name = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    return name_hash(seed, normal_name(name.as_posix()))
 
 
 def rank_of(split: str) -> int:
@@ -148,7 +136,7 @@ def find_leaks(listing: FaceListing, assignment: Assignment, split: str) -> dict
         return {}
     copies = assignment.copies
     if copies is None:
-        copies = find_same_files(listing.paths, sides=[None if r < rank else r > rank for r in ranks])
+        copies = find_copies(listing.paths, sides=[None if r < rank else r > rank for r in ranks])
     leaks: dict[int, str] = {}
     for what, groups in (("the same photo as", copies), ("the same person as", people_of(listing).values())):
         for group in groups:

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from apps.common.data.copies import find_duplicates
 from apps.common.data.findings import Finding, Level
 from apps.common.data.photos import PhotoFacts
 
@@ -19,15 +17,6 @@ class Checked(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.facts.path} ({self.class_name}, {self.split})"
-
-
-def groups_of_copies(photos: Sequence[Checked]) -> list[list[Checked]]:
-    """Photos that show the same picture to the pixel."""
-    at: dict[Path, list[Checked]] = {}
-    for photo in photos:
-        at.setdefault(photo.facts.path, []).append(photo)
-    groups = find_duplicates([photo.facts for photo in photos])
-    return [[photo for path in dict.fromkeys(group) for photo in at[path]] for group in groups]
 
 
 def copy_findings(copies: Sequence[Sequence[Checked]]) -> list[Finding]:

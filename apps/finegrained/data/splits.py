@@ -1,10 +1,10 @@
 """Which photos of a class are val where the data has no val split."""
 
-import hashlib
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from apps.common.data.copies import find_copies
+from apps.common.data.splits import check_val_fraction, choose_val
 from apps.finegrained.data.layouts import SPLITS
 from apps.finegrained.data.listing import Entry, Listing
 
@@ -12,14 +12,14 @@ from apps.finegrained.data.listing import Entry, Listing
 def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[dict[str, list[Entry]], str]:
     """The photos of each split that there is, and a note if val was taken out of train.
 
-    A class of two or more photos keeps one in train and gives one to val. Where the data has a val split of its own,
-    or no train, nothing is moved.
+    A class of two or more photos keeps one in train and gives one to val. Copies of a photo stay on one side; copies
+    of several classes stay in train, since nobody can know here which label is right. Where the data has a val split
+    of its own, or no train, nothing is moved.
 
     Raises:
         ValueError: `val_fraction` is not from 0 to below 1.
     """
-    if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction must be from 0 (no val) to below 1, got {val_fraction}")
+    check_val_fraction(val_fraction)
     splits: dict[str, list[Entry]] = {}
     for entry in listing.entries:
         splits.setdefault(entry.split or "train", []).append(entry)
@@ -27,7 +27,7 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
         chosen = _chosen_for_val(splits["train"], listing.folder, val_fraction, seed)
         splits["val"] = [entry for i, entry in enumerate(splits["train"]) if i in chosen]
         splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
-        note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}"
+        note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, copies together"
     else:
         note = ""
     return {name: splits[name] for name in SPLITS if splits.get(name)}, note
@@ -35,13 +35,17 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
 
 def _chosen_for_val(entries: Sequence[Entry], folder: Path, fraction: float, seed: int) -> set[int]:
     """Positions of the entries with the lowest hashes of their class: those of other files do not matter."""
-    of_class: dict[str, list[tuple[bytes, int]]] = {}
+    copies = find_copies([entry.path for entry in entries])
+    group_of = {i: group for group in copies for i in group}
+    of_class: dict[str, list[int]] = {}
     for i, entry in enumerate(entries):
-        path = entry.path.relative_to(folder) if entry.path.is_relative_to(folder) else entry.path
-        key = f"{seed}/{unicodedata.normalize('NFC', path.as_posix())}".encode(errors="surrogateescape")
-        of_class.setdefault(entry.class_name, []).append((hashlib.blake2b(key, digest_size=8).digest(), i))
+        if len({entries[k].class_name for k in group_of.get(i, ())}) <= 1:
+            of_class.setdefault(entry.class_name, []).append(i)
     chosen: set[int] = set()
-    for keys in of_class.values():
-        number = min(max(1, round(fraction * len(keys))), len(keys) - 1)
-        chosen |= {i for _, i in sorted(keys)[:number]}
+    for members in of_class.values():
+        paths = [entries[i].path for i in members]
+        names = [(path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix() for path in paths]
+        at = {i: k for k, i in enumerate(members)}
+        groups = [[at[i] for i in group] for group in copies if group[0] in at]
+        chosen |= {members[k] for k in choose_val(names, groups, fraction, seed)}
     return chosen

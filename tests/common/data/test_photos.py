@@ -123,7 +123,7 @@ def test_copies_are_found_under_other_names_and_in_other_formats(tmp_path):
     for name in ("broken 1.jpg", "broken 2.jpg"):
         (tmp_path / name).write_text("the same text")
     facts = inspect_photos(find_photos(tmp_path), num_workers=2, progress=False)
-    assert find_duplicates(facts) == [[again, first, other]]
+    assert find_duplicates([fact.path for fact in facts], facts) == [[again, first, other]]
     of_name = {fact.path.name: fact for fact in facts}
     assert of_name["first.png"].file_hash == of_name["z other name.png"].file_hash != of_name["again.bmp"].file_hash
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.common.data.copies import find_same_files, linked
 from apps.faceattr.data.load import find_unlabelled, list_data, load_faces, load_splits, without_known
 from apps.faceattr.sample import ATTRIBUTES, make_sample
 
@@ -288,15 +287,6 @@ def test_photos_without_labels(tmp_path):
     assert without_known(kept, splits) == (kept, "")
     with pytest.raises(ValueError, match="there is no such file or folder"):
         find_unlabelled([tmp_path / "nowhere"])
-
-
-def test_same_files_and_linked_groups(tmp_path):
-    texts = ["aa", "bb", "aa", "c", "", "", "bb"]
-    paths = [photo(tmp_path / f"{i}.jpg", text) for i, text in enumerate(texts)]
-    assert find_same_files([*paths, tmp_path / "gone.jpg"]) == [[0, 2], [1, 6]]
-    assert find_same_files(paths, sides=[1, 1, 1, 1, 1, 1, 2]) == [[1, 6]]
-    assert find_same_files(paths, sides=[1, None, 2, 1, 1, 1, 2]) == [[0, 2]]
-    assert linked(7, [[5, 1], [2, 3], [3, 5]]) == [[0], [1, 2, 3, 5], [4], [6]]
 
 
 WRONG = {

@@ -1,0 +1,52 @@
+"""Taking val out of train: a function of the seed and the file names alone, with copies on one side.
+
+One photo that is learnt and measured flatters what is measured. Groups of photos therefore go as one, in the order of
+the hashes of their names; what a group has to hold together (copies, photos of a person) is each app's decision.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+
+
+def name_hash(seed: int, name: str) -> bytes:
+    """Ranks a file by its name: the same wherever the data lies, and another order for each seed."""
+    key = f"{seed}/{unicodedata.normalize('NFC', name)}".encode(errors="surrogateescape")
+    return hashlib.blake2b(key, digest_size=8).digest()
+
+
+def take_groups(ranked: Sequence[list[int]], wanted: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Groups that are taken and groups that are left: in order while they fit into `wanted` photos.
+
+    Where all groups are too large, the smallest is taken.
+    """
+    taken: list[list[int]] = []
+    left: list[list[int]] = []
+    for group in ranked:
+        fits = len(group) <= wanted
+        wanted -= len(group) * fits
+        (taken if fits else left).append(group)
+    if left and not taken:
+        taken = [min(left, key=len)]
+        left.remove(taken[0])
+    return taken, left
+
+
+def choose_val(names: Sequence[str], copies: Sequence[Sequence[int]], fraction: float, seed: int) -> set[int]:
+    """Positions of the names with the lowest hashes, as many as the fraction says; a group of copies goes as one.
+
+    At least one name of two is taken, and one left.
+    """
+    if not fraction:
+        return set()
+    group_of = {i: list(group) for group in copies for i in group}
+    groups = {min(group): group for group in (group_of.get(i, [i]) for i in range(len(names)))}
+    ranked = sorted((min(name_hash(seed, names[i]) for i in group), group) for group in groups.values())
+    taken, _ = take_groups([group for _, group in ranked[:-1]], max(1, round(fraction * len(names))))
+    return {i for group in taken for i in group}
+
+
+def check_val_fraction(fraction: float) -> None:
+    """Refuse a share of val that leaves nothing for train."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"val_fraction must be from 0 (no val) to below 1, got {fraction}")

@@ -1,0 +1,88 @@
+"""Val out of train: a function of seed and names, in the share that is asked for, copies together in every app."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from apps.common.data.splits import choose_val
+from apps.detection.data.load import load_split as load_annotated
+from apps.faceattr.data.load import load_faces
+from apps.finegrained.data.load import load_split as load_labelled
+
+NAMES = [f"photo {i}.jpg" for i in range(100)]
+
+
+def chosen(names, seed=0, fraction=0.2, copies=()):
+    return {names[i] for i in choose_val(names, copies, fraction, seed)}
+
+
+def test_the_choice_is_one_of_seed_and_names():
+    some = chosen(NAMES)
+    assert len(some) == 20
+    assert chosen(NAMES[::-1]) == some
+    assert chosen(NAMES, seed=1) != some
+    assert chosen(NAMES, fraction=0.3) > some
+    fewer = [name for name in NAMES if name not in NAMES[:5]]
+    assert len(chosen(fewer) & some) >= len(some) - 6  # others stay where they were
+
+
+@pytest.mark.parametrize(
+    ("number", "fraction", "expected"), [(1, 0.2, 0), (2, 0.01, 1), (2, 0.99, 1), (10, 0, 0), (7, 0.5, 4)]
+)
+def test_small_numbers_leave_something_on_both_sides(number, fraction, expected):
+    assert len(chosen(NAMES[:number], fraction=fraction)) == expected
+
+
+def test_copies_go_together():
+    pairs = [[i, i + 50] for i in range(50)]
+    for seed in range(5):
+        picked = choose_val(NAMES, pairs, 0.2, seed)
+        assert len(picked) == 20
+        assert all((i in picked) == (i + 50 in picked) for i in range(50))
+    assert choose_val(NAMES[:4], [[0, 1, 2]], 0.25, 0) in ({3}, {0, 1, 2})
+
+
+def pairs(folder: Path) -> list[Path]:
+    """50 pictures, and a copy of each under a name that says nothing."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(50):
+        cv2.imwrite(str(folder / f"{i:02d}.png"), rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+        shutil.copy(folder / f"{i:02d}.png", folder / f"z{i * 37 % 50:02d}.png")
+    return sorted(folder.iterdir())
+
+
+def annotated(root: Path, split: str) -> list[Path]:
+    photos = pairs(root / "images")
+    images = [{"id": i, "file_name": path.name, "width": 8, "height": 8} for i, path in enumerate(photos)]
+    objects = [{"id": i + 1, "image_id": i, "category_id": 1, "bbox": [1, 1, 4, 4]} for i in range(len(photos))]
+    content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "a"}]}
+    (root / "instances.json").write_text(json.dumps(content))
+    return [record.path for record in load_annotated(root, split).records]
+
+
+def labelled(root: Path, split: str) -> list[Path]:
+    pairs(root / "a")
+    (root / "b").mkdir()
+    shutil.copy(root / "a/00.png", root / "b/of another class.png")
+    for i in range(4):
+        (root / f"b/{i}.png").write_bytes(bytes([i + 1]))
+    return [photo.path for photo in load_labelled(root, split).photos]
+
+
+def of_faces(root: Path, split: str) -> list[Path]:
+    rows = "".join(f"{path.name},{i % 2}\n" for i, path in enumerate(pairs(root / "images")))
+    (root / "attributes.csv").write_text(f"file,Smiling\n{rows}")
+    return load_faces([root], split, test_fraction=0).paths
+
+
+@pytest.mark.parametrize("load", [annotated, labelled, of_faces])
+def test_no_picture_is_learnt_and_measured_in_any_app(tmp_path, load):
+    train, val = ({path.read_bytes() for path in load(tmp_path / split, split)} for split in ("train", "val"))
+    assert len(train) >= 40
+    assert len(val) >= 5
+    assert not train & val

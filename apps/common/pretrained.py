@@ -1,5 +1,8 @@
 """What a classifying network starts from: published weights, a model of the same app, or nothing.
 
+    import dataclasses
+    from backbone import create_backbone
+
     start = load_pretrained("imagenet", width_mult=0.75, app="finegrained")
     network = create_backbone(0.75, num_classes=2, **dataclasses.asdict(start.style))
     print(start.put_into(network, ["pomelo", "grapefruit"]))

@@ -1,5 +1,8 @@
 """Photos, videos and cameras as one stream of frames, decoded by other threads ahead of the network.
 
+    from contextlib import closing
+    from apps.common.media.sources import find_source
+
     source, tally = find_source("photos/"), Tally()
     with closing(read_frames(source)) as frames:
         for frame, found in answered(frames, predictor.batch, batch_size=8, tally=tally):

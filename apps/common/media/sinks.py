@@ -1,8 +1,11 @@
 """Where drawn frames go: a picture for each photo, a video for each video, a window for a camera.
 
-    with Showing(out, window="Objects") as showing:
-        ...
-        if not showing.put(frame, partial(draw, found=found)): break        # the window was closed
+    from functools import partial
+
+    with Showing(Path("found/"), window=None) as showing:      # window="Objects" shows what is drawn, too
+        for frame, found in frames:
+            if not showing.put(frame, partial(draw, found=found)):
+                break                                           # the window was closed
 
 Letters in shapes: H W height and width.
 """

@@ -1,4 +1,4 @@
-"""Several processes that train one network, started by `torchrun --nproc-per-node N train.py ...`.
+"""Several processes that train one network, started by `torchrun --nproc-per-node 2 apps/detection/train.py ...`.
 
 Every process has the whole network and takes its share of each batch; gradients are averaged, so that N processes
 make the same step as one, and so are the statistics of BatchNorms, so that all have one network at any time. Started

@@ -1,5 +1,7 @@
 """What a detector starts from: ImageNet weights, a published COCO detector, a model of this app, or nothing.
 
+    from apps.detection.model.create import create_detector
+
     start = load_pretrained("coco", width_mult=0.75)
     network = create_detector("a075", num_classes=2, head=start.head, style=start.style)
     print(start.put_into(network, ["dog", "unicorn"]))

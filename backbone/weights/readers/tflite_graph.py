@@ -2,6 +2,8 @@
 
 Field numbers and enums are those of TensorFlow's `schema.fbs` (version 3), which by design never change.
 
+    from pathlib import Path
+
     graph = read_graph(Path("ssd.tflite").read_bytes(), name="ssd.tflite")
     for operator in graph.operators:
         print(operator.kind, [graph.tensors[i].shape for i in operator.outputs], operator.options)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 from functools import cache
@@ -246,6 +247,20 @@ def test_tests_mirror_the_rooms():
         assert room.is_dir(), f"{folder} tests nothing"
         doubled = [path.name for path in folder.glob(f"test_{parts[-1]}_*.py")]
         assert doubled == [], f"{folder}: the folder's name is enough"
+
+
+def test_the_table_of_contributing_tells_where_things_are():
+    """Each row names a file, or one in every app, and what is defined there: a function, a class or its method."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+\.py)` \| `([\w.]+)` \|$", text, re.M)
+    assert len(rows) == text.count("\n| ") - 1 > 25
+    for place, name in rows:
+        for path in [place.replace("<task>", app) for app in APPS] if "<task>" in place else [place]:
+            nodes: list[ast.stmt] = parsed(ROOT / path).body
+            for part in name.split("."):
+                (found,) = (node for node in nodes if getattr(node, "name", None) == part)
+                assert isinstance(found, ast.FunctionDef | ast.ClassDef)
+                nodes = found.body
 
 
 def tracked_files() -> list[str]:

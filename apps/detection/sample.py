@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from apps.common.drawing.sample_set import Drawn, Slot, draw_set
-from apps.common.pictures import put_label, write_contact_sheet
+from apps.common.drawing.sample_set import USUAL, DrawingFlags, Drawn, SampleSet, Slot
+from apps.common.pictures import put_label
 from apps.detection.reef.animals import ANIMALS
 from apps.detection.reef.scene import draw_scene
 
@@ -35,48 +35,11 @@ CATEGORY_IDS = dict(zip(ANIMALS, (1, 2, 3, 5, 7, 8), strict=True))
 class Config:
     """Draw the sample set of the detector."""
 
-    out: Path | None = None
-    """folder to draw into, which must be new or empty; default a folder in the cache"""
     num_train: int = NUM_TRAIN
     """training images"""
     num_val: int = NUM_VAL
     """validation images"""
-    seed: int = 0
-    """of everything drawn"""
-    num_workers: int | None = None
-    """processes that draw; default one a core"""
-    contact_sheet: Path | None = None
-    """also write this image file: the first training images with their boxes"""
-
-
-def make_sample(
-    root: Path | None = None,
-    *,
-    num_train: int = NUM_TRAIN,
-    num_val: int = NUM_VAL,
-    seed: int = 0,
-    num_workers: int | None = None,
-) -> Path:
-    """Draw the set, or find it where it was drawn before, and return its folder.
-
-    Args:
-        root: the folder; by default one in the cache that belongs to these numbers and this version of the drawing.
-        num_workers: processes that draw; by default one for each core.
-
-    Raises:
-        ValueError: a number is too small, or `root` holds something else.
-    """
-    return draw_set(
-        root,
-        app="detection",
-        description="A drawn reef with six kinds of animals",
-        draw="apps.detection.sample:draw_picture",
-        counts=dict(zip(SPLITS, (num_train, num_val), strict=True)),
-        seed=seed,
-        code=[Path(__file__), Path(__file__).parent / "reef"],
-        num_workers=num_workers,
-        write_index=write_annotations,
-    )
+    drawing: DrawingFlags = USUAL
 
 
 def draw_picture(slot: Slot) -> Drawn:
@@ -105,7 +68,7 @@ def write_annotations(folder: Path, records: list[dict[str, Any]], info: dict[st
         (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def read_boxed(root: Path, split: str, *, height: int) -> Iterator[np.ndarray]:
+def read_boxed(root: Path, split: str = "train", *, height: int = 256) -> Iterator[np.ndarray]:
     """The pictures (height, W, 3) BGR of a split, each box drawn into them with its class."""
     content = json.loads((root / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -121,19 +84,16 @@ def read_boxed(root: Path, split: str, *, height: int) -> Iterator[np.ndarray]:
         yield picture
 
 
-def main(config: Config) -> None:
-    """Draw the set that `config` describes and say where it is."""
-    root = make_sample(
-        config.out,
-        num_train=config.num_train,
-        num_val=config.num_val,
-        seed=config.seed,
-        num_workers=config.num_workers,
-    )
-    print(root)
-    if config.contact_sheet:
-        write_contact_sheet(config.contact_sheet, read_boxed(root, "train", height=256))
-
+SAMPLE = SampleSet(
+    app="detection",
+    description="A drawn reef with six kinds of animals",
+    draw="apps.detection.sample:draw_picture",
+    counts=dict(zip(SPLITS, (NUM_TRAIN, NUM_VAL), strict=True)),
+    code=[Path(__file__), Path(__file__).parent / "reef"],
+    write_index=write_annotations,
+    show=read_boxed,
+)
+make_sample, main = SAMPLE.make, SAMPLE.run
 
 if __name__ == "__main__":
     from apps.common.cli import run_command  # here: the drawing processes need no flags

@@ -23,8 +23,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from apps.common.drawing.sample_set import Drawn, Slot, draw_set
-from apps.common.pictures import INK, PAPER, write_contact_sheet
+from apps.common.drawing.sample_set import USUAL, DrawingFlags, Drawn, SampleSet, Slot
+from apps.common.pictures import INK, PAPER
 from apps.faceattr.portraits.canvas import Chance
 from apps.faceattr.portraits.scene import draw_portrait
 
@@ -61,8 +61,6 @@ LABELS = "attributes.csv"
 class Config:
     """Draw the sample set of the face attributes."""
 
-    out: Path | None = None
-    """folder to draw into, which must be new or empty; default a folder in the cache"""
     num_train: int = NUM_TRAIN
     """training images"""
     num_val: int = NUM_VAL
@@ -71,44 +69,7 @@ class Config:
     """test images"""
     num_unlabelled: int = NUM_UNLABELLED
     """images without labels"""
-    seed: int = 0
-    """of everything drawn"""
-    num_workers: int | None = None
-    """processes that draw; default one a core"""
-    contact_sheet: Path | None = None
-    """also write this image file: the first training images with their attributes"""
-
-
-def make_sample(
-    root: Path | None = None,
-    *,
-    num_train: int = NUM_TRAIN,
-    num_val: int = NUM_VAL,
-    num_test: int = NUM_TEST,
-    num_unlabelled: int = NUM_UNLABELLED,
-    seed: int = 0,
-    num_workers: int | None = None,
-) -> Path:
-    """Draw the set, or find it where it was drawn before, and return its folder.
-
-    Args:
-        root: the folder; by default one in the cache that belongs to these numbers and this version of the drawing.
-        num_workers: processes that draw; by default one for each core.
-
-    Raises:
-        ValueError: a number is too small, or `root` holds something else.
-    """
-    return draw_set(
-        root,
-        app="faceattr",
-        description="Drawn portraits with twelve attributes",
-        draw="apps.faceattr.sample:draw_picture",
-        counts={"train": num_train, "val": num_val, "test": num_test, UNLABELLED: num_unlabelled},
-        seed=seed,
-        code=[Path(__file__), Path(__file__).parent / "portraits"],
-        num_workers=num_workers,
-        write_index=write_labels,
-    )
+    drawing: DrawingFlags = USUAL
 
 
 def draw_picture(slot: Slot) -> Drawn:
@@ -146,7 +107,7 @@ def write_labels(folder: Path, records: list[Any], info: dict[str, Any]) -> None
             rows.writerow([record["file"], *values, record["split"], identity])
 
 
-def read_captioned(root: Path, split: str, *, side: int) -> Iterator[np.ndarray]:
+def read_captioned(root: Path, split: str = "train", *, side: int = 224) -> Iterator[np.ndarray]:
     """The pictures (H, side, 3) BGR of a split, below each the attributes that it is known to have."""
     with open(root / LABELS, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
@@ -161,21 +122,17 @@ def read_captioned(root: Path, split: str, *, side: int) -> Iterator[np.ndarray]
         yield picture
 
 
-def main(config: Config) -> None:
-    """Draw the set that `config` describes and say where it is."""
-    root = make_sample(
-        config.out,
-        num_train=config.num_train,
-        num_val=config.num_val,
-        num_test=config.num_test,
-        num_unlabelled=config.num_unlabelled,
-        seed=config.seed,
-        num_workers=config.num_workers,
-    )
-    print(root)
-    if config.contact_sheet:
-        write_contact_sheet(config.contact_sheet, read_captioned(root, "train", side=224), width=1624)
-
+SAMPLE = SampleSet(
+    app="faceattr",
+    description="Drawn portraits with twelve attributes",
+    draw="apps.faceattr.sample:draw_picture",
+    counts={"train": NUM_TRAIN, "val": NUM_VAL, "test": NUM_TEST, UNLABELLED: NUM_UNLABELLED},
+    code=[Path(__file__), Path(__file__).parent / "portraits"],
+    write_index=write_labels,
+    show=read_captioned,
+    sheet={"width": 1624},
+)
+make_sample, main = SAMPLE.make, SAMPLE.run
 
 if __name__ == "__main__":
     from apps.common.cli import run_command  # here: the drawing processes need no flags

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from apps.common.drawing.sample_set import Drawn, Slot, draw_set
-from apps.common.pictures import put_label, write_contact_sheet
+from apps.common.drawing.sample_set import USUAL, DrawingFlags, Drawn, SampleSet, Slot
+from apps.common.pictures import put_label
 from apps.finegrained.moths.moth import Marks
 from apps.finegrained.moths.scene import draw_scene
 
@@ -46,50 +46,11 @@ SPECIES = {
 class Config:
     """Draw the sample set of the fine-grained classifier."""
 
-    out: Path | None = None
-    """folder to draw into, which must be new or empty; default a folder in the cache"""
     num_train: int = NUM_TRAIN
-    """training photos, spread evenly over the species"""
+    """training photos, spread evenly over the species: number i is of species i modulo 12"""
     num_val: int = NUM_VAL
     """validation photos, likewise"""
-    seed: int = 0
-    """of everything drawn"""
-    num_workers: int | None = None
-    """processes that draw; default one a core"""
-    contact_sheet: Path | None = None
-    """also write this image file: the first training photos with their species"""
-
-
-def make_sample(
-    root: Path | None = None,
-    *,
-    num_train: int = NUM_TRAIN,
-    num_val: int = NUM_VAL,
-    seed: int = 0,
-    num_workers: int | None = None,
-) -> Path:
-    """Draw the set, or find it where it was drawn before, and return its folder.
-
-    Args:
-        root: the folder; by default one in the cache that belongs to these numbers and this version of the drawing.
-        num_train: photos to train on; number i is of species i modulo 12.
-        num_val: photos to measure on, likewise.
-        num_workers: processes that draw; by default one for each core.
-
-    Raises:
-        ValueError: a number is too small, or `root` holds something else.
-    """
-    return draw_set(
-        root,
-        app="finegrained",
-        description="Drawn moths of twelve species",
-        draw="apps.finegrained.sample:draw_picture",
-        counts={"train": num_train, "val": num_val},
-        seed=seed,
-        code=[Path(__file__), Path(__file__).parent / "moths"],
-        num_workers=num_workers,
-        least=len(SPECIES),
-    )
+    drawing: DrawingFlags = USUAL
 
 
 def draw_picture(slot: Slot) -> Drawn:
@@ -99,7 +60,7 @@ def draw_picture(slot: Slot) -> Drawn:
     return Drawn(name, draw_scene(slot.rng(), SPECIES[species]))
 
 
-def read_labelled(root: Path, split: str) -> Iterator[np.ndarray]:
+def read_labelled(root: Path, split: str = "train") -> Iterator[np.ndarray]:
     """The photos (H, W, 3) BGR of a split, one of each species in turn, each with its name."""
     numbers = sorted({path.name for path in (root / split).glob("*/*.jpg")})
     for path in (root / split / species / number for number in numbers for species in SPECIES):
@@ -109,19 +70,17 @@ def read_labelled(root: Path, split: str) -> Iterator[np.ndarray]:
             yield picture
 
 
-def main(config: Config) -> None:
-    """Draw the set that `config` describes and say where it is."""
-    root = make_sample(
-        config.out,
-        num_train=config.num_train,
-        num_val=config.num_val,
-        seed=config.seed,
-        num_workers=config.num_workers,
-    )
-    print(root)
-    if config.contact_sheet:
-        write_contact_sheet(config.contact_sheet, read_labelled(root, "train"), width=6 * 176, num_rows=6)
-
+SAMPLE = SampleSet(
+    app="finegrained",
+    description="Drawn moths of twelve species",
+    draw="apps.finegrained.sample:draw_picture",
+    counts={"train": NUM_TRAIN, "val": NUM_VAL},
+    code=[Path(__file__), Path(__file__).parent / "moths"],
+    least=len(SPECIES),
+    show=read_labelled,
+    sheet={"width": 6 * 176, "num_rows": 6},
+)
+make_sample, main = SAMPLE.make, SAMPLE.run
 
 if __name__ == "__main__":
     from apps.common.cli import run_command  # here: the drawing processes need no flags

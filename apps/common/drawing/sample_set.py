@@ -6,8 +6,9 @@ An app's sample.py gives a function that draws one picture; this leaf does the r
         image = draw_moth(slot.rng())
         return Drawn(f"{slot.split}/{slot.id:06d}.jpg", image, record={"file": ..., "label": ...})
 
-    root = draw_set(None, app="moths", description="Drawn moths", draw="apps.moths.sample:draw_picture",
-                    counts={"train": 2000, "val": 200}, seed=0, code=[Path(__file__)], write_index=write_csv)
+    SAMPLE = SampleSet(app="moths", description="Drawn moths", draw="apps.moths.sample:draw_picture",
+                       counts={"train": 2000, "val": 200}, code=[Path(__file__)], show=read_labelled)
+    root = SAMPLE.make(num_train=100)
 
 This module does without torch, and so do the processes that draw.
 """
@@ -19,13 +20,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
+import tyro
 
-from apps.common.pictures import write_picture
+from apps.common import pictures
 
 INFO = "sample.json"  # in every set's folder: what it was drawn with
 WORTH_A_WORKER = 100  # pictures
@@ -57,47 +60,92 @@ class Drawn(NamedTuple):
     record: Any = None
 
 
-WriteIndex = Callable[[Path, list[Any], dict[str, Any]], None]
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """Where the set is drawn, and how."""
+
+    out: Path | None = None
+    """folder to draw into, which must be new or empty; default a folder in the cache"""
+    seed: int = 0
+    """random seed of everything drawn"""
+    num_workers: int | None = None
+    """processes that draw; default one a core"""
+    contact_sheet: Path | None = None
+    """also write this image file: the first training images with their labels"""
+
+
+DrawingFlags = Annotated[DrawingOptions, tyro.conf.arg(name="")]
+USUAL = DrawingOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSet:
+    """What an app's sample.py says of its set."""
+
+    app: str
+    """part of the folder's name in the cache"""
+    description: str
+    draw: str
+    """the function that draws one picture, as "module:function": Slot -> Drawn"""
+    counts: Mapping[str, int]
+    """pictures by split, in the splits' order"""
+    code: Sequence[Path]
+    """the files that the pictures depend on beside this room's, and folders of such files"""
+    write_index: Callable[[Path, list[Any], dict[str, Any]], None] | None = None
+    """called with the folder, the records in the order of their ids and what is known of the set"""
+    least: int = 1
+    """pictures that a split needs"""
+    show: Callable[[Path], Iterable[np.ndarray]] = lambda root: ()
+    """the training pictures (H, W, 3) BGR of a set, all of one height, with their labels"""
+    sheet: Mapping[str, int] = field(default_factory=dict)
+    """options of `pictures.write_contact_sheet`"""
+
+    def make(self, root: Path | None = None, *, seed: int = 0, num_workers: int | None = None, **numbers: int) -> Path:
+        """Draw the set, or find it where it was drawn before, and return its folder.
+
+        Args:
+            root: the folder; by default one in the cache that belongs to these numbers and this version of the drawing.
+            num_workers: processes that draw; by default one for each core.
+            numbers: `num_<split>`, where a split is to have another number of pictures than usual.
+
+        Raises:
+            ValueError: a number is too small, or `root` holds something else.
+        """
+        counts = {split: numbers.pop(f"num_{split}", count) for split, count in self.counts.items()}
+        if numbers:
+            raise TypeError(f"{', '.join(numbers)}: the splits are {', '.join(counts)}")
+        return draw_set(self, root, counts=counts, seed=seed, num_workers=num_workers)
+
+    def run(self, config: Any) -> None:
+        """Draw the set that the flags describe, say where it is, and write the contact sheet if it is wanted.
+
+        Args:
+            config: its fields are `num_<split>` for every split, and `drawing`.
+        """
+        numbers = {name: value for name, value in vars(config).items() if name != "drawing"}
+        given: DrawingOptions = config.drawing
+        root = self.make(given.out, seed=given.seed, num_workers=given.num_workers, **numbers)
+        print(root)
+        if given.contact_sheet:
+            pictures.write_contact_sheet(given.contact_sheet, self.show(root), **self.sheet)
 
 
 def draw_set(
-    root: Path | None,
-    *,
-    app: str,
-    description: str,
-    draw: str,
-    counts: Mapping[str, int],
-    seed: int,
-    code: Sequence[Path],
-    num_workers: int | None = None,
-    write_index: WriteIndex | None = None,
-    least: int = 1,
+    sample: SampleSet, root: Path | None, *, counts: Mapping[str, int], seed: int, num_workers: int | None
 ) -> Path:
-    """Draw a set, or find it where it was drawn before, and return its folder.
-
-    Args:
-        root: the folder; by default one in the cache that belongs to these numbers and this version of the drawing.
-        draw: the function that draws one picture, as "module:function": Slot -> Drawn.
-        counts: pictures by split, in the splits' order.
-        code: the files that the pictures depend on, and folders of such files.
-        num_workers: processes that draw; by default one for each core.
-        write_index: called with the folder, the records in the order of their ids and what is known of the set.
-        least: pictures that a split needs.
-
-    Raises:
-        ValueError: a number is too small, or `root` holds something else.
-    """
+    """See `SampleSet.make`."""
     from backbone.files import cache_dir, written_whole  # here: its package loads torch
 
     numbers = {f"num_{split}": count for split, count in counts.items()}
-    for name, number, smallest in (*((name, count, least) for name, count in numbers.items()), ("seed", seed, 0)):
-        if number < smallest:
-            raise ValueError(f"{name} is {number}, it must be {smallest} or more")
+    smallest = dict.fromkeys(numbers, sample.least) | {"seed": 0}
+    for name, number in (*numbers.items(), ("seed", seed)):
+        if number < smallest[name]:
+            raise ValueError(f"{name} is {number}, it must be {smallest[name]} or more")
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}, it must be 1 or more")
-    info = {"description": description, "drawing": fingerprint(code), **numbers, "seed": seed}
+    info = {"description": sample.description, "drawing": fingerprint(sample.code), **numbers, "seed": seed}
     key = hashlib.sha256(json.dumps(info).encode()).hexdigest()[:12]
-    given, root = root, Path(root or cache_dir() / f"{app}-sample-v1-{key}").absolute()
+    given, root = root, Path(root or cache_dir() / f"{sample.app}-sample-v1-{key}").absolute()
     if is_drawn(root, info):
         return root
     if given is not None and root.exists() and not (root.is_dir() and not any(root.iterdir())):
@@ -106,9 +154,9 @@ def draw_set(
     print(f"drawing the sample set ({total} pictures) into {root}", flush=True)
     try:
         with written_whole(root, folder=True) as folder:
-            records = draw_all(folder, draw=draw, counts=counts, seed=seed, num_workers=num_workers)
-            if write_index:
-                write_index(folder, records, info)
+            records = draw_all(folder, draw=sample.draw, counts=counts, seed=seed, num_workers=num_workers)
+            if sample.write_index:
+                sample.write_index(folder, records, info)
             (folder / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
             if is_drawn(root, info):
                 raise FileExistsError(root)  # another process was faster, and its set may be in use: keep that one
@@ -119,11 +167,16 @@ def draw_set(
 
 
 def fingerprint(code: Sequence[Path]) -> str:
-    """Stands for the code that draws, so that no set drawn by another version of it is taken for this one's."""
-    files = [Path(__file__)]
-    for path in code:
+    """A hash of the code that draws, so that no set drawn by another version of it is taken for this one's."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files_of(code))).hexdigest()
+
+
+def files_of(code: Sequence[Path]) -> list[Path]:
+    """The files that the pictures of a set depend on: this room's, what writes pictures, and the set's own."""
+    files = []
+    for path in (Path(__file__).parent, Path(pictures.__file__), *code):
         files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return files
 
 
 def is_drawn(root: Path, info: dict[str, Any]) -> bool:
@@ -187,7 +240,7 @@ def draw_share(folder: str, *, draw: str, counts: dict[str, int], seed: int, sha
                 drawn = draw_picture(Slot(seed, *place, image_id))
                 path = Path(folder) / drawn.name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_picture(path, drawn.image[..., ::-1])
+                pictures.write_picture(path, drawn.image[..., ::-1])
                 lines.write(json.dumps([image_id, drawn.record]) + "\n")
     finally:
         cv2.setNumThreads(threads)

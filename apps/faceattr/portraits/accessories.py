@@ -2,17 +2,8 @@
 
 import numpy as np
 
-from apps.faceattr.portraits.canvas import (
-    WHITE,
-    Canvas,
-    Chance,
-    circle,
-    curve,
-    ellipse,
-    palette,
-    pick,
-    smooth,
-)
+from apps.common.drawing.curves import circle, pick, smooth
+from apps.faceattr.portraits.canvas import WHITE, Canvas, Chance, curve, ellipse, palette
 from apps.faceattr.portraits.face import Face, Pose, ear_centres
 
 FRAMES = palette("1d1d22 5b3420 8a1f2d 23406e b8862f 2f6b57 6e6e78")

@@ -9,19 +9,19 @@ import colorsys
 import math
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import TypeVar
+from functools import partial
 
 import cv2
 import numpy as np
 
-Rng = np.random.Generator
-Colour = tuple[float, float, float]
-T = TypeVar("T")
+from apps.common.drawing import curves
+from apps.common.drawing.curves import Colour, Rng
 
 BLACK, WHITE = (30.0, 26.0, 32.0), (253.0, 250.0, 244.0)
 NORMAL = np.array([-1.0, 1.0])
 MIRROR = np.array([-1.0, 1.0])
+
+ellipse, curve = partial(curves.ellipse, num=28), partial(curves.curve, num=13)  # finer than the other sets need
 
 
 class Chance:
@@ -35,11 +35,6 @@ class Chance:
         return np.random.default_rng((*self.key, zlib.crc32(part.encode())))
 
 
-def pick(rng: Rng, things: Sequence[T]) -> T:
-    """One of some things, all equally likely; ten times faster than `rng.choice`."""
-    return things[int(rng.integers(len(things)))]
-
-
 def rgb(code: str) -> Colour:
     """ "f2d0b0" to a colour."""
     r, g, b = bytes.fromhex(code)
@@ -49,12 +44,6 @@ def rgb(code: str) -> Colour:
 def palette(codes: str) -> list[Colour]:
     """Several of them, separated by spaces."""
     return [rgb(code) for code in codes.split()]
-
-
-def mix(first: Colour, second: Colour, amount: float) -> Colour:
-    """From the first colour (0) to the second (1)."""
-    r, g, b = ((1 - amount) * one + amount * two for one, two in zip(first, second, strict=True))
-    return r, g, b
 
 
 def varied(colour: Colour, rng: Rng, *, hue: float = 0.015, strength: float = 0.12, light: float = 0.08) -> Colour:
@@ -74,46 +63,10 @@ def luminance(colour: Colour) -> float:
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
-def smooth(points: object, *, closed: bool = True, rounds: int = 3) -> np.ndarray:
-    """Round the corners of an outline or a path by cutting them again and again (Chaikin)."""
-    path = np.asarray(points, np.float64)
-    for _ in range(rounds):
-        after = np.roll(path, -1, axis=0) if closed else path[1:]
-        before = path if closed else path[:-1]
-        cut = np.stack([0.75 * before + 0.25 * after, 0.25 * before + 0.75 * after], 1).reshape(-1, 2)
-        path = cut if closed else np.concatenate([path[:1], cut, path[-1:]])
-    return path
-
-
 def mirrored(right: object) -> np.ndarray:
     """An outline from its right half, given from top to bottom."""
     half = np.asarray(right, np.float64)
     return np.concatenate([half, half[::-1] * MIRROR])
-
-
-@lru_cache
-def circle(num: int) -> np.ndarray:
-    """Points (num, 2) of the unit circle."""
-    t = np.arange(num) * (2 * np.pi / num)
-    return np.stack([np.cos(t), np.sin(t)], 1)
-
-
-def ellipse(x: float, y: float, rx: float, ry: float, *, turn: float = 0.0, num: int = 28) -> np.ndarray:
-    """Outline (num, 2) of an ellipse turned by `turn` radians."""
-    cos, sin = math.cos(turn), math.sin(turn)
-    return circle(num) @ np.array([[rx * cos, rx * sin], [-ry * sin, ry * cos]]) + (x, y)
-
-
-@lru_cache
-def bernstein(degree: int, num: int) -> np.ndarray:
-    """The weights (num, degree + 1) of a Bezier curve's control points."""
-    t = np.linspace(0, 1, num)
-    return np.stack([math.comb(degree, i) * t**i * (1 - t) ** (degree - i) for i in range(degree + 1)], 1)
-
-
-def curve(*points: tuple[float, float], num: int = 13) -> np.ndarray:
-    """Path (num, 2): the Bezier curve of the given control points."""
-    return bernstein(len(points) - 1, num) @ np.array(points)
 
 
 def normals(path: np.ndarray) -> np.ndarray:

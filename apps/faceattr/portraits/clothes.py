@@ -2,21 +2,18 @@
 
 import numpy as np
 
+from apps.common.drawing.curves import Colour, mix, pick, smooth
 from apps.faceattr.portraits.canvas import (
     BLACK,
     MIRROR,
     WHITE,
     Canvas,
     Chance,
-    Colour,
     curve,
     ellipse,
     luminance,
     mirrored,
-    mix,
     palette,
-    pick,
-    smooth,
     varied,
 )
 

@@ -5,23 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apps.common.drawing.curves import Colour, bernstein, mix, pick, smooth
 from apps.faceattr.portraits.canvas import (
     BLACK,
     MIRROR,
     WHITE,
     Canvas,
     Chance,
-    Colour,
-    bernstein,
     curve,
     ellipse,
     luminance,
     mirrored,
-    mix,
     palette,
-    pick,
     ribbon,
-    smooth,
     varied,
 )
 

@@ -5,24 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apps.common.drawing.curves import Colour, Rng, mix, pick, smooth
 from apps.faceattr.portraits.canvas import (
     BLACK,
     MIRROR,
     WHITE,
     Canvas,
     Chance,
-    Colour,
-    Rng,
     curve,
     ellipse,
     luminance,
     mirrored,
-    mix,
     normals,
     palette,
-    pick,
     resampled,
-    smooth,
     varied,
 )
 from apps.faceattr.portraits.face import Face, Pose

@@ -2,21 +2,8 @@
 
 import numpy as np
 
-from apps.faceattr.portraits.canvas import (
-    BLACK,
-    WHITE,
-    Canvas,
-    Chance,
-    Colour,
-    Rng,
-    curve,
-    ellipse,
-    mix,
-    palette,
-    pick,
-    smooth,
-    varied,
-)
+from apps.common.drawing.curves import Colour, Rng, mix, pick, smooth
+from apps.faceattr.portraits.canvas import BLACK, WHITE, Canvas, Chance, curve, ellipse, palette, varied
 from apps.faceattr.portraits.face import Pose
 
 HATS = palette("2f4858 c8553d e0b252 557a46 7b4b94 e8dcc4 1f2430 b23a48 4a90a4")

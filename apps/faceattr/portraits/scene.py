@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from apps.common.drawing.curves import Colour, Rng, mix, pick
 from apps.faceattr.portraits.accessories import draw_earrings, draw_glasses
-from apps.faceattr.portraits.canvas import WHITE, Canvas, Chance, Colour, Rng, ellipse, mix, palette, pick, varied
+from apps.faceattr.portraits.canvas import WHITE, Canvas, Chance, ellipse, palette, varied
 from apps.faceattr.portraits.clothes import draw_clothes
 from apps.faceattr.portraits.face import (
     Face,

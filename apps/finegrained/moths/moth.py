@@ -11,20 +11,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from apps.finegrained.moths.texture import (
-    BLACK,
-    WHITE,
-    Colour,
-    Rng,
-    along,
-    circle,
-    mix,
-    noise_crop,
-    pick,
-    ribbon,
-    shifted,
-    smooth,
-)
+from apps.common.drawing.curves import Colour, Rng, circle, mix, pick, smooth
+from apps.finegrained.moths.texture import BLACK, WHITE, along, noise_crop, ribbon, shifted
 
 UNIT = 140
 WING_SIZE, BODY_SIZE = (196, 294), (126, 294)  # width, height

@@ -6,9 +6,10 @@ Letters: H W height and width of the picture in pixels.
 import cv2
 import numpy as np
 
+from apps.common.drawing.curves import Rng, mix, pick, smooth
 from apps.finegrained.moths.ground import GREENS, HEIGHT, SIZE_HW, WIDTH, draw_ground
 from apps.finegrained.moths.moth import UNIT, Canvas, Marks, Moth
-from apps.finegrained.moths.texture import BLACK, Rng, mix, noise_crop, pick, ribbon, smooth
+from apps.finegrained.moths.texture import BLACK, noise_crop, ribbon
 
 FINER = 2  # as large as the picture the moth is drawn, against jagged edges
 HALF_SPAN = (58.0, 70.0)  # of the wings, in pixels of the picture

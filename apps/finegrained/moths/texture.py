@@ -4,30 +4,15 @@ Colours are RGB, 0 to 255. Letters: N points of an outline or a path, h w height
 """
 
 import colorsys
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeVar
 
 import cv2
 import numpy as np
 
-Rng = np.random.Generator
-Colour = tuple[float, float, float]
-T = TypeVar("T")
+from apps.common.drawing.curves import Colour, Rng
 
 BLACK, WHITE = (16.0, 13.0, 14.0), (255.0, 252.0, 244.0)
 TILE = 512  # pixels
-
-
-def pick(rng: Rng, things: Sequence[T]) -> T:
-    """One of some things, all equally likely; ten times faster than `rng.choice`."""
-    return things[int(rng.integers(len(things)))]
-
-
-def mix(first: Colour, second: Colour, amount: float) -> Colour:
-    """From the first colour (0) to the second (1)."""
-    r, g, b = ((1 - amount) * one + amount * two for one, two in zip(first, second, strict=True))
-    return r, g, b
 
 
 def shifted(colour: Colour, hue: float, saturation: float, value: float) -> Colour:
@@ -35,17 +20,6 @@ def shifted(colour: Colour, hue: float, saturation: float, value: float) -> Colo
     h, s, v = colorsys.rgb_to_hsv(*(part / 255 for part in colour))
     r, g, b = colorsys.hsv_to_rgb((h + hue) % 1, min(1, s * saturation), min(1, v * value))
     return 255 * r, 255 * g, 255 * b
-
-
-def smooth(points: object, *, closed: bool = True, rounds: int = 3) -> np.ndarray:
-    """Round the corners of an outline or a path by cutting them again and again (Chaikin)."""
-    path = np.asarray(points, np.float64)
-    for _ in range(rounds):
-        after = np.roll(path, -1, axis=0) if closed else path[1:]
-        before = path if closed else path[:-1]
-        cut = np.stack([0.75 * before + 0.25 * after, 0.25 * before + 0.75 * after], 1).reshape(-1, 2)
-        path = cut if closed else np.concatenate([path[:1], cut, path[-1:]])
-    return path
 
 
 def along(path: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -64,13 +38,6 @@ def ribbon(path: np.ndarray, widths: float | np.ndarray) -> np.ndarray:
     ahead /= np.hypot(*ahead.T)[:, None] + 1e-9
     wide = ahead[:, ::-1] * (-1, 1) * np.broadcast_to(widths, len(path))[:, None]
     return np.concatenate([path + wide, (path - wide)[::-1]])
-
-
-@lru_cache
-def circle(num: int) -> np.ndarray:
-    """Points (num, 2) of the unit circle."""
-    t = np.arange(num) * (2 * np.pi / num)
-    return np.stack([np.cos(t), np.sin(t)], 1)
 
 
 @lru_cache

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from apps.common.drawing import sample_set as drawing
-from apps.common.drawing.sample_set import Drawn, Slot, draw_set
+from apps.common.drawing.sample_set import Drawn, SampleSet, Slot
 from apps.common.pictures import put_label, write_contact_sheet
 
 COUNTS = {"train": 4, "val": 2, "extra": 1}
@@ -35,16 +35,23 @@ def write_index(folder: Path, records: list[Any], info: dict[str, Any]) -> None:
     (folder / "index.json").write_text(json.dumps({"info": info, "records": records}))
 
 
-def draw(root: Path | None, *, name: str = "draw_square", num_workers: int | None = 1, **changed: Any) -> Path:
-    settings: dict[str, Any] = {"counts": COUNTS, "seed": 0, "code": [Path(__file__)], "write_index": write_index}
-    return draw_set(
-        root,
+def draw(
+    root: Path | None,
+    *,
+    name: str = "draw_square",
+    counts: dict[str, int] = COUNTS,
+    seed: int = 0,
+    num_workers: int | None = 1,
+    **changed: Any,
+) -> Path:
+    settings: dict[str, Any] = {"counts": counts, "code": [Path(__file__)], "write_index": write_index}
+    sample = SampleSet(
         app="squares",
         description="Squares",
         draw=f"tests.common.drawing.test_sample_set:{name}",
-        num_workers=num_workers,
         **(settings | changed),
     )
+    return sample.make(root, seed=seed, num_workers=num_workers)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -112,6 +119,26 @@ def test_a_changed_file_is_another_version(tmp_path: Path) -> None:
     assert drawing.fingerprint([tmp_path]) == before == drawing.fingerprint([tmp_path / "brush.py"])
     (tmp_path / "brush.py").write_text("width = 2")
     assert drawing.fingerprint([tmp_path]) != before
+
+
+@pytest.mark.parametrize("app", ["detection", "finegrained", "faceattr"])
+def test_a_change_of_any_file_that_a_set_is_drawn_with_is_another_version(app: str) -> None:
+    """No module of this project that a drawing process loads is left out of the set's fingerprint."""
+    code = (
+        f"import json, sys; from apps.{app}.sample import SAMPLE; from apps.common.drawing.sample_set import files_of; "
+        "loaded = [str(m.__file__) for name, m in sys.modules.items() if name.startswith(('apps.', 'backbone'))]; "
+        "print(json.dumps([sorted(loaded), [str(file) for file in files_of(SAMPLE.code)]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=drawing.PROJECT, check=True, capture_output=True)
+    loaded, hashed = json.loads(done.stdout)
+    assert str(drawing.PROJECT / "apps/common/drawing/curves.py") in loaded
+    assert {path for path in loaded if not path.endswith("__init__.py")} <= set(hashed)
+
+
+def test_numbers_of_unknown_splits_are_refused(tmp_path: Path) -> None:
+    sample = SampleSet(app="squares", description="", draw="", counts=COUNTS, code=[])
+    with pytest.raises(TypeError, match="num_tset: the splits are train, val, extra"):
+        sample.make(tmp_path, num_train=1, num_tset=3)
 
 
 def test_one_drawn_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from apps.common.deploy.runtime import kept_onnx
 from apps.common.deploy.sessions import load_session
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
+from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.choices import Head
 from apps.detection.data.batches import to_square as whole_square
 from apps.detection.model.create import create_detector
@@ -81,10 +82,9 @@ def make_detector(width: str, settings: Settings) -> Detector:
             backbone=width,
             class_names=[f"class {k}" for k in range(80)],
             category_ids=list(range(1, 81)),
-            score_function="sigmoid",
+            postprocess=PostProcess("sigmoid"),
         )
-    detector.postprocess.score_threshold = THRESHOLD
-    return detector
+    return detector.with_thresholds(score_threshold=THRESHOLD)
 
 
 def make_classifier(width: str, settings: Settings) -> Classifier:

@@ -105,6 +105,7 @@ def export(config: Config) -> Path:
     out = config.out or default_out(folder or Path("runs") / APP / "-", name, format=config.format, int8=config.int8)
     if not 0 <= config.score_threshold < 1:
         raise ValueError(f"--score-threshold must be from 0 to below 1, got {config.score_threshold}")
+    detector = detector.with_thresholds(score_threshold=config.score_threshold)
     check_format(config.format, int8=config.int8, suppressed=config.outputs == "detections")
     check_target(out, config.format)
     root = make_sample() if config.data == "sample" else Path(config.data)
@@ -116,7 +117,7 @@ def export(config: Config) -> Path:
     finished = config.outputs == "detections"
     write_checked(
         out,
-        make_graph(detector, config.outputs, score_threshold=config.score_threshold, input=config.input),
+        make_graph(detector, config.outputs, input=config.input),
         format=config.format,
         resolution=detector.resolution,
         metadata=describe(detector, config) | checkpoint_facts(folder),
@@ -130,13 +131,10 @@ def export(config: Config) -> Path:
     return out
 
 
-def make_graph(
-    detector: Detector, outputs: Literal["raw", "detections"], *, score_threshold: float, input: Input
-) -> Graph:
+def make_graph(detector: Detector, outputs: Literal["raw", "detections"], *, input: Input) -> Graph:
     """What the file computes."""
     if outputs == "raw":
         return detector.graph(input=input)
-    detector.postprocess.score_threshold = score_threshold
     network = SuppressedSSD(detector.network, detector.postprocess)
     return Graph(network, OUTPUTS, preprocessing=detector.preprocessing, input=input)
 
@@ -152,7 +150,7 @@ def describe(detector: Detector, config: Config) -> dict[str, Any]:
         "nms_iou": detector.postprocess.nms_iou,
     }
     if config.outputs == "detections":
-        return facts | {"score_threshold": config.score_threshold}
+        return facts | {"score_threshold": detector.postprocess.score_threshold}
     return facts | {
         "score_function": detector.score_function,
         "anchors_cxcywh": [[round(v, 7) for v in row] for row in detector.network.anchors_cxcywh.tolist()],
@@ -201,7 +199,6 @@ def make_judge(detector: Detector, split: CocoSplit, config: Config) -> Judge | 
 def average_precision(detector: Detector, split: CocoSplit, session: Session | None) -> float:
     """AP with a session in the place of the network."""
     judged = dataclasses.replace(detector, session=session)
-    judged.postprocess = detector.postprocess
     results = predict_split(judged, split, batch_size=8, num_workers=0, progress=False)
     return max(0.0, coco_metrics(split, results).values["AP"])  # -1 without any object
 

@@ -142,19 +142,17 @@ class Predictor:
         check_slices(slice_side, slice_overlap)
         place = device_for(runtime, device)
         if checkpoint is None:
-            self.detector = Detector.published(weights, backbone=backbone, device=place)
+            detector = Detector.published(weights, backbone=backbone, device=place)
         else:
-            self.detector = Detector.load(Path(checkpoint), device=place)
-        self.labels = find_labels(classes, self.detector.class_names)
+            detector = Detector.load(Path(checkpoint), device=place)
+        self.labels = find_labels(classes, detector.class_names)
         self.max_detections, self.batch_size = max_detections, batch_size
         self.slice_side, self.slice_overlap = slice_side, slice_overlap
-        postprocess = self.detector.postprocess
-        postprocess.score_threshold = conf
-        if self.labels:
-            postprocess.max_detections = postprocess.max_candidates = EVERY_CANDIDATE
-        else:
-            postprocess.max_detections = max_detections
-            postprocess.max_candidates = max(postprocess.max_candidates, max_detections)
+        self.detector = detector.with_thresholds(
+            score_threshold=conf,
+            max_detections=EVERY_CANDIDATE if self.labels else max_detections,
+            max_candidates=EVERY_CANDIDATE if self.labels else max(detector.postprocess.max_candidates, max_detections),
+        )
         folder = None if checkpoint is None else model_folder(Path(checkpoint))
         self.detector.use(runtime, folder=folder, threads=threads, precision=precision)
 

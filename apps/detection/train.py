@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import Given, run_command
+from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.choices import Assigner, Augment, Head, ScoreFunction
 
 
@@ -362,7 +363,7 @@ def make_detector(
         backbone=config.backbone,
         class_names=split.class_names,
         category_ids=split.category_ids,
-        score_function=config.loss,
+        postprocess=PostProcess(config.loss),
         preprocessing=start.preprocessing,
     )
     return network, ema, detector

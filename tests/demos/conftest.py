@@ -10,6 +10,7 @@ import torch
 from gradio_client import Client
 
 from apps.common.pretrained import TENSORFLOW_STYLE
+from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.faceattr.model.create import create_network
@@ -30,7 +31,11 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     style = TENSORFLOW_STYLE
     network = create_detector("a025", num_classes=2, resolution=96, head="ssd", style=style)
     Detector(
-        network=network, backbone="a025", class_names=["red", "blue"], category_ids=[1, 2], score_function="sigmoid"
+        network=network,
+        backbone="a025",
+        class_names=["red", "blue"],
+        category_ids=[1, 2],
+        postprocess=PostProcess("sigmoid"),
     ).save(root / "detection" / "best", metrics={"AP": 0.5, "per class": {"red": 0.25}})
     classes = create_classifier("a025", num_classes=len(SPECIES), style=style)
     Classifier(network=classes, backbone="a025", resolution=64, class_names=SPECIES).save(

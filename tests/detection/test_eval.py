@@ -8,6 +8,7 @@ import pytest
 
 from apps.common.cli import run_command
 from apps.detection import eval as eval_script
+from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.data.coco_split import load_coco_split
 from apps.detection.eval import Config, default_out, evaluate
 from apps.detection.evaluation.errors import ORACLES
@@ -22,7 +23,9 @@ def checkpoint(tmp_path) -> Path:
     folder = tmp_path / "a run" / "best"
     network = create_detector("a010", num_classes=2, resolution=64, head="ssd").eval()
     names, ids = ["red", "blue"], [3, 7]
-    detector = Detector(network=network, backbone="a010", class_names=names, category_ids=ids, score_function="sigmoid")
+    detector = Detector(
+        network=network, backbone="a010", class_names=names, category_ids=ids, postprocess=PostProcess("sigmoid")
+    )
     detector.save(folder, metrics={})
     return folder
 

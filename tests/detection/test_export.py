@@ -34,7 +34,12 @@ def make_detector() -> Detector:
             predictor.weight.mul_(2)
         for predictor in network.box_predictors:
             predictor.weight.mul_(4)
-    about = {"backbone": "a025", "class_names": ["red", "blue"], "category_ids": [3, 7], "score_function": "sigmoid"}
+    about = {
+        "backbone": "a025",
+        "class_names": ["red", "blue"],
+        "category_ids": [3, 7],
+        "postprocess": PostProcess("sigmoid"),
+    }
     return Detector(network=network, **about)
 
 
@@ -91,8 +96,7 @@ def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_
     run_command(export, Config, [*args, "--max-drop", "0.001", "--score-threshold", "0.2"])
     assert "AP on 4 photos: torch " in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(finished), providers=["CPUExecutionProvider"])
-    detector = Detector.load(place, device=CPU)
-    detector.postprocess.score_threshold = 0.2
+    detector = Detector.load(place, device=CPU).with_thresholds(score_threshold=0.2)
     images = squares(tiny_coco / "val")
     boxes, scores, labels = session.run(None, {"images": np.stack(images)})
     for i, expected in enumerate(detector(stack_images(images))):

@@ -20,6 +20,7 @@ from apps.common.cli import run_command
 from apps.common.images import read_image
 from apps.common.media import frames as frames_module
 from apps.detection import predict as predict_script
+from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.predict import Config, Found, Predictor, draw, predict
@@ -37,7 +38,11 @@ def checkpoint(tmp_path_factory) -> Path:
         for predictor in network.class_predictors:
             predictor.weight.mul_(6)
     detector = Detector(
-        network=network.eval(), backbone="a025", class_names=NAMES, category_ids=[3, 7, 10], score_function="sigmoid"
+        network=network.eval(),
+        backbone="a025",
+        class_names=NAMES,
+        category_ids=[3, 7, 10],
+        postprocess=PostProcess("sigmoid"),
     )
     folder = tmp_path_factory.mktemp("model") / "best"
     detector.save(folder, metrics={})

@@ -3,6 +3,7 @@
 Letters in shapes: B batch, A anchors, K classes, D detections of an image.
 """
 
+import dataclasses
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -34,8 +35,9 @@ class Detections(NamedTuple):
     labels: Tensor
 
 
+@dataclasses.dataclass(frozen=True)
 class PostProcess:
-    """Turns raw outputs into the detections of each image.
+    """Turn raw outputs into the detections of each image.
 
     Each anchor may report several classes, as in the reference. Only the `max_candidates` best (anchor, class)
     pairs of an image, over all classes, enter the suppression.
@@ -44,24 +46,16 @@ class PostProcess:
         score_function: that of the loss the network was trained with.
         score_threshold: lower scores are dropped.
         nms_iou: of two boxes of one class that overlap more, the better one stays (reference: 0.6).
-        max_detections: at most so many for an image.
-        max_candidates: bounds the time; what it costs in AP has not been measured.
+        max_detections: of an image, the best.
+        max_candidates: of an image; bounds the time. What it costs in AP has not been measured.
     """
 
-    def __init__(
-        self,
-        score_function: ScoreFunction,
-        *,
-        score_threshold: float = 0.01,
-        nms_iou: float = 0.6,
-        max_detections: int = 100,
-        max_candidates: int = 400,
-    ) -> None:
-        self.score_function = score_function
-        self.score_threshold = score_threshold
-        self.nms_iou = nms_iou
-        self.max_detections = max_detections
-        self.max_candidates = max_candidates
+    score_function: ScoreFunction
+    _: dataclasses.KW_ONLY
+    score_threshold: float = 0.01
+    nms_iou: float = 0.6
+    max_detections: int = 100
+    max_candidates: int = 400
 
     @torch.no_grad()
     def __call__(self, output: RawOutput, anchors_cxcywh: Tensor) -> list[Detections]:

@@ -31,9 +31,8 @@ class Detector:
         backbone: its width as a name.
         class_names: of label 1, 2, ... K.
         category_ids: COCO's category id of label 1, 2, ... K.
-        score_function: how logits become scores; that of the loss.
+        postprocess: from raw outputs to detections, with the score function of the loss; see `with_thresholds`.
         preprocessing: of the pixels.
-        postprocess: thresholds may be replaced at any time.
         session: what computes the outputs in place of `network`, see `use`.
     """
 
@@ -41,13 +40,24 @@ class Detector:
     backbone: str
     class_names: list[str]
     category_ids: list[int]
-    score_function: ScoreFunction
+    postprocess: PostProcess
     preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
-    postprocess: PostProcess = dataclasses.field(init=False)
     session: Session | None = None
 
-    def __post_init__(self) -> None:
-        self.postprocess = PostProcess(self.score_function)
+    def with_thresholds(self, *, score_threshold: float, **limits: int) -> "Detector":
+        """The same detector, sharing its network, with other thresholds.
+
+        Args:
+            score_threshold: lower scores are dropped.
+            limits: `max_detections` and `max_candidates`, see `PostProcess`.
+        """
+        postprocess = dataclasses.replace(self.postprocess, score_threshold=score_threshold, **limits)
+        return dataclasses.replace(self, postprocess=postprocess)
+
+    @property
+    def score_function(self) -> ScoreFunction:
+        """How logits become scores."""
+        return self.postprocess.score_function
 
     @property
     def head(self) -> Head:
@@ -152,7 +162,7 @@ class Detector:
                 backbone=about["backbone"],
                 class_names=about["class_names"],
                 category_ids=about["category_ids"],
-                score_function=about["score_function"],
+                postprocess=PostProcess(about["score_function"]),
                 preprocessing=Preprocessing.from_dict(about["preprocessing"]),
             )
         except (KeyError, TypeError, RuntimeError) as error:
@@ -192,6 +202,6 @@ class Detector:
             backbone=backbone,
             class_names=list(start.class_names),
             category_ids=list(start.category_ids),
-            score_function="sigmoid",
+            postprocess=PostProcess("sigmoid"),
             preprocessing=start.preprocessing,
         )

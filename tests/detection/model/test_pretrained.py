@@ -12,6 +12,7 @@ from apps.common.images import Preprocessing
 from apps.detection import eval as eval_script
 from apps.detection.boxes.anchors import make_anchors
 from apps.detection.boxes.boxes import box_iou
+from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.data.coco_classes import COCO_CLASSES, match_names
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
@@ -172,7 +173,7 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
         backbone="a025",
         class_names=["x", "y", "z"],
         category_ids=[1, 2, 3],
-        score_function="sigmoid",
+        postprocess=PostProcess("sigmoid"),
         preprocessing=Preprocessing(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)),
     )
     saved.save(tmp_path / "best", metrics={})

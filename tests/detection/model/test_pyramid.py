@@ -140,8 +140,7 @@ def test_the_file_computes_the_same(run, tiny_coco):
 
 
 def test_suppression_in_the_network_is_that_outside(run):
-    detector = Detector.load(run, device=torch.device("cpu"))
-    detector.postprocess.score_threshold = 0.0
+    detector = Detector.load(run, device=torch.device("cpu")).with_thresholds(score_threshold=0.0)
     network = SuppressedSSD(detector.network, detector.postprocess)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():

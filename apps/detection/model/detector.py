@@ -44,14 +44,17 @@ class Detector:
     preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
     session: Session | None = None
 
-    def with_thresholds(self, *, score_threshold: float, **limits: int) -> "Detector":
-        """The same detector, sharing its network, with other thresholds.
-
-        Args:
-            score_threshold: lower scores are dropped.
-            limits: `max_detections` and `max_candidates`, see `PostProcess`.
-        """
-        postprocess = dataclasses.replace(self.postprocess, score_threshold=score_threshold, **limits)
+    def with_thresholds(
+        self, *, score_threshold: float, max_detections: int | None = None, max_candidates: int | None = None
+    ) -> "Detector":
+        """The same detector, sharing its network, with other thresholds; see `PostProcess`. None keeps a limit."""
+        before = self.postprocess
+        postprocess = dataclasses.replace(
+            before,
+            score_threshold=score_threshold,
+            max_detections=before.max_detections if max_detections is None else max_detections,
+            max_candidates=before.max_candidates if max_candidates is None else max_candidates,
+        )
         return dataclasses.replace(self, postprocess=postprocess)
 
     @property

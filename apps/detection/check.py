@@ -56,8 +56,8 @@ from apps.common.data.findings import Finding, file_findings, findings_as_json, 
 from apps.common.data.photos import inspect_photos
 from apps.common.images import read_image
 from apps.common.pictures import put_label, write_contact_sheet
+from apps.detection.data.checks import Checked, check_part
 from apps.detection.data.coco_files import CLEAN
-from apps.detection.data.coco_split import Checked, check_part, class_names_of
 from apps.detection.data.findings import (
     SIZES,
     Counts,
@@ -75,7 +75,7 @@ from apps.detection.data.findings import (
     size_matches,
 )
 from apps.detection.data.listing import NO_SIZE, Part, Problem
-from apps.detection.data.load import find_data, read_parts
+from apps.detection.data.load import find_data, joined_class_names, read_parts
 from apps.detection.sample import make_sample
 from backbone.files import written_whole
 
@@ -91,7 +91,7 @@ def check(config: Config) -> list[Finding]:
     root = make_sample() if config.data == "sample" else Path(config.data)
     layout = find_data(root)
     parts = read_parts(layout, val_fraction=config.val_fraction, seed=config.seed)
-    class_names = class_names_of(parts)
+    class_names = joined_class_names(parts)
     checked = [check_part(part, class_names) for part in parts]
     problems = [problem for one in checked for problem in one.problems]
     records = [(str(part.split), record) for part, one in zip(parts, checked, strict=True) for record in one.records]

@@ -221,13 +221,6 @@ def _load(config: Config) -> tuple[Detector, Path | None]:
     return Detector.load(config.checkpoint, device=cpu), model_folder(config.checkpoint)
 
 
-def _some(split: CocoSplit, number: int) -> CocoSplit:
-    """At most `number` images of a split, with their ground truth."""
-    records = [split.records[i] for i in spread(len(split.records), number)]
-    ids = {record.image_id for record in records}
-    truth = split.ground_truth
-    images = [image for image in truth["images"] if image["id"] in ids]
-    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in ids]
-    return dataclasses.replace(
-        split, records=records, ground_truth={**truth, "images": images, "annotations": annotations}
-    )
+def _some(split: CocoSplit, most: int) -> CocoSplit:
+    """At most `most` images of a split, from all over it."""
+    return split.take(spread(len(split.records), most))

@@ -9,7 +9,7 @@ import pytest
 from apps.common.cli import run_command
 from apps.detection import eval as eval_script
 from apps.detection.boxes.postprocess import PostProcess
-from apps.detection.data.coco_split import load_coco_split
+from apps.detection.data.load import load_split
 from apps.detection.eval import Config, default_out, evaluate
 from apps.detection.evaluation.errors import ORACLES
 from apps.detection.evaluation.metrics import METRIC_NAMES, coco_metrics
@@ -42,7 +42,7 @@ def evaluated(checkpoint: Path, data: Path, monkeypatch, found: list[dict] | Non
 
 
 def perfect(data: Path) -> list[dict]:
-    annotations = load_coco_split(data, "val").ground_truth["annotations"]
+    annotations = load_split(data, "val").ground_truth["annotations"]
     return [{**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.75} for a in annotations]
 
 
@@ -54,7 +54,7 @@ def test_the_files_tell_one_story(checkpoint, tiny_coco, monkeypatch, capsys):
     assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "predictions.json", "report.html"]
     assert read(out / "predictions.json") == found
     written = read(out / "metrics.json")
-    metrics = coco_metrics(load_coco_split(tiny_coco, "val"), found)
+    metrics = coco_metrics(load_split(tiny_coco, "val"), found)
     assert list(values.items()) == list(metrics.values.items()) == [(name, written[name]) for name in METRIC_NAMES]
     assert written["errors"].keys() == set(ORACLES)
     assert written["errors"]["classification"]["count"] == 1

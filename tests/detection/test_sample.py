@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from apps.common.cli import parse
 from apps.common.drawing.sample_set import PROJECT
 from apps.detection import sample
-from apps.detection.data.coco_split import load_coco_split
+from apps.detection.data.load import load_split
 from apps.detection.reef.animals import ANIMALS
 from apps.detection.reef.scene import MIN_VISIBLE, Scene, draw_scene
 
@@ -31,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sample.make_sample(folder, num_train=NUM_TRAIN, num_val=NUM_VAL, num_workers=1)
 
 
-def load_split(root: Path, split: str) -> COCO:
+def coco_of(root: Path, split: str) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         return COCO(root / "annotations" / f"instances_{split}.json")
 
@@ -101,7 +101,7 @@ def test_an_animal_lies_where_its_box_says() -> None:
 
 @pytest.mark.parametrize(("split", "num_images"), [("train", NUM_TRAIN), ("val", NUM_VAL)])
 def test_coco_files(root: Path, split: str, num_images: int) -> None:
-    coco = load_split(root, split)
+    coco = coco_of(root, split)
     assert len(coco.imgs) == num_images
     assert coco.dataset["info"]["seed"] == 0 and coco.dataset["info"]["description"]
     assert [category["id"] for category in coco.dataset["categories"]] == [1, 2, 3, 5, 7, 8]
@@ -119,7 +119,7 @@ def test_coco_files(root: Path, split: str, num_images: int) -> None:
 
 
 def test_the_splits_share_no_id_and_no_picture(root: Path) -> None:
-    train, val = load_split(root, "train"), load_split(root, "val")
+    train, val = coco_of(root, "train"), coco_of(root, "val")
     assert not set(train.imgs) & set(val.imgs)
     assert not set(train.anns) & set(val.anns)
     pictures = [path.read_bytes() for split in ("train", "val") for path in (root / split).iterdir()]
@@ -127,7 +127,7 @@ def test_the_splits_share_no_id_and_no_picture(root: Path) -> None:
 
 
 def test_variety(root: Path) -> None:
-    coco = load_split(root, "train")
+    coco = coco_of(root, "train")
     boxes_of = {image_id: coco.imgToAnns[image_id] for image_id in coco.imgs}
     counts = Counter(len(boxes) for boxes in boxes_of.values())
     assert counts[0] >= 1, "no picture without animals"
@@ -143,7 +143,7 @@ def test_variety(root: Path) -> None:
 
 
 def test_the_detector_reads_it(root: Path) -> None:
-    split = load_coco_split(root, "val", bad_data="refuse")
+    split = load_split(root, "val")
     assert tuple(split.class_names) == tuple(ANIMALS)
     assert len(split.records) == NUM_VAL
 

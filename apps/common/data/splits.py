@@ -36,7 +36,11 @@ def choose_val(names: Sequence[str], copies: Sequence[Sequence[int]], fraction: 
     """Positions of the names with the lowest hashes, as many as the fraction says; a group of copies goes as one.
 
     At least one name of two is taken, and one left.
+
+    Raises:
+        ValueError: `fraction` is not from 0 to below 1.
     """
+    check_val_fraction(fraction)
     if not fraction:
         return set()
     group_of = {i: list(group) for group in copies for i in group}

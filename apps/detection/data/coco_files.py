@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,8 @@ def find_coco(source: Path) -> Layout | None:
         if len(files) < len(beside):
             raise ValueError(f"{source} has several annotation files for one split: {_names(beside, full=True)}")
     if files:
-        return Layout(
-            "COCO json",
-            source,
-            {split: path.relative_to(source).as_posix() for split, path in files.items()},
-            lambda splits: [_read_split(source, files[split or ""], split) for split in splits],
-        )
+        shown: dict[str | None, str] = {split: path.relative_to(source).as_posix() for split, path in files.items()}
+        return Layout("COCO json", source, shown, partial(_read_files, source, files))
     found = [room / name for room in rooms for name in ONE_FILE if (room / name).is_file()]
     return _one_file(source, found[0]) if found else None
 
@@ -65,20 +62,23 @@ def _one_file(root: Path, file: Path) -> Layout:
             groups[split_of_word.get(word)].append(image)
         else:
             lost.append(Problem(DAMAGED_FILE, f"{file}: {_image_words(image)} says no split, as others do"))
+    return Layout("COCO json", file, {split: file.name for split in groups}, partial(_divide, whole, groups, lost))
+
+
+def _divide(
+    whole: Part, groups: Mapping[str | None, list[Any]], lost: Sequence[Problem], splits: Sequence[str | None]
+) -> list[Part]:
+    """The parts of these splits out of one file; `lost`, the images of no split, are problems of the first."""
     shared = _shared_ids(whole.images)
-
-    def read(splits: Sequence[str | None]) -> list[Part]:
-        parts = []
-        for split in splits:
-            mine = {id_in(image, "id") for image in groups[split]}
-            others = {id_in(image, "id") for image in whole.images} - mine - {None}
-            annotations = [one for one in whole.annotations if id_in(one, "image_id") not in others]
-            problems = lost if split == splits[0] else []
-            part = replace(whole, split=split, images=groups[split], annotations=annotations, problems=[*problems])
-            parts.append(_without_shared_ids(part, shared))
-        return parts
-
-    return Layout("COCO json", file, {split: file.name for split in groups}, read)
+    parts = []
+    for split in splits:
+        mine = {id_in(image, "id") for image in groups[split]}
+        others = {id_in(image, "id") for image in whole.images} - mine - {None}
+        annotations = [one for one in whole.annotations if id_in(one, "image_id") not in others]
+        problems = list(lost) if split == splits[0] else []
+        part = replace(whole, split=split, images=groups[split], annotations=annotations, problems=problems)
+        parts.append(_without_shared_ids(part, shared))
+    return parts
 
 
 def _word(image: Any) -> str:
@@ -97,10 +97,10 @@ def _shared_ids(images: Sequence[Any]) -> dict[int, list[str]]:
     """Ids that several images have, with the images' names."""
     names: dict[int, list[str]] = {}
     for image in images:
-        number = id_in(image, "id")
-        if number is not None:
-            names.setdefault(number, []).append(str(image.get("file_name")))
-    return {number: some for number, some in names.items() if len(some) > 1}
+        image_id = id_in(image, "id")
+        if image_id is not None:
+            names.setdefault(image_id, []).append(str(image.get("file_name")))
+    return {image_id: some for image_id, some in names.items() if len(some) > 1}
 
 
 def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part:
@@ -111,17 +111,16 @@ def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part
     images, problems = [], []
     seen: set[int] = set()
     for image in part.images:
-        number = id_in(image, "id")
-        names = shared.get(number, ()) if number is not None else ()
-        if not names or (len(set(names)) == 1 and number not in seen):
+        image_id = id_in(image, "id")
+        names = shared.get(image_id, ()) if image_id is not None else ()
+        if not names or (len(set(names)) == 1 and image_id not in seen):
             images.append(image)
         else:
-            sentence = f"{part.source}: image id {number} twice: {names[0]!r} and {names[1]!r}"
+            sentence = f"{part.source}: image id {image_id} twice: {names[0]!r} and {names[1]!r}"
             problems.append(Problem(DAMAGED_FILE, sentence))
-        if number is not None:
-            seen.add(number)
-    kept = {id_in(image, "id") for image in images}
-    gone = {number for number in shared if number not in kept}
+        if image_id is not None:
+            seen.add(image_id)
+    gone = shared.keys() - {id_in(image, "id") for image in images}
     annotations = [one for one in part.annotations if id_in(one, "image_id") not in gone]
     return replace(part, images=images, annotations=annotations, problems=[*part.problems, *problems])
 
@@ -151,9 +150,10 @@ def split_of(name: str) -> str:
     return SPLIT_OF_NAME.get(word.group() if word else "", name)
 
 
-def _read_split(root: Path, file: Path, split: str | None) -> Part:
-    part = _read(root, file, split)
-    return _without_shared_ids(part, _shared_ids(part.images))
+def _read_files(root: Path, files: Mapping[str, Path], splits: Sequence[str | None]) -> list[Part]:
+    """The parts of these splits, each of a file of its own."""
+    parts = [_read(root, files[split or ""], split) for split in splits]
+    return [_without_shared_ids(part, _shared_ids(part.images)) for part in parts]
 
 
 def _read(root: Path, file: Path, split: str | None) -> Part:
@@ -187,12 +187,12 @@ def find_image_folder(root: Path, annotation_file: Path, images: list[Any]) -> P
     named = [root / tail, root / "images" / tail]
     if split_of(tail) != tail:
         named += [root / split_of(tail), root / "images" / split_of(tail)]
-    places = dict.fromkeys([*named, root / "images", root, annotation_file.parent, annotation_file.parent / "images"])
+    folders = dict.fromkeys([*named, root / "images", root, annotation_file.parent, annotation_file.parent / "images"])
     first = [str(image.get("file_name")) for image in images[:100] if isinstance(image, dict)]
-    for place in places:
-        if any((place / name).is_file() for name in first):
-            return place
-    raise ValueError(f"{annotation_file}: none of its images was found in {_names(places, full=True)}")
+    for folder in folders:
+        if any((folder / name).is_file() for name in first):
+            return folder
+    raise ValueError(f"{annotation_file}: none of its images was found in {_names(folders, full=True)}")
 
 
 def _names(paths: Iterable[Path], *, full: bool = False) -> str:

@@ -1,6 +1,6 @@
 """What every layout of annotated photos is read into: parts in COCO's form, not yet checked, and their problems.
 
-An image or annotation may say `where` it was read, for messages; `coco.py` checks and takes that out again.
+An image or annotation may say `where` it was read, for messages; `checks.py` removes that again.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps.common.data.photos import glance_at_photos
+from apps.common.data.photos import Glance, glance_at_photos
 
 
 class Problem(NamedTuple):
     """Something that must be mended, or left out.
 
     Attributes:
-        kind: what it is a case of, as "boxes without area".
+        kind: what it is a case of, such as "boxes without area".
         sentence: names the file and the object.
         path: the photo, if there is one to look at.
         box_xyxy_px: the object's box as it was given, if it has four finite numbers.
@@ -85,9 +85,21 @@ def id_in(entry: Any, key: str) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def fill_sizes(images: Sequence[dict[str, Any]], folder: Path) -> None:
-    """Give images that lack `width` or `height` (absent, null or 0) those of their photos, where these can be read."""
-    lacking = [image for image in images if not (image.get("width") and image.get("height"))]
-    glances = glance_at_photos([folder / str(image.get("file_name")) for image in lacking])
-    for image, glance in zip(lacking, glances, strict=True):
-        image["width"], image["height"] = glance.size
+def glance_at_images(images: Sequence[Any], folder: Path, *, every: bool = False) -> dict[Path, Glance]:
+    """Give images without `width` or `height` (absent, null or 0) those of their photos, where these can be read.
+
+    Args:
+        every: glance at the photos of all images, not only of those without a size.
+
+    Returns:
+        What was seen, by file.
+    """
+    entries = [image for image in images if isinstance(image, dict)]
+    lacking = [not (image.get("width") and image.get("height")) for image in entries]
+    looked = [(image, lacks) for image, lacks in zip(entries, lacking, strict=True) if every or lacks]
+    paths = [folder / str(image.get("file_name")) for image, _ in looked]
+    glances = dict(zip(paths, glance_at_photos(paths), strict=True))
+    for (image, lacks), path in zip(looked, paths, strict=True):
+        if lacks:
+            image["width"], image["height"] = glances[path].size
+    return glances

@@ -1,8 +1,8 @@
 """Annotated photos as people have them, the layout told from the folder: what training and evaluation read.
 
-    COCO json          see cocofiles.py
-    Pascal VOC XML     see voc.py
-    YOLO txt           see yolo.py
+    COCO json          see coco_files.py
+    Pascal VOC XML     see voc_files.py
+    YOLO txt           see yolo_files.py
 
 Where the data has no val split, val is taken out of train (see splits.py).
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 from apps.common.choices import BadData
 from apps.common.data.tables import SPLIT_OF_NAME
 from apps.detection.choices import VAL_FRACTION
+from apps.detection.data.checks import check_split
 from apps.detection.data.coco_files import find_coco, split_of
-from apps.detection.data.coco_split import CocoSplit, class_names_of, make_split
+from apps.detection.data.coco_split import CocoSplit
 from apps.detection.data.listing import Layout, Part
 from apps.detection.data.splits import carve_val
 from apps.detection.data.voc_files import find_voc
@@ -41,7 +42,7 @@ def load_splits(
 
     Args:
         root: a folder, a COCO json file or YOLO's data.yaml.
-        splits: train, val, test, or as a COCO file is named.
+        splits: train, val, test, or the name of a COCO file.
         bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the images and
             objects that have one, and lists them in `skipped`.
         val_fraction: share that val takes out of train where the data has no val; 0 to below 1.
@@ -52,8 +53,13 @@ def load_splits(
             the object.
     """
     parts = read_parts(find_data(Path(root)), splits, val_fraction=val_fraction, seed=seed)
-    class_names = class_names_of(parts)
-    return [make_split(part, class_names, bad_data=bad_data) for part in parts]
+    class_names = joined_class_names(parts)
+    return [check_split(part, class_names, bad_data=bad_data) for part in parts]
+
+
+def joined_class_names(parts: Sequence[Part]) -> list[str]:
+    """All classes of the parts, in the order of the first one's ids."""
+    return list(dict.fromkeys(str(category["name"]).strip() for part in parts for category in part.categories))
 
 
 def find_data(source: Path) -> Layout:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.data.copies import find_copies
-from apps.common.data.splits import check_val_fraction, choose_val
+from apps.common.data.splits import choose_val
 from apps.common.data.tables import normal_name
 from apps.detection.data.listing import Part, id_in
 
@@ -16,7 +16,6 @@ def carve_val(part: Part, fraction: float, seed: int) -> list[Part]:
     Raises:
         ValueError: `fraction` is not from 0 to below 1.
     """
-    check_val_fraction(fraction)
     names = [str(image.get("file_name")) if isinstance(image, dict) else "" for image in part.images]
     copies = find_copies([part.folder / name for name in names])
     chosen = choose_val([normal_name(Path(name).as_posix()) for name in names], copies, fraction, seed)

@@ -10,6 +10,7 @@ definition: pixels counted from 1, the last one belongs to the box.
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ def find_voc(source: Path) -> Layout | None:
     lists = {} if rooms[0].split else _lists(source)
     splits: dict[str | None, str] = {name: path.relative_to(source).as_posix() for name, path in lists.items()}
     splits = splits or {room.split: room.labels.relative_to(source).as_posix() for room in rooms}
-    return Layout("Pascal VOC XML", source, splits, lambda wanted: _read(source, rooms, lists, wanted))
+    return Layout("Pascal VOC XML", source, splits, partial(_read, source, rooms, lists))
 
 
 def _rooms(source: Path) -> list[Room]:

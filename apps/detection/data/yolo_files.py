@@ -8,7 +8,8 @@ Where a path has no folder "images", the text file lies beside the photo. A phot
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from apps.detection.data.listing import (
     Layout,
     Part,
     Problem,
-    fill_sizes,
+    glance_at_images,
 )
 
 SLACK = 1e-3  # image sides by which a coordinate may lie outside, from rounding
@@ -77,11 +78,11 @@ def _layout(file: Path, content: dict[str, Any] | None) -> Layout:
         raise ValueError(f"{file} names no photos: wanted are train and val, folders or .txt lists")
     shown: dict[str | None, str] = {split: ", ".join(splits[split]) for split in SPLITS if split in splits}
     reader = _Reader(file, str(content.get("path") or ""), names, keypoints="kpt_shape" in content)
+    return Layout("YOLO txt", file, shown, partial(_read, reader, splits))
 
-    def read(wanted: Sequence[str | None]) -> list[Part]:
-        return [reader.part(split, splits[split]) for split in wanted]
 
-    return Layout("YOLO txt", file, shown, read)
+def _read(reader: "_Reader", folders: Mapping[str | None, Sequence[str]], splits: Sequence[str | None]) -> list[Part]:
+    return [reader.part(split, folders[split]) for split in splits]
 
 
 def _names(file: Path, names: Any) -> dict[int, str]:
@@ -134,7 +135,7 @@ class _Reader:
             part.notes.append(f"{len(photos) - num_labels:,} photos of {split} have no text file and so no objects")
         if lonely := _without_photo(set(wanted)):
             part.notes.append(f"{len(lonely):,} text files of {split} have no photo, as {lonely[0]}")
-        fill_sizes(part.images, part.folder)
+        glance_at_images(part.images, part.folder)
         sizes = {image["id"]: (image["width"], image["height"]) for image in part.images}
         for annotation in part.annotations:
             (cx, cy, w, h), (width, height) = annotation.pop("box_norm"), sizes[annotation["image_id"]]

@@ -1,6 +1,5 @@
 """Run a detector over a split."""
 
-import dataclasses
 from typing import Any
 
 from tqdm import tqdm
@@ -26,7 +25,7 @@ def predict_split(
     Each of the `processes` takes its share of the images, and all get all detections, in the order of the images.
     """
     total = len(split.records)
-    split = dataclasses.replace(split, records=list(processes.share(split.records)))
+    split = split.take(processes.share(range(total)))
     dataset = EvalSet(split, resolution=detector.resolution)
     loader = make_eval_loader(dataset, batch_size=batch_size, num_workers=num_workers)
     category_ids = _ids_by_name(detector, split)

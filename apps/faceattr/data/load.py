@@ -9,7 +9,7 @@ Several sets may label different attributes: all are learnt, each from the photo
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class AttributeSplit:
         labels: (N, A) int8: 1 (the face has it), 0 (it has not), -1 (unknown).
         identities: who is on the photo, or None.
         skipped: a sentence for each row or photo that was left out.
-        notes: what else one should know, as that val was taken out of train.
+        notes: what else one should know, such as that val was taken out of train.
     """
 
     name: str
@@ -47,6 +47,16 @@ class AttributeSplit:
     identities: list[str | None]
     skipped: list[str]
     notes: tuple[str, ...] = ()
+
+    def take(self, indices: Sequence[int]) -> "AttributeSplit":
+        """The photos at these positions."""
+        rows = list(indices)
+        return replace(
+            self,
+            paths=[self.paths[i] for i in rows],
+            labels=np.ascontiguousarray(self.labels[rows]),
+            identities=[self.identities[i] for i in rows],
+        )
 
     @property
     def known(self) -> np.ndarray:

@@ -35,7 +35,7 @@ class LabelledSplit:
         class_names: of label 0, 1, ... K - 1; all that the data has in any split, or those that were asked for.
         photos: in the order of the data's list or file names.
         skipped: a sentence for each file, row or class that was left out.
-        notes: what else one should know, as that val was taken out of train.
+        notes: what else one should know, such as that val was taken out of train.
     """
 
     name: str

@@ -16,7 +16,8 @@ from apps.detection.data.batches import (
     read_sample,
     warp,
 )
-from apps.detection.data.coco_split import ImageRecord, load_coco_split
+from apps.detection.data.coco_split import ImageRecord
+from apps.detection.data.load import load_split
 
 
 def scene(rng: np.random.Generator) -> Sample:
@@ -77,7 +78,7 @@ def test_a_window_of_less_than_a_pixel():
 
 
 def test_samples_depend_on_seed_epoch_and_item_only(tiny_coco):
-    dataset = TrainingSet(load_coco_split(tiny_coco, "train"), resolution=48)
+    dataset = TrainingSet(load_split(tiny_coco, "train"), resolution=48)
     first = dataset[Draw(1, 2, 3)]
     dataset[Draw(1, 2, 4)]
     again = dataset[Draw(1, 2, 3)]
@@ -88,7 +89,7 @@ def test_samples_depend_on_seed_epoch_and_item_only(tiny_coco):
 
 
 def test_batches_are_the_same_whatever_the_number_of_workers_and_after_a_restart(tiny_coco):
-    dataset = TrainingSet(load_coco_split(tiny_coco, "train"), resolution=48)
+    dataset = TrainingSet(load_split(tiny_coco, "train"), resolution=48)
 
     def batches(num_workers, start_step=0):
         sampler = StepSampler(len(dataset), batch_size=3, num_steps=5, start_step=start_step, seed=7)
@@ -111,7 +112,7 @@ def test_every_image_is_drawn_once_in_an_epoch():
 
 
 def test_collate_is_channels_last_and_pads(tiny_coco):
-    dataset = TrainingSet(load_coco_split(tiny_coco, "train"), resolution=40, augment="none")
+    dataset = TrainingSet(load_split(tiny_coco, "train"), resolution=40, augment="none")
     samples = [dataset[Draw(0, 0, item)] for item in range(3)]
     samples[1] = samples[1]._replace(
         boxes_xyxy=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), is_crowd=np.zeros(0, bool)
@@ -125,14 +126,14 @@ def test_collate_is_channels_last_and_pads(tiny_coco):
 
 
 def test_colours_are_rgb(tiny_coco):
-    split = load_coco_split(tiny_coco, "train")
+    split = load_split(tiny_coco, "train")
     record = next(r for r in split.records if r.labels.tolist() == [1])
     x0, y0, x1, y1 = record.boxes_xyxy_px[0].astype(int)
     assert read_sample(record).image[(y0 + y1) // 2, (x0 + x1) // 2].tolist() == [230, 20, 20]
 
 
 def test_eval_images_come_in_order_and_unchanged(tiny_coco):
-    split = load_coco_split(tiny_coco, "val")
+    split = load_split(tiny_coco, "val")
     images = torch.cat(list(make_eval_loader(EvalSet(split, resolution=96), batch_size=3, num_workers=2)))
     assert len(images) == 4
     for record, image in zip(split.records, images, strict=True):
@@ -141,7 +142,7 @@ def test_eval_images_come_in_order_and_unchanged(tiny_coco):
 
 
 def test_an_image_of_another_size_than_annotated(tiny_coco):
-    record = load_coco_split(tiny_coco, "val").records[0]
+    record = load_split(tiny_coco, "val").records[0]
     with pytest.raises(ValueError, match=r"001\.png has 96x64 pixels, its annotation says 90x64"):
         read_sample(record._replace(width=90))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from apps.detection.data.coco_split import load_coco_split
 from apps.detection.data.load import load_split, load_splits
 
 
@@ -19,7 +18,7 @@ def edit(root: Path, change, split: str = "train") -> Path:
 
 
 def test_ids_are_mapped_and_mapped_back(tiny_coco):
-    split = load_coco_split(tiny_coco, "train")
+    split = load_split(tiny_coco, "train")
     assert split.class_names == ["red", "blue"]
     assert split.category_ids == [3, 7]
     assert len(split.records) == 8
@@ -29,7 +28,7 @@ def test_ids_are_mapped_and_mapped_back(tiny_coco):
 
 def test_no_annotation_has_the_id_zero_for_the_referee(tiny_coco):
     """pycocotools takes the id 0 for "not found"."""
-    ids = [annotation["id"] for annotation in load_coco_split(tiny_coco, "train").ground_truth["annotations"]]
+    ids = [annotation["id"] for annotation in load_split(tiny_coco, "train").ground_truth["annotations"]]
     assert ids == list(range(1, 13))
 
 
@@ -40,12 +39,12 @@ def test_places_of_the_images(tiny_coco, place):
     (tiny_coco / place).mkdir(parents=True, exist_ok=True)
     for file in files:
         file.rename(tiny_coco / place / file.name)
-    assert len(load_coco_split(tiny_coco, "val").records) == 4
+    assert len(load_split(tiny_coco, "val").records) == 4
 
 
 def test_crowds_stay_for_the_referee(tiny_coco):
     edit(tiny_coco, lambda c: c["annotations"][0].update(iscrowd=1))
-    split = load_coco_split(tiny_coco, "train")
+    split = load_split(tiny_coco, "train")
     assert sum(record.is_crowd.sum() for record in split.records) == 1
     assert sum(a["iscrowd"] for a in split.ground_truth["annotations"]) == 1
     assert "11 objects and 1 crowds" in split.describe()
@@ -56,13 +55,13 @@ def test_missing_area_and_iscrowd_are_filled_in(tiny_coco):
         for annotation in content["annotations"]:
             del annotation["area"], annotation["iscrowd"]
 
-    for annotation in load_coco_split(edit(tiny_coco, drop), "train").ground_truth["annotations"]:
+    for annotation in load_split(edit(tiny_coco, drop), "train").ground_truth["annotations"]:
         assert annotation["area"] == annotation["bbox"][2] * annotation["bbox"][3]
         assert annotation["iscrowd"] == 0
 
 
 def test_a_box_that_sticks_out_by_rounding_is_clipped(tiny_coco):
-    split = load_coco_split(edit(tiny_coco, lambda c: c["annotations"][0].update(bbox=[-0.5, 10, 97.2, 30.0])), "train")
+    split = load_split(edit(tiny_coco, lambda c: c["annotations"][0].update(bbox=[-0.5, 10, 97.2, 30.0])), "train")
     assert split.records[0].boxes_xyxy_px[0].tolist() == [0, 10, 96, 40]
     assert split.skipped == []
 
@@ -101,10 +100,10 @@ def test_faults_are_refused_by_name_and_skipped_with_a_count(tiny_coco, fault):
     change, message = FAULTS[fault]
     edit(tiny_coco, change)
     with pytest.raises(ValueError, match=message) as error:
-        load_coco_split(tiny_coco, "train")
+        load_split(tiny_coco, "train")
     assert "instances_train.json" in str(error.value)
     assert "\n" not in str(error.value)
-    split = load_coco_split(tiny_coco, "train", bad_data="skip")
+    split = load_split(tiny_coco, "train", bad_data="skip")
     assert len(split.skipped) >= 1
     assert f"skipped {len(split.skipped)}" in split.describe()
     kept = sum(len(r.labels) for r in split.records)
@@ -118,7 +117,7 @@ def test_several_faults_are_counted(tiny_coco):
             annotation["category_id"] = 99
 
     with pytest.raises(ValueError, match=r"and 3 more such problems\); mend the data, or .* --bad-data skip"):
-        load_coco_split(edit(tiny_coco, spoil), "train")
+        load_split(edit(tiny_coco, spoil), "train")
 
 
 def test_wrong_folders_and_files(tiny_coco, tmp_path):
@@ -280,7 +279,9 @@ def test_a_box_of_one_pixel_is_one_where_others_are_in_pixels(tiny_coco):
         for annotation in content["annotations"]:
             annotation["bbox"] = [0.2, 0.2, 0.5, 0.4]
 
-    with pytest.raises(ValueError, match=r"annotation 0 .* lies within a pixel, as all do here; wanted are pixels"):
+    with pytest.raises(
+        ValueError, match=r"annotation 0 .* lies within a pixel, as all do here; they must be in pixels"
+    ):
         load_split(edit(tiny_coco, shrink), "train")
 
 
@@ -350,7 +351,7 @@ def test_real_photos_read_without_a_problem(shared):
         ("voc2007", "train", 2600, 1551),
         ("voc2007", "val", 400, 229),
     ):
-        data = load_coco_split(shared / "data/detection" / root, split)
+        data = load_split(shared / "data/detection" / root, split)
         assert len(data.records) == images
         assert sum(record.is_crowd.sum() for record in data.records) == crowds
 
@@ -364,8 +365,8 @@ def test_photos_that_training_could_not_read_are_found_at_once(tiny_coco):
     Image.open(turned).save(turned, exif=exif)
     Image.new("RGB", (64, 96)).save(tiny_coco / "train/003.png")
     with pytest.raises(ValueError, match=r"002\.png is truncated.* \(and 1 more such problem\); mend the data"):
-        load_coco_split(tiny_coco, "train")
-    split = load_coco_split(tiny_coco, "train", bad_data="skip")
+        load_split(tiny_coco, "train")
+    split = load_split(tiny_coco, "train", bad_data="skip")
     assert [record.path.name for record in split.records] == [f"{i:03d}.png" for i in (1, 4, 5, 6, 7, 8)]
     assert {image["id"] for image in split.ground_truth["images"]} == {1, 4, 5, 6, 7, 8}
     assert {annotation["image_id"] for annotation in split.ground_truth["annotations"]} == {1, 4, 5, 6, 7, 8}

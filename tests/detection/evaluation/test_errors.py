@@ -10,7 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from apps.detection.data.coco_split import CocoSplit, ImageRecord, load_coco_split
+from apps.detection.data.coco_split import CocoSplit, ImageRecord
+from apps.detection.data.load import load_split
 from apps.detection.evaluation.errors import (
     ERRORS,
     ORACLES,
@@ -266,7 +267,7 @@ def test_average_precision_by_a_plain_loop():
 
 def test_ap50_on_real_photos_is_pycocotools(shared):
     """Shifted, doubled and misnamed boxes of the real val split."""
-    split = load_coco_split(shared / "data/detection/coco_mini", "val")
+    split = load_split(shared / "data/detection/coco_mini", "val")
     found = []
     for i, row in enumerate(split.ground_truth["annotations"]):
         x, y, w, h = row["bbox"]

@@ -6,7 +6,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from apps.detection.data.coco_split import load_coco_split
+from apps.detection.data.load import load_split
 from apps.detection.evaluation.metrics import METRIC_NAMES, coco_metrics
 
 
@@ -18,7 +18,7 @@ def perfect(split) -> list[dict]:
 
 
 def test_perfect_detections(tiny_coco):
-    split = load_coco_split(tiny_coco, "val")
+    split = load_split(tiny_coco, "val")
     metrics = coco_metrics(split, perfect(split))
     assert metrics.values["AP"] == pytest.approx(1)
     assert metrics.values["AR100"] == pytest.approx(1)
@@ -27,7 +27,7 @@ def test_perfect_detections(tiny_coco):
 
 
 def test_nothing_found_is_zero_not_an_error(tiny_coco):
-    metrics = coco_metrics(load_coco_split(tiny_coco, "val"), [])
+    metrics = coco_metrics(load_split(tiny_coco, "val"), [])
     assert metrics.values["AP"] == 0
     assert tuple(metrics.values) == METRIC_NAMES
 
@@ -35,7 +35,7 @@ def test_nothing_found_is_zero_not_an_error(tiny_coco):
 def test_equal_to_pycocotools_by_hand(shared, tmp_path):
     """Shifted and partly wrong detections of the real val split, fed to pycocotools from the two files."""
     root = shared / "data/detection/coco_mini"
-    split = load_coco_split(root, "val")
+    split = load_split(root, "val")
     results = perfect(split)
     for i, result in enumerate(results):
         x, y, w, h = result["bbox"]

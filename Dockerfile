@@ -1,7 +1,7 @@
-# The three demos on a CPU. docs/demos.md says how to build and start it; it does not start without --auth or --no-auth.
+# This image runs the three demos on a CPU. docs/demos.md has the commands; it does not start without --auth or --no-auth.
 FROM python:3.12-slim-bookworm
 
-# what OpenCV's wheel expects of the system
+# system libraries that OpenCV's wheel needs
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
  && rm -rf /var/lib/apt/lists/*
@@ -9,8 +9,8 @@ RUN apt-get update \
 WORKDIR /app
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 
-# On x86_64 the usual torch brings CUDA's libraries (gigabytes). PyTorch's index of CPU wheels, if it is given, has the
-# same versions of torch and torchvision without them; both must come from there, or torchvision's operators are missing.
+# On x86_64 the usual torch brings CUDA's libraries (gigabytes). PyTorch's index of CPU wheels, if given, has the same
+# versions of torch and torchvision without them. Both must come from it, or torchvision's operators are missing.
 ARG TORCH_CPU_INDEX=""
 RUN if [ -n "$TORCH_CPU_INDEX" ]; then \
       python -m pip install --no-cache-dir torch torchvision -c constraints.txt --index-url "$TORCH_CPU_INDEX"; \
@@ -28,5 +28,5 @@ ENV PYTHONUNBUFFERED=1 NO_ALBUMENTATIONS_UPDATE=1
 EXPOSE 7860
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=5)"]
 
-# others reach it by the container's address, so it asks for --auth USER:PASSWORD, which `docker run` adds here
+# other machines reach the container's address, so the page requires --auth USER:PASSWORD, which `docker run` adds here
 ENTRYPOINT ["python", "demos/app.py", "--host", "0.0.0.0", "--port", "7860"]

@@ -1,6 +1,6 @@
 .PHONY: check format test
 
-check:  ## what CI runs besides the tests
+check:  ## the checks that CI runs besides the tests
 	ruff format --check .
 	ruff check .
 	mypy

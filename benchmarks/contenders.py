@@ -1,7 +1,7 @@
-"""What benchmarks/latency.py measures: our apps in each way to compute their networks, and peers.
+"""The contenders of benchmarks/latency.py: our apps with each runtime, and peers.
 
-A contender is three steps: a decoded photo to the network's input, input to outputs, outputs to an answer. All that
-makes one can be sent to another process.
+A contender has three steps: from a decoded photo to the network's input, from input to outputs, from outputs to an
+answer. The functions that build contenders can be pickled, so they can be sent to another process.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ WAYS: dict[str, tuple[str, Runtime, Precision]] = {
     "openvino-bf16": ("OpenVINO bf16", "openvino", "auto"),
     "openvino-int8": ("OpenVINO int8", "openvino", "float32"),
 }
-"""Of computing a network of ours: what it is called, and what `use` is given."""
+"""The ways to compute one of our networks: the name in tables, and runtime and precision for `use`."""
 
 
 class Contender(NamedTuple):
@@ -60,7 +60,7 @@ class Contender(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """For all contenders: where exports are kept, threads, and published weights or the head of the detectors."""
+    """Settings of all contenders: folder of exports, threads, and the detectors' published weights or head."""
 
     folder: Path
     threads: int
@@ -70,7 +70,7 @@ class Settings(NamedTuple):
 
 
 def make_detector(width: str, settings: Settings) -> Detector:
-    """With random weights, or published ones."""
+    """Create a detector with random or published weights."""
     if settings.detector:
         detector = Detector.published(settings.detector, backbone=width, device=CPU)
     else:
@@ -88,7 +88,7 @@ def make_detector(width: str, settings: Settings) -> Detector:
 
 
 def make_classifier(width: str, settings: Settings) -> Classifier:
-    """With random weights, 224 pixels."""
+    """Create a classifier with random weights at 224 pixels."""
     torch.manual_seed(0)
     return Classifier(
         network=_eager(create_classifier(width, num_classes=CLASSES, style=TENSORFLOW_STYLE)),
@@ -99,7 +99,7 @@ def make_classifier(width: str, settings: Settings) -> Classifier:
 
 
 def make_tagger(width: str, settings: Settings) -> Tagger:
-    """With random weights, 128 pixels."""
+    """Create a tagger with random weights at 128 pixels."""
     torch.manual_seed(0)
     return Tagger(
         network=_eager(create_network(width, num_attributes=ATTRIBUTES, style=TENSORFLOW_STYLE)),
@@ -111,10 +111,10 @@ def make_tagger(width: str, settings: Settings) -> Tagger:
 
 
 def ours(app: str, width: str, way: str, settings: Settings) -> Contender:
-    """A photo to boxes or to five guesses, or a face, given and not found, to attributes.
+    """Create a contender from photo to boxes or five guesses, or from a given face to attributes.
 
     Raises:
-        ValueError: this machine cannot compute in that way.
+        ValueError: this way is not available on this machine.
     """
     model = MODELS[app](width, settings)
     use_way(app, model, width, way, settings)
@@ -130,10 +130,10 @@ def ours(app: str, width: str, way: str, settings: Settings) -> Contender:
 
 
 def use_way(app: str, model: Any, width: str, way: str, settings: Settings) -> None:
-    """Let a model of ours compute in a way, with what `prepare` wrote.
+    """Make one of our models compute in a way, with the files that `prepare` wrote.
 
     Raises:
-        ValueError: it cannot be had on this machine.
+        ValueError: the way is not available on this machine.
     """
     name, runtime, precision = WAYS[way]
     if way == "openvino-int8":
@@ -141,13 +141,13 @@ def use_way(app: str, model: Any, width: str, way: str, settings: Settings) -> N
         return
     model.use(runtime, folder=settings.folder, threads=settings.threads, precision=precision)
     if model.session is None and way != "torch":
-        raise ValueError(f"{name} is not here")
+        raise ValueError(f"{name} is not available")
     if way == "openvino-bf16" and not model.session.bf16:
-        raise ValueError("this processor does not multiply in bfloat16")
+        raise ValueError("this processor does not support bfloat16")
 
 
 def prepare(app: str, width: str, settings: Settings, photos: Sequence[np.ndarray]) -> None:
-    """Export a network of ours, in 32-bit floats and in 8 bits calibrated on some photos."""
+    """Export one of our networks, in float32 and in 8 bits calibrated on photos."""
     graph: Graph = MODELS[app](width, settings).graph()
     exact = kept_onnx(graph, resolution=SIDES[app], folder=settings.folder)
     inputs = (graph.feed(make_square(app, photo)).contiguous().numpy() for photo in photos)
@@ -155,12 +155,12 @@ def prepare(app: str, width: str, settings: Settings, photos: Sequence[np.ndarra
 
 
 def int8_file(app: str, width: str, settings: Settings) -> Path:
-    """Where `prepare` writes 8 bits."""
+    """The path of the 8-bit file that `prepare` writes."""
     return settings.folder / f"{app}-{width}-int8.onnx"
 
 
 def make_square(app: str, photo: np.ndarray) -> torch.Tensor:
-    """A photo (H, W, 3) as an app's network sees it, (1, 3, side, side) uint8."""
+    """Resize a photo (H, W, 3) to the input of an app's network, (1, 3, side, side) uint8."""
     side = SIDES[app]
     if app == "finegrained":
         return stack_images([central_square(photo, side, 0.875)])
@@ -172,7 +172,7 @@ SIDES = {"detection": 300, "finegrained": 224, "faceattr": 128}
 
 
 def opencv_dnn(app: str, width: str, settings: Settings) -> Contender:
-    """OpenCV's dnn module on our ONNX file, preprocessed outside by its own blobFromImage."""
+    """Create a contender with OpenCV's dnn module on our ONNX file, preprocessed by its blobFromImage."""
     graph: Graph = MODELS[app](width, settings).graph(input="float")
     path, side = settings.folder / f"{app}-{width}-float.onnx", SIDES[app]
     write_onnx(path, graph, resolution=side)
@@ -190,7 +190,7 @@ def opencv_dnn(app: str, width: str, settings: Settings) -> Contender:
 
 
 def ssdlite(settings: Settings) -> Contender:
-    """torchvision's detector, photo to boxes; it resizes, normalises, decodes and suppresses inside."""
+    """Create torchvision's detector, from photo to boxes; it resizes, normalises, decodes and applies NMS itself."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
     network = ssdlite320_mobilenet_v3_large(
@@ -207,7 +207,7 @@ def ssdlite(settings: Settings) -> Contender:
 
 
 def peer_classifier(name: str, settings: Settings) -> Contender:
-    """A classifier of torchvision or timm, photo to five guesses."""
+    """Create a classifier of torchvision or timm, from photo to five guesses."""
     if name.startswith("timm "):
         import timm
 
@@ -235,7 +235,7 @@ PEERS: dict[str, dict[str, Callable[[Settings], Contender]]] = {
 
 
 def count_mult_adds(network: nn.Module, side: int) -> int:
-    """Of one square image."""
+    """Mult-adds for one square image."""
     return count_module(network, (1, 3, side, side))[0]
 
 

@@ -1,11 +1,11 @@
-"""The demos as their visitors have them: how soon a page answers, frames a second in a browser, many visitors at once.
+"""Measure the demos: how soon a page answers, frames a second in a browser, and many visitors at once.
 
     python benchmarks/demo_load.py                                       about five minutes
     python benchmarks/demo_load.py --parts start load --seconds 20
 
-Needs the extra `test`, and for the frames Chromium (`apt-get install chromium`, or CHROMIUM=path). The camera is a file
-of moving example pictures, 640 x 480; a frame counts when the browser shows it. Servers listen on this machine only
-and end with the measurement.
+It needs the extra `test` and, for the frames, Chromium (`apt-get install chromium`, or CHROMIUM=path). The camera plays
+a film of moving example pictures, 640 x 480; a frame counts when the browser shows it. Servers listen on this machine
+only and end with the measurement.
 """
 
 import argparse
@@ -52,7 +52,7 @@ COUNT_FRAMES = """() => {
 
 
 class Started(NamedTuple):
-    """A demo in a process of its own: where it is, after how many seconds it answered."""
+    """A demo in its own process: its address, and after how many seconds it answered."""
 
     process: subprocess.Popen
     address: str
@@ -61,11 +61,11 @@ class Started(NamedTuple):
 
 @contextmanager
 def served(script: str, *flags: str, folder: Path | None = None) -> Iterator[Started]:
-    """A demo on a free port, until the block ends.
+    """Run a demo on a free port until the block ends.
 
     Args:
         script: of demos/, without ".py".
-        folder: to start it in; its runs/ are offered.
+        folder: the folder to start it in, whose runs/ the page offers.
     """
     command = [sys.executable, str(DEMOS / f"{script}.py"), *flags]
     began = time.perf_counter()
@@ -93,7 +93,7 @@ def served(script: str, *flags: str, folder: Path | None = None) -> Iterator[Sta
 
 
 def write_webcam(path: Path, pictures: Sequence[Path], *, seconds_each: float = 1.5, rate: int = 15) -> Path:
-    """Write a .y4m film of pictures that move a little in every frame, for the browser's fake camera."""
+    """Write a .y4m film, in which pictures move a little in every frame, for the browser's fake camera."""
     width, height = SIZE
     with path.open("wb") as file:
         file.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
@@ -110,13 +110,13 @@ def write_webcam(path: Path, pictures: Sequence[Path], *, seconds_each: float = 
 
 
 def find_chromium() -> str | None:
-    """Path of Chromium: $CHROMIUM, or what a Linux distribution installs."""
+    """Path of Chromium: $CHROMIUM, or the browser that a Linux distribution installs."""
     names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 def open_browser(playwright: Any, webcam: Path | None, *, num_cameras: int = 1) -> Any:
-    """Chromium without a window, with a camera that shows a film, or cameras that show a test picture."""
+    """Start Chromium without a window, with a camera that plays a film or cameras that show a test picture."""
     flags = [*FLAGS, *CAMERA_FLAGS, f"--use-fake-device-for-media-stream=device-count={num_cameras}"]
     if webcam:
         flags.append(f"--use-file-for-fake-video-capture={webcam}")
@@ -124,7 +124,7 @@ def open_browser(playwright: Any, webcam: Path | None, *, num_cameras: int = 1) 
 
 
 def open_tab(page: Any, name: str) -> None:
-    """Click the tab of this name that is to be seen."""
+    """Click the visible tab of this name."""
     page.get_by_role("tab", name=name, exact=True).locator("visible=true").first.click()
 
 
@@ -136,7 +136,7 @@ def start_camera(page: Any) -> None:
 
 
 def measure_frames(app: str, seconds: float) -> str:
-    """A line about the frames that a browser shows in so many seconds."""
+    """Count the frames that a browser shows in some seconds; return a line for the report."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as room, served(app, folder=Path(room)) as server, sync_playwright() as player:
@@ -147,7 +147,7 @@ def measure_frames(app: str, seconds: float) -> str:
         open_tab(page, "Webcam")
         start_camera(page)
         page.wait_for_selector('img[src^="data:image/jpeg"]', timeout=60_000)
-        time.sleep(3)  # until everything has been loaded
+        time.sleep(3)  # until everything is loaded
         page.evaluate(COUNT_FRAMES)
         time.sleep(seconds)
         times = page.evaluate("window.shown")
@@ -160,7 +160,7 @@ def measure_frames(app: str, seconds: float) -> str:
 
 
 def measure_load(seconds: float) -> str:
-    """A line about clients that ask all three apps at once, each again as soon as it has its answer."""
+    """Let clients query all three apps at once without a pause; return a line for the report."""
     from gradio_client import Client, handle_file
 
     took: list[float] = []
@@ -182,7 +182,7 @@ def measure_load(seconds: float) -> str:
 
     with tempfile.TemporaryDirectory() as room, served("app", folder=Path(room)) as server:
         clients = [Client(server.address, verbose=False, download_files=room) for _ in range(NUM_CLIENTS)]
-        for app, verb in VERBS.items():  # what is loaded at first use
+        for app, verb in VERBS.items():  # load the models
             clients[0].predict(handle_file(DEMOS / "examples" / app / "1.jpg"), api_name=verb)
         began = time.perf_counter()
         visitors = [
@@ -204,11 +204,13 @@ def measure_load(seconds: float) -> str:
 
 
 def main() -> None:
-    """Print what was asked for."""
+    """Run the chosen parts and print their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("start", "frames", "load"), default=["start", "frames", "load"])
     parser.add_argument("--apps", nargs="+", choices=tuple(TABS), default=list(TABS), help="whose frames to count")
-    parser.add_argument("--seconds", type=float, default=60, help="of frames for each app, and of load; at most 300")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="duration of the frames of each app, and of the load; at most 300"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="starts of each script; at most 10")
     args = parser.parse_args()
     if not 2 <= args.seconds <= 300 or not 1 <= args.rounds <= 10:

@@ -1,9 +1,10 @@
-"""How many training images one process reads and augments in a second: what a GPU needs of data processes.
+"""Measure how many training images one process reads and augments in a second.
 
     python benchmarks/detection_data.py --data PATH --resolution 300
 
-Reading, decoding, the SSD paper's windows, mirroring and colours of the train split, as in training, one thread.
-Prints the median over the rounds, after a round that fills the system's file cache.
+The process reads and decodes photos of the train split and applies the SSD paper's windows, mirroring and colours, as
+in training, with one thread. It prints the median over the rounds, after a round that fills the system's file cache.
+Divide a GPU's images a second by this rate to get the number of data processes that it needs.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--resolution", type=int, default=300)
-    parser.add_argument("--images", type=int, default=500, help="a round")
+    parser.add_argument("--images", type=int, default=500, help="images in a round")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
 

@@ -1,11 +1,11 @@
-"""Full training steps of our a075 at 300 pixels, by head, and of torchvision's ssdlite320_mobilenet_v3_large, in turn.
+"""Compare training steps of our a075 at 300 pixels, by head, with torchvision's ssdlite320_mobilenet_v3_large.
 
     python benchmarks/detection_training.py
 
-A step is forward, matching, loss, backward and update on the same 16 images and boxes. Both get what a careful user
-would give them: images of their own size already on the device; for torchvision both memory layouts are tried, and
-bfloat16 where the device multiplies in it, and the fastest counts. Prints images a second, the ratio round by round,
-the share of matching and loss in our steps, and the peak memory of each in a process of its own.
+A step is forward, matching, loss, backward and update on the same 16 images and boxes. The contenders take turns. Each
+gets images of its own size that are already on the device. torchvision runs with both memory layouts, and in bfloat16
+where the device supports it, and its fastest variant counts. The script prints images a second, the ratio round by
+round, the share of matching and loss in our steps, and the peak memory of each contender in its own process.
 """
 
 import argparse
@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from machine import peak_memory_mb
 from torch import Tensor
 
 from apps.common.choices import OptimizerName
@@ -34,7 +34,7 @@ Step = Callable[[], None]
 
 
 def make_batch(resolution: int, device: torch.device) -> tuple[Tensor, Targets]:
-    """Images (B, 3, resolution, resolution) in 0..1 and boxes, the same for every resolution but for the pixels."""
+    """Make images (B, 3, resolution, resolution) in 0..1, and boxes that are equal for every resolution."""
     rng = torch.Generator().manual_seed(0)
     small = torch.rand(BATCH, 3, 60, 60, generator=rng)
     images = torch.nn.functional.interpolate(small, size=(resolution, resolution), mode="bilinear")
@@ -46,7 +46,7 @@ def make_batch(resolution: int, device: torch.device) -> tuple[Tensor, Targets]:
 
 
 def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = False) -> tuple[Step, Step]:
-    """Our step with the head's own loss and optimiser, and a step of only matching and loss, forward and backward."""
+    """Make our step with the head's loss and optimiser, and a step of matching and loss only, forward and backward."""
     images, targets = make_batch(300, device)
     network = create_detector("a075", num_classes=CLASSES, head=head)
     network = network.to(device).to(memory_format=torch.channels_last).train()
@@ -76,7 +76,7 @@ def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = F
 
 
 def make_torchvision(device: torch.device, amp: Precision, *, channels_last: bool) -> Step:
-    """torchvision's step; its own model, matching and loss."""
+    """Make torchvision's step with its own model, matching and loss."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
     batch, targets = make_batch(320, device)
@@ -125,9 +125,7 @@ def measure_peak(which: str, device: torch.device) -> None:
     if device.type == "cuda":
         print(torch.cuda.max_memory_allocated() / 1e9)
     else:
-        # not ru_maxrss: a process inherits that of the one which started it
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        print(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9)
+        print(peak_memory_mb() / 1e3)
 
 
 def main() -> None:
@@ -161,7 +159,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.rounds + 1):
         for name, step in steps.items():
-            step()  # not timed: in training a step follows its like, and finds caches and memory as that left them
+            step()  # warm-up, not timed: in training each step follows one of its own kind
             times[name].append(seconds(step, device))
     times = {name: values[1:] for name, values in times.items()}
 

@@ -1,11 +1,11 @@
-"""What a student keeps of its teacher, and what unlabelled photos are worth: the paper's Table 12 on your own faces.
+"""Compare students with their teacher, with and without labels: the paper's Table 12 on your own faces.
 
     python benchmarks/faceattr_tradeoff.py --runs runs/faceattr/* --data FACES MORE --split test --out docs/faces
 
-Each run's best/ is measured on the split, once. A run's record says how it was trained: on labels, distilled, or
-distilled with some labels withheld; runs of teacher.py are named as such. Mean AP over the attributes, as in the
-paper's section 4.5, with val's in brackets. Writes OUT.md and OUT.png. Choose settings on val: test is for what is
-reported.
+The script measures best/ of each run once on the split. A run's record tells how it was trained: on labels, distilled,
+or distilled with some labels withheld; runs of teacher.py are shown as teachers. The figures are mean AP over the
+attributes, as in the paper's section 4.5, with mean AP on val in brackets. The script writes OUT.md and OUT.png. Choose
+settings on val; use test only for the figures that you report.
 """
 
 import argparse
@@ -29,10 +29,10 @@ WAYS = ("labels only", "distilled", "distilled, labels withheld")
 
 
 class Row(NamedTuple):
-    """One run: its network, how it was trained, its cost in millions, and what was measured.
+    """One run: its network, how it was trained, its cost in millions, and its mean AP.
 
     Attributes:
-        from_random: its weights were random at first: it does not compare with runs that began with published ones.
+        from_random: training started from random weights; do not compare such runs with those from published weights.
     """
 
     network: str
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def measure(run: Path, data: Sequence[str], split_name: str) -> Row:
-    """Cost and mean AP of a run."""
+    """Measure cost and mean AP of a run."""
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
     if "withhold" not in config:
         way = "teacher"
@@ -77,7 +77,7 @@ def measure(run: Path, data: Sequence[str], split_name: str) -> Row:
 
 
 def as_markdown(rows: list[Row], split: str) -> str:
-    """Teachers, then students with a column for each way, and each attribute's AP."""
+    """A table of teachers and then students, with a column for each way, and a table of each attribute's AP."""
     students = [row for row in rows if row.way in WAYS]
     lines = [
         "| network | pixels | M mult-adds | M parameters | " + " | ".join(WAYS) + " |",
@@ -112,7 +112,7 @@ def _same(one: Row, other: Row) -> bool:
 
 
 def draw(path: Path, rows: list[Row], split: str) -> None:
-    """Mean AP over mult-adds, one line for each way, apart for those from random weights; teachers are level lines."""
+    """Plot mean AP over mult-adds, one line for each way and start; teachers are horizontal lines."""
     figure = new_figure(5.6, 3.8)
     axes = figure.subplots()
     for number, way in enumerate(WAYS):

@@ -1,9 +1,9 @@
-"""What width and resolution cost a fine-grained classifier: a table and a picture of several runs.
+"""Compare fine-grained classifiers over width and resolution: a table and a plot of several runs.
 
     python benchmarks/finegrained_tradeoff.py --runs runs/finegrained/* --data PATH --split test --out docs/finegrained
 
-Each run's best/ is measured on the split, once; mult-adds and parameters are counted (paper, sections 3.1 to 3.3).
-Writes OUT.md and OUT.png. Choose settings on val: test is for the figures that are reported.
+The script measures best/ of each run once on the split and counts mult-adds and parameters (paper, sections 3.1 to
+3.3). It writes OUT.md and OUT.png. Choose settings on val; use test only for the figures that you report.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(run: Path, data: str, split_name: str) -> dict:
-    """Cost and accuracy of a run."""
+    """Measure cost and accuracy of a run."""
     classifier = Classifier.load(run, device=torch.device("cpu"))
     split = load_data(data, split_name, class_names=classifier.class_names)
     logits = predict_split(classifier, split, batch_size=32, num_workers=2)
@@ -68,7 +68,7 @@ def measure(run: Path, data: str, split_name: str) -> dict:
 
 
 def draw(rows: list[dict], split: str) -> Figure:
-    """Top-1 over mult-adds, one line a width."""
+    """Plot top-1 over mult-adds, one line for each width."""
     least, most = (f(row["mult_adds"] for row in rows) for f in (min, max))
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -76,8 +76,8 @@ def draw(rows: list[dict], split: str) -> Figure:
         points = [row for row in rows if row["backbone"] == backbone]
         axes.plot([p["mult_adds"] for p in points], [p["top1"] for p in points], marker="o", label=backbone)
         for point in points:
-            place = (point["mult_adds"], point["top1"])
-            axes.annotate(f" {point['resolution']}", place, fontsize=8, va="top")
+            position = (point["mult_adds"], point["top1"])
+            axes.annotate(f" {point['resolution']}", position, fontsize=8, va="top")
     axes.set(xscale="log", xlabel="million mult-adds", ylabel=f"top-1 on {split}", title="Width and resolution")
     axes.xaxis.set_minor_formatter(NullFormatter())
     ticks = [tick for tick in (5, 10, 20, 50, 100, 200, 500, 1000) if 0.8 * least < tick < 1.2 * most]

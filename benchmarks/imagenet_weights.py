@@ -1,13 +1,13 @@
-"""Published ImageNet weights in our network against the runtimes they were made for, photo by photo.
+"""Compare published ImageNet weights in our network with their original runtimes, photo by photo.
 
     pip install ai-edge-litert                   # for .tflite
     pip install tensorflow-cpu tf-keras          # for .h5
     python benchmarks/imagenet_weights.py --photos ../shared/data/imagenet_sample ../shared/weights/*.h5 \
         ../shared/weights/mobilenet_v1_*.tflite
 
-The photos must sort by class, the i-th being of class 10 * i + 3. A runtime that is not installed is left out. For a
-Keras file it also prints what the three classic mistakes of a conversion cost, and other resolutions. Takes 40 seconds
-on two cores for 100 photos. As measured, with tf-keras 2.21 and LiteRT 2.3:
+The photos must sort by class; the i-th is of class 10 * i + 3. A runtime that is not installed is skipped. For a Keras
+file the script also prints the cost of the three classic mistakes of a conversion, and other resolutions. It takes 40
+seconds on two cores for 100 photos. With tf-keras 2.21 and LiteRT 2.3 it printed:
 
     mobilenet_1_0_224_tf.h5 at 224: ours 93.0 %, tf-keras 93.0 %; the same class on every photo, probabilities differ by
     at most 4.1e-06; with symmetric padding 88.0 %, BatchNorm eps 1e-5 93.0 %, ReLU 65.0 %; at 192 / 160 / 128 pixels
@@ -15,9 +15,9 @@ on two cores for 100 photos. As measured, with tf-keras 2.21 and LiteRT 2.3:
     mobilenet_v1_0.25_128_quant.tflite: ours 49.0 %, LiteRT 50.0 %; rank correlation of the logits 0.9985
     mobilenet_v1_0.75_192_quant.tflite: ours 76.0 %, LiteRT 76.0 %; rank correlation of the logits 0.9989
 
-The quantised files' own top-1 is a matter of luck by a few photos: their 8-bit logits tie for the first place on 3 to 9
-of the 100 photos, and the class with the lower number then counts. Resized in other ways, the same photos give figures
-up to 3 points apart in either direction.
+Top-1 of the quantised files varies by a few photos: their 8-bit logits tie for the first place on 3 to 9 of the 100
+photos, and the class with the lower number then counts. Other ways of resizing the same photos change the figures by up
+to 3 points in either direction.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def load_photo(path: Path, *, resolution: int) -> np.ndarray:
-    """The centre square of 7/8 of the short side, resized bilinearly: uint8 (resolution, resolution, 3), RGB."""
+    """Resize the centre square of 7/8 of the short side bilinearly: uint8 (resolution, resolution, 3), RGB."""
     image = Image.open(path).convert("RGB")
     side = round(0.875 * min(image.size))
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -81,7 +81,7 @@ def load_photo(path: Path, *, resolution: int) -> np.ndarray:
 
 
 def our_logits(model: MobileNetV1, weights: LoadedWeights, images: np.ndarray) -> np.ndarray:
-    """Logits (N, 1000) of uint8 images (N, H, W, 3)."""
+    """Compute logits (N, 1000) of uint8 images (N, H, W, 3)."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
     model.eval()
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def our_logits(model: MobileNetV1, weights: LoadedWeights, images: np.ndarray) -
 
 
 def run_original(file: Path, images: np.ndarray) -> tuple[str, np.ndarray | None]:
-    """Name of the runtime a file was made for, and its logits (N, 1000) up to a constant; None if not installed."""
+    """Name of the runtime that a file is for, and its logits (N, 1000) up to a constant; None if not installed."""
     if file.suffix == ".tflite":
         return "LiteRT", run_tflite(file, images)
     return "tf-keras", run_keras(file, images)
@@ -152,7 +152,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's; ties are broken by position."""
+    """Spearman's rank correlation; ties are broken by position."""
     return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
 
 

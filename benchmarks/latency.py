@@ -1,18 +1,18 @@
-"""Milliseconds for one photo: before, in and after the network, for each app, width and runtime, and for their peers.
+"""Measure the latency of one photo before, in and after the network, for each app, width and runtime, and for peers.
 
     python benchmarks/latency.py --out docs/latency          all apps, a025 to a100, every runtime that is installed
-    python benchmarks/latency.py --quick --out /tmp/latency  one width an app, two rounds: to try it
+    python benchmarks/latency.py --quick --out /tmp/latency  one width for each app, two rounds: a trial
     python benchmarks/latency.py --apps detection --widths a075 --detector coco --photos street.jpg park.jpg
 
-Each contender is a process of its own, started once. In turn, round by round, one computes while all others wait; in a
-round it shows itself one photo unmeasured, then all photos. Networks of one app and width take turns, with the peers
-where there are some for that width. Photos are decoded before. Peers are eager torch with channels-last weights, as a
-careful user has them, and OpenCV's dnn module on our own ONNX file. Weights are random, which costs the same but for
-suppression: a detector that finds nothing above its threshold, ours or theirs, has nothing to suppress. `--detector
-coco` takes the published one instead (a075 and a100), `--peer-weights` downloads torchvision's.
+Each contender has its own process, which starts once. In every round the contenders of one app and width, and the peers
+of that width, take turns: one computes while all others wait. At its turn a contender runs on one photo as a warm-up,
+then on all photos, which are decoded beforehand. Peers are eager torch with channels-last weights and OpenCV's dnn
+module on our ONNX file. Weights are random, which takes the same time except for NMS: a detector, ours or theirs, that
+finds no box above its threshold has nothing to suppress. `--detector coco` uses the published detector instead (a075
+and a100), `--peer-weights` downloads torchvision's weights.
 
-The machine's limit is the best rate of a matrix product, in float32 or bfloat16, among the libraries at hand. Peak
-memory is that of the contender's process, Python and libraries included. With --out, OUT.md and OUT.png are written.
+The machine's limit is the best rate of a matrix product, in float32 or bfloat16, among the installed libraries. Peak
+memory is that of the contender's process, including Python and libraries. With --out, OUT.md and OUT.png are written.
 """
 
 import argparse
@@ -33,23 +33,23 @@ import cv2
 import numpy as np
 import torch
 from contenders import Contender, Settings
+from machine import machine_limits, peak_memory_mb, set_threads
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from apps.common.deploy.packages import import_openvino
 from apps.common.images import read_image
 from apps.common.plots import new_figure
 from apps.detection.choices import Head
 from backbone.files import written_whole
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "demos" / "examples" / "detection"
-SIZE = (640, 480)  # width and height that photos are brought to
-HEADLINES = {"detection": "a075", "finegrained": "a100", "faceattr": "a025"}  # the widths that peers are beside
+SIZE = (640, 480)  # width and height of the photos after resizing
+HEADLINES = {"detection": "a075", "finegrained": "a100", "faceattr": "a025"}  # the widths that are compared with peers
 RIVALS = (
     ("detection", "torchvision ssdlite320_mobilenet_v3_large", "in all"),
     ("finegrained", "timm mobilenetv1_100", "network"),
 )
-"""Peers that an app's headline, in all, is compared with, and what of theirs."""
-PROCESSES = multiprocessing.get_context("forkserver")  # each a copy of one that has imported, and computed nothing
+"""For each app, the peer that its headline width is compared with, and which of the peer's times counts."""
+PROCESSES = multiprocessing.get_context("forkserver")  # forks of a process that has imported and computed nothing
 PROCESSES.set_forkserver_preload([f"apps.{app}.predict" for app in c.MODELS])
 
 
@@ -63,7 +63,7 @@ class Times(NamedTuple):
 
 @dataclasses.dataclass
 class Measured:
-    """What was found of a contender: times of every photo and round, MB, mult-adds."""
+    """Measurements of a contender: times of every photo and round, peak memory in MB, mult-adds."""
 
     times: list[Times] = dataclasses.field(default_factory=list)
     peak_mb: float = 0
@@ -81,13 +81,13 @@ class Measured:
 
     @property
     def p95(self) -> float:
-        """Milliseconds in all that 95 of 100 photos stay below."""
+        """95th percentile of the total, in milliseconds."""
         totals = sorted(sum(times) for times in self.times)
         return totals[min(len(totals) - 1, round(0.95 * len(totals)))]
 
 
 def makers(app: str, width: str, args: argparse.Namespace) -> dict[str, Callable[[Settings], Contender]]:
-    """What builds each contender for an app and width, by its name."""
+    """The function that builds each contender for an app and width, by the contender's name."""
     found: dict[str, Callable[[Settings], Contender]] = {}
     for way in args.ways:
         found[f"{app} {width} {c.WAYS[way][0]}"] = partial(c.ours, app, width, way)
@@ -99,7 +99,7 @@ def makers(app: str, width: str, args: argparse.Namespace) -> dict[str, Callable
 
 @torch.inference_mode()
 def measure(contender: Contender, photo: np.ndarray) -> Times:
-    """The three steps of one photo."""
+    """Time the three steps on one photo."""
     start = time.perf_counter()
     images = contender.before(photo)
     ready = time.perf_counter()
@@ -110,7 +110,7 @@ def measure(contender: Contender, photo: np.ndarray) -> Times:
 
 
 def contend(pipe: Connection, make: Callable[[Settings], Contender], settings: Settings, photos: Sequence) -> None:
-    """A contender's process: says its mult-adds, or why it cannot be; a round when told; at the end its peak MB."""
+    """Run a contender's process: send its mult-adds or an error, rounds on request, and at last its peak memory."""
     set_threads(settings.threads)
     try:
         contender = make(settings)
@@ -121,13 +121,13 @@ def contend(pipe: Connection, make: Callable[[Settings], Contender], settings: S
     while pipe.recv():
         measure(contender, photos[0])
         pipe.send([measure(contender, photo) for photo in photos])
-    pipe.send(own_peak_memory())
+    pipe.send(peak_memory_mb())
 
 
 def run_group(
     makers: dict[str, Callable[[Settings], Contender]], settings: Settings, photos: Sequence, rounds: int
 ) -> dict[str, Measured]:
-    """Start contenders, let them take turns, and end them; those that cannot be had here are named and left out."""
+    """Start contenders, let them take turns, and end them; unavailable contenders are named and skipped."""
     processes, pipes = [], {}
     found: dict[str, Measured] = {}
     for name, make in makers.items():
@@ -135,10 +135,10 @@ def run_group(
         process = PROCESSES.Process(target=contend, args=(theirs, make, settings, photos), daemon=True)
         process.start()
         processes.append(process)
-        theirs.close()  # so that a process that dies ends the wait
+        theirs.close()  # if the process dies, recv then ends
         answer = ours.recv()
         if isinstance(answer, str):
-            print(f"{name} is left out: {answer}", file=sys.stderr)
+            print(f"{name} is skipped: {answer}", file=sys.stderr)
         else:
             pipes[name], found[name] = ours, Measured(mult_adds=answer)
     for _ in range(rounds):
@@ -154,7 +154,7 @@ def run_group(
 
 
 def in_a_process(call: Callable, *args: Any) -> Any:
-    """The result of a call in a process that ends with it: this one's memory and threads stay out of it."""
+    """Call a function in a new process, apart from the memory and threads of this one, and return its result."""
     with PROCESSES.Pool(1) as pool:
         result = pool.apply(call, args)
         pool.close()
@@ -162,63 +162,14 @@ def in_a_process(call: Callable, *args: Any) -> Any:
     return result
 
 
-def set_threads(threads: int) -> None:
-    """For torch and OpenCV; runtimes are told one by one."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-
-
-def machine_limits(threads: int) -> dict[str, tuple[float, str]]:
-    """The best rate of a matrix product, GFLOP/s, and whose it is, in float32 and in bf16."""
-    set_threads(threads)
-    side = 1536
-    a, b = (np.random.default_rng(k).standard_normal((side, side), np.float32) for k in (0, 1))
-    x, y = torch.from_numpy(a), torch.from_numpy(b)
-    x16, y16 = x.bfloat16(), y.bfloat16()
-    products: dict[str, dict[str, Callable]] = {
-        "float32": {"torch": lambda: x @ y, "numpy": lambda: a @ b},
-        "bf16": {"torch": lambda: x16 @ y16},
-    }
-    try:
-        openvino = import_openvino()
-        node = openvino.opset13.parameter([side, side], np.float32)
-        model = openvino.Model([openvino.opset13.matmul(node, openvino.opset13.constant(b), False, False)], [node])
-        for number, hint in (("float32", "f32"), ("bf16", "bf16")):
-            hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
-            request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
-            products[number]["OpenVINO"] = partial(request.infer, [a], share_inputs=True)
-    except (ImportError, ValueError):
-        pass
-    rates = {
-        number: [(2e-9 * side**3 / _best_seconds(call), name) for name, call in some.items()]
-        for number, some in products.items()
-    }
-    return {number: max(some) for number, some in rates.items()}
-
-
-def _best_seconds(call: Callable) -> float:
-    times = []
-    for _ in range(11):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
-
-
-def own_peak_memory() -> float:
-    """MB of this process, on Linux; getrusage would give that of its parent, if it is larger."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
-
-
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def overview(found: dict[str, Measured], args: argparse.Namespace) -> str:
-    """A line for each network of ours, a column for each way: milliseconds in all."""
+    """A row for each of our networks, a column for each way: total milliseconds."""
     names = [c.WAYS[way][0] for way in args.ways]
     rows = []
     for app in args.apps:
@@ -229,7 +180,7 @@ def overview(found: dict[str, Measured], args: argparse.Namespace) -> str:
 
 
 def details(found: dict[str, Measured], limits: dict[str, tuple[float, str]]) -> str:
-    """A line for each contender."""
+    """A row for each contender: its steps, the share of the machine's limit, and peak memory."""
     rows = []
     for name, one in found.items():
         rate = None if "int8" in name else limits["bf16" if "bf16" in name else "float32"][0]
@@ -240,7 +191,7 @@ def details(found: dict[str, Measured], limits: dict[str, tuple[float, str]]) ->
 
 
 def ratios(found: dict[str, Measured]) -> str:
-    """A sentence for each rival: how many times faster ours is, in each way."""
+    """A line for each rival: how many times as fast our network is, in each way."""
     lines = []
     for app, rival, what in RIVALS:
         if rival in found:
@@ -253,7 +204,7 @@ def ratios(found: dict[str, Measured]) -> str:
 
 
 def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> None:
-    """In all, over the width, a line for each way; peers are level lines."""
+    """Plot the total time over the width, a line for each way; peers are horizontal lines."""
     figure = new_figure(4.6 * len(args.apps), 3.8)
     for axes, app in zip(figure.subplots(1, len(args.apps), squeeze=False)[0], args.apps, strict=True):
         for name in (c.WAYS[way][0] for way in args.ways):
@@ -274,20 +225,20 @@ def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> No
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line; `widths` is by app."""
+    """Parse the command line; `widths` becomes a dict by app."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = [way for way in c.WAYS if way != "torch-compile"]
     parser.add_argument("--apps", nargs="+", default=list(c.MODELS), choices=list(c.MODELS))
     parser.add_argument("--widths", nargs="+", default=["a025", "a050", "a075", "a100"])
     parser.add_argument("--ways", nargs="+", default=default, choices=list(c.WAYS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=10, help="times that each photo is shown")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each photo is measured")
     parser.add_argument("--photos", type=Path, nargs="+", default=None, help="default: the demos' six examples")
     parser.add_argument("--detector", default=None, help="published weights, as --weights of predict.py")
     parser.add_argument("--head", default="pyramid", choices=get_args(Head), help="of detectors with random weights")
     parser.add_argument("--peer-weights", action="store_true", help="torchvision's published weights")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="two rounds of one width an app")
+    parser.add_argument("--quick", action="store_true", help="two rounds of one width for each app")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     args.widths = {app: [HEADLINES[app]] if args.quick else args.widths for app in args.apps}

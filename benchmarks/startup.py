@@ -1,12 +1,12 @@
-"""How long one waits for the first result: `--help` of every script, and the first prediction of a fresh process.
+"""Measure the time to the first result: `--help` of every script, and the first prediction of a fresh process.
 
     python benchmarks/startup.py
     python benchmarks/startup.py --rounds 7 --runtimes torch openvino
 
-Each figure is the median over fresh processes, in turn, with the files in the system's cache. `--help` is measured from
-outside, start and end of the interpreter included, beside a bare `import torch`. For the first prediction, with the
-small models of the demos, a process says itself when it had imported `apps.<app>.predict`, opened the model and
-answered for a photo; what a runtime computes was exported by a process before.
+Each figure is the median over fresh processes, which take turns, with the files in the system's cache. `--help` is
+timed from outside, including start and end of the interpreter, and compared with a bare `import torch`. For the first
+prediction, with the small models of the demos, a process reports when it has imported `apps.<app>.predict`, opened the
+model and predicted for a photo. An earlier process has already written the export that a runtime uses.
 """
 
 import argparse
@@ -45,14 +45,14 @@ print(json.dumps([imported - start, opened - imported, first - opened, first - s
 
 
 def seconds(*command: str) -> float:
-    """How long a process of this Python takes."""
+    """Seconds that a process of this Python takes."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def first_result(app: str, runtime: str) -> list[float]:
-    """Seconds to import, to open, to the first answer, of all these, and to the second answer."""
+    """Seconds for the import, opening, the first answer, all of these together, and the second answer."""
     photo = next(iter(sorted((ROOT / "demos" / "examples" / app).glob("*.jpg"))))
     command = [sys.executable, "-c", FIRST_RESULT, app, runtime, str(photo)]
     found = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
@@ -70,7 +70,7 @@ def main() -> None:
     helps: dict[tuple, list[float]] = {command: [] for command in commands}
     firsts: dict[tuple, list[list[float]]] = {case: [] for case in cases}
     for case in cases:
-        first_result(*case)  # exports, and reads all files once
+        first_result(*case)  # export, and fill the file cache
     for _ in range(args.rounds):
         for command, times in helps.items():
             times.append(seconds(*command))

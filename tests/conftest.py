@@ -31,8 +31,11 @@ def few_threads() -> None:
 
 @pytest.fixture
 def tiny_coco(tmp_path: Path) -> Path:
+    return draw_tiny_coco(tmp_path / "tiny")
+
+
+def draw_tiny_coco(root: Path) -> Path:
     """Eight train and four val images of 96x64 pixels; class 3 is a red and class 7 a blue rectangle."""
-    root = tmp_path / "tiny"
     for split, number in (("train", 8), ("val", 4)):
         rng = np.random.default_rng(len(split))
         images, annotations = [], []

@@ -10,52 +10,58 @@ import torch
 
 from apps.common.training.run_log import read_metrics
 from apps.detection.train import LOSSES
+from tests.conftest import draw_tiny_coco
 
-# The script with BatchNorm at rest, since it looks at a batch, which also leaves what each process evaluated.
+# Trains each head, with BatchNorm at rest, since it looks at a batch, and leaves what each process evaluated.
 SCRIPT = """
-import json, os, pathlib, torch
+import json, os, pathlib, sys, torch
 from apps.common.cli import run_command
 from apps.detection import train as script
 
+out, *flags = sys.argv[1:]
+
 def measured(split, results, measure=script.coco_metrics):
-    name = f"results-{os.environ.get('WORLD_SIZE', '1')}-{os.environ.get('RANK', '0')}.json"
-    pathlib.Path(__file__).with_name(name).write_text(json.dumps(results))
+    name = f"{out}-{head}-results-{os.environ.get('RANK', '0')}.json"
+    pathlib.Path(name).write_text(json.dumps(results))
     return measure(split, results)
 
 torch.nn.BatchNorm2d.train = lambda self, mode=True: torch.nn.Module.train(self, False)
 script.LOG_EVERY = 1
 script.coco_metrics = measured
-run_command(script.train, script.Config)
+for head in ("pyramid", "ssd"):
+    run_command(script.train, script.Config, [*flags, "--head", head, "--out", f"{out}-{head}"])
 """
 # By SGD: AdamW makes full steps of gradients that are 0 but for rounding.
 FLAGS = "--backbone a025 --resolution 64 --weights none --steps 2 --batch-size 16 --num-workers 0 --device cpu".split()
 FLAGS += "--eval-every 2 --augment full --optimizer sgd --lr 0.01 --amp none".split()
 
 
-def train(script: Path, data: Path, out: Path, *flags: str, processes: int) -> None:
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *start, str(script), *FLAGS, *flags, "--data", str(data), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("run: ") == 1  # one process prints
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Runs of one process and of two, named 1-pyramid, 2-pyramid, 1-ssd and 2-ssd."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = draw_tiny_coco(folder / "tiny")
+    (folder / "script.py").write_text(SCRIPT)
+    for processes in (1, 2):
+        start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
+        command = [sys.executable, *start, str(folder / "script.py"), str(folder / str(processes)), *FLAGS]
+        done = subprocess.run([*command, "--data", str(data)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("run: ") == 2  # one process prints, once for each head
+    return folder
 
 
 @pytest.mark.parametrize("head", ["pyramid", "ssd"])
-def test_two_processes_of_eight_images_make_the_step_of_sixteen(tiny_coco, tmp_path, head):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    for processes in (1, 2):
-        train(script, tiny_coco, tmp_path / f"run-{processes}", "--head", head, processes=processes)
-    one, two = (torch.load(tmp_path / f"run-{n}/last.pt")["parts"]["network"] for n in (1, 2))
+def test_two_processes_of_eight_images_make_the_step_of_sixteen(runs, head):
+    one, two = (torch.load(runs / f"{n}-{head}/last.pt")["parts"]["network"] for n in (1, 2))
     for name, expected in one.items():
         torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-5)
-    losses = [
-        [[x[part] for part in LOSSES] for x in read_metrics(tmp_path / f"run-{n}") if "loss" in x] for n in (1, 2)
-    ]
+    losses = [[[x[part] for part in LOSSES] for x in read_metrics(runs / f"{n}-{head}") if "loss" in x] for n in (1, 2)]
     assert len(losses[0]) == 2
     assert losses[1] == [pytest.approx(values, rel=1e-5) for values in losses[0]]
 
-    found, *shared = (json.loads((tmp_path / f"results-{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    names = (f"1-{head}-results-0", f"2-{head}-results-0", f"2-{head}-results-1")
+    found, *shared = (json.loads((runs / f"{name}.json").read_text()) for name in names)
     assert {result["image_id"] for result in found} == {1, 2, 3, 4}
     assert shared[0] == shared[1]
     assert len(shared[0]) == len(found)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from apps.common.cli import run_command
 from apps.common.training.distributed import Processes
 from apps.common.training.run_log import read_metrics
 from apps.common.training.sampling import StepSampler
@@ -25,24 +26,62 @@ FLAGS = "--backbone a025 --resolution 32 --weights none --steps 3 --freeze-bn st
 FLAGS += "--num-workers 0 --device cpu --eval-every 3 --augment full --mixup 0 --clip-norm 1 --amp none".split()
 
 
-def train(data: Path, out: Path, *, processes: int, batch_size: int, accumulate: int = 1) -> None:
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+# In two processes: an averaged step of two norms, of which only one learns; then a training run.
+SCRIPT = """
+import sys, torch
+from apps.common.cli import run_command
+from apps.common.training.distributed import join_processes
+from apps.finegrained import train as script
+
+processes, _ = join_processes("cpu")
+norm, rest = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2).eval()
+network = torch.nn.Sequential(norm, rest)
+network(torch.full((4, 2, 1, 1), float(processes.rank))).sum().backward()
+rest.running_mean += processes.rank
+norm.bias.grad.fill_(processes.rank)
+processes.average_step(network)
+mine = [norm.running_mean[0].item(), norm.bias.grad[0].item(), rest.running_mean[0].item()]
+print(processes.gather([mine], 2))
+run_command(script.train, script.Config)
+"""
+
+
+def flags_of(data: Path, out: Path, *, batch_size: int, accumulate: int) -> list[str]:
     sizes = ["--batch-size", str(batch_size), "--accumulate", str(accumulate)]
-    command = [sys.executable, *start, train_script.__file__, *FLAGS, *sizes, "--data", str(data), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return [*FLAGS, *sizes, "--data", str(data), "--out", str(out)]
+
+
+def run_two(script: str | Path, flags: list[str]) -> str:
+    """What two processes that torchrun starts print."""
+    done = subprocess.run([*TORCHRUN, str(script), *flags], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("run: ") == 1  # one process prints
+    return done.stdout
 
 
-def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of the photos and of a run of two processes, and what was printed."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "script.py").write_text(SCRIPT)
+    flags = flags_of(draw_photos(folder / "data"), folder / "2-16-1", batch_size=16, accumulate=1)
+    return folder, run_two(folder / "script.py", flags)
+
+
+def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(two):
     """Two processes of 8 photos, two batches of 8, and two batches of 4 in each of two processes are a step of 16."""
-    data = draw_photos(tmp_path / "data")
-    train(data, tmp_path / "one", processes=1, batch_size=16)
-    expected = load_file(tmp_path / "one/best/model.safetensors")
-    losses = [line["loss"] for line in read_metrics(tmp_path / "one") if "loss" in line]
-    for processes, batch_size, accumulate in ((2, 16, 1), (1, 8, 2), (2, 8, 2)):
-        run = tmp_path / f"{processes}-{batch_size}-{accumulate}"
-        train(data, run, processes=processes, batch_size=batch_size, accumulate=accumulate)
+    folder, _ = two
+    for batch_size, accumulate in ((16, 1), (8, 2)):
+        flags = flags_of(
+            folder / "data", folder / f"1-{batch_size}-{accumulate}", batch_size=batch_size, accumulate=accumulate
+        )
+        run_command(train_script.train, train_script.Config, flags)
+    run_two(train_script.__file__, flags_of(folder / "data", folder / "2-8-2", batch_size=8, accumulate=2))
+
+    expected = load_file(folder / "1-16-1/best/model.safetensors")
+    losses = [line["loss"] for line in read_metrics(folder / "1-16-1") if "loss" in line]
+    for run in (folder / "2-16-1", folder / "1-8-2", folder / "2-8-2"):
         weights = load_file(run / "best/model.safetensors")
         for name in expected:
             torch.testing.assert_close(weights[name], expected[name], rtol=0, atol=1e-5)
@@ -51,28 +90,9 @@ def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(tmp_
         assert found == pytest.approx(losses, abs=1e-5)
 
 
-AVERAGING = """
-import torch
-from apps.common.training.distributed import join_processes
-processes, _ = join_processes("cpu")
-norm, rest = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2).eval()
-network = torch.nn.Sequential(norm, rest)
-network(torch.full((4, 2, 1, 1), float(processes.rank))).sum().backward()
-rest.running_mean += processes.rank
-norm.bias.grad.fill_(processes.rank)
-processes.average_step(network)
-mine = (norm.running_mean[0].item(), norm.bias.grad[0].item(), rest.running_mean[0].item())
-print(processes.gather([mine], 2))
-"""
-
-
-def test_processes_have_one_network_after_a_step(tmp_path):
+def test_processes_have_one_network_after_a_step(two):
     """The statistics of norms that learn are averaged as gradients are; those of others are left alone."""
-    (tmp_path / "averaging.py").write_text(AVERAGING)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*command, str(tmp_path / "averaging.py")], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (first, second) = json.loads(done.stdout.replace("(", "[").replace(")", "]"))
+    (first, second) = json.loads(two[1].splitlines()[0])
     assert first == pytest.approx([0.05, 0.5, 0])
     assert second == pytest.approx([0.05, 0.5, 1])
 

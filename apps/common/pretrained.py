@@ -12,7 +12,6 @@ Letters in shapes: O outputs of a layer, I its inputs, K classes.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from apps.common.checkpoint import load_model
+from apps.common.data.problems import did_you_mean
 from apps.common.images import Preprocessing
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name
@@ -138,8 +138,8 @@ def find_weights(
             if here and isinstance(error.__cause__, (OSError, HTTPException)):
                 print(f"{error}; meanwhile {here[0].name} is taken, which is on this machine")
                 return load_weights(here[0].name, width_mult=width_mult), here[0].name
-        if asked not in words and (close := get_close_matches(asked, (*words, "none"), n=1)):
-            hint = f"; did you mean {close[0]}?"
+        if asked not in words:
+            hint = did_you_mean(asked, (*words, "none")) or hint
         raise ValueError(f"{error}{hint}") from error
 
 

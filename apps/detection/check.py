@@ -54,6 +54,7 @@ from apps.common.checkpoint import save_json
 from apps.common.data.copies import find_duplicates
 from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
 from apps.common.data.photos import inspect_photos
+from apps.common.data.problems import Problem
 from apps.common.images import read_image
 from apps.common.pictures import put_label, write_contact_sheet
 from apps.detection.data.checks import Checked, check_part
@@ -74,7 +75,7 @@ from apps.detection.data.findings import (
     rank_of,
     size_matches,
 )
-from apps.detection.data.listing import NO_SIZE, Part, Problem
+from apps.detection.data.listing import NO_SIZE, Part
 from apps.detection.data.load import find_data, joined_class_names, read_parts
 from apps.detection.sample import make_sample
 from backbone.files import written_whole

@@ -85,7 +85,7 @@ def check(config: Config) -> list[Finding]:
     findings = worst_first(
         [
             *file_findings(facts, min_side=config.min_side),
-            Finding("error", "rows, photos or columns that cannot be used", [r.sentence for r in listing.problems]),
+            Finding("error", "rows, photos or columns that cannot be used", [p.sentence for p in listing.problems]),
             *copy_findings(listing, splits, copies),
             *count_findings(counts, min_known=config.min_known, min_rarer=config.min_rarer),
             *label_findings(listing, facts, min_rarer=config.min_rarer),

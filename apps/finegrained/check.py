@@ -75,10 +75,10 @@ def check(config: Config) -> list[Finding]:
     counts = Counter((photo.class_name, photo.split) for photo in photos)
     findings = [
         *file_findings(facts, min_side=config.min_side),
-        Finding("error", "files, rows or folders that cannot be used", [r.sentence for r in listing.problems]),
+        Finding("error", "files, rows or folders that cannot be used", [p.sentence for p in listing.problems]),
         *copy_findings(copies),
         *class_findings(counts, list(splits), min_photos=config.min_photos, max_imbalance=config.max_imbalance),
-        Finding("note", "files passed over: no photos by their names", [r.sentence for r in listing.passed_over]),
+        Finding("note", "files skipped: no photos by their names", [p.sentence for p in listing.skipped]),
     ]
     findings = worst_first(findings)
     print_report(listing, counts, list(splits), note, findings, config.examples)

@@ -72,7 +72,7 @@ EXPECTED = {
     ("note", "gray photos"): ["gray.jpg"],
     ("note", "photos with transparency, which is dropped"): ["clear.png"],
     ("note", "photos in CMYK or with a palette"): ["print.jpg"],
-    ("note", "files passed over: no photos by their names"): ["notes.txt is not a photo"],
+    ("note", "files skipped: no photos by their names"): ["notes.txt is not a photo"],
 }
 
 

@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() fo
 """What `read_image` reads, in lower case."""
 
 UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"))
-"""Pictures, too, but not for `read_image`: to be converted, not to be passed over."""
+"""Pictures, too, but not for `read_image`: to be converted, not skipped."""
 
 _CHANNELS = {"1": "gray", "L": "gray", "I": "gray", "F": "gray", "LA": "gray+alpha", "P": "palette", "PA": "palette"}
 _EXIF_ORIENTATION = 0x0112
@@ -100,7 +100,7 @@ def find_photos(source: Path, *, recursive: bool = False) -> list[Path]:
 def walk(folder: Path) -> Iterator[Path]:
     """All files in a folder and in those within, hidden ones apart.
 
-    Links to folders elsewhere are followed, each folder once; what cannot be entered is passed over.
+    Links to folders elsewhere are followed, each folder once; what cannot be entered is skipped.
     """
     root = Path(os.path.realpath(folder))
     seen: set[str] = set()

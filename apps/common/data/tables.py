@@ -19,13 +19,6 @@ FILE_COLUMNS = (
 SPLIT_COLUMNS = ("split", "subset", "data set", "dataset", "set")
 
 
-class Remark(NamedTuple):
-    """A sentence about something that is not used, and the split that it belongs to, None for all."""
-
-    split: str | None
-    sentence: str
-
-
 class Table(NamedTuple):
     """A CSV file: its first line, and the numbers and cells of the others, read on demand."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from apps.common.choices import BadData
 from apps.common.data.photos import IMAGE_SUFFIXES, Glance
+from apps.common.data.problems import Problem, refuse_problems
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 from apps.detection.data.listing import (
     DAMAGED_FILE,
@@ -23,7 +24,6 @@ from apps.detection.data.listing import (
     UNKNOWN_CLASS,
     UNREADABLE,
     Part,
-    Problem,
     glance_at_images,
     id_in,
 )
@@ -49,10 +49,7 @@ def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData) ->
     """Check a part and glance at its photos; arguments and errors are those of `load_splits` and `check_part`."""
     checked = check_part(part, class_names, open_photos=True)
     problems = [problem.sentence for problem in checked.problems]
-    if problems and bad_data == "refuse":
-        more = len(problems) - 1
-        rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
-        raise ValueError(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
+    refuse_problems(problems, bad_data)
     if not checked.records:
         reason = f"the first problem: {problems[0]}" if problems else "it has none"
         raise ValueError(f"{part.source}: no usable image is left in {part.split}; {reason}")
@@ -112,9 +109,9 @@ def _bad_photos(records: Sequence[ImageRecord], glances: Mapping[Path, Glance]) 
     for record in records:
         glance = glances[record.path]
         if glance.problem:
-            bad[record.image_id] = Problem(UNREADABLE, glance.problem, record.path)
+            bad[record.image_id] = Problem(glance.problem, kind=UNREADABLE, path=record.path)
         elif (record.width, record.height) not in (glance.size, (glance.width, glance.height)):
-            bad[record.image_id] = Problem(OTHER_SIZE, other_size(record, *glance.size), record.path)
+            bad[record.image_id] = Problem(other_size(record, *glance.size), kind=OTHER_SIZE, path=record.path)
     return bad
 
 
@@ -229,7 +226,7 @@ class _Checker:
         return whole
 
     def _problem(self, kind: str, what: str, path: Path | None = None, box: Box | None = None) -> Literal[False]:
-        self.problems.append(Problem(kind, f"{self.part.source}: {what}", path, box))
+        self.problems.append(Problem(f"{self.part.source}: {what}", kind=kind, path=path, box_xyxy_px=box))
         return False
 
 

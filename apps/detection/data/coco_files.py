@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.checkpoint import load_json
+from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME
-from apps.detection.data.listing import DAMAGED_FILE, Layout, Part, Problem, id_in
+from apps.detection.data.listing import DAMAGED_FILE, Layout, Part, id_in
 
 ONE_FILE = (
     *("instances.json", "annotations.json", "coco.json", "instances_default.json", "instances_all.json"),
@@ -61,7 +62,7 @@ def _one_file(root: Path, file: Path) -> Layout:
         if word or not split_of_word:
             groups[split_of_word.get(word)].append(image)
         else:
-            lost.append(Problem(DAMAGED_FILE, f"{file}: {_image_words(image)} says no split, as others do"))
+            lost.append(Problem(f"{file}: {_image_words(image)} says no split, as others do", kind=DAMAGED_FILE))
     return Layout("COCO json", file, {split: file.name for split in groups}, partial(_divide, whole, groups, lost))
 
 
@@ -117,7 +118,7 @@ def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part
             images.append(image)
         else:
             sentence = f"{part.source}: image id {image_id} twice: {names[0]!r} and {names[1]!r}"
-            problems.append(Problem(DAMAGED_FILE, sentence))
+            problems.append(Problem(sentence, kind=DAMAGED_FILE))
         if image_id is not None:
             seen.add(image_id)
     gone = shared.keys() - {id_in(image, "id") for image in images}

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apps.common.data.problems import skipped_words
+
 
 class ImageRecord(NamedTuple):
     """One image of a split and its objects.
@@ -74,9 +76,7 @@ class CocoSplit:
         line += f" and {crowds:,} crowds" * (crowds > 0)
         line += f" of {len(self.class_names)} class" + "es" * (len(self.class_names) != 1)
         line += "".join(f"; {note}" for note in self.notes)
-        if self.skipped:
-            line += f"; skipped {len(self.skipped):,}: {'; '.join(self.skipped[:3])}"
-        return line + "; ..." * (len(self.skipped) > 3)
+        return line + skipped_words(self.skipped)
 
 
 def other_size(record: ImageRecord, width: int, height: int) -> str:

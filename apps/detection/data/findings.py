@@ -12,9 +12,10 @@ import numpy as np
 
 from apps.common.data.findings import Finding, Level
 from apps.common.data.photos import PhotoFacts
+from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLITS
 from apps.detection.data.coco_split import ImageRecord
-from apps.detection.data.listing import OTHER_SIZE, Problem
+from apps.detection.data.listing import OTHER_SIZE
 
 SMALL, MEDIUM = 32.0**2, 96.0**2  # COCO's limits of an object's area, in pixels of the photo
 SIZES = ("small", "medium", "large")

@@ -9,23 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apps.common.data.photos import Glance, glance_at_photos
-
-
-class Problem(NamedTuple):
-    """Something that must be mended, or left out.
-
-    Attributes:
-        kind: what it is a case of, such as "boxes without area".
-        sentence: names the file and the object.
-        path: the photo, if there is one to look at.
-        box_xyxy_px: the object's box as it was given, if it has four finite numbers.
-    """
-
-    kind: str
-    sentence: str
-    path: Path | None = None
-    box_xyxy_px: tuple[float, float, float, float] | None = None
-
+from apps.common.data.problems import Problem
 
 DAMAGED_FILE = "annotation files, or entries of them, that cannot be used"
 DAMAGED_OBJECT = "objects whose box or class cannot be read"

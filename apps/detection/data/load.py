@@ -7,11 +7,11 @@
 Where the data has no val split, val is taken out of train (see splits.py).
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 from apps.common.choices import BadData
+from apps.common.data.problems import did_you_mean, names_beside
 from apps.common.data.tables import SPLIT_OF_NAME
 from apps.detection.choices import VAL_FRACTION
 from apps.detection.data.checks import check_split
@@ -69,9 +69,7 @@ def find_data(source: Path) -> Layout:
         ValueError: it is not there, or has none of them.
     """
     if not source.exists():
-        beside = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
-        near = difflib.get_close_matches(source.name, beside, n=1)
-        hint = f"; did you mean {source.parent / near[0]}?" if near else ""
+        hint = did_you_mean(source.name, names_beside(source), shown=source.parent.joinpath)
         raise ValueError(f"--data {source}: there is no such folder or file{hint}")
     if layout := _find(source):
         return layout

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apps.common.data.photos import is_photo_name
+from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
-from apps.detection.data.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part, Problem
+from apps.detection.data.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 PHOTO_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
@@ -118,9 +119,9 @@ def _stems(path: Path, files: dict[str, Path]) -> tuple[list[str], list[Problem]
             continue
         stem = next((n for n in (name, name.rpartition(" ")[0].strip(), Path(name).stem) if n in files), None)
         if stem is None:
-            problems.append(Problem(DAMAGED_FILE, f"{path} line {number}: there is no {name}.xml in Annotations"))
+            problems.append(Problem(f"{path} line {number}: there is no {name}.xml in Annotations", kind=DAMAGED_FILE))
         elif stem in stems:
-            problems.append(Problem(DAMAGED_FILE, f"{path} line {number}: {stem} is listed twice"))
+            problems.append(Problem(f"{path} line {number}: {stem} is listed twice", kind=DAMAGED_FILE))
         else:
             stems[stem] = None
     return list(stems), problems
@@ -165,18 +166,18 @@ class _Reader:
         try:
             root = ElementTree.parse(file).getroot()
         except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # the last two of its encoding
-            part.problems.append(Problem(DAMAGED_FILE, f"{file} is not valid XML: {error}"))
+            part.problems.append(Problem(f"{file} is not valid XML: {error}", kind=DAMAGED_FILE))
             return
         if root.tag != "annotation":
             sentence = f"{file} is no Pascal VOC file: it begins with <{root.tag}>, not with <annotation>"
-            part.problems.append(Problem(DAMAGED_FILE, sentence))
+            part.problems.append(Problem(sentence, kind=DAMAGED_FILE))
             return
         filename = (root.findtext("filename") or "").strip()
         names = photos.find(file.stem, filename)
         if len(names) != 1:
             says = f", nor is its <filename> {filename!r}" * bool(filename and not names)
             how = "no photo of that name is" if not names else f"several photos of that name ({', '.join(names)}) are"
-            part.problems.append(Problem(MISSING_PHOTO, f"{file}: {how} in {photos.folder}{says}"))
+            part.problems.append(Problem(f"{file}: {how} in {photos.folder}{says}", kind=MISSING_PHOTO))
             return
         path = photos.folder / names[0]
         self.num_images += 1
@@ -195,15 +196,19 @@ class _Reader:
             x0, y0, x1, y1 = (float(given[side] or "") for side in SIDES)
         except ValueError:
             name_or_box = "no <bndbox>" if not any(given.values()) else f"<bndbox> with {given}"
-            part.problems.append(Problem(DAMAGED_OBJECT, f"{self.source}: {where} has {name_or_box}", path))
+            part.problems.append(Problem(f"{self.source}: {where} has {name_or_box}", kind=DAMAGED_OBJECT, path=path))
             return
         where = f"{where} ({name}, {' '.join(f'{side} {given[side]}' for side in SIDES)})"
         box = (x0, y0, x1, y1)
         if not name:
-            part.problems.append(Problem(DAMAGED_OBJECT, f"{self.source}: {where} has no <name>", path, box))
+            part.problems.append(
+                Problem(f"{self.source}: {where} has no <name>", kind=DAMAGED_OBJECT, path=path, box_xyxy_px=box)
+            )
             return
         if x1 <= x0 or y1 <= y0:
-            part.problems.append(Problem(NO_AREA, f"{self.source}: {where} has no area", path, box))
+            part.problems.append(
+                Problem(f"{self.source}: {where} has no area", kind=NO_AREA, path=path, box_xyxy_px=box)
+            )
             return
         self.num_objects += 1
         annotation: dict[str, Any] = {"id": self.num_objects, "image_id": self.num_images, "where": where}

@@ -16,6 +16,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from apps.common.data.photos import UNREAD_SUFFIXES, find_photos, is_photo_name, walk
+from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.detection.data.listing import (
     DAMAGED_FILE,
@@ -26,7 +27,6 @@ from apps.detection.data.listing import (
     UNKNOWN_CLASS,
     Layout,
     Part,
-    Problem,
     glance_at_images,
 )
 
@@ -150,16 +150,18 @@ class _Reader:
         source = next((path for path in tries if path.exists()), None)
         if source is None:
             what = f"{self.file}: {part.split} is {place!r}, but there is no {tries[0]}"
-            part.problems.append(Problem(MISSING_PHOTO, what))
+            part.problems.append(Problem(what, kind=MISSING_PHOTO))
             return []
         if source.is_dir():
             for path in walk(source):
                 if path.suffix.lower() in UNREAD_SUFFIXES:
-                    part.problems.append(Problem(DAMAGED_FILE, f"{path}: this format is not read; convert it"))
+                    part.problems.append(Problem(f"{path}: this format is not read; convert it", kind=DAMAGED_FILE))
             try:
                 return find_photos(source, recursive=True)
             except ValueError as error:
-                part.problems.append(Problem(MISSING_PHOTO, f"{self.file}: {part.split} is {place!r}, but {error}"))
+                part.problems.append(
+                    Problem(f"{self.file}: {part.split} is {place!r}, but {error}", kind=MISSING_PHOTO)
+                )
                 return []
         if source.suffix.lower() != ".txt":
             raise ValueError(f"{self.file}: {part.split} is {place!r}, which is neither a folder nor a .txt list")
@@ -171,16 +173,16 @@ class _Reader:
                 if path.is_file():
                     photos.append(path)
                 else:
-                    part.problems.append(Problem(MISSING_PHOTO, f"{source} line {number}: there is no {near}"))
+                    part.problems.append(Problem(f"{source} line {number}: there is no {near}", kind=MISSING_PHOTO))
         if not photos:
-            part.problems.append(Problem(MISSING_PHOTO, f"{source}: none of its photos was found"))
+            part.problems.append(Problem(f"{source}: none of its photos was found", kind=MISSING_PHOTO))
         return photos
 
     def _add_objects(self, part: Part, file: Path, image_id: int, photo: Path) -> None:
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            part.problems.append(Problem(DAMAGED_FILE, f"{file} cannot be read: {error}", photo))
+            part.problems.append(Problem(f"{file} cannot be read: {error}", kind=DAMAGED_FILE, path=photo))
             return
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -211,27 +213,27 @@ class _Reader:
         except ValueError:
             numbers = [math.nan]
         if not all(map(math.isfinite, numbers)):
-            return Problem(DAMAGED_OBJECT, f"{where} is not of numbers: {' '.join(words)[:80]!r}", photo)
+            return Problem(f"{where} is not of numbers: {' '.join(words)[:80]!r}", kind=DAMAGED_OBJECT, path=photo)
         polygon = len(numbers) >= 7 and len(numbers) % 2 == 1
         if len(numbers) < 5 or not (len(numbers) == 5 or polygon or self.keypoints):
             what = f"{where} has {len(numbers)} numbers, wanted are class cx cy w h, or class and a polygon's x y ..."
-            return Problem(DAMAGED_OBJECT, what, photo)
+            return Problem(what, kind=DAMAGED_OBJECT, path=photo)
         number, values = numbers[0], numbers[1:5] if self.keypoints else numbers[1:]
         if number != int(number) or int(number) not in self.names:
             what = f"{where}: class {words[0]} is none of the {len(self.names)} of {self.file.name}"
-            return Problem(UNKNOWN_CLASS, what, photo)
+            return Problem(what, kind=UNKNOWN_CLASS, path=photo)
         if len(values) == 4 and min(values[2:]) <= 0:
-            return Problem(NO_AREA, f"{where}: width and height must be above 0", photo)
+            return Problem(f"{where}: width and height must be above 0", kind=NO_AREA, path=photo)
         if min(values) < -SLACK or max(values) > 1 + SLACK:
             far = next(v for v in values if not -SLACK <= v <= 1 + SLACK)
-            return Problem(OUTSIDE, f"{where}: {far:g} is not from 0 to 1, in image sides", photo)
+            return Problem(f"{where}: {far:g} is not from 0 to 1, in image sides", kind=OUTSIDE, path=photo)
         if len(values) == 4:
             cx, cy, w, h = values
         else:
             x, y = values[::2], values[1::2]
             cx, cy, w, h = (min(x) + max(x)) / 2, (min(y) + max(y)) / 2, max(x) - min(x), max(y) - min(y)
         if w <= 0 or h <= 0:
-            return Problem(NO_AREA, f"{where}: width and height must be above 0", photo)
+            return Problem(f"{where}: width and height must be above 0", kind=NO_AREA, path=photo)
         return int(number), (cx, cy, w, h)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from apps.common.data.problems import some_of
 from apps.common.training.distributed import Processes
 from apps.detection.data.batches import EvalSet, make_eval_loader
 from apps.detection.data.coco_classes import match_names
@@ -63,12 +64,6 @@ def _ids_by_name(detector: Detector, split: CocoSplit) -> dict[int, int]:
     places = match_names(detector.class_names, split.class_names)
     joined = {label: split.category_ids[i] for label, i in enumerate(places, start=1) if i is not None}
     if not joined:
-        raise ValueError(
-            f"the checkpoint knows {_some(detector.class_names)}, the data has {_some(split.class_names)}: "
-            "no class in common"
-        )
+        known, there = (some_of(names, most=5) for names in (detector.class_names, split.class_names))
+        raise ValueError(f"the checkpoint knows {known}, the data has {there}: no class in common")
     return joined
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.tables import Remark
+from apps.common.data.problems import Problem
 
 UNKNOWN = -1
 _YES, _BLANK, _ZERO, _MINUS, _OTHER = range(5)
@@ -43,7 +43,7 @@ class FaceListing:
     splits: list[str | None]
     identities: list[str | None]
     origins: list[int]
-    problems: list[Remark]
+    problems: list[Problem]
     notes: list[str]
 
     @property
@@ -65,7 +65,7 @@ class RowReader:
     paths: list[Path] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
     identities: list[str | None] = field(default_factory=list)
-    problems: list[Remark] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _lines: array = field(default_factory=lambda: array("l"))
     _codes: bytearray = field(default_factory=bytearray)
@@ -73,7 +73,7 @@ class RowReader:
 
     def fault(self, line: int, what: str, *, split: str | None = None) -> None:
         """Note that a line cannot be used."""
-        self.problems.append(Remark(split, f"{self.source} line {line}{what}"))
+        self.problems.append(Problem(f"{self.source} line {line}{what}", split))
 
     def add(self, line: int, path: Path, cells: Sequence[str], *, split: str | None, identity: str | None) -> None:
         """A photo and its A labels as they are written."""
@@ -126,7 +126,7 @@ class RowReader:
             row = int(np.flatnonzero(wrong[:, i])[0])
             value = self._wrong.get((row, i), "0")
             what = f"{self.source}: the column {self.attributes[i]!r} is no attribute, it holds {value!r}"
-            self.problems.append(Remark(None, what))
+            self.problems.append(Problem(what))
         return np.flatnonzero(~hopeless).tolist()
 
     def _without_repeats(self, labels: np.ndarray, rows: Sequence[int]) -> list[int]:
@@ -222,7 +222,7 @@ def _merge_shared(listing: FaceListing) -> FaceListing:
             where = " and ".join(str(listing.sources[listing.origins[k]]) for k in (match, i))
             words = f"{word_of(mine[clash[0]])} and {word_of(other[clash[0]])}"
             what = f"{path}: {listing.attributes[int(clash[0])]} is {words} in {where}"
-            listing.problems.append(Remark(split or listing.splits[match], what))
+            listing.problems.append(Problem(what, split or listing.splits[match]))
             contradicted.add(match)
         np.copyto(mine, other, where=mine == UNKNOWN)
         listing.splits[match] = listing.splits[match] or split

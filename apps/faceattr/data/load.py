@@ -6,7 +6,6 @@
 Several sets may label different attributes: all are learnt, each from the photos of which it is known.
 """
 
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import numpy as np
 from apps.common.choices import BadData
 from apps.common.data.copies import find_copies
 from apps.common.data.photos import find_photos
+from apps.common.data.problems import did_you_mean, refuse_problems, skipped_words, some_of
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 from apps.faceattr.data.layouts import list_faces
@@ -82,10 +82,10 @@ class AttributeSplit:
             line += f", {len(counts)} attributes, {np.mean(self.labels != UNKNOWN):.0%} of the labels known"
         absent = [name for name, known, positive in counts if known and not positive]
         unknown = [name for name, known, _ in counts if not known]
-        line += f"; no label of {_some(unknown, ', ')}" * bool(unknown)
-        line += f"; no photo with {_some(absent, ', ')}" * bool(absent)
+        line += f"; no label of {some_of(unknown)}" * bool(unknown)
+        line += f"; no photo with {some_of(absent)}" * bool(absent)
         line += "".join(f"; {note}" for note in self.notes)
-        return line + (f"; skipped {len(self.skipped):,}: {_some(self.skipped, '; ')}" if self.skipped else "")
+        return line + skipped_words(self.skipped)
 
 
 def load_faces(
@@ -221,12 +221,12 @@ def _take_split(
         if column is not None:
             labels[:, i] = listing.labels[rows, column]
     of_interest = {None, name, "train"} if name in assignment.made else {None, name}
-    problems = [remark.sentence for remark in listing.problems if remark.split in of_interest]
+    problems = [problem.sentence for problem in listing.problems if problem.split in of_interest]
     problems += leaks.values()
     if name == "train":
         unknown = [attributes[i] for i in np.flatnonzero(~(labels != UNKNOWN).any(axis=0)).tolist()]
         problems += [f"{listing.name}: train has no label of {attribute}" for attribute in unknown]
-    _refuse(problems, bad_data)
+    refuse_problems(problems, bad_data)
     if not rows:
         reason = f"; the first problem: {problems[0]}" if problems else ""
         raise ValueError(f"{listing.name}: no photo is left in {name}{reason}")
@@ -254,21 +254,9 @@ def _columns(
     columns = [places.get(attribute_key(name)) for name in attributes]
     missing = [name for name, column in zip(attributes, columns, strict=True) if column is None]
     if missing and (learn or len(missing) == len(attributes)):
-        near = difflib.get_close_matches(missing[0], listing.attributes, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(listing.attributes)}"
-        raise ValueError(f"{listing.name} has no attribute {missing[0]!r}; {hint}")
+        hint = did_you_mean(missing[0], listing.attributes, otherwise=f"it has {', '.join(listing.attributes)}")
+        raise ValueError(f"{listing.name} has no attribute {missing[0]!r}{hint}")
     unused = [name for i, name in enumerate(listing.attributes) if i not in columns]
     why = "" if asked else ": train has none"
-    notes = [f"labels of {_some(unused, ', ')} are not used{why}"] if unused else []
+    notes = [f"labels of {some_of(unused)} are not used{why}"] if unused else []
     return columns, notes
-
-
-def _refuse(problems: Sequence[str], bad_data: BadData) -> None:
-    if problems and bad_data == "refuse":
-        more = len(problems) - 1
-        rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
-        raise ValueError(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
-
-
-def _some(words: Sequence[str], separator: str) -> str:
-    return separator.join(words[:3]) + f"{separator}..." * (len(words) > 3)

@@ -6,10 +6,10 @@ Letters in shapes: B batch, A attributes, F features.
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 
 from torch import Tensor, nn
 
+from apps.common.data.problems import did_you_mean
 from backbone import create_backbone
 from backbone.mobilenet_v1 import Conv, ConvStyle
 from backbone.names import parse_backbone
@@ -62,9 +62,8 @@ def parse_width(backbone: str) -> float | None:
     names = torchvision.models.list_models(module=torchvision.models)
     if backbone in names:
         return None
-    close = get_close_matches(backbone, [*names, "a025", "a050", "a075", "a100"], n=1)
-    hint = f"did you mean {close[0]}?" if close else "such as resnet18"
-    raise ValueError(f"backbone {backbone!r} is no width (a025 to a200) and no classifier of torchvision; {hint}")
+    hint = did_you_mean(backbone, [*names, "a025", "a050", "a075", "a100"], otherwise="such as resnet18")
+    raise ValueError(f"backbone {backbone!r} is no width (a025 to a200) and no classifier of torchvision{hint}")
 
 
 def _head(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:

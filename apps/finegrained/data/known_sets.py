@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from apps.common.data.problems import Problem
 from apps.finegrained.data.layouts import (
     CLASS_FOLDER_STYLES,
-    Remark,
     class_names_of,
     folders_in,
     list_class_folders,
@@ -62,7 +62,7 @@ def list_named(name: str, download_dir: Path) -> Listing:
     if name not in NAMED:
         raise ValueError(f"unknown data set {name!r}; allowed are {', '.join(NAMED)}")
     named = NAMED[name]
-    listing = Listing(source=download_dir / named.folder, layout=name, entries=[], problems=[], passed_over=[])
+    listing = Listing(source=download_dir / named.folder, layout=name, entries=[], problems=[], skipped=[])
     for split, theirs in named.splits.items():
         dataset = _open(name, theirs, download_dir)
         classes = [normal_name(class_name) for class_name in dataset.classes]
@@ -117,7 +117,7 @@ def _list_cub(source: Path) -> Listing:
     labels, uses = (_table(source / name) for name in ("image_class_labels.txt", "train_test_split.txt"))
     classes = _table(source / "classes.txt")
     names = class_names_of(classes.values())
-    listing = Listing(source=source, layout="CUB-200-2011", entries=[], problems=[], passed_over=[])
+    listing = Listing(source=source, layout="CUB-200-2011", entries=[], problems=[], skipped=[])
     for number, file in files.items():
         if number not in uses or labels.get(number) not in classes:
             raise ValueError(f"{source}: image {number} of images.txt has no split or no class in the other lists")
@@ -133,12 +133,12 @@ def _list_dogs(source: Path, folders: Sequence[Path]) -> Listing:
         return list_class_folders(source, "Stanford Dogs, without its lists", [(None, folder) for folder in folders])
     names = class_names_of(folder.name for folder in folders)
     images = folders[0].parent
-    listing = Listing(source=source, layout="Stanford Dogs", entries=[], problems=[], passed_over=[])
+    listing = Listing(source=source, layout="Stanford Dogs", entries=[], problems=[], skipped=[])
     for split, files in lists.items():
         for file in files or ():
             path = images / file
             if path.parent.name not in names:
-                listing.problems.append(Remark(split, f"{path} does not exist"))
+                listing.problems.append(Problem(f"{path} does not exist", split))
             else:
                 add_entry(listing, path, names[path.parent.name], split, exists=path.is_file())
     return listing

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from apps.common.data.photos import UNREAD_SUFFIXES, is_photo_name
+from apps.common.data.problems import Problem
 from apps.common.data.tables import (
     FILE_COLUMNS,
     SPLIT_COLUMNS,
     SPLIT_OF_NAME,
     SPLITS,
-    Remark,
     find_column,
     folder_of_files,
     normal_name,
@@ -76,21 +76,21 @@ def _list_split_folders(source: Path, splits: Sequence[Path], others: Sequence[P
     listing = list_class_folders(source, "split/class/image", pairs)
     for split, folder in by_split.items():
         listing.problems.extend(_strays(folder, split))
-    listing.passed_over.extend(_strays(source, None))
-    listing.passed_over.extend(Remark(None, f"{folder} is not a split with class folders") for folder in others)
+    listing.skipped.extend(_strays(source, None))
+    listing.skipped.extend(Problem(f"{folder} is not a split with class folders") for folder in others)
     return listing
 
 
-def _strays(folder: Path, split: str | None) -> list[Remark]:
+def _strays(folder: Path, split: str | None) -> list[Problem]:
     """Photos that lie beside class folders, without a class."""
     names = [entry.name for entry in _entries(folder) if is_photo_name(entry.name) and entry.is_file()]
-    return [Remark(split, f"{folder / name} lies outside a class folder") for name in names]
+    return [Problem(f"{folder / name} lies outside a class folder", split) for name in names]
 
 
 def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | None, Path]]) -> Listing:
     """Photos of class folders, each given with its split."""
     names = class_names_of(folder.name for _, folder in folders)
-    listing = Listing(source=source, layout=layout, entries=[], problems=[], passed_over=[])
+    listing = Listing(source=source, layout=layout, entries=[], problems=[], skipped=[])
     for split, folder in folders:
         for entry in _entries(folder):
             path = folder / entry.name
@@ -98,18 +98,18 @@ def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | 
                 continue
             if entry.is_dir():
                 listing.problems.append(
-                    Remark(split, f"{path} is a folder inside a class folder, which holds photos only")
+                    Problem(f"{path} is a folder inside a class folder, which holds photos only", split)
                 )
             elif is_photo_name(entry.name):
                 add_entry(listing, path, names[folder.name], split, exists=entry.is_file())
             elif path.suffix.lower() in UNREAD_SUFFIXES:
-                listing.problems.append(Remark(split, f"{path}: {path.suffix} is not read; convert it to JPEG or PNG"))
+                listing.problems.append(Problem(f"{path}: {path.suffix} is not read; convert it to JPEG or PNG", split))
             else:
-                listing.passed_over.append(Remark(split, f"{path} is not a photo by its name"))
+                listing.skipped.append(Problem(f"{path} is not a photo by its name", split))
     used = {entry.class_name for entry in listing.entries}
     for name in sorted({*names.values()} - used):
         empty = [folder for _, folder in folders if names[folder.name] == name]
-        listing.problems.append(Remark(None, f"class folder {empty[0]} holds no photos"))
+        listing.problems.append(Problem(f"class folder {empty[0]} holds no photos"))
     return listing
 
 
@@ -122,7 +122,7 @@ def _list_csv(path: Path) -> Listing:
             f"{path}: its first line must name the columns file and label (and split), it is {','.join(header)!r}"
         )
     layout = f"CSV with the columns {', '.join(header[column] for column in columns if column is not None)}"
-    listing = Listing(source=path, layout=layout, entries=[], problems=[], passed_over=[])
+    listing = Listing(source=path, layout=layout, entries=[], problems=[], skipped=[])
     first = list(itertools.islice(rows, 100))
     folder = folder_of_files(path.parent, [row[columns[0]] for _, row in first if len(row) == len(header)])
     for number, row in itertools.chain(first, rows):
@@ -135,15 +135,15 @@ def _add_row(
     listing: Listing, folder: Path, where: str, row: list[str], width: int, columns: Sequence[int | None]
 ) -> None:
     if len(row) != width:
-        listing.problems.append(Remark(None, f"{where} has {len(row)} columns, its header {width}"))
+        listing.problems.append(Problem(f"{where} has {len(row)} columns, its header {width}"))
         return
     name, label, split = (None if column is None else row[column].strip() for column in columns)
     assert name is not None and label is not None
     if not name or not label:
-        listing.problems.append(Remark(None, f"{where} has no {'label' if name else 'file'}"))
+        listing.problems.append(Problem(f"{where} has no {'label' if name else 'file'}"))
     elif split is not None and split.lower() not in SPLIT_OF_NAME:
         allowed = ", ".join(SPLITS)
-        listing.problems.append(Remark(None, f"{where}: split {split!r} is unknown; allowed are {allowed}"))
+        listing.problems.append(Problem(f"{where}: split {split!r} is unknown; allowed are {allowed}"))
     else:
         path = folder / name
         if not path.is_file() and "\\" in name:  # written on Windows
@@ -164,9 +164,9 @@ def _refuse_two_labels(listing: Listing) -> None:
     for entry in listing.entries:
         if len(labels[entry.path]) > 1:
             both = " and ".join(repr(name) for name in sorted(labels[entry.path]))
-            listing.problems.append(Remark(entry.split, f"{listing.source}: {entry.path} is labelled {both}"))
+            listing.problems.append(Problem(f"{listing.source}: {entry.path} is labelled {both}", entry.split))
         elif entry.path in seen:
-            listing.problems.append(Remark(entry.split, f"{listing.source}: {entry.path} is listed twice"))
+            listing.problems.append(Problem(f"{listing.source}: {entry.path} is listed twice", entry.split))
         else:
             kept.append(entry)
         seen.add(entry.path)

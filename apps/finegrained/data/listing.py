@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.data.photos import is_photo_name
-from apps.common.data.tables import (
-    Remark,
-)
+from apps.common.data.problems import Problem
 
 
 class Entry(NamedTuple):
@@ -27,14 +25,14 @@ class Listing:
         layout: the kind, in words.
         entries: the photos; either all have a split or none.
         problems: what must be mended, a sentence for each file, row or class.
-        passed_over: files that are no photos by their names, which do no harm.
+        skipped: files that are no photos by their names, which do no harm.
     """
 
     source: Path
     layout: str
     entries: list[Entry]
-    problems: list[Remark]
-    passed_over: list[Remark]
+    problems: list[Problem]
+    skipped: list[Problem]
 
     @property
     def folder(self) -> Path:
@@ -46,8 +44,8 @@ def add_entry(
     listing: Listing, path: Path, class_name: str, split: str | None, *, exists: bool, where: str = ""
 ) -> None:
     if not exists:
-        listing.problems.append(Remark(split, f"{where}{path} does not exist"))
+        listing.problems.append(Problem(f"{where}{path} does not exist", split))
     elif not is_photo_name(path.name):
-        listing.problems.append(Remark(split, f"{where}{path} is not a photo by its name"))
+        listing.problems.append(Problem(f"{where}{path} is not a photo by its name", split))
     else:
         listing.entries.append(Entry(path, class_name, split))

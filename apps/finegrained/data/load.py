@@ -4,13 +4,13 @@ The data is a folder or CSV file in a layout of `layouts.py`, or a data set of `
 val is taken out of train: of each class a share, chosen by the seed and the file names alone.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.choices import BadData
+from apps.common.data.problems import did_you_mean, names_beside, refuse_problems, skipped_words, some_of
 from apps.finegrained.choices import VAL_FRACTION
 from apps.finegrained.data.known_sets import NAMED, list_named, list_packed
 from apps.finegrained.data.layouts import SPLIT_OF_NAME, list_photos
@@ -61,9 +61,9 @@ class LabelledSplit:
         each = f"{min(present):,}" + f" to {max(present):,}" * (max(present) > min(present)) if present else "0"
         line = f"{self.name}: {len(self.photos):,} photos of {classes} classes, {each} of each"
         if empty:
-            line += f"; none of {_some(empty, ', ')}"
+            line += f"; none of {some_of(empty)}"
         line += "".join(f"; {note}" for note in self.notes)
-        return line + (f"; skipped {len(self.skipped):,}: {_some(self.skipped, '; ')}" if self.skipped else "")
+        return line + skipped_words(self.skipped)
 
 
 def load_data(
@@ -137,7 +137,7 @@ def take_split(
         raise ValueError(f"{listing.source} has no split {split!r}; there are {there}" + f" ({note})" * bool(note))
     carved = bool(note) and name in ("train", "val")
     of_interest = (None, name, "train") if carved else (None, name)
-    problems = [remark.sentence for remark in listing.problems if remark.split in of_interest]
+    problems = [problem.sentence for problem in listing.problems if problem.split in of_interest]
     known = list(class_names) if class_names is not None else _class_names(splits, bad_data)
     labels = {class_name: label for label, class_name in enumerate(known)}
     photos = []
@@ -149,19 +149,16 @@ def take_split(
     if class_names is None and name == "train":
         learnt = {entry.class_name for entry in splits["train"]}
         problems += [f"{listing.source}: class {c!r} has no photo in train" for c in known if c not in learnt]
-    if problems and bad_data == "refuse":
-        more = len(problems) - 1
-        rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
-        raise ValueError(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
+    refuse_problems(problems, bad_data)
     if not photos:
         reason = f"the first problem: {problems[0]}" if problems else "it holds none"
         raise ValueError(f"{listing.source}: no photo is left in {name}; {reason}")
-    passed_over = [remark.sentence for remark in listing.passed_over if remark.split in of_interest]
+    skipped = [problem.sentence for problem in listing.skipped if problem.split in of_interest]
     return LabelledSplit(
         name=name,
         class_names=known,
         photos=photos,
-        skipped=problems + passed_over,
+        skipped=problems + skipped,
         notes=(note,) if carved else (),
     )
 
@@ -175,21 +172,18 @@ def _class_names(splits: dict[str, list[Entry]], bad_data: BadData) -> list[str]
 def _unknown_class(entry: Entry, known: Sequence[str], *, given: bool) -> str:
     if not given:
         return f"{entry.path}: its class {entry.class_name!r} has no photo in train"
-    near = difflib.get_close_matches(entry.class_name, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(entry.class_name, known, shown=repr)
     return f"{entry.path}: its class {entry.class_name!r} is none of the model's {len(known)}{hint}"
 
 
 def _list_path(path: Path) -> Listing:
     if not path.exists():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, [*NAMED, *beside], n=1)
-        guess = near and (near[0] if near[0] in NAMED else path.parent / near[0])
-        hint = f"; did you mean {guess}?" if guess else f"; data sets known by name are {', '.join(NAMED)}"
+        hint = did_you_mean(
+            path.name,
+            [*NAMED, *names_beside(path)],
+            otherwise=f"data sets known by name are {', '.join(NAMED)}",
+            shown=lambda name: name if name in NAMED else path.parent / name,
+        )
         raise ValueError(f"--data {path}: there is no such folder or CSV file{hint}")
     packed = list_packed(path) if path.is_dir() else None
     return packed or list_photos(path)
-
-
-def _some(words: Sequence[str], separator: str) -> str:
-    return separator.join(words[:3]) + f"{separator}..." * (len(words) > 3)

@@ -1,4 +1,4 @@
-"""Where downloads and drawn samples are cached, and how a file or folder is written: whole or not at all."""
+"""The cache of downloads and drawn samples, and writing a file or folder completely or not at all."""
 
 import errno
 import itertools
@@ -38,7 +38,7 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def mend(folder: Path) -> None:
-    """Put right what a kill in the middle of `written_whole` left in a folder that nobody else writes to.
+    """Clean up what a kill in the middle of `written_whole` left in a folder that nobody else writes to.
 
     A folder that was about to replace another one is put in its place; everything unfinished is removed.
     """

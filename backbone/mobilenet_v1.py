@@ -163,7 +163,7 @@ def create_backbone(
     residual: bool = False,
     min_channels: int = MIN_CHANNELS,
 ) -> MobileNetV1:
-    """Build MobileNet V1 at the width that `name` says, randomly initialised.
+    """Build MobileNet V1 at the width given by `name`, randomly initialised.
 
     Args:
         name: `a025 a050 a075 a100` (alpha in percent) or any `aNNN` from a010 to a200; or alpha itself, as a number.

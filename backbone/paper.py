@@ -1,4 +1,4 @@
-"""The figures that the paper (arXiv 1704.04861) prints about cost, as data, beside which ours are set.
+"""The figures that the paper (arXiv 1704.04861) prints about cost, as data to compare our counts with.
 
 They are strings, as printed, because the printed decimals say how far a comparison goes. The paper's parameters are
 the weights of convolutions and classifier, without normalisation and biases: Table 9's 1.32 million is the count

@@ -32,6 +32,8 @@ from apps.common.media.sources import find_source
 from apps.detection.model import pretrained as detection_pretrained
 from backbone import __main__ as backbone_costs
 from backbone import create_backbone
+from backbone.weights import find_entry
+from backbone.weights.load import read_weights
 from tests.backbone.weights.weight_files import keras_layers, write_keras_old
 from tests.faceattr.blob_faces import ATTRIBUTES, draw_faces
 
@@ -84,6 +86,14 @@ def test_examples_and_commands_are_found():
     assert {"README.md", "apps/common/pretrained.py", "apps/detection/predict.py"} <= {IDS[p] for p, _ in EXAMPLES}
     assert "python apps/detection/check.py --data PATH --fix" in commands(ROOT / "apps/detection/check.py")
     assert "python -m backbone --all" in commands(ROOT / "backbone/__main__.py")
+
+
+def test_files_that_are_spoken_of_exist():
+    """`load.py` in a docstring or a page is a file of that name; TensorFlow's are theirs."""
+    known = {path.name for path in (*MODULES, *(ROOT / "tests").rglob("*.py"))} | {"multiple_grid_anchor_generator.py"}
+    for path in (*TEXTS, *MODULES):
+        named = re.findall(r"(?<![\w./-])(?:[a-z]+/)*([a-z]\w*\.py)\b", path.read_text(encoding="utf-8"))
+        assert set(named) <= known, IDS[path]
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[f"{IDS[p]}: {text}" for p, text in COMMANDS])
@@ -139,7 +149,7 @@ def test_an_example_runs(path, text, tmp_path, monkeypatch):
     monkeypatch.setattr(gradio_client, "handle_file", lambda name: Path(name).read_bytes())
     names: dict[str, Any] = {}
     if path.suffix == ".py":
-        names |= vars(importlib.import_module(name.removesuffix(".py").replace("/", ".")))
+        names |= vars(importlib.import_module(name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")))
     names |= {"image": read_image(tmp_path / "photo.jpg"), "images": torch.zeros(2, 3, 64, 96)}
     names |= STAND_INS.get(name, lambda folder: {})(tmp_path)
     exec(code, names)
@@ -174,6 +184,11 @@ def read_pretrained(folder: Path) -> dict[str, Any]:
     return {"load_pretrained": lambda name, **given: load(str(path) if name == "imagenet" else name, **given)}
 
 
+def read_catalog(folder: Path) -> dict[str, Any]:
+    data = write_keras_old(keras_layers(0.25, num_classes=5, seed=0))
+    return {"load_weights": lambda name: read_weights(data, name=find_entry(name).name)}
+
+
 def read_detector(folder: Path) -> dict[str, Any]:
     start = detection_pretrained.load_pretrained("none", width_mult=0.75)
     return {"load_pretrained": lambda name, **given: replace(start, head="ssd")}
@@ -201,6 +216,7 @@ def one_frame(folder: Path) -> dict[str, Any]:
 STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "backbone/weights/readers/tflite_graph.py": read_graph,
     "apps/common/pretrained.py": read_pretrained,
+    "backbone/weights/__init__.py": read_catalog,
     "apps/common/drawing/sample_set.py": draw_moths,
     "apps/common/media/frames.py": lambda folder: {
         "predictor": SimpleNamespace(batch=lambda images: [None for _ in images]),

@@ -24,7 +24,7 @@ class Config:
     """Look for everything that is wrong with a data set of labelled photos."""
 
     data: str
-    """a folder, a CSV file, the name of a data set (see layouts.py, named.py), or "sample": the embedded set"""
+    """a folder, a CSV file, the name of a data set (see layouts.py, known_sets.py), or "sample": the embedded set"""
     out: Path | None = None
     """folder for check.json; default runs/finegrained/check-NAME"""
     fix: bool = False

@@ -15,7 +15,7 @@ from backbone.weights.loaded_weights import LoadedWeights
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 after a user's mistake, told in one line on stderr."""
+    """Run one command. Returns 0, or 2 after a user's mistake, which is reported in one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m backbone.weights", description="Published weights of MobileNet V1."
     )

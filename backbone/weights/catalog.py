@@ -1,6 +1,6 @@
 """Every published weight file of MobileNet V1 that this project reads: where it is, what it is, how good it is.
 
-Nobody's file is copied here; `facts.py` has the figures and says where they come from.
+Nobody's file is copied here; `figures.py` has the figures and their sources.
 """
 
 import difflib

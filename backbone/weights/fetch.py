@@ -39,7 +39,7 @@ def fetch(entry: WeightFile) -> Path:
     """The file of a catalog entry on this machine, in `weights_dir()`, downloaded if it is not there yet.
 
     Returns:
-        Path of the verified file: as published, archives not unpacked. Files of the Hugging Face hub lie in its own
+        Path of the verified file: as published, archives not unpacked. Files of the Hugging Face hub are in its own
         cache, where timm finds them too.
 
     Raises:

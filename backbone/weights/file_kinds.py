@@ -1,4 +1,4 @@
-"""What kind of weight file some bytes are, told from the bytes themselves, and how to get at those in an archive."""
+"""The kind of a weight file, recognised by its first bytes, and the one weight file inside an archive."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""From a path or a name to weights that fit: which reader a file needs is told from its content."""
+"""Load weights from a path or a catalog name; the content of the file decides which reader is used."""
 
 from dataclasses import replace
 from pathlib import Path

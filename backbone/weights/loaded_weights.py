@@ -1,7 +1,7 @@
-"""What a weight file yields once it is read, whatever its format: tensors under our names and all that goes with them.
+"""The content of a weight file after reading, in any format: tensors under this project's names, and their settings.
 
-Every reader hands `Layer`s, in the order of the network, to `make_weights`, which finds the width, checks every shape
-and gives them the names of `MobileNetV1.state_dict()`.
+Every reader passes `Layer`s, in the order of the network, to `make_weights`, which finds the width, checks every shape
+and gives the tensors the names of `MobileNetV1.state_dict()`.
 
 Letters in shapes: O output channels, I input channels, k kernel side, C channels, K classes.
 """

@@ -1,7 +1,7 @@
 """SSD on MobileNet V1: the reference detector, as the TensorFlow Object Detection API's `ssd_mobilenet_v1`.
 
 Feature maps conv11 and conv13, four extra levels, 1x1 predictors. The network returns raw outputs by name; the loss
-(loss.py) and the decoding (postprocess.py) are objects of their own.
+(ssd_loss.py) and the decoding (postprocess.py) are objects of their own.
 
 Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted).
 """

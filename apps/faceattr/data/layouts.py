@@ -5,7 +5,7 @@
     CelebA              list_attr_celeba.txt or .csv, img_align_celeba/, perhaps list_eval_partition and
                         identity_CelebA, all in one folder or, as published, in Anno/, Eval/ and Img/
 
-Only names and labels are read here: `attributes.py` makes splits of them, `check.py` opens the photos.
+Only names and labels are read here: `load.py` makes splits of them, `check.py` opens the photos.
 """
 
 import itertools

@@ -4,8 +4,8 @@
     class/image           a folder for each class
     CSV                   columns file, label and perhaps split; paths as seen from the CSV's folder
 
-Only names are read here. `named.py` reads data sets as their authors pack them, `labels.py` makes splits of
-either, `check.py` opens the photos.
+Only names are read here. `known_sets.py` reads data sets as their authors pack them, `load.py` makes splits of both,
+`check.py` opens the photos.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """One split of labelled photos, checked by name: what training and evaluation read.
 
-The data is a folder or CSV file in a layout of `layouts.py`, or a data set of `named.py`. Where it has no val split,
-val is taken out of train: of each class a share, chosen by the seed and the file names alone.
+The data is a folder or CSV file in a layout of `layouts.py`, or a data set of `known_sets.py`. Where it has no val
+split, val is taken out of train: of each class a share, chosen by the seed and the file names alone.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The two containers of TFLite files: FlatBuffer tables, and FlexBuffer maps for the options of custom operators.
 
 A flatbuffer is a tree of tables. A table starts with the distance to its vtable, which holds, per field number, where
-in the table that field lies (0: absent, the default holds). Vectors start with their length. All numbers are
-little-endian. Whatever a damaged file makes of that ends in ValueError, struct.error or IndexError.
+in the table that field is (0: absent, the default applies). Vectors start with their length. All numbers are
+little-endian. A damaged file raises ValueError, struct.error or IndexError.
 """
 
 import struct
@@ -19,7 +19,7 @@ class Table:
         self.vtable_bytes = unpack_number("H", data, self.vtable)
 
     def _field(self, number: int) -> int:
-        """Where field `number` lies; 0 if it is absent."""
+        """The position of field `number`; 0 if it is absent."""
         entry = 4 + 2 * number
         offset = unpack_number("H", self.data, self.vtable + entry) if entry < self.vtable_bytes else 0
         return self.position + offset if offset else 0
@@ -68,7 +68,7 @@ def read_flexbuffer_map(data: bytes) -> dict[str, Any]:
     """The scalars of a FlexBuffer map, in which custom operators keep their options; other values are left out.
 
     The last byte is the width of the root's offset, the byte before it its type: (type << 2) | log2(width of the
-    values). A map is a vector of values followed by their types; before it stand the offset and width of its sorted
+    values). A map is a vector of values followed by their types; before it come the offset and width of its sorted
     keys, and its length.
     """
     if len(data) < 3 or data[-2] >> 2 != 9:

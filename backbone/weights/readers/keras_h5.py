@@ -25,7 +25,7 @@ from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeigh
 
 NUM_BLOCKS = len(TABLE_1) - 1
 CLASSIFIER = "conv_preds"
-# Convolutions in the order of `loaded.LAYERS`; each has its BatchNorm beside it, named with "_bn" at the end.
+# Convolutions in the order of `loaded_weights.LAYERS`; each has its BatchNorm beside it, named with "_bn" at the end.
 CONVS = ("conv1", *(f"conv_{part}_{i}" for i in range(1, NUM_BLOCKS + 1) for part in ("dw", "pw")))
 NORMS = tuple(f"{name}_bn" for name in CONVS)
 NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")

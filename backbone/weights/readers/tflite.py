@@ -78,7 +78,7 @@ def read_tflite(data: bytes, *, name: str) -> LoadedWeights:
 
 
 def read_backbone_convs(graph: TFLiteGraph) -> list[FoldedConv]:
-    """The 27 convolutions of MobileNet V1 from the graph's input on, in the order of `loaded.LAYERS`.
+    """The 27 convolutions of MobileNet V1 from the graph's input on, in the order of `loaded_weights.LAYERS`.
 
     Raises:
         ValueError: another operator or stride than Table 1 has at that place.

@@ -98,7 +98,7 @@ class TFLiteTensor:
 
     @cached_property
     def stored(self) -> Tensor:
-        """The constant as it stands in the file, of `shape` and `dtype`.
+        """The constant as stored in the file, of `shape` and `dtype`.
 
         Raises:
             ValueError: the tensor is no constant, or has more or fewer bytes than its shape needs.

@@ -35,7 +35,7 @@ class TorchLayout:
     preprocessing: Preprocessing
 
     def prefixes(self) -> list[tuple[str, str]]:
-        """Prefixes of convolution and norm, in the order of `loaded.LAYERS`."""
+        """Prefixes of convolution and norm, in the order of `loaded_weights.LAYERS`."""
         prefixes = [self.stem]
         stage, unit = self.first, self.first
         for i, (_, _, stride) in enumerate(TABLE_1[1:]):
@@ -111,7 +111,7 @@ def read_state_dict(tensors: Mapping[str, Any], *, name: str) -> LoadedWeights:
     """Read MobileNet V1 from tensors in timm's or pytorchcv's names; "module." of DataParallel is taken off.
 
     Raises:
-        ValueError: names of neither, or of another network of theirs.
+        ValueError: the names belong to neither library, or to another network of one of them.
     """
     tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     layout = next((layout for layout in LAYOUTS if f"{layout.stem[0]}.weight" in tensors), None)

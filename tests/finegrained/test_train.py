@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,10 +48,17 @@ def tiny_config(data: Path, out: Path, **changes) -> Config:
     return Config(**{**settings, **changes})
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    train(tiny_config(draw_photos(folder / "tiny photos"), folder / "run", eval_every=3))
+    return folder / "run"
+
+
 @pytest.fixture
-def finished_run(tiny_photos, tmp_path) -> Path:
-    train(tiny_config(tiny_photos, tmp_path / "run", eval_every=3))
-    return tmp_path / "run"
+def finished_run(trained_once, tmp_path) -> Path:
+    """A run that a test may change."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run"))
 
 
 def test_what_a_run_leaves(finished_run):

@@ -9,10 +9,10 @@ The public API is that of the single demos: /detect, /classify, /describe_faces,
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from apps.common.choices import Runtime
 from apps.common.cli import run_command
-from demos.serving import THIS_MACHINE, ServerFlags
+from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,38 +29,26 @@ class Config:
     """begin with a published detector instead of --detection: coco, a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
     """width of --weights, and of the first COCO detector in the chooser"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    computing: ComputingFlags = USUAL_COMPUTING
     server: ServerFlags = THIS_MACHINE
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("demos.app:main", Config)
 
-from demos import detection, faceattr, finegrained
-from demos.serving import check_server, launch, private_room
+from demos.detection import DetectionTask
+from demos.faceattr import FaceattrTask
+from demos.finegrained import FinegrainedTask
+from demos.page import serve
+from demos.task import Task
 
 
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
-    from demos.page import make_page  # gradio takes seconds to import: not for --help
-
-    check_server(config.server)
-    private_room()
-    device, runtime = config.device, config.runtime
-    detectors = detection.make_models(
-        checkpoint=config.detection, weights=config.weights, backbone=config.backbone, device=device, runtime=runtime
-    )
-    classifiers = finegrained.make_models(checkpoint=config.finegrained, device=device, runtime=runtime)
-    taggers = faceattr.make_models(checkpoint=config.faceattr, device=device, runtime=runtime)
-    page = make_page(
-        [
-            (detection.DetectionTask(), detectors),
-            (finegrained.FinegrainedTask(), classifiers),
-            (faceattr.FaceattrTask(), taggers),
-        ],
-        title="MobileNet apps",
-    )
-    launch(page, config.server)
+    detector = {"checkpoint": config.detection, "weights": config.weights, "backbone": config.backbone}
+    asked: list[tuple[Task, dict[str, Any]]] = [
+        (DetectionTask(), detector),
+        (FinegrainedTask(), {"checkpoint": config.finegrained}),
+        (FaceattrTask(), {"checkpoint": config.faceattr}),
+    ]
+    serve("MobileNet apps", asked, config.computing, config.server)

@@ -5,27 +5,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from apps.common.checkpoint import DESCRIPTION, model_folder
 from apps.common.choices import Runtime
 from apps.common.cli import plain_message
 from apps.common.deploy.sessions import MODULES
+from demos.task import Choice, Task
 
 BUNDLED = Path(__file__).parent / "models"
 EXAMPLES = Path(__file__).parent / "examples"
 RUNS = Path("runs")
 CALLED: dict[str, str] = {"auto": "the fastest", "torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 MAX_LOADED = 12  # predictors that stay in memory
-
-
-class Choice(NamedTuple):
-    """A model on offer: a model folder, or the name of published weights and their width."""
-
-    label: str
-    checkpoint: Path | None = None
-    weights: str | None = None
-    backbone: str = "a075"
 
 
 class NotUsable(ValueError):
@@ -129,3 +121,37 @@ class Models:
                 for old in [one for one in self._loaded if one != key][: max(0, len(self._loaded) - MAX_LOADED)]:
                     del self._loaded[old]
             yield predictor
+
+
+def make_models(
+    task: Task,
+    *,
+    checkpoint: Path | None = None,
+    weights: str | None = None,
+    backbone: str = "a075",
+    device: str = "auto",
+    runtime: Runtime = "torch",
+) -> Models:
+    """What a page offers. A model that was asked for is loaded, so that a mistake shows at once.
+
+    Raises:
+        ValueError: both a checkpoint and weights are given, or they cannot be loaded.
+    """
+    if checkpoint and weights:
+        raise ValueError("give --checkpoint or --weights, not both")
+    published = task.published(backbone)
+    choices = find_choices(task.app, checkpoint=checkpoint, published=published)
+    if weights:
+        given = Choice(f"given: {Path(weights).name}, {backbone}", None, weights, backbone)
+        first = next((one for one in published if one.source() == given.source()), given)
+        choices = [first, *(choice for choice in choices if choice is not first)]
+    models = Models(
+        choices,
+        lambda choice, option, runtime: task.load(option, **choice.source(), device=device, runtime=runtime),
+        missing=f"There is no model yet: train one with `python apps/{task.app}/train.py`, then start this page again.",
+        runtime=runtime,
+    )
+    if checkpoint or weights:
+        with models.use(models.default):
+            pass
+    return models

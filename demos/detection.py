@@ -17,11 +17,10 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apps.common.choices import Runtime
 from apps.common.cli import run_command
-from demos.serving import THIS_MACHINE, ServerFlags
+from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,30 +33,23 @@ class Config:
     """begin with a published detector instead: coco, a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
     """width of --weights, and of the first COCO detector in the chooser"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    computing: ComputingFlags = USUAL_COMPUTING
     server: ServerFlags = THIS_MACHINE
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("demos.detection:main", Config)
 
+import gradio as gr
 import numpy as np
 
 from apps.detection.predict import Found, Predictor, draw
-from demos.chooser import Choice, Models, find_choices
-from demos.serving import check_server, launch, private_room
-from demos.task import Settings, Task, scaled
+from demos.page import serve
+from demos.task import Choice, Settings, Task, make_table, scaled
 from demos.uploads import fit
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 LEAST_SCORE = 0.05
 COCO_WIDTHS = ("a075", "a100")  # of the published detectors
-MISSING = "There is no model yet: train one with `python apps/detection/train.py`, then start this page again."
 
 
 class DetectionTask(Task):
@@ -67,11 +59,18 @@ class DetectionTask(Task):
     tab = "Objects"
     title = "Find objects"
     lead = "Draws a box around each object that the model knows, with its name and score."
-    threshold = ("Least score", LEAST_SCORE, 0.3)
+    threshold = ("Minimum score", LEAST_SCORE, 0.3)
     names_label = "Classes to show"
     option = None
     option_is_of_model = False
     columns = ("object", "class", "score", "x0", "y0", "x1", "y1")
+
+    def published(self, backbone: str) -> list[Choice]:
+        widths = dict.fromkeys((backbone, *COCO_WIDTHS))
+        return [Choice(f"published: COCO, {one}", None, "coco", one) for one in widths]
+
+    def load(self, option: bool, **source: Any) -> Predictor:
+        return Predictor(**source, conf=LEAST_SCORE)
 
     def names(self, predictor: Predictor) -> Sequence[str]:
         return predictor.detector.class_names
@@ -102,60 +101,14 @@ class DetectionTask(Task):
         ]
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
-    def make_details(self) -> "gr.Dataframe":
-        import gradio as gr
-
-        return gr.Dataframe(
-            headers=list(self.columns), label="Objects, boxes in pixels", interactive=False, max_height=140
-        )
+    def make_details(self) -> gr.Dataframe:
+        return make_table("Objects, boxes in pixels", self.columns)
 
     def details(self, found: list[Found]) -> list[list[Any]]:
         return self.rows(found) if found else []
 
 
-def make_models(
-    *,
-    checkpoint: Path | None = None,
-    weights: str | None = None,
-    backbone: str = "a075",
-    device: str = "auto",
-    runtime: Runtime = "torch",
-) -> Models:
-    """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
-    if checkpoint and weights:
-        raise ValueError("give --checkpoint or --weights, not both")
-    widths = dict.fromkeys((backbone, *COCO_WIDTHS))
-    published = [Choice(f"published: COCO, {one}", None, "coco", one) for one in widths]
-    choices = find_choices("detection", checkpoint=checkpoint, published=published)
-    if weights == "coco":
-        choices = [published[0], *(choice for choice in choices if choice is not published[0])]
-    elif weights:
-        choices.insert(0, Choice(f"given: {Path(weights).name}, {backbone}", None, weights, backbone))
-
-    def load(choice: Choice, option: bool, runtime: Runtime) -> Predictor:
-        if choice.checkpoint:
-            return Predictor(choice.checkpoint, device=device, runtime=runtime, conf=LEAST_SCORE)
-        name, width = choice.weights or "coco", choice.backbone
-        return Predictor(weights=name, backbone=width, device=device, runtime=runtime, conf=LEAST_SCORE)
-
-    models = Models(choices, load, missing=MISSING, runtime=runtime)
-    if checkpoint or weights:
-        with models.use(models.default):
-            pass
-    return models
-
-
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
-    from demos.page import make_page  # gradio takes seconds to import: not for --help
-
-    check_server(config.server)
-    private_room()
-    models = make_models(
-        checkpoint=config.checkpoint,
-        weights=config.weights,
-        backbone=config.backbone,
-        device=config.device,
-        runtime=config.runtime,
-    )
-    launch(make_page([(DetectionTask(), models)], title=DetectionTask.title), config.server)
+    asked = {"checkpoint": config.checkpoint, "weights": config.weights, "backbone": config.backbone}
+    serve(DetectionTask.title, [(DetectionTask(), asked)], config.computing, config.server)

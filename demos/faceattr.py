@@ -18,11 +18,10 @@ Letters in shapes: H W height and width.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apps.common.choices import Runtime
 from apps.common.cli import run_command
-from demos.serving import THIS_MACHINE, ServerFlags
+from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,28 +30,20 @@ class Config:
 
     checkpoint: Path | None = None
     """a run of train.py, or its best/: the model to begin with"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    computing: ComputingFlags = USUAL_COMPUTING
     server: ServerFlags = THIS_MACHINE
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("demos.faceattr:main", Config)
 
+import gradio as gr
 import numpy as np
 
 from apps.faceattr.predict import FaceAttributes, Predictor, draw
-from demos.chooser import Choice, Models, find_choices
-from demos.serving import check_server, launch, private_room
-from demos.task import Settings, Task, scaled
+from demos.page import serve
+from demos.task import Choice, Settings, Task, make_table, scaled
 from demos.uploads import fit
-
-if TYPE_CHECKING:
-    import gradio as gr
-
-MISSING = "There is no model yet: train one with `python apps/faceattr/train.py`, then start this page again."
 
 
 class FaceattrTask(Task):
@@ -65,7 +56,7 @@ class FaceattrTask(Task):
         "Finds faces and says how each appears in this picture, not who or what a person is. "
         "Ask people before you show this their photos."
     )
-    threshold = ("Least probability", 0.0, 0.0)
+    threshold = ("Minimum probability", 0.0, 0.0)
     names_label = "Attributes to show"
     option = (
         "sensitive",
@@ -75,6 +66,12 @@ class FaceattrTask(Task):
     )
     option_is_of_model = True
     columns = ("face", "attribute", "prob", "x0", "y0", "x1", "y1")
+
+    def published(self, backbone: str) -> list[Choice]:
+        return []
+
+    def load(self, option: bool, **source: Any) -> Predictor:
+        return Predictor(**source, show_sensitive=option)
 
     def names(self, predictor: Predictor) -> Sequence[str]:
         return predictor.tagger.attributes
@@ -112,36 +109,14 @@ class FaceattrTask(Task):
             rows += [[i, name, round(face.probs[name], 4), *box] for name in face.present] or [[i, "", "", *box]]
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
-    def make_details(self) -> "gr.Dataframe":
-        import gradio as gr
-
-        return gr.Dataframe(
-            headers=list(self.columns), label="Faces, boxes in pixels", interactive=False, max_height=140
-        )
+    def make_details(self) -> gr.Dataframe:
+        return make_table("Faces, boxes in pixels", self.columns)
 
     def details(self, found: list[FaceAttributes]) -> list[list[Any]]:
         return self.rows(found) if found else []
 
 
-def make_models(*, checkpoint: Path | None = None, device: str = "auto", runtime: Runtime = "torch") -> Models:
-    """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
-
-    def load(choice: Choice, option: bool, runtime: Runtime) -> Predictor:
-        assert choice.checkpoint is not None
-        return Predictor(choice.checkpoint, device=device, runtime=runtime, show_sensitive=option)
-
-    models = Models(find_choices("faceattr", checkpoint=checkpoint), load, missing=MISSING, runtime=runtime)
-    if checkpoint:
-        with models.use(models.default):
-            pass
-    return models
-
-
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
-    from demos.page import make_page  # gradio takes seconds to import: not for --help
-
-    check_server(config.server)
-    private_room()
-    models = make_models(checkpoint=config.checkpoint, device=config.device, runtime=config.runtime)
-    launch(make_page([(FaceattrTask(), models)], title=FaceattrTask.title), config.server)
+    asked = {"checkpoint": config.checkpoint}
+    serve(FaceattrTask.title, [(FaceattrTask(), asked)], config.computing, config.server)

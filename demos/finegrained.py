@@ -16,11 +16,10 @@ Letters in shapes: H W height and width.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apps.common.choices import Runtime
 from apps.common.cli import run_command
-from demos.serving import THIS_MACHINE, ServerFlags
+from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,33 +32,26 @@ class Config:
     """begin with a published classifier instead: imagenet or cub (200 birds), a catalog name or a weight file"""
     backbone: str = "a100"
     """width of --weights"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    computing: ComputingFlags = USUAL_COMPUTING
     server: ServerFlags = THIS_MACHINE
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("demos.finegrained:main", Config)
 
+import gradio as gr
 import numpy as np
 
 from apps.common.pictures import write_lines
 from apps.finegrained.predict import Predictor
 from apps.finegrained.results import Guesses
-from demos.chooser import Choice, Models, find_choices
-from demos.serving import check_server, launch, private_room
-from demos.task import Settings, Task
+from demos.page import serve
+from demos.task import Choice, Settings, Task
 from demos.uploads import fit
-
-if TYPE_CHECKING:
-    import gradio as gr
 
 PUBLISHED = {"imagenet": "ImageNet, 1000 classes, a100", "cub": "CUB, 200 birds, a100"}
 ALL = 10_000  # guesses: those of all classes, of which the page shows some
 TOP = 5
-MISSING = "There is no model yet: train one with `python apps/finegrained/train.py`, then start this page again."
 
 
 class FinegrainedTask(Task):
@@ -69,11 +61,17 @@ class FinegrainedTask(Task):
     tab = "Classes"
     title = "Name what a photo shows"
     lead = "Gives the classes that the middle of a picture most looks like, with their probabilities."
-    threshold = ("Least probability", 0.0, 0.01)
+    threshold = ("Minimum probability", 0.0, 0.01)
     names_label = "Classes to show"
     option = ("heatmap", "Show where it looks", "red speaks for the best class that is shown")
     option_is_of_model = False
     columns = (*(f"{what}{i}" for i in range(1, TOP + 1) for what in ("class", "prob")), "score", "none_of_these")
+
+    def published(self, backbone: str) -> list[Choice]:
+        return [Choice(f"published: {what}", None, name, "a100") for name, what in PUBLISHED.items()]
+
+    def load(self, option: bool, **source: Any) -> Predictor:
+        return Predictor(**source, top=ALL)
 
     def names(self, predictor: Predictor) -> Sequence[str]:
         return predictor.classifier.class_names
@@ -108,55 +106,14 @@ class FinegrainedTask(Task):
         answer = {None: "", False: "no", True: "yes"}[found.is_unknown]
         return [[*cells, *[""] * (2 * TOP - len(cells)), round(found.score, 6), answer]]
 
-    def make_details(self) -> "gr.Label":
-        import gradio as gr
-
+    def make_details(self) -> gr.Label:
         return gr.Label(label="Classes and their probabilities", num_top_classes=TOP, show_heading=False)
 
     def details(self, found: Guesses) -> dict[str, float]:
         return {name: prob for name, prob in found}
 
 
-def make_models(
-    *,
-    checkpoint: Path | None = None,
-    weights: str | None = None,
-    backbone: str = "a100",
-    device: str = "auto",
-    runtime: Runtime = "torch",
-) -> Models:
-    """What the page offers. A model that was asked for is loaded, so that a mistake shows at once."""
-    if checkpoint and weights:
-        raise ValueError("give --checkpoint or --weights, not both")
-    published = [Choice(f"published: {what}", None, name, "a100") for name, what in PUBLISHED.items()]
-    choices = find_choices("finegrained", checkpoint=checkpoint, published=published)
-    if weights:
-        choices.insert(0, Choice(f"given: {Path(weights).name}, {backbone}", None, weights, backbone))
-
-    def load(choice: Choice, option: bool, runtime: Runtime) -> Predictor:
-        if choice.checkpoint:
-            return Predictor(choice.checkpoint, device=device, runtime=runtime, top=ALL)
-        name = choice.weights or "imagenet"
-        return Predictor(weights=name, backbone=choice.backbone, device=device, runtime=runtime, top=ALL)
-
-    models = Models(choices, load, missing=MISSING, runtime=runtime)
-    if checkpoint or weights:
-        with models.use(models.default):
-            pass
-    return models
-
-
 def main(config: Config) -> None:
     """Serve the page until Ctrl-C."""
-    from demos.page import make_page  # gradio takes seconds to import: not for --help
-
-    check_server(config.server)
-    private_room()
-    models = make_models(
-        checkpoint=config.checkpoint,
-        weights=config.weights,
-        backbone=config.backbone,
-        device=config.device,
-        runtime=config.runtime,
-    )
-    launch(make_page([(FinegrainedTask(), models)], title=FinegrainedTask.title), config.server)
+    asked = {"checkpoint": config.checkpoint, "weights": config.weights, "backbone": config.backbone}
+    serve(FinegrainedTask.title, [(FinegrainedTask(), asked)], config.computing, config.server)

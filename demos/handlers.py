@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +40,16 @@ class About(NamedTuple):
     problem: str
 
 
+class Looked(NamedTuple):
+    """A picture (H, W, 3) uint8 RGB of what was found, what that is, and a sentence about it with the time it took."""
+
+    picture: np.ndarray
+    found: Any
+    sentence: str
+
+
 class Handlers:
-    """The functions of one task's page. Each takes the settings last: model, threshold, only, runtime, option."""
+    """The functions of one task's page."""
 
     def __init__(self, task: Task, models: Models) -> None:
         self.task = task
@@ -62,12 +71,12 @@ class Handlers:
             return About([], "", "", f"**{for_visitors(error)}**")
 
     def warm_up(self) -> None:
-        """Look at nothing once, so that the first visitor's photo does not wait for what is loaded at first use."""
+        """Run the model on a blank picture, so that the first visitor does not wait for what is loaded at first use."""
         if self.models.default is not None and self.models.is_here(self.models.default):
-            self._look(np.zeros((120, 160, 3), np.uint8), self.models.default, 1.0, [], None, False)
+            self._look(np.zeros((120, 160, 3), np.uint8), Settings(self.models.default, 1.0, []))
 
     def choose(self, model: str | None, runtime: str | None) -> tuple[Any, Any, Any, str]:
-        """Another model has other names."""
+        """Update the class list and the captions after the model was changed."""
         about = self._describe(model, runtime)
         return (
             gr.Dropdown(about.names, value=[]),
@@ -77,18 +86,14 @@ class Handlers:
         )
 
     def compute(self, model: str | None, runtime: str | None) -> tuple[Any, str]:
-        """Something else computes the same model."""
+        """Update the captions after the runtime was changed."""
         about = self._describe(model, runtime)
         return gr.Dropdown(info=about.by), about.problem
 
     def photo(
         self,
         photo: str | None,
-        model: str | None,
-        threshold: float,
-        only: list[str],
-        runtime: str | None = None,
-        option: bool = False,
+        settings: Settings,
     ) -> tuple[np.ndarray | None, str, Any]:
         """Picture, sentence and details of one photo."""
         if photo is None:
@@ -97,7 +102,7 @@ class Handlers:
         image = read_photo(path)
         if num_pictures(path) > 1:
             gr.Warning("This file has several pictures: only the first is looked at.")
-        picture, found, sentence = self._look(image, model, threshold, only, runtime, option)
+        picture, found, sentence = self._look(image, settings)
         return picture, sentence, self.task.details(found)
 
     def frame(
@@ -105,11 +110,7 @@ class Handlers:
         frame: bytes | None,
         mirror: bool,
         clock: tuple[float, float] | None,
-        model: str | None,
-        threshold: float,
-        only: list[str],
-        runtime: str | None = None,
-        option: bool = False,
+        settings: Settings,
     ) -> tuple[Any, str, Any, tuple[float, float] | None]:
         """The same for a frame of the webcam; `clock` has when the last came, and the smoothed time between two."""
         if frame is None:
@@ -120,7 +121,7 @@ class Handlers:
         try:
             image = decode_frame(frame)
             image = np.ascontiguousarray(image[:, ::-1]) if mirror else image
-            picture, found, sentence = self._look(image, model, threshold, only, runtime, option)
+            picture, found, sentence = self._look(image, settings)
         except ValueError as error:  # in the page, not one message for each frame
             return None, f"**{for_visitors(error)}**", None, None
         between, rate = None, ""
@@ -133,11 +134,7 @@ class Handlers:
     def video(
         self,
         video: str | None,
-        model: str | None,
-        threshold: float,
-        only: list[str],
-        runtime: str | None = None,
-        option: bool = False,
+        settings: Settings,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[str | None, str]:
         """A video with what was found drawn into it, and a sentence."""
@@ -148,7 +145,7 @@ class Handlers:
         done, total = annotate(
             Path(video),
             out,
-            lambda frame: self._look(frame, model, threshold, only, runtime, option)[0],
+            lambda frame: self._look(frame, settings)[0],
             progress=lambda i, n: progress((i, n or None), unit="frames"),
         )
         left = f" The first {done:,} of {total:,}: longer videos are cut." if total > done else ""
@@ -157,11 +154,7 @@ class Handlers:
     def photos(
         self,
         files: list[str] | None,
-        model: str | None,
-        threshold: float,
-        only: list[str],
-        runtime: str | None = None,
-        option: bool = False,
+        settings: Settings,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[str | None, str]:
         """A CSV table of what many photos show, and a sentence that counts those that could not be read."""
@@ -180,59 +173,60 @@ class Handlers:
                         problems.append(sent.problem)
                         table.writerow([_cell(sent.name), *[""] * len(self.task.columns), _cell(sent.problem)])
                     else:
-                        for row in self._rows(sent.image, model, threshold, only, runtime, option):
+                        for row in self._rows(sent.image, settings):
                             table.writerow([_cell(sent.name), *map(_cell, row), ""])
                     progress((i, number), unit="photos")
         finally:
             shutil.rmtree(room, ignore_errors=True)
         return str(out), f"{number - len(problems):,} of {number:,} photos are in the table.{_first(problems)}"
 
-    def _look(
-        self,
-        image: np.ndarray,
-        model: str | None,
-        threshold: float,
-        only: Sequence[str],
-        runtime: str | None,
-        option: bool,
-    ) -> tuple[np.ndarray, Any, str]:
-        """Picture, what was found, and a sentence about it with the time that finding took."""
-        settings = Settings(threshold, tuple(only or ()), option)
-        with self.models.use(model, self._of_model(option), runtime) as predictor:
+    def _look(self, image: np.ndarray, settings: Settings) -> Looked:
+        with self._predictor(settings) as predictor:
             started = time.perf_counter()
             found = self.task.find(predictor, image, settings)
             sentence = f"{self.task.say(found)} {1000 * (time.perf_counter() - started):.0f} ms."
             if unknown := [name for name in settings.only if name not in self.task.names(predictor)]:
                 sentence += f" The model does not know {', '.join(unknown)}."
-            return self.task.draw(predictor, image, found, settings), found, sentence
+            return Looked(self.task.draw(predictor, image, found, settings), found, sentence)
 
-    def _rows(
-        self,
-        image: np.ndarray,
-        model: str | None,
-        threshold: float,
-        only: Sequence[str],
-        runtime: str | None,
-        option: bool,
-    ) -> list[list[Any]]:
-        with self.models.use(model, self._of_model(option), runtime) as predictor:
-            return self.task.rows(self.task.find(predictor, image, Settings(threshold, tuple(only or ()), option)))
+    def _rows(self, image: np.ndarray, settings: Settings) -> list[list[Any]]:
+        with self._predictor(settings) as predictor:
+            return self.task.rows(self.task.find(predictor, image, settings))
 
-    def _of_model(self, option: bool) -> bool:
-        return option and self.task.option_is_of_model
+    def _predictor(self, settings: Settings) -> AbstractContextManager[Any]:
+        """The chosen model, for a block."""
+        option = settings.option and self.task.option_is_of_model
+        return self.models.use(settings.model, option, settings.runtime)
 
 
-def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Callable:
-    """A handler whose mistakes are told to people, and bugs to the console alone.
+def one_by_one(handler: Callable, option: tuple[str, str, str] | None) -> Callable:
+    """A handler that takes what `Settings` holds one by one where it took `settings`: so Gradio gives and names it.
 
     Args:
-        option: the app's; the parameter `option` bears its name in the public API.
+        option: the app's; its parameter bears its name in the public API, and is left out if there is none.
     """
+    signature = inspect.signature(handler)
+    parameters = list(signature.parameters.values())
+    at = list(signature.parameters).index("settings")
+    *loose, last = inspect.signature(Settings).parameters.values()
+    loose += [last.replace(name=option[0])] if option else []
+    end = at + len(loose)
 
     @functools.wraps(handler)
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: Any) -> Any:
+        return handler(*args[:at], Settings(*args[at:end]), *args[end:])
+
+    run.__signature__ = signature.replace(parameters=[*parameters[:at], *loose, *parameters[at + 1 :]])  # type: ignore[attr-defined]
+    return run
+
+
+def guarded(handler: Callable) -> Callable:
+    """A handler whose mistakes are told to people, and bugs to the console alone."""
+
+    @functools.wraps(handler)
+    def run(*args: Any) -> Any:
         try:
-            return handler(*args, **kwargs)
+            return handler(*args)
         except gr.Error:
             raise
         except ValueError as error:
@@ -241,9 +235,6 @@ def guarded(handler: Callable, option: tuple[str, str, str] | None = None) -> Ca
             traceback.print_exc()
             raise gr.Error("Something broke here; the server's console says what.", print_exception=False) from None
 
-    signature = inspect.signature(handler)
-    named = [p.replace(name=option[0]) if option and p.name == "option" else p for p in signature.parameters.values()]
-    run.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
     return run
 
 

@@ -3,21 +3,21 @@
 Letters in shapes: H W height and width.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
-from demos.chooser import Models, example_pictures
-from demos.handlers import NO_PHOTO, Handlers, guarded
-from demos.payloads import names_of, not_stored, path_of, raw_of, stored_apart
-from demos.serving import new_blocks
+from demos.chooser import Models, example_pictures, make_models
+from demos.handlers import NO_PHOTO, Handlers, guarded, one_by_one
+from demos.payloads import Camera, Names, PictureInAnswer, PictureInFile, UploadedPhoto
+from demos.serving import Computing, Server, check_server, launch, new_blocks, private_room
 from demos.task import Task
 
-LIVE: dict[str, Any] = {
-    "concurrency_id": "live",
-    "concurrency_limit": 4,
-}  # webcams hold their place as long as they run
+Kind = TypeVar("Kind")
+
+# Webcams keep their place as long as they run.
+LIVE: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 4}
 FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1}
 STREAM_EVERY, STREAM_LIMIT = 0.1, 60  # seconds between frames, and until the next in the queue has a turn
 CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more would cost time in every frame
@@ -25,15 +25,19 @@ GIVEN_HEIGHT, RESULT_HEIGHT = 260, 300  # of pictures, pixels; page.css has less
 LIST_HEIGHT = 170  # of chosen files
 HOW_TO_RECORD = """Click the picture to allow the camera, then Record to start and Stop to switch the camera off.
 The settings may be changed while it runs."""
-NO_FRAME = f"What is found comes here. {LIVE['concurrency_limit']} cameras run at once; more wait for their turn."
+NO_FRAME = f"The results appear here. {LIVE['concurrency_limit']} cameras run at once; more wait for their turn."
 HOW_TO_VIDEO = """Choose a video, then press Start.
 Some that the browser calls "not playable" can be read all the same."""
-GIVEN: dict[str, Any] = {"height": GIVEN_HEIGHT, "elem_classes": ["picture", "given"]}
-RESULT: dict[str, Any] = {"height": RESULT_HEIGHT, "elem_classes": "picture", "interactive": False}
-SAYS: dict[str, Any] = {"label": "Sentence", "elem_classes": "says"}
-LEFT: dict[str, Any] = {"scale": 3, "min_width": 300}
-RIGHT: dict[str, Any] = {"scale": 4, "min_width": 300}  # what was found is larger
 NOTE = "Frames of the camera are not stored. Uploads and results go after ten minutes, and when the program ends."
+
+
+def serve(title: str, asked: Sequence[tuple[Task, Mapping[str, Any]]], computing: Computing, server: Server) -> None:
+    """Serve a page with some tasks until Ctrl-C, each with the models that `make_models` gives for what was asked."""
+    check_server(server)
+    private_room()
+    device, runtime = computing.device, computing.runtime
+    tasks = [(task, make_models(task, **options, device=device, runtime=runtime)) for task, options in asked]
+    launch(make_page(tasks, title=title), server)
 
 
 class Controls(NamedTuple):
@@ -41,7 +45,7 @@ class Controls(NamedTuple):
 
     model: gr.Dropdown
     threshold: gr.Slider
-    only: gr.Dropdown
+    only: Names
     runtime: gr.Dropdown
     option: gr.Checkbox | None
 
@@ -99,8 +103,7 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
     model = gr.Dropdown(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
     label, least, default = task.threshold
     threshold = gr.Slider(least, 1, value=default, step=0.01, label=label)
-    only = gr.Dropdown(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
-    only.preprocess = names_of  # type: ignore[method-assign]
+    only = Names(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
     runtimes = list(models.runtimes)
     runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
@@ -111,23 +114,44 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
     return Controls(model, threshold, only, runtime, option)
 
 
+def _left() -> gr.Column:
+    """The column of what is given."""
+    return gr.Column(scale=3, min_width=300)
+
+
+def _right() -> gr.Column:
+    """The column of what was found, which is larger."""
+    return gr.Column(scale=4, min_width=300)
+
+
+def _given(kind: Callable[..., Kind], label: str, **options: Any) -> Kind:
+    """A photo, camera or video that a visitor gives."""
+    return kind(label=label, height=GIVEN_HEIGHT, elem_classes=["picture", "given"], **options)
+
+
+def _result(kind: Callable[..., Kind], label: str = "Result", **options: Any) -> Kind:
+    """The picture or video of what was found."""
+    return kind(label=label, height=RESULT_HEIGHT, elem_classes="picture", interactive=False, **options)
+
+
+def _sentence(words: str) -> gr.Markdown:
+    """The sentence below a result."""
+    return gr.Markdown(words, label="Sentence", elem_classes="says")
+
+
 def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(**LEFT):
-            photo = gr.Image(label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], **GIVEN)
-            photo.preprocess = path_of  # type: ignore[method-assign]  # no decoding before the check
+        with _left():
+            photo = _given(UploadedPhoto, "Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"])
             if pictures := example_pictures(task.app):
                 gr.Examples([[str(path)] for path in pictures], inputs=[photo], label="Examples", cache_examples=False)
-        with gr.Column(**RIGHT):
-            picture = gr.Image(
-                label="Result", show_label=False, format="jpeg", **RESULT, buttons=["download", "fullscreen"]
-            )
-            picture.postprocess = stored_apart  # type: ignore[method-assign,assignment]
-            sentence = gr.Markdown(NO_PHOTO, **SAYS)
+        with _right():
+            picture = _result(PictureInFile, show_label=False, format="jpeg", buttons=["download", "fullscreen"])
+            sentence = _sentence(NO_PHOTO)
             details = task.make_details()
     gr.on(
         [photo.change, *controls.changes()],
-        guarded(handlers.photo, task.option),
+        guarded(one_by_one(handlers.photo, task.option)),
         [photo, *controls.inputs()],
         [picture, sentence, details],
         api_name=task.verb,
@@ -139,25 +163,18 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
 
 def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(**LEFT):
-            camera = gr.Image(
-                label="Camera",
-                sources=["webcam"],
-                streaming=True,
-                **GIVEN,
-                webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),
-            )
-            camera.preprocess = raw_of  # type: ignore[method-assign,assignment]
+        with _left():
+            options = gr.WebcamOptions(mirror=False, constraints=CAMERA)
+            camera = _given(Camera, "Camera", sources=["webcam"], streaming=True, webcam_options=options)
             mirror = gr.Checkbox(True, label="Mirror", elem_classes="mirror")
             gr.Markdown(HOW_TO_RECORD, elem_classes="camera-says")
-        with gr.Column(**RIGHT):
-            picture = gr.Image(label="Result", show_label=False, **RESULT, buttons=[])
-            picture.postprocess = not_stored  # type: ignore[method-assign,assignment]
-            sentence = gr.Markdown(NO_FRAME, **SAYS)
+        with _right():
+            picture = _result(PictureInAnswer, show_label=False, buttons=[])
+            sentence = _sentence(NO_FRAME)
             details = task.make_details()
     clock = gr.State(None)
     camera.stream(
-        guarded(handlers.frame, task.option),
+        guarded(one_by_one(handlers.frame, task.option)),
         [camera, mirror, clock, *controls.inputs()],
         [picture, sentence, details, clock],
         stream_every=STREAM_EVERY,
@@ -170,14 +187,14 @@ def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
 
 def _video_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(**LEFT):
-            video = gr.Video(label="Video: MP4, MOV, WebM, MKV, AVI", sources=["upload"], **GIVEN)
+        with _left():
+            video = _given(gr.Video, "Video: MP4, MOV, WebM, MKV, AVI", sources=["upload"])
             start = gr.Button("Start", variant="primary")
-        with gr.Column(**RIGHT):
-            result = gr.Video(label="Result, without sound", **RESULT)
-            sentence = gr.Markdown(HOW_TO_VIDEO, **SAYS)
+        with _right():
+            result = _result(gr.Video, "Result, without sound")
+            sentence = _sentence(HOW_TO_VIDEO)
     start.click(
-        guarded(handlers.video, task.option),
+        guarded(one_by_one(handlers.video, task.option)),
         [video, *controls.inputs()],
         [result, sentence],
         api_name=f"{task.verb}_video",
@@ -188,16 +205,16 @@ def _video_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
 
 def _many_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
     with gr.Row():
-        with gr.Column(**LEFT):
+        with _left():
             files = gr.File(label="Photos, or zip archives of photos", file_count="multiple", height=LIST_HEIGHT)
             folder = gr.UploadButton("Choose a folder", file_count="directory", size="sm")
             start = gr.Button("Start", variant="primary")
-        with gr.Column(**RIGHT):
+        with _right():
             table = gr.File(label="Table (CSV)", interactive=False, height=LIST_HEIGHT)
-            sentence = gr.Markdown("Choose photos, then press Start.", **SAYS)
+            sentence = _sentence("Choose photos, then press Start.")
     folder.upload(lambda paths: paths, folder, files, api_visibility="private")
     start.click(
-        guarded(handlers.photos, task.option),
+        guarded(one_by_one(handlers.photos, task.option)),
         [files, *controls.inputs()],
         [table, sentence],
         api_name=f"{task.verb}_photos",

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from apps.common.choices import Runtime
+
 if TYPE_CHECKING:
     import gradio as gr
 
@@ -23,6 +25,16 @@ SWEEP_SECONDS = 30
 QUEUE_SIZE = 32  # requests that wait; more are turned away
 ASSETS = Path(__file__).parent / "assets"  # what the page looks like, and how it treats the camera
 FONT = ("system-ui", "sans-serif")  # of the visitor's machine: nothing is fetched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """What computes."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    runtime: Runtime = "torch"
+    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +53,9 @@ class Server:
     """also make a public link, through servers of Gradio's makers, for a week"""
 
 
+ComputingFlags = Annotated[Computing, tyro.conf.arg(name="")]
 ServerFlags = Annotated[Server, tyro.conf.arg(name="")]
-THIS_MACHINE = Server()
+USUAL_COMPUTING, THIS_MACHINE = Computing(), Server()
 
 
 def check_server(server: Server) -> tuple[str, str] | None:

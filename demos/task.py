@@ -4,19 +4,42 @@ Letters in shapes: H W height and width.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+import gradio as gr
 import numpy as np
 
-if TYPE_CHECKING:
-    import gradio as gr
+
+class Choice(NamedTuple):
+    """A model on offer: a model folder, or the name of published weights and their width."""
+
+    label: str
+    checkpoint: Path | None = None
+    weights: str | None = None
+    backbone: str = "a075"
+
+    def source(self) -> dict[str, Any]:
+        """What an app's Predictor takes it by."""
+        return (
+            {"checkpoint": self.checkpoint} if self.checkpoint else {"weights": self.weights, "backbone": self.backbone}
+        )
 
 
 class Settings(NamedTuple):
-    """What a visitor has chosen: the least score, the names to show (empty: all), the app's option."""
+    """What a visitor has chosen, in the order of the controls on a page.
 
+    Attributes:
+        model, runtime: their labels; None for the page's default runtime.
+        threshold: the lowest score that is shown.
+        only: the names to show; empty for all.
+        option: whether the app's tick box is ticked.
+    """
+
+    model: str | None
     threshold: float
-    only: Sequence[str] = ()
+    only: Sequence[str]
+    runtime: str | None = None
     option: bool = False
 
     def shows(self, name: str, score: float) -> bool:
@@ -49,6 +72,14 @@ class Task(Protocol):
     option_is_of_model: bool
     columns: Sequence[str]
 
+    def published(self, backbone: str) -> Sequence[Choice]:
+        """Published models on offer; of several widths, the one of this name first."""
+        ...
+
+    def load(self, option: bool, **source: Any) -> Any:
+        """An app's Predictor; the option counts only where it `option_is_of_model`."""
+        ...
+
     def names(self, predictor: Any) -> Sequence[str]:
         """All that it may find."""
         ...
@@ -77,7 +108,7 @@ class Task(Protocol):
         """Rows of cells; one row with empty cells if nothing was found."""
         ...
 
-    def make_details(self) -> "gr.components.Component":
+    def make_details(self) -> gr.components.Component:
         """The component that `details` fills."""
         ...
 
@@ -90,3 +121,8 @@ def scaled(box: tuple[float, float, float, float], factor: float) -> tuple[float
     """A box in pixels of a picture that is `factor` times as large."""
     x0, y0, x1, y1 = box
     return factor * x0, factor * y0, factor * x1, factor * y1
+
+
+def make_table(label: str, columns: Sequence[str]) -> gr.Dataframe:
+    """The table below a result."""
+    return gr.Dataframe(headers=list(columns), label=label, interactive=False, max_height=140)

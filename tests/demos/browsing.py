@@ -23,7 +23,7 @@ def says(page: Any, words: str | re.Pattern) -> str:
 
 
 def set_threshold(page: Any, value: float) -> None:
-    number = page.get_by_label("number input for Least score").locator("visible=true")
+    number = page.get_by_label("number input for Minimum score").locator("visible=true")
     number.fill(str(value))
     number.press("Enter")
 

@@ -16,7 +16,11 @@ from apps.detection.model.detector import Detector
 from apps.faceattr.model.create import create_network
 from apps.faceattr.model.tagger import Tagger
 from apps.finegrained.model.classifier import Classifier, create_classifier
-from demos import detection, faceattr, finegrained, serving
+from demos import serving
+from demos.chooser import make_models
+from demos.detection import DetectionTask
+from demos.faceattr import FaceattrTask
+from demos.finegrained import FinegrainedTask
 from demos.page import make_page
 
 SPECIES = ["robin", "wren", "=finch"]
@@ -63,9 +67,8 @@ def room() -> Path:
 @pytest.fixture(scope="session")
 def page(model_folders: dict[str, Path], room: Path) -> Iterator[gr.Blocks]:
     tasks = [
-        (detection.DetectionTask(), detection.make_models(checkpoint=model_folders["detection"], device="cpu")),
-        (finegrained.FinegrainedTask(), finegrained.make_models(checkpoint=model_folders["finegrained"], device="cpu")),
-        (faceattr.FaceattrTask(), faceattr.make_models(checkpoint=model_folders["faceattr"], device="cpu")),
+        (task, make_models(task, checkpoint=model_folders[task.app], device="cpu"))
+        for task in (DetectionTask(), FinegrainedTask(), FaceattrTask())
     ]
     page = make_page(tasks, title="MobileNet apps")
     serving.launch(page, serving.Server(), wait=False)

@@ -10,16 +10,24 @@ import numpy as np
 import pytest
 from gradio.data_classes import ImageData
 
-from demos import detection, faceattr
+from demos.chooser import make_models
+from demos.detection import DetectionTask
+from demos.faceattr import FaceattrTask
 from demos.handlers import Handlers, guarded
-from demos.payloads import not_stored, path_of, raw_of
+from demos.payloads import Camera, PictureInAnswer, UploadedPhoto
+from demos.task import Settings
 from demos.uploads import MAX_FRAME_PIXELS, decode_frame, fit
 
 
 @pytest.fixture(scope="module")
 def handlers(model_folders) -> Handlers:
-    models = detection.make_models(checkpoint=model_folders["detection"], device="cpu")
-    return Handlers(detection.DetectionTask(), models)
+    task = DetectionTask()
+    return Handlers(task, make_models(task, checkpoint=model_folders["detection"], device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def nothing_shown(handlers) -> Settings:
+    return Settings(handlers.models.default, 1.0, [])
 
 
 def frame_bytes(width: int = 64, height: int = 48) -> bytes:
@@ -29,49 +37,50 @@ def frame_bytes(width: int = 64, height: int = 48) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-def test_a_frame_is_looked_at_and_timed(handlers, monkeypatch):
+def test_a_frame_is_looked_at_and_timed(handlers, nothing_shown, monkeypatch):
     now = iter([10.0, 10.1, 10.3])
     clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
     monkeypatch.setattr("demos.handlers.time", clock)  # not the module itself, which a server's threads read
-    picture, sentence, _, clock = handlers.frame(frame_bytes(), False, None, handlers.models.default, 1.0, [])
+    picture, sentence, _, clock = handlers.frame(frame_bytes(), False, None, nothing_shown)
     assert picture.shape == (240, 320, 3), "small frames are enlarged"
     assert "frames a second" not in sentence
-    _, sentence, _, clock = handlers.frame(frame_bytes(), False, clock, handlers.models.default, 1.0, [])
+    _, sentence, _, clock = handlers.frame(frame_bytes(), False, clock, nothing_shown)
     assert "10.0 frames a second" in sentence
-    _, sentence, _, clock = handlers.frame(frame_bytes(), False, clock, handlers.models.default, 1.0, [])
+    _, sentence, _, clock = handlers.frame(frame_bytes(), False, clock, nothing_shown)
     assert f"{1 / (0.8 * 0.1 + 0.2 * 0.2):.1f} frames a second" in sentence
 
 
-def test_the_mirror_swaps_left_and_right(handlers):
-    plain, *_ = handlers.frame(frame_bytes(), False, None, handlers.models.default, 1.0, [])
-    mirrored, *_ = handlers.frame(frame_bytes(), True, None, handlers.models.default, 1.0, [])
+def test_the_mirror_swaps_left_and_right(handlers, nothing_shown):
+    plain, *_ = handlers.frame(frame_bytes(), False, None, nothing_shown)
+    mirrored, *_ = handlers.frame(frame_bytes(), True, None, nothing_shown)
     np.testing.assert_array_equal(mirrored[:, ::-1], plain)
     assert plain[:, :100].max() == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", frame_bytes(4000, MAX_FRAME_PIXELS // 4000 + 1)])
-def test_a_frame_that_cannot_be_read_is_told_in_the_page(handlers, data):
-    picture, sentence, _, _ = handlers.frame(data, False, None, handlers.models.default, 0.3, [])
+def test_a_frame_that_cannot_be_read_is_told_in_the_page(handlers, nothing_shown, data):
+    picture, sentence, _, _ = handlers.frame(data, False, None, nothing_shown)
     assert picture is None
     assert "camera's picture" in sentence
 
 
 def test_frames_do_not_touch_the_disk(room):
-    before = sorted(room.rglob("*"))
-    answer = not_stored(decode_frame(frame_bytes()))
+    before, camera = sorted(room.rglob("*")), Camera(render=False)
+    answer = PictureInAnswer(render=False).postprocess(decode_frame(frame_bytes()))
     assert answer.path is None
     data = base64.b64decode(answer.url.removeprefix("data:image/jpeg;base64,"))
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (48, 64, 3)
-    assert raw_of(ImageData(url=answer.url)) == data
-    assert raw_of(ImageData(url="data:image/png;base64,***")) == b""
+    assert camera.preprocess(ImageData(url=answer.url)) == data
+    assert camera.preprocess(ImageData(url="data:image/png;base64,***")) == b""
     assert sorted(room.rglob("*")) == before
 
 
 def test_a_photo_must_be_a_file():
-    assert path_of(None) is None
-    assert path_of(ImageData(path="x.png")) == "x.png"
+    photo = UploadedPhoto(render=False)
+    assert photo.preprocess(None) is None
+    assert photo.preprocess(ImageData(path="x.png")) == "x.png"
     with pytest.raises(gr.Error, match="as a file"):
-        path_of(ImageData(url="data:image/png;base64,AAAA"))
+        photo.preprocess(ImageData(url="data:image/png;base64,AAAA"))
 
 
 def test_bugs_are_not_shown_to_visitors(capsys):
@@ -87,18 +96,17 @@ def test_bugs_are_not_shown_to_visitors(capsys):
 def test_without_a_model_the_page_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("demos.chooser.BUNDLED", tmp_path)
-    handlers = Handlers(faceattr.FaceattrTask(), faceattr.make_models(device="cpu"))
+    handlers = Handlers(FaceattrTask(), make_models(FaceattrTask(), device="cpu"))
     names, _, _, problem = handlers.describe(None)
     assert names == []
     assert "python apps/faceattr/train.py" in problem
 
 
-def test_nothing_sent_is_no_error(handlers):
-    settings = (handlers.models.default, 0.3, [])
-    assert handlers.photo(None, *settings)[0] is None
-    assert handlers.video(None, *settings)[0] is None
-    assert handlers.photos(None, *settings)[0] is None
-    assert handlers.frame(None, True, None, *settings)[1] == "The camera is off."
+def test_nothing_sent_is_no_error(handlers, nothing_shown):
+    assert handlers.photo(None, nothing_shown)[0] is None
+    assert handlers.video(None, nothing_shown)[0] is None
+    assert handlers.photos(None, nothing_shown)[0] is None
+    assert handlers.frame(None, True, None, nothing_shown)[1] == "The camera is off."
 
 
 @pytest.mark.parametrize("shape", [(90, 120), (3, 5000), (5000, 3), (1, 1)])
@@ -109,7 +117,7 @@ def test_pictures_fit(shape):
     assert factor == pytest.approx(max(picture.shape[:2]) / max(shape))
 
 
-def test_only_the_first_of_several_pictures_is_said(handlers, tmp_path, monkeypatch):
+def test_only_the_first_of_several_pictures_is_said(handlers, nothing_shown, tmp_path, monkeypatch):
     from PIL import Image
 
     said = []
@@ -117,7 +125,7 @@ def test_only_the_first_of_several_pictures_is_said(handlers, tmp_path, monkeypa
     one, two = (Image.new("RGB", (40, 40), colour) for colour in ("red", "blue"))
     one.save(tmp_path / "one.gif")
     one.save(tmp_path / "two.gif", save_all=True, append_images=[two])
-    handlers.photo(str(tmp_path / "one.gif"), handlers.models.default, 0.3, [])
+    handlers.photo(str(tmp_path / "one.gif"), nothing_shown)
     assert said == []
-    handlers.photo(str(tmp_path / "two.gif"), handlers.models.default, 0.3, [])
+    handlers.photo(str(tmp_path / "two.gif"), nothing_shown)
     assert len(said) == 1

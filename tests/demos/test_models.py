@@ -11,11 +11,13 @@ from apps.common.checkpoint import load_json, load_model
 from apps.common.images import read_image
 from apps.finegrained.predict import Predictor
 from demos import detection
-from demos.chooser import BUNDLED, EXAMPLES, Models, example_pictures, find_choices
+from demos.chooser import BUNDLED, EXAMPLES, Models, example_pictures, find_choices, make_models
+from demos.detection import DetectionTask
 from demos.examples.make import MAX_BYTES as MAX_PICTURE_BYTES
 from demos.handlers import Handlers
 from demos.models import make as make_script
 from demos.models.make import CARD, MAX_BYTES, Config, make
+from demos.task import Choice
 
 APPS = ("detection", "finegrained", "faceattr")
 
@@ -44,22 +46,22 @@ def test_runs_are_offered_newest_first(home, model_folders):
 def test_flags_decide_what_comes_first(home, monkeypatch):
     asked = []
     monkeypatch.setattr(detection, "Predictor", lambda *args, **options: asked.append((args, options)))
-    detection.make_models()
+    make_models(DetectionTask())
     assert asked == [], "nothing is loaded, let alone downloaded, before it is needed"
-    models = detection.make_models(weights="coco", backbone="a100")
+    models = make_models(DetectionTask(), weights="coco", backbone="a100")
     assert str(models.default).startswith("published: COCO, a100")
     assert [options["weights"] for _, options in asked] == ["coco"]
     assert len(models.choices) == 5
     with pytest.raises(ValueError, match="not both"):
-        detection.make_models(checkpoint=home, weights="coco")
+        make_models(DetectionTask(), checkpoint=home, weights="coco")
 
 
 def test_a_page_begins_without_a_download(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("demos.chooser.BUNDLED", tmp_path)
     monkeypatch.setattr(detection, "Predictor", lambda **options: pytest.fail("nothing may be fetched yet"))
-    models = detection.make_models()
-    names, _, _, problem = Handlers(detection.DetectionTask(), models).describe(models.default)
+    models = make_models(DetectionTask())
+    names, _, _, problem = Handlers(DetectionTask(), models).describe(models.default)
     assert names == []
     assert "python apps/detection/train.py" in problem
     assert "downloaded when first used" in problem
@@ -71,19 +73,17 @@ def test_a_download_that_fails_is_told_without_folders(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(detection, "Predictor", fail)
-    models = detection.make_models()
+    models = make_models(DetectionTask())
     *_, coco = models.choices
     with pytest.warns(UserWarning, match="/secret/path"):
-        problem = Handlers(detection.DetectionTask(), models).choose(coco, None)[3]
+        problem = Handlers(DetectionTask(), models).choose(coco, None)[3]
     assert "cannot be loaded" in problem
     assert "secret" not in problem
 
 
 def test_a_model_is_loaded_once_for_each_option():
     loaded = []
-    models = Models(
-        find_choices("none", published=[detection.Choice("x")]), lambda *key: loaded.append(key), missing=""
-    )
+    models = Models(find_choices("none", published=[Choice("x")]), lambda *key: loaded.append(key), missing="")
     for option in (False, True, False):
         with models.use("x", option):
             pass

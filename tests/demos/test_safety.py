@@ -16,6 +16,7 @@ from gradio_client import Client, handle_file
 from demos import serving
 from demos.chooser import example_pictures
 from demos.handlers import Handlers
+from demos.task import Settings
 from tests.demos.test_live import handlers  # noqa: F401  # a fixture
 
 PHOTO = example_pictures("detection")[0]
@@ -98,9 +99,7 @@ def test_progress_is_told_frame_by_frame(handlers: Handlers, room, tmp_path):  #
     clip = write_clip(tmp_path / "clip.mp4", 5)
     handlers.video(
         str(clip),
-        handlers.models.default,
-        0.3,
-        [],
+        Settings(handlers.models.default, 0.3, []),
         progress=lambda step, unit: told.append(step),  # type: ignore[arg-type]
     )
     assert told == [(i, 5) for i in range(1, 6)]
@@ -108,7 +107,7 @@ def test_progress_is_told_frame_by_frame(handlers: Handlers, room, tmp_path):  #
 
 def test_an_unknown_runtime_is_refused(handlers: Handlers):  # noqa: F811
     with pytest.raises(ValueError, match="there is no runtime 'abacus'; there are: PyTorch"):
-        handlers.photo(str(PHOTO), handlers.models.default, 0.3, [], "abacus")
+        handlers.photo(str(PHOTO), Settings(handlers.models.default, 0.3, [], "abacus"))
 
 
 def test_another_runtime_computes_the_same(handlers: Handlers):  # noqa: F811
@@ -117,7 +116,7 @@ def test_another_runtime_computes_the_same(handlers: Handlers):  # noqa: F811
     default = handlers.models.default
     by, problem = handlers.choose(default, "ONNX Runtime")[2:]
     assert (by.info.split()[0], problem) == ("onnxruntime", "")
-    ours = handlers.photo(str(PHOTO), default, 0.05, [], "PyTorch")[2]
-    theirs = handlers.photo(str(PHOTO), default, 0.05, [], "ONNX Runtime")[2]
+    ours = handlers.photo(str(PHOTO), Settings(default, 0.05, [], "PyTorch"))[2]
+    theirs = handlers.photo(str(PHOTO), Settings(default, 0.05, [], "ONNX Runtime"))[2]
     assert [row[1] for row in ours] == [row[1] for row in theirs] != []
     np.testing.assert_allclose([row[2] for row in ours], [row[2] for row in theirs], atol=2e-3)

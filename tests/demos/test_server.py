@@ -8,14 +8,16 @@ import zlib
 from pathlib import Path
 
 import cv2
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
-from gradio_client import handle_file
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from apps.detection.predict import Predictor
+from demos import payloads
 from demos.chooser import example_pictures
 from tests.demos.conftest import rows_of
 
@@ -144,6 +146,35 @@ def test_what_cannot_be_read_is_told_and_the_server_lives_on(client, tmp_path, p
             client.predict(handle_file(tmp_path / name), api_name="/detect")
         assert str(room) not in str(error.value), "the server's folders are nobody's business"
     assert client.predict(handle_file(photo), api_name="/detect")[1]
+
+
+def test_an_upload_after_an_example_was_clicked_is_checked_before_it_is_decoded(page, tmp_path):
+    """Gradio then has another object of the photo's component for this visitor."""
+    visitor = Client(page.local_url, verbose=False, download_files=False)
+    click = next(one for one in page.config["dependencies"] if str(one["api_name"]).startswith("load_example"))
+    visitor.predict(0, fn_index=click["id"])
+    for name, (content, said) in bad_files().items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(AppError, match=re.escape(said)):
+            visitor.predict(handle_file(tmp_path / name), api_name="/detect")
+
+
+def test_names_are_taken_from_the_model_that_is_chosen(page, photo):
+    """Gradio then has another object of the list of names for this visitor, which knows all names that are sent."""
+    visitor = Client(page.local_url, verbose=False, download_files=False)
+    choose = next(one for one in page.config["dependencies"] if str(one["api_name"]).startswith("choose"))
+    visitor.endpoints[choose["id"]].is_valid = True  # private: the page's own JavaScript calls it
+    visitor.predict(None, None, fn_index=choose["id"])
+    sentence = visitor.predict(handle_file(photo), only=["green"], api_name="/detect")[1]
+    assert "does not know green" in sentence
+
+
+def test_the_browser_shows_our_components_as_those_of_gradio(page):
+    """There is no code for others in it, and no interface is written beside the source."""
+    kinds = {component["type"] for component in page.config["components"]}
+    assert {"image", "dropdown"} <= kinds
+    assert kinds <= {"form", *(name.lower() for name in dir(gr))}
+    assert not Path(payloads.__file__).with_suffix(".pyi").exists()
 
 
 def test_a_model_that_is_not_offered_is_refused(client, photo):

@@ -56,7 +56,7 @@ def test_every_demo_refuses_before_it_loads_anything(demo, capsys):
 
 
 def test_a_checkpoint_that_is_not_there_ends_in_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(detection, "private_room", lambda: None)
+    monkeypatch.setattr("demos.page.private_room", lambda: None)
     with pytest.raises(SystemExit) as stop:
         run_command(detection.main, detection.Config, ["--checkpoint", "no such run"])
     assert stop.value.code == 2
@@ -69,8 +69,8 @@ def test_every_demo_starts_without_a_trained_run_or_a_network(demo, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path))
     monkeypatch.setattr(socket, "create_connection", lambda *args, **options: pytest.fail("no network here"))
-    monkeypatch.setattr(demo, "private_room", lambda: None)
-    monkeypatch.setattr(demo, "launch", lambda page, server: pages.append((page, server)))
+    monkeypatch.setattr("demos.page.private_room", lambda: None)
+    monkeypatch.setattr("demos.page.launch", lambda page, server: pages.append((page, server)))
     run_command(demo.main, demo.Config, ["--port", "7900"])
     ((page, server),) = pages
     assert server.port == 7900

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from apps.common.choices import Amp, BadData, OptimizerName
 from apps.common.cli import Given, run_command
-from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.choices import Assigner, Augment, Head, ScoreFunction
 
 
@@ -115,6 +114,7 @@ from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, plan_run, repeat_factors
 from apps.detection.boxes.anchors import fit_shapes
+from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.data.batches import TrainingSet, make_train_loader, read_some
 from apps.detection.data.coco_split import CocoSplit, box_sizes
 from apps.detection.data.load import load_splits

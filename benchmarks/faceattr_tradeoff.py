@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from apps.common.plots import new_figure
-from apps.faceattr.data.load import load_faces
+from apps.faceattr.data.load import load_split
 from apps.faceattr.evaluation.calibration import judge
 from apps.faceattr.evaluation.metrics import attribute_metrics
 from apps.faceattr.model.inference import predict_photos
@@ -56,7 +56,7 @@ def measure(run: Path, data: Sequence[str], split_name: str) -> Row:
     else:
         way = WAYS[2] if config["withhold"] else WAYS[1]
     tagger = Tagger.load(run, device=torch.device("cpu"))
-    split = load_faces(data, split_name, attributes=tagger.attributes, bad_data="skip")
+    split = load_split(data, split_name, attributes=tagger.attributes, bad_data="skip")
     logits = predict_photos(tagger, split.paths, name=run.name, batch_size=32, num_workers=0)
     labels = torch.from_numpy(split.labels)
     said = judge(tagger, logits)

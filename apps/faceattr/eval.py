@@ -54,7 +54,7 @@ from apps.common.checkpoint import model_folder, save_json
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
 from apps.faceattr.data.listing import UNKNOWN, attribute_key
-from apps.faceattr.data.load import AttributeSplit, load_faces
+from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
 from apps.faceattr.evaluation.metrics import Agreement, Metrics, agreement, attribute_metrics, calibration_error, mean
 from apps.faceattr.evaluation.report import Evaluation, write_report
@@ -75,7 +75,7 @@ def evaluate(config: Config) -> dict[str, float | None]:
     if teacher:
         _shared(tagger, teacher)
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
-    split = load_faces(data, config.split, attributes=_wanted(tagger, config.subgroup), bad_data=config.bad_data)
+    split = load_split(data, config.split, attributes=_wanted(tagger, config.subgroup), bad_data=config.bad_data)
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
     print(split.describe())

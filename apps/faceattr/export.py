@@ -62,7 +62,7 @@ from apps.common.deploy.export import (
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
 from apps.faceattr.data.batches import to_square
-from apps.faceattr.data.load import AttributeSplit, load_faces
+from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.metrics import attribute_metrics
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import APP, Tagger
@@ -82,10 +82,10 @@ def export(config: Config) -> Path:
     check_format(config.format, int8=config.int8, dynamic_size=config.dynamic_size)
     check_target(out, config.format)
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
-    val = _some(load_faces(data, "val", attributes=model.attributes, bad_data=config.bad_data), config.num_photos)
+    val = _some(load_split(data, "val", attributes=model.attributes, bad_data=config.bad_data), config.num_photos)
     calibration = None
     if config.int8:
-        train = load_faces(data, "train", attributes=model.attributes, bad_data=config.bad_data)
+        train = load_split(data, "train", attributes=model.attributes, bad_data=config.bad_data)
         calibration = read_squares(model, _some(train, config.num_photos).paths)
     write_checked(
         out,

@@ -63,7 +63,7 @@ from apps.common.checkpoint import model_folder, save_json
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
-from apps.finegrained.data.load import LabelledSplit, Photo, load_data
+from apps.finegrained.data.load import LabelledSplit, Photo, load_split
 from apps.finegrained.evaluation.calibration import calibrate, cross_validate, unknown_metrics
 from apps.finegrained.evaluation.metrics import (
     calibration_error,
@@ -100,7 +100,7 @@ def evaluate(config: Config) -> dict[str, float | None]:
     unknown = find_photos(config.unknown, recursive=True) if config.unknown else []
     classifier, place = _load(config)
     data = str(make_sample()) if config.data == "sample" else config.data
-    split = load_data(data, config.split, class_names=classifier.class_names, bad_data=config.bad_data)
+    split = load_split(data, config.split, class_names=classifier.class_names, bad_data=config.bad_data)
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
     print(split.describe())

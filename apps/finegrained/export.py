@@ -63,7 +63,7 @@ from apps.common.deploy.export import (
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
 from apps.finegrained.data.batches import to_square
-from apps.finegrained.data.load import LabelledSplit, Photo, load_data
+from apps.finegrained.data.load import LabelledSplit, Photo, load_split
 from apps.finegrained.evaluation.metrics import top_k_accuracy
 from apps.finegrained.model.classifier import APP, Classifier
 from apps.finegrained.model.inference import predict_photos
@@ -130,7 +130,7 @@ def accuracy(model: Classifier, photos: Sequence[Photo], session: Session | None
 
 
 def _load(data: str, split: str, model: Classifier, config: Config) -> LabelledSplit:
-    return load_data(data, split, class_names=model.class_names, bad_data=config.bad_data)
+    return load_split(data, split, class_names=model.class_names, bad_data=config.bad_data)
 
 
 def _some(split: LabelledSplit, number: int) -> list[Photo]:

@@ -122,7 +122,7 @@ from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, plan_run
 from apps.finegrained import eval as eval_script
 from apps.finegrained.data.batches import EvalSet, TrainingSet, balanced, class_weights, make_train_loader
-from apps.finegrained.data.load import LabelledSplit, load_data
+from apps.finegrained.data.load import LabelledSplit, load_splits
 from apps.finegrained.data.mix import Mix
 from apps.finegrained.evaluation.metrics import classification_metrics
 from apps.finegrained.loss.distill_loss import soft_loss
@@ -162,8 +162,7 @@ def train(config: Config) -> dict[str, Any]:
     on_sample = config.data == "sample"
     with processes.first_goes_first():
         data = str(make_sample()) if on_sample else config.data
-    train_split = load_data(data, "train", bad_data=config.bad_data)
-    val_split = load_data(data, "val", class_names=train_split.class_names, bad_data=config.bad_data)
+    train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data)
     for split in (train_split, val_split):
         print(split.describe())
     num_classes = len(train_split.class_names)

@@ -8,7 +8,7 @@ import torch
 from apps.common.cli import run_command
 from apps.common.images import stack_images
 from apps.faceattr import eval as eval_script
-from apps.faceattr.data.load import load_faces
+from apps.faceattr.data.load import load_split
 from apps.faceattr.eval import Config, evaluate
 from apps.faceattr.evaluation.calibration import calibrate, cross_judge
 from apps.faceattr.evaluation.metrics import attribute_metrics
@@ -43,7 +43,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_numbers_and_files_of_an_evaluation(run, data, capsys):
     values = evaluate(config(run, data, split="test"))
-    logits, split = logits_of(run, data, "test"), load_faces([data], "test")
+    logits, split = logits_of(run, data, "test"), load_split([data], "test")
     labels, probs = torch.from_numpy(split.labels), logits.double().sigmoid()
     expected = attribute_metrics(logits, labels, ATTRIBUTES, probs=probs, present=probs >= 0.5)
     assert values["mean_ap"] == pytest.approx(expected.values["mean_ap"], abs=0.01)
@@ -70,7 +70,7 @@ def test_numbers_and_files_of_an_evaluation(run, data, capsys):
 
 def test_calibration_is_fitted_on_val_judged_by_halves_and_kept(run, data, capsys):
     before = evaluate(config(run, data, split="test"))
-    logits, split = logits_of(run, data, "val"), load_faces([data], "val")
+    logits, split = logits_of(run, data, "val"), load_split([data], "val")
     labels = torch.from_numpy(split.labels)
     values = evaluate(config(run, data, calibrate=True))
     tagger = Tagger.load(run, device=torch.device("cpu"))
@@ -99,7 +99,7 @@ def test_groups_may_be_of_an_attribute_that_the_network_does_not_know(tmp_path, 
     out = tmp_path / "out of it"
     evaluate(config(run, data, split="test", subgroup="male", out=out))
     groups = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["subgroups"]
-    column = load_faces([data], "test").labels[:, 3]
+    column = load_split([data], "test").labels[:, 3]
     assert groups["num_with_it"] == (column == 1).sum()
     assert groups["num_without"] == (column == 0).sum()
     assert groups["num_unknown"] == (column == -1).sum() > 0

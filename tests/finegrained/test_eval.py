@@ -8,7 +8,7 @@ import torch
 
 from apps.common.cli import run_command
 from apps.finegrained import eval as eval_script
-from apps.finegrained.data.load import load_data
+from apps.finegrained.data.load import load_split
 from apps.finegrained.eval import Config, evaluate
 from apps.finegrained.evaluation.calibration import calibrate, cross_validate
 from apps.finegrained.evaluation.metrics import calibration_error
@@ -35,7 +35,7 @@ def config(place: Path, **flags) -> Config:
 
 def logits_of(place: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     classifier = Classifier.load(place / "run", device=torch.device("cpu"))
-    data = load_data(str(place / "data"), split, class_names=classifier.class_names)
+    data = load_split(str(place / "data"), split, class_names=classifier.class_names)
     logits = predict_split(classifier, data, batch_size=5, num_workers=0, progress=False)
     return logits, torch.tensor([photo.label for photo in data.photos])
 

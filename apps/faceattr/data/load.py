@@ -1,7 +1,7 @@
 """One split of labelled faces, checked: what training and evaluation read.
 
     train, val = load_splits(["faces", "more/attributes.csv"], ("train", "val"))
-    test = load_faces(["faces"], "test", attributes=tagger.attributes)
+    test = load_split(["faces"], "test", attributes=tagger.attributes)
 
 Several sets may label different attributes: all are learnt, each from the photos of which it is known.
 """
@@ -88,7 +88,7 @@ class AttributeSplit:
         return line + skipped_words(self.skipped)
 
 
-def load_faces(
+def load_split(
     data: Sequence[str | Path],
     split: str,
     *,

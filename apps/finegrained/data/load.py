@@ -7,7 +7,7 @@ split, val is taken out of train: of each class a share, chosen by the seed and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from apps.common.choices import BadData
 from apps.common.data.problems import did_you_mean, names_beside, refuse_problems, skipped_words, some_of
@@ -66,8 +66,8 @@ class LabelledSplit:
         return line + skipped_words(self.skipped)
 
 
-def load_data(
-    data: str,
+def load_split(
+    data: str | Path,
     split: str,
     *,
     class_names: Sequence[str] | None = None,
@@ -76,11 +76,26 @@ def load_data(
     seed: int = 0,
     download_dir: Path | None = None,
 ) -> LabelledSplit:
-    """Read and check one split of what --data names.
+    """Read and check one split; arguments and errors are those of `load_splits`."""
+    options: dict[str, Any] = {"val_fraction": val_fraction, "seed": seed, "download_dir": download_dir}
+    return load_splits(data, [split], class_names=class_names, bad_data=bad_data, **options)[0]
+
+
+def load_splits(
+    data: str | Path,
+    names: Sequence[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    bad_data: BadData = "refuse",
+    val_fraction: float = VAL_FRACTION,
+    seed: int = 0,
+    download_dir: Path | None = None,
+) -> list[LabelledSplit]:
+    """List what --data names once, and check some of its splits, with one list of classes.
 
     Args:
-        data: a name of `named.NAMED`, a folder or a CSV file.
-        split: train, val or test.
+        data: a name of `known_sets.NAMED`, a folder or a CSV file.
+        names: of train, val, test.
         class_names: a trained model's: labels are mapped by name, and other classes are problems.
         bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the photos that have
             one, and lists them in `skipped`.
@@ -92,46 +107,41 @@ def load_data(
         ValueError: no such data or split, or problems and `bad_data` is "refuse"; the message names the file.
     """
     listing = list_data(data, download_dir=download_dir)
-    return take_split(listing, split, class_names=class_names, bad_data=bad_data, val_fraction=val_fraction, seed=seed)
+    splits, note = split_entries(listing, val_fraction=val_fraction, seed=seed)
+    return [_take_split(listing, splits, note, name, class_names=class_names, bad_data=bad_data) for name in names]
 
 
-def load_split(
-    root: Path,
-    split: str,
-    *,
-    class_names: Sequence[str] | None = None,
-    bad_data: BadData = "refuse",
-    val_fraction: float = VAL_FRACTION,
-    seed: int = 0,
-) -> LabelledSplit:
-    """As `load_data`, of a folder or CSV file."""
-    listing = _list_path(Path(root))
-    return take_split(listing, split, class_names=class_names, bad_data=bad_data, val_fraction=val_fraction, seed=seed)
-
-
-def list_data(data: str, *, download_dir: Path | None = None) -> Listing:
+def list_data(data: str | Path, *, download_dir: Path | None = None) -> Listing:
     """All that --data names, in all splits.
 
     Raises:
         ValueError: it is nothing that is known or there; the message has the nearest name that is.
     """
     if data in NAMED:
-        return list_named(data, download_dir or cache_dir() / "data")
-    return _list_path(Path(data))
+        return list_named(str(data), download_dir or cache_dir() / "data")
+    path = Path(data)
+    if not path.exists():
+        hint = did_you_mean(
+            path.name,
+            [*NAMED, *names_beside(path)],
+            otherwise=f"data sets known by name are {', '.join(NAMED)}",
+            shown=lambda name: name if name in NAMED else path.parent / name,
+        )
+        raise ValueError(f"--data {path}: there is no such folder or CSV file{hint}")
+    packed = list_packed(path) if path.is_dir() else None
+    return packed or list_photos(path)
 
 
-def take_split(
+def _take_split(
     listing: Listing,
+    splits: dict[str, list[Entry]],
+    note: str,
     split: str,
     *,
-    class_names: Sequence[str] | None = None,
-    bad_data: BadData = "refuse",
-    val_fraction: float = VAL_FRACTION,
-    seed: int = 0,
+    class_names: Sequence[str] | None,
+    bad_data: BadData,
 ) -> LabelledSplit:
-    """One split of a listing; the arguments and errors are those of `load_data`."""
     name = SPLIT_OF_NAME.get(split.lower())
-    splits, note = split_entries(listing, val_fraction=val_fraction, seed=seed)
     if name is None or name not in splits:
         there = ", ".join(splits) or "none"
         raise ValueError(f"{listing.source} has no split {split!r}; there are {there}" + f" ({note})" * bool(note))
@@ -174,16 +184,3 @@ def _unknown_class(entry: Entry, known: Sequence[str], *, given: bool) -> str:
         return f"{entry.path}: its class {entry.class_name!r} has no photo in train"
     hint = did_you_mean(entry.class_name, known, shown=repr)
     return f"{entry.path}: its class {entry.class_name!r} is none of the model's {len(known)}{hint}"
-
-
-def _list_path(path: Path) -> Listing:
-    if not path.exists():
-        hint = did_you_mean(
-            path.name,
-            [*NAMED, *names_beside(path)],
-            otherwise=f"data sets known by name are {', '.join(NAMED)}",
-            shown=lambda name: name if name in NAMED else path.parent / name,
-        )
-        raise ValueError(f"--data {path}: there is no such folder or CSV file{hint}")
-    packed = list_packed(path) if path.is_dir() else None
-    return packed or list_photos(path)

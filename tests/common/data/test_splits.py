@@ -10,7 +10,7 @@ import pytest
 
 from apps.common.data.splits import choose_val
 from apps.detection.data.load import load_split as load_annotated
-from apps.faceattr.data.load import load_faces
+from apps.faceattr.data.load import load_split as load_faces
 from apps.finegrained.data.load import load_split as load_labelled
 
 NAMES = [f"photo {i}.jpg" for i in range(100)]

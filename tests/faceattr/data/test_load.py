@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.faceattr.data.load import find_unlabelled, list_data, load_faces, load_splits, without_known
+from apps.faceattr.data.load import find_unlabelled, list_data, load_split, load_splits, without_known
 from apps.faceattr.sample import ATTRIBUTES, make_sample
 
 
@@ -72,8 +72,8 @@ def test_celeba_as_kaggle_gives_it(tmp_path):
         "image_id,Bald,Young\n1.jpg,-1,1\n2.jpg,1,1\n3.jpg,-1,-1\n4.jpg,1,-1"
     )
     (tmp_path / "list_eval_partition.csv").write_text("image_id,partition\n1.jpg,0\n2.jpg,0\n3.jpg,1\n4.jpg,2\n")
-    assert load_faces([tmp_path], "train").labels.tolist() == [[0, 1], [1, 1]]
-    assert load_faces([tmp_path / "list_attr_celeba.csv"], "test").labels.tolist() == [[1, 0]]
+    assert load_split([tmp_path], "train").labels.tolist() == [[0, 1], [1, 1]]
+    assert load_split([tmp_path / "list_attr_celeba.csv"], "test").labels.tolist() == [[1, 0]]
 
 
 def test_celeba_whose_files_disagree(tmp_path):
@@ -83,30 +83,30 @@ def test_celeba_whose_files_disagree(tmp_path):
     listed.write_text(listed.read_text().replace("10\n", "202599\n", 1) + "000011.jpg 1 1\n")
     photo(root / "img_align_celeba/000012.jpg")
     with pytest.raises(ValueError, match=r"line 4: .*000002\.jpg does not exist \(and 1 more such problem\); mend"):
-        load_faces([root], "train")
-    train = load_faces([root], "train", bad_data="skip")
+        load_split([root], "train")
+    train = load_split([root], "train", bad_data="skip")
     assert len(train.paths) == 5
     assert train.skipped[1].endswith("line 13 has 3 columns, its header makes 4")
     assert any("says that it has 202,599 photos, it has 11" in note for note in train.notes)
     assert any(note.startswith("1 photos in ") and "are not used" in note for note in train.notes)
     assert "skipped 2: " in train.describe()
-    assert len(load_faces([root], "test", bad_data="skip").skipped) == 1  # a line without a split is everybody's
+    assert len(load_split([root], "test", bad_data="skip").skipped) == 1  # a line without a split is everybody's
 
     (root / "list_eval_partition.txt").write_text("000001.jpg 0\n000003.jpg 7\n")
-    assert any("000003.jpg is in no split" in p for p in load_faces([root], "train", bad_data="skip").skipped)
+    assert any("000003.jpg is in no split" in p for p in load_split([root], "train", bad_data="skip").skipped)
     (root / "list_eval_partition.txt").write_text("000001.jpg\n")
     with pytest.raises(
         ValueError, match=r"partition\.txt line 1 must hold a file name and one value, it has 1 columns"
     ):
-        load_faces([root], "train")
+        load_split([root], "train")
     listed.write_text("<!DOCTYPE html><html><head><title>Quota exceeded</title>\n<p>Sorry")
     with pytest.raises(ValueError, match="is not CelebA's list of attributes: it begins with '<!DOCTYPE"):
-        load_faces([root], "train")
+        load_split([root], "train")
     for file in (root / "img_align_celeba").iterdir():
         file.unlink()
     photo(root / "img_align_celeba.zip")
     with pytest.raises(ValueError, match=r"no photos of list_attr_celeba\.txt in .*; unpack .*celeba\.zip"):
-        load_faces([root], "train")
+        load_split([root], "train")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -131,7 +131,7 @@ def test_tables(tmp_path, separator):
 def test_photos_beside_the_table_and_zeros_for_absent(tmp_path):
     path = table(tmp_path / "my labels.csv", "file,a,b,split\n1.jpg,0,1,train\n2.jpg,1,,train", folder=".")
     for data in (path, tmp_path):
-        assert load_faces([data], "train", val_fraction=0).labels.tolist() == [[0, 1], [1, -1]]
+        assert load_split([data], "train", val_fraction=0).labels.tolist() == [[0, 1], [1, -1]]
 
 
 ROWS = {
@@ -154,9 +154,9 @@ def test_faults_of_a_table(tmp_path, fault):
     table(tmp_path / "t.csv", text.replace("\n,1", "\ngone,1") if fault == "no file" else text)
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        load_faces([tmp_path / "t.csv"], "train", val_fraction=0)
+        load_split([tmp_path / "t.csv"], "train", val_fraction=0)
     assert "mend the data, or leave such out with --bad-data skip" in str(error.value)
-    train = load_faces([tmp_path / "t.csv"], "train", bad_data="skip", val_fraction=0)
+    train = load_split([tmp_path / "t.csv"], "train", bad_data="skip", val_fraction=0)
     assert [p.name for p in train.paths] == ["1.jpg", "2.jpg", "5.jpg"][fault == "two answers" :]
     assert len(train.skipped) == 1
 
@@ -164,8 +164,8 @@ def test_faults_of_a_table(tmp_path, fault):
 def test_a_column_that_is_no_attribute(tmp_path):
     path = table(tmp_path / "t.csv", "file,Bald,age\n1.jpg,1,35\n2.jpg,0,\n3.jpg,1,61")
     with pytest.raises(ValueError, match=r"t\.csv: the column 'age' is no attribute, it holds '35'; mend"):
-        load_faces([path], "train")
-    train = load_faces([path], "train", bad_data="skip", val_fraction=0, test_fraction=0)
+        load_split([path], "train")
+    train = load_split([path], "train", bad_data="skip", val_fraction=0, test_fraction=0)
     assert (train.attributes, train.labels.tolist()) == (["Bald"], [[1], [0], [1]])
 
 
@@ -184,15 +184,15 @@ def test_splits_are_made_of_people_and_copies(tmp_path):
     assert sum(len(split.paths) for split in splits) == 220
     assert 18 <= len(splits[1].paths) <= 22 and 18 <= len(splits[2].paths) <= 22
     assert all("val 10% and test 10% chosen by seed 0" in split.describe() for split in splits)
-    assert {p.name for p in load_faces([path], "val", seed=1).paths} != {p.name for p in splits[1].paths}
+    assert {p.name for p in load_split([path], "val", seed=1).paths} != {p.name for p in splits[1].paths}
 
     moved = (tmp_path / "a").rename(tmp_path / "b")
-    assert [p.name for p in load_faces([moved], "val").paths] == [p.name for p in splits[1].paths]
-    assert len(load_faces([moved], "val", val_fraction=0.5, test_fraction=0).paths) in range(108, 113)
+    assert [p.name for p in load_split([moved], "val").paths] == [p.name for p in splits[1].paths]
+    assert len(load_split([moved], "val", val_fraction=0.5, test_fraction=0).paths) in range(108, 113)
     with pytest.raises(ValueError, match=r"no split 'test'; there are train, val \(val 10% chosen"):
-        load_faces([moved], "test", test_fraction=0)
+        load_split([moved], "test", test_fraction=0)
     with pytest.raises(ValueError, match=r"val_fraction is 0\.5: both must be 0 or more, and their sum below 1"):
-        load_faces([moved], "test", val_fraction=0.5, test_fraction=0.5)
+        load_split([moved], "test", val_fraction=0.5, test_fraction=0.5)
 
 
 def test_val_is_taken_out_of_train_where_it_is_missing(tmp_path):
@@ -209,7 +209,7 @@ def test_a_person_or_photo_in_two_given_splits(tmp_path):
     path = table(tmp_path / "t.csv", text + "\n6.jpg,1,test,cleo\n7.jpg,1,test,")
     photo(tmp_path / "images/3.jpg", (tmp_path / "images/7.jpg").read_text())
     with pytest.raises(ValueError, match=r"3\.jpg \(train\) is the same photo as .*7\.jpg \(test\) \(and 1 more"):
-        load_faces([path], "train")
+        load_split([path], "train")
     train, val, test = load_splits([path], ("train", "val", "test"), bad_data="skip")
     assert [[p.name for p in split.paths] for split in (train, val, test)] == [["2.jpg"], ["4.jpg"], ["6.jpg", "7.jpg"]]
     assert "1.jpg (train) is the same person as" in train.skipped[1] and "4.jpg (val)" in train.skipped[1]
@@ -232,41 +232,41 @@ def two_sets(tmp_path) -> list[Path]:
 
 
 def test_several_sets_are_learnt_together(two_sets):
-    train = load_faces(two_sets, "train")
+    train = load_split(two_sets, "train")
     assert train.attributes == ["Smiling", "Wearing_Hat", "Young"]
     assert train.labels.tolist() == [[1, 0, -1], [-1, 0, 1]]
     assert train.identities == ["one: 7", "two: 8"]  # not the person 8 of the other set's val
     assert any(note.startswith("wearing hat of ") and note.endswith(" is Wearing_Hat") for note in train.notes)
-    assert load_faces(two_sets[::-1], "train").attributes == ["Young", "wearing hat", "Smiling"]
+    assert load_split(two_sets[::-1], "train").attributes == ["Young", "wearing hat", "Smiling"]
 
 
 def test_attributes_of_a_model_are_mapped_by_name(two_sets):
-    val = load_faces(two_sets, "val", attributes=["young", "Bald", "Smiling"])
+    val = load_split(two_sets, "val", attributes=["young", "Bald", "Smiling"])
     assert val.attributes == ["young", "Bald", "Smiling"]
     assert val.labels.tolist() == [[-1, -1, 0], [0, -1, -1]]
     assert "no label of Bald" in val.describe()
     assert "labels of Wearing_Hat are not used" in val.describe()
     with pytest.raises(ValueError, match=r"has no attribute 'Smilling'; did you mean Smiling\?"):
-        load_faces(two_sets, "train", attributes=["Smilling"])
+        load_split(two_sets, "train", attributes=["Smilling"])
     with pytest.raises(ValueError, match=r"has no attribute 'Bald'; it has Smiling, Wearing_Hat, Young"):
-        load_faces(two_sets, "test", attributes=["Bald"])
+        load_split(two_sets, "test", attributes=["Bald"])
 
 
 def test_one_photo_in_two_lists_has_the_labels_of_both(tmp_path):
     one = table(tmp_path / "one.csv", "file,Smiling,Bald,split\n1.jpg,1,0,train\n2.jpg,0,,train\n3.jpg,0,0,val")
     two = table(tmp_path / "two.csv", "file,Young,Bald\n1.jpg,1,\n2.jpg,0,1\n4.jpg,0,0")
-    train = load_faces([one, two], "train", test_fraction=0, val_fraction=0)
+    train = load_split([one, two], "train", test_fraction=0, val_fraction=0)
     assert [p.name for p in train.paths] == ["1.jpg", "2.jpg", "4.jpg"]
     assert train.labels.tolist() == [[1, 0, 1], [0, 1, 0], [-1, 0, 0]]
     two.write_text(two.read_text().replace("1.jpg,1,", "1.jpg,1,1"))
     with pytest.raises(ValueError, match=r"1\.jpg: Bald is absent and present in .*one\.csv and .*two\.csv"):
-        load_faces([one, two], "train", test_fraction=0, val_fraction=0)
+        load_split([one, two], "train", test_fraction=0, val_fraction=0)
 
 
 def test_an_attribute_that_train_cannot_learn(tmp_path):
     path = table(tmp_path / "t.csv", "file,Smiling,Bald,split\n1.jpg,1,,train\n2.jpg,0,1,val")
     with pytest.raises(ValueError, match=r"t\.csv: train has no label of Bald; mend"):
-        load_faces([path], "train")
+        load_split([path], "train")
     train, val = load_splits([path], ("train", "val"), bad_data="skip")
     assert train.attributes == val.attributes == ["Smiling"]
     assert "labels of Bald are not used: train has none" in val.describe()
@@ -307,22 +307,22 @@ def test_what_is_no_data_set(tmp_path, case):
     if text:
         (tmp_path / "attributes.csv").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=message) as error:
-        load_faces([tmp_path], "train")
+        load_split([tmp_path], "train")
     assert "\n" not in str(error.value)
 
 
 def test_wrong_places(tmp_path):
     table(tmp_path / "inner/attributes.csv", "file,a\n1.jpg,1")
     with pytest.raises(ValueError, match=r"did you mean --data .*inner\?"):
-        load_faces([tmp_path], "train")
+        load_split([tmp_path], "train")
     with pytest.raises(ValueError, match=r"--data .*nowhere: there is no such folder or CSV file"):
-        load_faces([tmp_path / "nowhere"], "train")
+        load_split([tmp_path / "nowhere"], "train")
     with pytest.raises(ValueError, match="has no split 'tset'; there are train"):
-        load_faces([tmp_path / "inner"], "tset")
+        load_split([tmp_path / "inner"], "tset")
     for name in ("one.csv", "two.csv"):
         table(tmp_path / "several" / name, "file,a\n1.jpg,1")
     with pytest.raises(ValueError, match=r"has several lists of labels: one\.csv, two\.csv; give those"):
-        load_faces([tmp_path / "several"], "train")
+        load_split([tmp_path / "several"], "train")
 
 
 def test_the_sample_set(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.faceattr.data.load import AttributeSplit, load_faces
+from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.calibration import Judged
 from apps.faceattr.evaluation.metrics import Agreement, attribute_metrics
 from apps.faceattr.evaluation.report import Evaluation, precision_figure, reliability, reliability_figure, write_report
@@ -21,7 +21,7 @@ def tagger(tmp_path_factory) -> Tagger:
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory) -> AttributeSplit:
-    return load_faces([draw_faces(tmp_path_factory.mktemp("report") / "my faces", each=24)], "val")
+    return load_split([draw_faces(tmp_path_factory.mktemp("report") / "my faces", each=24)], "val")
 
 
 def make_evaluation(tagger: Tagger, split: AttributeSplit, logits: torch.Tensor) -> Evaluation:

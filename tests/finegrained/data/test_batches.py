@@ -16,13 +16,13 @@ from apps.finegrained.data.batches import (
     random_crop,
     to_square,
 )
-from apps.finegrained.data.load import Photo, load_data
+from apps.finegrained.data.load import Photo, load_split
 from apps.finegrained.data.mix import Mix
 
 
 @pytest.fixture
 def photos(tiny_photos) -> list[Photo]:
-    return load_data(str(tiny_photos), "train").photos
+    return load_split(str(tiny_photos), "train").photos
 
 
 def test_the_eval_transform_is_the_central_square():

@@ -9,7 +9,7 @@ import pytest
 from torchvision import datasets
 
 from apps.finegrained.data.known_sets import NAMED, list_named
-from apps.finegrained.data.load import load_data, load_split
+from apps.finegrained.data.load import load_split
 
 PICTURE = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 
@@ -109,7 +109,7 @@ def cars(root: Path) -> None:
 def test_sets_that_torchvision_reads(tmp_path, monkeypatch, no_network, name, make, counts, test):
     make(tmp_path)
     monkeypatch.setattr(datasets.Flowers102, "_check_integrity", lambda self: True)  # it knows the real lists' MD5
-    splits = [load_data(name, split, download_dir=tmp_path) for split in ("train", "val", "test")]
+    splits = [load_split(name, split, download_dir=tmp_path) for split in ("train", "val", "test")]
     assert named(splits[2]) == sorted(test)
     assert [sorted(split.counts) for split in splits[:2]] == [sorted(c) for c in counts]
     assert not {p.path for p in splits[0].photos} & {p.path for p in splits[1].photos}
@@ -120,7 +120,7 @@ def test_a_set_that_is_half_unpacked_names_the_missing_photo(tmp_path, no_networ
     pets(tmp_path)
     (tmp_path / "oxford-iiit-pet/images/Birman_4.jpg").unlink()
     with pytest.raises(ValueError, match=r"Birman_4\.jpg does not exist; mend the data"):
-        load_data("oxford-iiit-pet", "test", download_dir=tmp_path)
+        load_split("oxford-iiit-pet", "test", download_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["oxford-iiit-pet", "flowers102", "fgvc-aircraft", "food101"])

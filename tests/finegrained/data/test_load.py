@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from apps.finegrained.data.load import list_data, load_data, load_split
+from apps.finegrained.data.load import list_data, load_split
 
 PICTURE = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 
@@ -220,11 +220,11 @@ def test_one_name_in_both_forms_of_unicode_is_one_class(tmp_path):
 
 def test_wrong_places(tmp_path, folders):
     with pytest.raises(ValueError, match=r"no such folder or CSV file; did you mean flowers102\?"):
-        load_data("flower102", "train")
+        load_split("flower102", "train")
     with pytest.raises(ValueError, match=r"did you mean .*my data\?"):
-        load_data(str(tmp_path / "mydata"), "train")
+        load_split(str(tmp_path / "mydata"), "train")
     with pytest.raises(ValueError, match="data sets known by name are oxford-iiit-pet, "):
-        load_data(str(tmp_path / "qqq"), "train")
+        load_split(str(tmp_path / "qqq"), "train")
     with pytest.raises(ValueError, match="has no split 'tset'; there are train, val, test"):
         load_split(folders, "tset")
     fill(folders, "val/a/7.jpg")
@@ -261,7 +261,7 @@ def test_folders_that_are_no_data_set(tmp_path):
 def test_real_photos_read_without_a_problem(shared):
     root = shared / "data/finegrained/grocery81"
     for split, photos, classes in (("train", 2640, 81), ("val", 296, 60), ("test", 700, 81)):
-        data = load_data(str(root), split)
+        data = load_split(str(root), split)
         assert len(data.photos) == photos
         assert len(data.class_names) == 81
         assert sum(count > 0 for count in data.counts) == classes

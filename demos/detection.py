@@ -43,7 +43,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import gradio as gr
 import numpy as np
 
-from apps.detection.predict import Found, Predictor, draw
+from apps.detection.predict import Predictor
+from apps.detection.results import Found, draw
 from demos.page import serve
 from demos.task import Choice, Settings, Task, make_table, scaled
 from demos.uploads import fit

@@ -40,7 +40,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import gradio as gr
 import numpy as np
 
-from apps.faceattr.predict import FaceAttributes, Predictor, draw
+from apps.faceattr.predict import Predictor
+from apps.faceattr.results import FaceAttributes, draw
 from demos.page import serve
 from demos.task import Choice, Settings, Task, make_table, scaled
 from demos.uploads import fit

@@ -1,5 +1,6 @@
 """Colours, smooth steps and curves from which the sample sets are drawn."""
 
+import colorsys
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,13 +8,28 @@ from typing import TypeVar
 
 import numpy as np
 
+Rng = np.random.Generator
 Colour = tuple[float, float, float]
+T = TypeVar("T")
 
 
 def mix(first: Colour, second: Colour, amount: float) -> Colour:
     """From the first colour (0) to the second (1)."""
     r, g, b = ((1 - amount) * one + amount * two for one, two in zip(first, second, strict=True))
     return r, g, b
+
+
+def rgb(code: str) -> Colour:
+    """ "f2d0b0" to a colour."""
+    r, g, b = bytes.fromhex(code)
+    return float(r), float(g), float(b)
+
+
+def shifted(colour: Colour, hue: float, saturation: float, value: float) -> Colour:
+    """A colour with its hue moved (1 is the whole circle), its saturation and value multiplied."""
+    h, s, v = colorsys.rgb_to_hsv(*(part / 255 for part in colour))
+    r, g, b = colorsys.hsv_to_rgb((h + hue) % 1, min(1, s * saturation), min(1, v * value))
+    return 255 * r, 255 * g, 255 * b
 
 
 def smooth(points: object, *, closed: bool = True, rounds: int = 3) -> np.ndarray:
@@ -56,10 +72,6 @@ def bernstein(degree: int, num: int) -> np.ndarray:
 def curve(*points: tuple[float, float], num: int = 9) -> np.ndarray:
     """Path (num, 2): the Bezier curve of the given control points."""
     return bernstein(len(points) - 1, num) @ np.array(points)
-
-
-Rng = np.random.Generator
-T = TypeVar("T")
 
 
 def pick(rng: Rng, things: Sequence[T]) -> T:

@@ -4,14 +4,13 @@ Colours are RGB, 0 to 255. An object lives in about [-1, 1] x [-1, 1], x to the 
 mirrors and squashes it on the way to pixels. Letters: S side of the canvas, N points of an outline or a path.
 """
 
-import colorsys
 import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from apps.common.drawing.curves import Colour, Rng, pick, ticks
+from apps.common.drawing.curves import Colour, Rng, pick, rgb, shifted, ticks
 from apps.detection.reef.noise import noise_crop
 
 Palette = tuple[Colour, Colour, Colour]  # base, second, accent
@@ -41,11 +40,7 @@ def make_palette(rng: Rng, usual: tuple[str, ...] = (), *, strength: tuple[float
     """One of the `usual` palettes (or of all), with hue, strength and brightness shifted a little."""
     names = usual or tuple(PALETTES)
     shift, saturated, light = rng.normal(0, 0.02), rng.uniform(*strength), rng.uniform(0.88, 1.06)
-    colours = []
-    for code in PALETTES[pick(rng, names)]:
-        hue, saturation, value = colorsys.rgb_to_hsv(*(part / 255 for part in bytes.fromhex(code)))
-        r, g, b = colorsys.hsv_to_rgb((hue + shift) % 1, min(1, saturation * saturated), min(1, value * light))
-        colours.append((255 * r, 255 * g, 255 * b))
+    colours = [shifted(rgb(code), shift, saturated, light) for code in PALETTES[pick(rng, names)]]
     return colours[0], colours[1], colours[2]
 
 

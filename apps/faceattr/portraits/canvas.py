@@ -5,7 +5,6 @@ right, y down, the chin near y = 1.2, the shoulders from y = 1.6. Letters: S sid
 or a path.
 """
 
-import colorsys
 import math
 import zlib
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from apps.common.drawing import curves
-from apps.common.drawing.curves import Colour, Rng
+from apps.common.drawing.curves import Colour, Rng, rgb, shifted
 
 BLACK, WHITE = (30.0, 26.0, 32.0), (253.0, 250.0, 244.0)
 NORMAL = np.array([-1.0, 1.0])
@@ -35,12 +34,6 @@ class Chance:
         return np.random.default_rng((*self.key, zlib.crc32(part.encode())))
 
 
-def rgb(code: str) -> Colour:
-    """ "f2d0b0" to a colour."""
-    r, g, b = bytes.fromhex(code)
-    return float(r), float(g), float(b)
-
-
 def palette(codes: str) -> list[Colour]:
     """Several of them, separated by spaces."""
     return [rgb(code) for code in codes.split()]
@@ -48,14 +41,8 @@ def palette(codes: str) -> list[Colour]:
 
 def varied(colour: Colour, rng: Rng, *, hue: float = 0.015, strength: float = 0.12, light: float = 0.08) -> Colour:
     """A colour a little off in hue, saturation and brightness."""
-    h, s, v = colorsys.rgb_to_hsv(*(part / 255 for part in colour))
-    h, s, v = (
-        h + rng.uniform(-hue, hue),
-        s * rng.uniform(1 - strength, 1 + strength),
-        v * rng.uniform(1 - light, 1 + light),
-    )
-    r, g, b = colorsys.hsv_to_rgb(h % 1, min(1, s), min(1, v))
-    return 255 * r, 255 * g, 255 * b
+    saturation, value = (1 - strength, 1 + strength), (1 - light, 1 + light)
+    return shifted(colour, rng.uniform(-hue, hue), rng.uniform(*saturation), rng.uniform(*value))
 
 
 def luminance(colour: Colour) -> float:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from apps.common.drawing.curves import Colour, Rng, mix, pick
-from apps.finegrained.moths.texture import BLACK, WHITE, noise_crop, shifted
+from apps.common.drawing.curves import Colour, Rng, mix, pick, shifted
+from apps.finegrained.moths.texture import BLACK, WHITE, noise_crop
 
 SIZE_HW = (160, 176)
 HEIGHT, WIDTH = SIZE_HW

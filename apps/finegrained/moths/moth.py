@@ -11,8 +11,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from apps.common.drawing.curves import Colour, Rng, circle, mix, pick, smooth
-from apps.finegrained.moths.texture import BLACK, WHITE, along, noise_crop, ribbon, shifted
+from apps.common.drawing.curves import Colour, Rng, circle, mix, pick, shifted, smooth
+from apps.finegrained.moths.texture import BLACK, WHITE, along, noise_crop, ribbon
 
 UNIT = 140
 WING_SIZE, BODY_SIZE = (196, 294), (126, 294)  # width, height

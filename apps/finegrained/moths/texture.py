@@ -3,23 +3,15 @@
 Colours are RGB, 0 to 255. Letters: N points of an outline or a path, h w height and width in pixels.
 """
 
-import colorsys
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from apps.common.drawing.curves import Colour, Rng
+from apps.common.drawing.curves import Rng
 
 BLACK, WHITE = (16.0, 13.0, 14.0), (255.0, 252.0, 244.0)
 TILE = 512  # pixels
-
-
-def shifted(colour: Colour, hue: float, saturation: float, value: float) -> Colour:
-    """A colour with its hue moved (1 is the whole circle), its saturation and value multiplied."""
-    h, s, v = colorsys.rgb_to_hsv(*(part / 255 for part in colour))
-    r, g, b = colorsys.hsv_to_rgb((h + hue) % 1, min(1, s * saturation), min(1, v * value))
-    return 255 * r, 255 * g, 255 * b
 
 
 def along(path: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -222,6 +222,11 @@ STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
         "predictor": SimpleNamespace(batch=lambda images: [None for _ in images]),
     },
     "apps/common/media/sinks.py": one_frame,
+    "apps/common/media/watch.py": lambda folder: {
+        "predictor": SimpleNamespace(batch=lambda images: [[["cat"]] for _ in images]),
+        "draw": lambda image: image,
+        "write": lambda out: "",
+    },
     "apps/detection/model/pretrained.py": read_detector,
     "apps/faceattr/data/load.py": lambda folder: {
         "tagger": SimpleNamespace(attributes=ATTRIBUTES),

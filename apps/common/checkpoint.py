@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from apps.common.cli import is_set
 from backbone.files import written_whole
 
 
@@ -23,6 +24,20 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: Any, /) -> Any: ...
+
+
+def check_model_flags(config: Any, *of_weights: str, published: str) -> None:
+    """Raise ValueError unless a script's flags name one model, by --checkpoint or by --weights.
+
+    Args:
+        of_weights: other flags that are for --weights alone: a checkpoint has its own.
+        published: a name that --weights takes.
+    """
+    both = config.checkpoint is not None and is_set(config, "weights", *of_weights)
+    if both or (config.checkpoint is None and config.weights is None):
+        flags = " and ".join(f"--{name}" for name in of_weights)
+        alone = f"{flags} {'is' if len(of_weights) == 1 else 'are'} for --weights alone"
+        raise ValueError(f"give --checkpoint RUN/best, or --weights {published} for a published model; {alone}")
 
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.choices import BadData
-from apps.common.cli import Given, is_set, run_command
+from apps.common.cli import Given, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Config:
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.eval:evaluate", Config)
 
-from apps.common.checkpoint import model_folder, save_json
+from apps.common.checkpoint import check_model_flags, model_folder, save_json
 from apps.common.device import choose_device
 from apps.detection.data.load import load_split
 from apps.detection.evaluation.analysis import Analysis, analyse, confusions
@@ -119,13 +119,10 @@ def load_detector(config: Config) -> Detector:
         ValueError: neither or both are given, or it cannot be loaded.
     """
     device = choose_device(config.device)
-    if (config.checkpoint is None) == (config.weights is None):
-        raise ValueError("give --checkpoint RUN/best, or --weights coco for a published detector")
+    check_model_flags(config, "backbone", "resolution", published="coco")
     if config.weights is not None:
         return Detector.published(config.weights, backbone=config.backbone, device=device, resolution=config.resolution)
     assert config.checkpoint is not None
-    if is_set(config, "resolution", "backbone"):
-        raise ValueError("--backbone and --resolution are for --weights: a checkpoint has its own")
     return Detector.load(config.checkpoint, device=device)
 
 

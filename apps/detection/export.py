@@ -61,7 +61,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import model_folder
+from apps.common.checkpoint import check_model_flags, model_folder
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import (
     PARITY_PHOTOS,
@@ -211,13 +211,10 @@ def read_squares(detector: Detector, split: CocoSplit, number: int) -> Tensor:
 
 def _load(config: Config) -> tuple[Detector, Path | None]:
     cpu = torch.device("cpu")
-    if (config.checkpoint is None) == (config.weights is None):
-        raise ValueError("give --checkpoint RUN/best, or --weights coco for a published detector")
+    check_model_flags(config, "backbone", published="coco")
     if config.weights is not None:
         return Detector.published(config.weights, backbone=config.backbone, device=cpu), None
     assert config.checkpoint is not None
-    if is_set(config, "backbone"):
-        raise ValueError("--backbone is for --weights: a checkpoint has its own")
     return Detector.load(config.checkpoint, device=cpu), model_folder(config.checkpoint)
 
 

@@ -22,7 +22,6 @@ Letters in shapes: H W of a photo.
 import dataclasses
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -79,12 +78,11 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import model_folder
+from apps.common.checkpoint import check_model_flags, model_folder
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
-from apps.common.media.frames import Tally, answered, read_frames
-from apps.common.media.sinks import Showing, window_for_camera
-from apps.common.media.sources import find_source
+from apps.common.media.frames import answered
+from apps.common.media.watch import Watch
 from apps.detection.boxes.postprocess import Detections
 from apps.detection.boxes.slicing import check_slices, make_tiles, merge
 from apps.detection.data.batches import to_square
@@ -227,8 +225,7 @@ def make_predictor(config: Config) -> Predictor:
     Raises:
         ValueError: flags that do not go together, or see `Predictor`.
     """
-    if config.checkpoint and is_set(config, "weights", "backbone"):
-        raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
+    check_model_flags(config, "backbone", published="coco")
     return Predictor(
         config.checkpoint,
         weights=config.weights,
@@ -255,48 +252,31 @@ def predict(config: Config) -> None:
     """
     if config.slice is None and is_set(config, "slice_overlap"):
         raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")
-    out = config.out or Path("found")
-    source = find_source(config.source, apart_from=out)
-    live = source.camera is not None
-    window = window_for_camera("Objects", out=config.out, page="demos/detection.py") if live else None
-    writes = config.out is not None or not live
-    if not writes and config.save != Config.save:
+    watch = Watch(config.source, out=config.out, default_out="found", title="Objects", page="demos/detection.py")
+    if watch.out is None and config.save != Config.save:
         raise ValueError("--save of a camera needs a folder: give --out, too")
     predictor = make_predictor(config)
-    tally, results = Tally(), Results(predictor.detector.class_names, predictor.detector.category_ids)
-    pictures = out if writes and "pictures" in config.save else None
-    crops = out / "crops" if writes and "crops" in config.save else None
-    stopped = False
-    try:
-        with (
-            closing(read_frames(source, every=config.every)) as frames,
-            Showing(pictures, window=window, keep=source.known) as showing,
-        ):
-            size = 1 if live else config.batch_size
-            for frame, found in answered(frames, predictor.batch, batch_size=size, tally=tally):
-                results.add(frame, found or [])
-                if found is None:
-                    continue
-                if frame.number is None:
-                    print(f"{frame.name}: {_sentence(found)}", flush=True)
-                if crops is not None:
-                    save_crops(crops, frame, found)
-                if not showing.put(frame, partial(draw, found=found)):
-                    break
-    except KeyboardInterrupt:
-        stopped = True
-    except (OSError, ValueError):
-        if writes:
-            results.write(out)  # of what was done until then
-        raise
-    for line in results.table.of_videos():
-        print(line)
-    if writes:
+    results = Results(predictor.detector.class_names, predictor.detector.category_ids)
+    crops = watch.out / "crops" if watch.out and "crops" in config.save else None
+
+    def write(out: Path) -> str:
         results.write(out)
-        print(f"results are in {out}; computed by {predictor.detector.runtime}")
-    if stopped and not live:
-        raise KeyboardInterrupt
-    tally.check(f"{out}/predictions.csv", source=source)
+        return f"results are in {out}; computed by {predictor.detector.runtime}"
+
+    drawn = "pictures" in config.save
+    running = watch.results(results.table, write=write, file="predictions.csv", every=config.every, drawn=drawn)
+    with running as (frames, showing):
+        size = 1 if watch.live else config.batch_size
+        for frame, found in answered(frames, predictor.batch, batch_size=size, tally=watch.tally):
+            results.add(frame, found or [])
+            if found is None:
+                continue
+            if frame.number is None:
+                print(f"{frame.name}: {_sentence(found)}", flush=True)
+            if crops is not None:
+                save_crops(crops, frame, found)
+            if not showing.put(frame, partial(draw, found=found)):
+                break
 
 
 def _sentence(found: Sequence[Found]) -> str:

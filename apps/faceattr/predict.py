@@ -20,7 +20,6 @@ Letters in shapes: H W of a photo.
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -67,9 +66,8 @@ from apps.common.checkpoint import model_folder
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
 from apps.common.media.frame_table import FrameTable
-from apps.common.media.frames import Frame, Tally, answered, read_frames
-from apps.common.media.sinks import Showing, window_for_camera
-from apps.common.media.sources import find_source
+from apps.common.media.frames import Frame, answered
+from apps.common.media.watch import Watch
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.sensitive import shown
 from apps.faceattr.model.face_finder import Box, FaceFinder, crop_face
@@ -177,42 +175,29 @@ def predict(config: Config) -> None:
         ValueError: after all others are done, if something could not be read; each is named as it comes, too.
         KeyboardInterrupt: it was stopped; what was seen until then is written.
     """
-    out = config.out or Path("seen")
-    source = find_source(config.source, apart_from=out)
-    live = source.camera is not None
-    window = window_for_camera("Faces", out=config.out, page="demos/faceattr.py") if live else None
-    writes = config.out is not None or not live
+    watch = Watch(config.source, out=config.out, default_out="seen", title="Faces", page="demos/faceattr.py")
     predictor = make_predictor(config)
-    num_faces, stopped = 0, False
-    tally, table = Tally(), FrameTable([*HEADER, *predictor.shown])
-    try:
-        with (
-            closing(read_frames(source, every=config.every)) as frames,
-            Showing(out if writes else None, ending="faces", window=window, keep=source.known) as showing,
-        ):
-            for frame, faces in answered(
-                frames, lambda images: [predictor(image) for image in images], batch_size=1, tally=tally
-            ):
-                rows = [] if faces is None else face_rows(faces, predictor.shown)
-                table.add(frame, rows, names=["faces"] * len(faces or []))
-                if faces is None:
-                    continue
-                num_faces += len(faces)
-                if frame.number is None:
-                    print(_sentences(frame, faces, whole=config.whole), flush=True)
-                if not showing.put(frame, partial(draw, faces=faces)):
-                    break
-    except KeyboardInterrupt:
-        stopped = True
-    for line in table.of_videos():
-        print(line)
-    seen = f"{num_faces:,} faces in {tally.num_frames:,} {'frames' if tally.has_moving else 'photos'}"
-    if writes:
+    table, num_faces = FrameTable([*HEADER, *predictor.shown]), 0
+
+    def write(out: Path) -> str:
         table.write(out / "faces.csv")
-        print(f"{seen}; faces.csv and pictures are in {out}; computed by {predictor.tagger.runtime}")
-    if stopped and not live:
-        raise KeyboardInterrupt
-    tally.check("faces.csv", source=source)
+        seen = f"{num_faces:,} faces in {watch.tally.num_frames:,} {'frames' if watch.tally.has_moving else 'photos'}"
+        return f"{seen}; faces.csv and pictures are in {out}; computed by {predictor.tagger.runtime}"
+
+    def find(images: Sequence[np.ndarray]) -> list[list[FaceAttributes]]:
+        return [predictor(image) for image in images]
+
+    with watch.results(table, write=write, file="faces.csv", every=config.every, ending="faces") as (frames, showing):
+        for frame, faces in answered(frames, find, batch_size=1, tally=watch.tally):
+            rows = [] if faces is None else face_rows(faces, predictor.shown)
+            table.add(frame, rows, names=["faces"] * len(faces or []))
+            if faces is None:
+                continue
+            num_faces += len(faces)
+            if frame.number is None:
+                print(_sentences(frame, faces, whole=config.whole), flush=True)
+            if not showing.put(frame, partial(draw, faces=faces)):
+                break
 
 
 def _sentences(frame: Frame, faces: Sequence[FaceAttributes], *, whole: bool) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.choices import BadData
-from apps.common.cli import Given, is_set, run_command
+from apps.common.cli import Given, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import model_folder, save_json
+from apps.common.checkpoint import check_model_flags, model_folder, save_json
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
@@ -116,16 +116,13 @@ def evaluate(config: Config) -> dict[str, float | None]:
 def _load(config: Config) -> tuple[Classifier, Path]:
     """The classifier, and the folder that its results go into."""
     device = choose_device(config.device)
-    if (config.checkpoint is None) == (config.weights is None):
-        raise ValueError("give --checkpoint RUN/best, or --weights imagenet for a published classifier")
+    check_model_flags(config, "backbone", published="imagenet")
     if config.checkpoint is None:
         assert config.weights is not None
         if config.calibrate:
             raise ValueError("--calibrate writes into a --checkpoint, --weights has none")
         name = f"{config.backbone}-{Path(config.weights).name}"
         return Classifier.published(config.weights, backbone=config.backbone, device=device), Path("runs", APP, name)
-    if is_set(config, "backbone"):
-        raise ValueError("--backbone is for --weights: a checkpoint has its own")
     return Classifier.load(config.checkpoint, device=device), model_folder(config.checkpoint).parent
 
 

@@ -19,12 +19,11 @@ Letters in shapes: B batch, H W of a photo, K classes.
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import Given, is_set, run_command
+from apps.common.cli import Given, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,13 +63,12 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import model_folder
+from apps.common.checkpoint import check_model_flags, model_folder
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
 from apps.common.media.frame_table import FrameTable
-from apps.common.media.frames import Tally, answered, read_frames
-from apps.common.media.sinks import Showing, window_for_camera
-from apps.common.media.sources import find_source
+from apps.common.media.frames import answered
+from apps.common.media.watch import Watch
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.model.cam import draw_activations
 from apps.finegrained.model.classifier import Classifier
@@ -150,13 +148,8 @@ def predict(config: Config) -> None:
         ValueError: after all others are done, if something could not be read; each is named as it comes, too.
         KeyboardInterrupt: it was stopped; the guesses until then are written.
     """
-    if config.checkpoint and is_set(config, "weights", "backbone"):
-        raise ValueError("give --checkpoint, or --weights with --backbone: a checkpoint has its own")
-    out = config.out or Path("guesses")
-    source = find_source(config.source, apart_from=out)
-    live = source.camera is not None
-    window = window_for_camera("Guesses", out=config.out, page="demos/finegrained.py") if live else None
-    writes = config.out is not None or not live
+    check_model_flags(config, "backbone", published="imagenet")
+    watch = Watch(config.source, out=config.out, default_out="guesses", title="Guesses", page="demos/finegrained.py")
     predictor = Predictor(
         config.checkpoint,
         weights=config.weights,
@@ -167,35 +160,27 @@ def predict(config: Config) -> None:
         threads=config.threads,
         precision=config.precision,
     )
-    tally, table = Tally(), FrameTable(guess_header(predictor.classifier, config.top))
-    stopped = False
-    try:
-        with (
-            closing(read_frames(source, every=config.every)) as frames,
-            Showing(
-                out if writes else None, ending="cam" * config.cam, photos=config.cam, window=window, keep=source.known
-            ) as showing,
-        ):
-            size = 1 if live else BATCH_SIZE
-            for frame, guesses in answered(frames, predictor.batch, batch_size=size, tally=tally):
-                table.add(frame, [guess_cells(guesses)] if guesses else [], names=[g.name for g in (guesses or [])[:1]])
-                if guesses is None:
-                    continue
-                if frame.number is None:
-                    print(f"{frame.name}: {guesses}", flush=True)
-                if not showing.put(frame, partial(_picture, predictor, guesses, frame.number, config.cam)):
-                    break
-    except KeyboardInterrupt:
-        stopped = True
-    for line in table.of_videos():
-        print(line)
-    if writes:
+    table = FrameTable(guess_header(predictor.classifier, config.top))
+
+    def write(out: Path) -> str:
         table.write(out / "guesses.csv")
         written = "guesses.csv and pictures are" if config.cam or table.has_moving else "guesses.csv is"
-        print(f"{written} in {out}; computed by {predictor.classifier.runtime}")
-    if stopped and not live:
-        raise KeyboardInterrupt
-    tally.check("guesses.csv", source=source)
+        return f"{written} in {out}; computed by {predictor.classifier.runtime}"
+
+    ending = "cam" * config.cam
+    running = watch.results(
+        table, write=write, file="guesses.csv", every=config.every, ending=ending, photos=config.cam
+    )
+    with running as (frames, showing):
+        size = 1 if watch.live else BATCH_SIZE
+        for frame, guesses in answered(frames, predictor.batch, batch_size=size, tally=watch.tally):
+            table.add(frame, [guess_cells(guesses)] if guesses else [], names=[g.name for g in (guesses or [])[:1]])
+            if guesses is None:
+                continue
+            if frame.number is None:
+                print(f"{frame.name}: {guesses}", flush=True)
+            if not showing.put(frame, partial(_picture, predictor, guesses, frame.number, config.cam)):
+                break
 
 
 def _picture(predictor: Predictor, guesses: Guesses, number: int | None, cam: bool, image: np.ndarray) -> np.ndarray:

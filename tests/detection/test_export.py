@@ -146,7 +146,7 @@ def test_wrong_input_is_one_line(place, tiny_coco, tmp_path):
         export(Config(checkpoint=place, score_threshold=0.5))
     with pytest.raises(ValueError, match="give --checkpoint RUN/best, or --weights coco"):
         export(Config())
-    with pytest.raises(ValueError, match="--backbone is for --weights"):
+    with pytest.raises(ValueError, match="--backbone is for --weights alone"):
         export(Config(checkpoint=place, backbone="a100"))
     other = make_detector()
     other.class_names = ["cat", "dog"]

@@ -228,7 +228,7 @@ def test_what_cannot_be_is_one_line(checkpoint, tmp_path, capsys):
     assert "did you mean traffic light?" in error_of(capsys, *good, "--classes", "trafficlights")
     assert "--slice-overlap is for --slice" in error_of(capsys, *good, "--slice-overlap", 0.3)
     for useless in (("--weights", "coco-a100"), ("--weights", "coco"), ("--backbone", "a075")):  # also as by default
-        assert "give --checkpoint, or --weights" in error_of(capsys, *good, *useless)
+        assert "give --checkpoint RUN/best, or --weights" in error_of(capsys, *good, *useless)
     assert "every must be 1" in error_of(capsys, *good, "--every", 0)
     line = error_of(capsys, *good[:4], "--out", tmp_path / "photos")
     assert "the drawn a.jpg would replace its source; give another folder" in line

@@ -68,7 +68,7 @@ def test_predicting_without_training(shared, tmp_path, capsys):
         predict_module.Config(weights=weights, source=str(shared / "data/photos/hot_dog.jpg"), out=tmp_path / "out")
     )
     assert "hot_dog.jpg: hotdog" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="give --checkpoint, or --weights with --backbone"):
+    with pytest.raises(ValueError, match="give --checkpoint RUN/best, or --weights imagenet"):
         predict(predict_module.Config(checkpoint=tmp_path, weights="cub", source="x.jpg"))
 
 
@@ -82,5 +82,5 @@ def test_wrong_input_is_one_line(shared, tmp_path):
         Classifier.published(str(tmp_path), backbone="a100", device=CPU)
     with pytest.raises(ValueError, match=r"give --checkpoint RUN/best, or --weights imagenet"):
         evaluate(Config())
-    with pytest.raises(ValueError, match="--backbone is for --weights"):
+    with pytest.raises(ValueError, match="--backbone is for --weights alone"):
         evaluate(Config(checkpoint=tmp_path, backbone="a050"))

@@ -1,0 +1,97 @@
+"""What stands around predict's loop: where frames come from, where results go, and how it ends.
+
+The loop itself is in each script:
+
+    from apps.common.media.frames import answered
+
+    watch, table = Watch("photos/", out=None, default_out="found", title="", page=""), FrameTable(["class"])
+    with watch.results(table, write=write, file="found.csv") as (frames, showing):
+        for frame, found in answered(frames, predictor.batch, batch_size=8, tally=watch.tally):
+            table.add(frame, found)
+            if not showing.put(frame, draw):
+                break
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from apps.common.media.frame_table import FrameTable
+from apps.common.media.frames import Frame, Tally, read_frames
+from apps.common.media.sinks import Showing, window_for_camera
+from apps.common.media.sources import find_source
+
+
+class Watch:
+    """A source that is watched: photos, videos or a camera.
+
+    Args:
+        source: as a person gives it, see `find_source`.
+        out: folder for the results; None for `default_out`, and for a camera to write nothing.
+        title: of a camera's window.
+        page: the script that shows a camera in a browser, for the message where there is no display.
+
+    Attributes:
+        live: whether it is a camera.
+        out: folder for the results; None to write nothing.
+        tally: counts what was read; for `answered`.
+
+    Raises:
+        ValueError: there is no such source, or no way to show a camera.
+    """
+
+    def __init__(self, source: str, *, out: Path | None, default_out: str, title: str, page: str) -> None:
+        folder = out or Path(default_out)
+        self.source = find_source(source, apart_from=folder)
+        self.live = self.source.camera is not None
+        self.window = window_for_camera(title, out=out, page=page) if self.live else None
+        self.out = None if out is None and self.live else folder
+        self.tally = Tally()
+
+    @contextmanager
+    def results(
+        self,
+        table: FrameTable,
+        *,
+        write: Callable[[Path], str],
+        file: str,
+        every: int = 1,
+        drawn: bool = True,
+        ending: str = "",
+        photos: bool = True,
+    ) -> Iterator[tuple[Generator[Frame, None, None], Showing]]:
+        """Frames to predict on, and where drawn ones go; the results are written at the end, also of what is stopped.
+
+        Args:
+            table: of the results, with a line for each video.
+            write: writes the results into a folder, and returns a sentence about them.
+            file: the one of them that lists what could not be read.
+            every: of a video or camera, only one in so many frames.
+            drawn: whether pictures and videos are written.
+            ending, photos: see `Showing`.
+
+        Raises:
+            ValueError: at the end, if something could not be read.
+            KeyboardInterrupt: photos or videos were stopped; a camera is always stopped.
+        """
+        stopped = False
+        pictures = self.out if drawn else None
+        try:
+            with (
+                closing(read_frames(self.source, every=every)) as frames,
+                Showing(pictures, ending=ending, photos=photos, window=self.window, keep=self.source.known) as showing,
+            ):
+                yield frames, showing
+        except KeyboardInterrupt:
+            stopped = True
+        except (OSError, ValueError):
+            if self.out is not None:
+                write(self.out)  # what was predicted until then
+            raise
+        for line in table.of_videos():
+            print(line)
+        if self.out is not None:
+            print(write(self.out))
+        if stopped and not self.live:
+            raise KeyboardInterrupt
+        self.tally.check(file if self.out is None else f"{self.out / file}", source=self.source)

@@ -50,7 +50,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "apps/common/deploy/export.py write_checked",
     "apps/common/deploy/runtime.py start_session",
-    "apps/detection/check.py write_clean",
     "apps/detection/train.py train",
     "apps/faceattr/teacher.py train",
     "apps/faceattr/train.py train",

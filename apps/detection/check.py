@@ -8,13 +8,10 @@ problems.jpg (those whose objects cannot be used). Exit code 1 if there are erro
 wrong, else 0; 2 for wrong input.
 """
 
-import json
-import math
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from apps.common.cli import run_command
 from apps.detection.choices import VAL_FRACTION
@@ -50,35 +47,37 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import cv2
 import numpy as np
 
-from apps.common.checkpoint import save_json
 from apps.common.data.copies import find_duplicates
-from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.data.findings import (
+    Finding,
+    exit_on_errors,
+    file_findings,
+    print_findings,
+    refuse_negative,
+    save_findings,
+    worst_first,
+)
 from apps.common.data.photos import inspect_photos
 from apps.common.data.problems import Problem
 from apps.common.images import read_image
 from apps.common.pictures import put_label, write_contact_sheet
 from apps.detection.data.checks import Checked, check_part
-from apps.detection.data.coco_files import CLEAN
+from apps.detection.data.clean import write_clean
 from apps.detection.data.findings import (
     SIZES,
     Counts,
     CountTable,
     Photo,
-    agree,
     class_findings,
     copy_findings,
     count_objects,
     in_order,
-    object_keys,
     photo_findings,
     problem_findings,
-    rank_of,
-    size_matches,
 )
 from apps.detection.data.listing import NO_SIZE, Part
 from apps.detection.data.load import find_data, joined_class_names, read_parts
 from apps.detection.sample import make_sample
-from backbone.files import written_whole
 
 SHEET_PHOTOS, SHEET_HEIGHT = 30, 240
 GOOD, CROWD, WRONG = (80, 255, 255), (160, 160, 160), (60, 60, 255)  # BGR
@@ -86,9 +85,7 @@ GOOD, CROWD, WRONG = (80, 255, 255), (160, 160, 160), (60, 60, 255)  # BGR
 
 def check(config: Config) -> list[Finding]:
     """Open every photo, print what is wrong, write check.json and the pictures, and return the findings."""
-    for name in ("examples", "min_objects", "min_side"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name} must be 0 or more, got {getattr(config, name)}")
+    refuse_negative(config, "examples", "min_objects", "min_side")
     root = make_sample() if config.data == "sample" else Path(config.data)
     layout = find_data(root)
     parts = read_parts(layout, val_fraction=config.val_fraction, seed=config.seed)
@@ -115,9 +112,20 @@ def check(config: Config) -> list[Finding]:
     )
     print_report(f"{layout.source}: {layout.name}", photos, counts)
     print_findings(findings, examples=config.examples)
+    split_names = [photo.split for photo in photos]
     name = Path(os.path.abspath(config.data)).stem
     out = config.out or Path("runs/detection") / f"check-{name}"
-    save_json(out / "check.json", as_json(config.data, layout.name, photos, counts, findings))
+    save_findings(
+        out / "check.json",
+        findings,
+        data=config.data,
+        layout=layout.name,
+        num_photos={split: split_names.count(split) for split in in_order(split_names)},
+        classes={
+            name: {split: {"objects": count.objects, **count._asdict()} for split, count in of_split.items()}
+            for name, of_split in counts.items()
+        },
+    )
     sheets = write_sheets(out, photos, problems, class_names)
     print(f"all cases are in {out / 'check.json'}, pictures in {', '.join(path.name for path in sheets) or 'none'}")
     if config.fix:
@@ -150,23 +158,6 @@ def print_report(title: str, photos: Sequence[Photo], counts: CountTable) -> Non
     rows["total"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     for name, numbers in rows.items():
         print(f"{name:{width}}" + "".join(f"{number:9,}" for number in numbers))
-
-
-def as_json(
-    data: str, layout: str, photos: Sequence[Photo], counts: CountTable, findings: Sequence[Finding]
-) -> dict[str, Any]:
-    """The whole report as it stands in check.json."""
-    splits = in_order(photo.split for photo in photos)
-    return {
-        "data": data,
-        "layout": layout,
-        "num_photos": {split: sum(photo.split == split for photo in photos) for split in splits},
-        "classes": {
-            name: {split: {"objects": count.objects, **count._asdict()} for split, count in of_split.items()}
-            for name, of_split in counts.items()
-        },
-        "findings": findings_as_json(findings),
-    }
 
 
 def write_sheets(
@@ -214,78 +205,6 @@ def draw_photo(photo: Photo, wrong: Sequence[Problem], class_names: Sequence[str
     return picture
 
 
-def write_clean(
-    data: Path,
-    parts: Sequence[Part],
-    class_names: Sequence[str],
-    photos: Sequence[Photo],
-    copies: Sequence[Sequence[Photo]],
-    spoilt: Container[Path],
-) -> Path:
-    """Write NAME-clean.json beside the data, in COCO's form with the split of each image, and say what is in it.
-
-    Left out are photos that cannot be read or have another size than is said, copies (what is measured stays; of those
-    whose objects differ none does), and photos of which no object can be used (`spoilt` are those of problems). Boxes
-    are clipped to the image.
-
-    Raises:
-        ValueError: nothing is left to write.
-    """
-    path = data.parent / f"{data.stem if data.is_file() else data.name}{CLEAN}.json"
-    dropped = {(p.split, p.record.path) for p in photos if p.facts.problem is not None or not size_matches(p)}
-    for group in copies:
-        best = max(group, key=lambda photo: rank_of(photo.split))
-        same = agree(group)
-        dropped |= {(photo.split, photo.record.path) for photo in group if not same or photo is not best}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for part in parts:
-        one = check_part(part, class_names, clip=True)
-        labels = {number: label for label, number in enumerate(one.category_ids, start=1)}
-        of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in one.images}
-        for annotation in one.annotations:
-            of_image[annotation["image_id"]].append(annotation)
-        for image, record in zip(one.images, one.records, strict=True):
-            lost_all = not of_image[image["id"]] and record.path in spoilt
-            if lost_all or (str(part.split), record.path) in dropped:
-                continue
-            place = Path(os.path.relpath(record.path, path.parent)).as_posix()
-            sides = {"width": record.width, "height": record.height}
-            images.append({"id": len(images) + 1, "file_name": place, **sides, "split": part.split})
-            keys: set[tuple[int, ...]] = set()
-            for annotation, key in zip(of_image[image["id"]], object_keys(record), strict=True):
-                if key not in keys:
-                    keys.add(key)
-                    numbers = {"id": len(annotations) + 1, "image_id": len(images)}
-                    label = labels[annotation["category_id"]]
-                    annotations.append({**annotation, **numbers, "category_id": label})
-    if not images:
-        raise ValueError(f"{data}: no photo is left to write to {path.name}")
-    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
-    lost = [(one["id"], key) for one in annotations for key, value in one.items() if not _is_json(value)]
-    annotations = [{key: value for key, value in one.items() if _is_json(value)} for one in annotations]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-    if lost:
-        number, name = lost[0]
-        print(f"left out {len(lost):,} entries with a number that is not finite, as {name!r} of annotation {number}")
-    given = sum(len(part.images) for part in parts), sum(len(part.annotations) for part in parts)
-    print(
-        f"{path} has {len(images):,} of {given[0]:,} photos and {len(annotations):,} of {given[1]:,} objects; "
-        "no photo was changed"
-    )
-    return path
-
-
-def _is_json(value: Any) -> bool:
-    """Whether a value can be written: JSON has no NaN and no infinity, which Python reads."""
-    if isinstance(value, dict | list):
-        return all(map(_is_json, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    if any(finding.level == "error" for finding in check(config)):
-        raise SystemExit(1)
+    exit_on_errors(check(config))

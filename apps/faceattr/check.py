@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from apps.common.cli import run_command
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
@@ -49,9 +48,16 @@ class Config:
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.faceattr.check:main", Config)
 
-from apps.common.checkpoint import save_json
 from apps.common.data.copies import find_duplicates
-from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.data.findings import (
+    Finding,
+    exit_on_errors,
+    file_findings,
+    print_findings,
+    refuse_negative,
+    save_findings,
+    worst_first,
+)
 from apps.common.data.photos import PhotoFacts, inspect_photos
 from apps.common.data.tables import SPLITS
 from apps.faceattr.data.findings import (
@@ -71,9 +77,7 @@ from backbone.files import written_whole
 
 def check(config: Config) -> list[Finding]:
     """Open every photo, print what is wrong, write check.json (and the clean CSV), and return the findings."""
-    for name in ("examples", "min_known", "min_rarer", "min_side"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name} must be 0 or more, got {getattr(config, name)}")
+    refuse_negative(config, "examples", "min_known", "min_rarer", "min_side")
     listing = list_data([make_sample() if source == "sample" else source for source in config.data])
     assigned = assign_splits(
         listing, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed
@@ -96,7 +100,16 @@ def check(config: Config) -> list[Finding]:
     print_findings(findings, examples=config.examples)
     name = "+".join(Path(os.path.abspath(source)).stem for source in config.data)
     out = config.out or Path("runs/faceattr") / f"check-{name}"
-    save_json(out / "check.json", as_json(config.data, listing, splits, counts, findings))
+    save_findings(
+        out / "check.json",
+        findings,
+        data=list(config.data),
+        layout=listing.layout,
+        num_photos={split: splits.count(split) for split in SPLITS if split in splits},
+        attributes={
+            name: {split: count._asdict() for split, count in of_split.items()} for name, of_split in counts.items()
+        },
+    )
     print(f"all cases are in {out / 'check.json'}")
     if config.fix:
         kept = clean_rows(listing, splits, facts, copies)
@@ -120,25 +133,6 @@ def print_report(listing: FaceListing, splits: Sequence[str], counts: CountTable
         cells = (of_split[split] for split in there)
         shares = (f"{c.known:9,}" + (f"{c.positive / c.known:8.1%}" if c.known else f"{'-':>8}") for c in cells)
         print(f"{name:{width}}" + "".join(shares))
-
-
-def as_json(
-    data: Sequence[str],
-    listing: FaceListing,
-    splits: Sequence[str],
-    counts: CountTable,
-    findings: Sequence[Finding],
-) -> dict[str, Any]:
-    """The whole report as it stands in check.json."""
-    return {
-        "data": list(data),
-        "layout": listing.layout,
-        "num_photos": {split: splits.count(split) for split in SPLITS if split in splits},
-        "attributes": {
-            name: {split: count._asdict() for split, count in of_split.items()} for name, of_split in counts.items()
-        },
-        "findings": findings_as_json(findings),
-    }
 
 
 def clean_rows(
@@ -182,5 +176,4 @@ def write_clean(path: Path, listing: FaceListing, splits: Sequence[str], rows: S
 
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    if any(finding.level == "error" for finding in check(config)):
-        raise SystemExit(1)
+    exit_on_errors(check(config))

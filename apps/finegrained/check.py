@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from apps.common.cli import run_command
 from apps.finegrained.choices import VAL_FRACTION
@@ -48,9 +47,16 @@ class Config:
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.finegrained.check:main", Config)
 
-from apps.common.checkpoint import save_json
 from apps.common.data.copies import find_duplicates
-from apps.common.data.findings import Finding, file_findings, findings_as_json, print_findings, worst_first
+from apps.common.data.findings import (
+    Finding,
+    exit_on_errors,
+    file_findings,
+    print_findings,
+    refuse_negative,
+    save_findings,
+    worst_first,
+)
 from apps.common.data.photos import inspect_photos
 from apps.finegrained.data.findings import Checked, class_findings, copy_findings
 from apps.finegrained.data.layouts import SPLITS
@@ -63,9 +69,7 @@ from backbone.files import written_whole
 
 def check(config: Config) -> list[Finding]:
     """Open every photo, print what is wrong, write check.json (and the clean CSV), and return the findings."""
-    for name in ("examples", "min_photos", "min_side"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name} must be 0 or more, got {getattr(config, name)}")
+    refuse_negative(config, "examples", "min_photos", "min_side")
     listing = list_data(str(make_sample()) if config.data == "sample" else config.data)
     splits, note = split_entries(listing, val_fraction=config.val_fraction, seed=config.seed)
     entries = [(entry, split) for split, group in splits.items() for entry in group]
@@ -83,7 +87,14 @@ def check(config: Config) -> list[Finding]:
     findings = worst_first(findings)
     print_report(listing, counts, list(splits), note, findings, config.examples)
     out = config.out or Path("runs/finegrained") / f"check-{Path(os.path.abspath(config.data)).stem}"
-    save_json(out / "check.json", as_json(config.data, listing, counts, list(splits), findings))
+    save_findings(
+        out / "check.json",
+        findings,
+        data=config.data,
+        layout=listing.layout,
+        num_photos={split: len(group) for split, group in splits.items()},
+        classes={name: {split: counts[name, split] for split in splits} for name in sorted({c for c, _ in counts})},
+    )
     print(f"all cases are in {out / 'check.json'}")
     if config.fix:
         write_clean(listing, photos, copies)
@@ -109,24 +120,6 @@ def print_report(
     totals = [sum(counts[name, split] for name in classes) for split in splits]
     print(f"{'total':{width}}" + "".join(f"{total:8,}" for total in totals))
     print_findings(findings, examples=examples)
-
-
-def as_json(
-    data: str,
-    listing: Listing,
-    counts: Counter[tuple[str, str]],
-    splits: Sequence[str],
-    findings: Sequence[Finding],
-) -> dict[str, Any]:
-    """The whole report as it stands in check.json."""
-    classes = sorted({name for name, _ in counts})
-    return {
-        "data": data,
-        "layout": listing.layout,
-        "num_photos": {split: sum(counts[name, split] for name in classes) for split in splits},
-        "classes": {name: {split: counts[name, split] for split in splits} for name in classes},
-        "findings": findings_as_json(findings),
-    }
 
 
 def clean_photos(photos: Sequence[Checked], copies: Sequence[Sequence[Checked]]) -> list[Checked]:
@@ -171,5 +164,4 @@ def write_clean(listing: Listing, photos: Sequence[Checked], copies: Sequence[Se
 
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    if any(finding.level == "error" for finding in check(config)):
-        raise SystemExit(1)
+    exit_on_errors(check(config))

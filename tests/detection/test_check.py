@@ -198,7 +198,10 @@ def test_a_number_that_json_lacks_is_left_out_of_the_clean_file(makers, tmp_path
     makers[0].annotations[0] |= {"score": float("nan"), "attributes": {"sure": [float("inf")]}}
     makers[0].save()
     check(Config(data=str(makers[0].root), out=tmp_path / "out", fix=True))
-    assert "left out 2 entries with a number that is not finite, as 'score' of annotation 1" in capsys.readouterr().out
+    assert (
+        "left out 2 entries with a number that is not finite, such as 'score' of annotation 1"
+        in capsys.readouterr().out
+    )
     assert len(load_splits(tmp_path / "my photos-clean.json", ("train",))[0].records) == 6
 
 

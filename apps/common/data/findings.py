@@ -1,8 +1,10 @@
 """What the data doctors of the apps share: findings, how they are printed and kept, and what a file has by itself."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from apps.common.checkpoint import save_json
 from apps.common.data.photos import PhotoFacts
 
 Level = Literal["error", "warning", "note"]
@@ -14,7 +16,7 @@ HEADINGS: dict[Level, str] = {
 
 
 class Finding(NamedTuple):
-    """One kind of trouble and all its cases, a sentence each."""
+    """What check.py reports: one kind of trouble and all its cases, a sentence each."""
 
     level: Level
     what: str
@@ -63,6 +65,20 @@ def print_findings(findings: Sequence[Finding], *, examples: int) -> None:
     print()
 
 
-def findings_as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The findings as they stand in check.json, with all their cases."""
-    return [{**finding._asdict(), "count": len(finding.cases)} for finding in findings]
+def refuse_negative(config: object, *names: str) -> None:
+    """Raise ValueError if one of these fields of a configuration is below 0."""
+    for name in names:
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name} must be 0 or more, got {getattr(config, name)}")
+
+
+def save_findings(path: Path, findings: Sequence[Finding], **about: Any) -> None:
+    """Write check.json: what is known about the data, then the findings with all their cases."""
+    cases = [{**finding._asdict(), "count": len(finding.cases)} for finding in findings]
+    save_json(path, {**about, "findings": cases})
+
+
+def exit_on_errors(findings: Sequence[Finding]) -> None:
+    """End the command with exit code 1 if there are errors."""
+    if any(finding.level == "error" for finding in findings):
+        raise SystemExit(1)

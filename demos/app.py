@@ -17,16 +17,20 @@ from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerF
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Serve a page with all three demos."""
+    """Serve a page with all three demos.
+
+    example: python demos/app.py --detection runs/detection/NAME/best
+    """
 
     detection: Path | None = None
-    """a run of apps/detection/train.py, or its best/: the model to begin with"""
+    """run of apps/detection/train.py, or its best/ folder: the first detector shown"""
     finegrained: Path | None = None
-    """likewise for the classifier"""
+    """run of apps/finegrained/train.py, or its best/ folder: the first classifier shown"""
     faceattr: Path | None = None
-    """likewise for face attributes"""
+    """run of apps/faceattr/train.py, or its best/ folder: the first model of face attributes shown"""
     weights: str | None = None
-    """begin with a published detector instead of --detection: coco, a TFLite detector's file, or a catalog name"""
+    """published detector as the first one, instead of --detection: coco, a TFLite detector's file, or a catalog
+    name; default none"""
     backbone: str = "a075"
     """width of --weights, and of the first COCO detector in the chooser"""
     computing: ComputingFlags = USUAL_COMPUTING

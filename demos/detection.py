@@ -25,12 +25,16 @@ from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerF
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Serve a page that finds objects."""
+    """Serve a page that finds objects.
+
+    example: python demos/detection.py --checkpoint runs/detection/NAME/best
+    """
 
     checkpoint: Path | None = None
-    """a run of train.py, or its best/: the model to begin with"""
+    """run of train.py, or its best/ folder: the first model shown; default the newest or published ones"""
     weights: str | None = None
-    """begin with a published detector instead: coco, a TFLite detector's file, or a catalog name"""
+    """published detector as the first model, instead of --checkpoint: coco, a TFLite detector's file, or a catalog
+    name; default none"""
     backbone: str = "a075"
     """width of --weights, and of the first COCO detector in the chooser"""
     computing: ComputingFlags = USUAL_COMPUTING

@@ -26,7 +26,10 @@ from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerF
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Serve a page that says how faces appear."""
+    """Serve a page that says how faces appear.
+
+    example: python demos/faceattr.py --checkpoint runs/faceattr/NAME/best
+    """
 
     checkpoint: Path | None = None
     """a run of train.py, or its best/: the model to begin with"""

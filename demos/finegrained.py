@@ -24,12 +24,16 @@ from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerF
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Serve a page that names what photos show."""
+    """Serve a page that names what photos show.
+
+    example: python demos/finegrained.py --checkpoint runs/finegrained/NAME/best
+    """
 
     checkpoint: Path | None = None
-    """a run of train.py, or its best/: the model to begin with"""
+    """run of train.py, or its best/ folder: the first model shown; default the newest or published ones"""
     weights: str | None = None
-    """begin with a published classifier instead: imagenet or cub (200 birds), a catalog name or a weight file"""
+    """published classifier as the first model, instead of --checkpoint: imagenet, cub (200 birds), a catalog name
+    or a weight file; default none"""
     backbone: str = "a100"
     """width of --weights"""
     computing: ComputingFlags = USUAL_COMPUTING

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from apps.common.choices import Runtime
+from apps.common.options import DeviceOption
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -28,13 +29,12 @@ FONT = ("system-ui", "sans-serif")  # of the visitor's machine: nothing is fetch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computing:
+class Computing(DeviceOption):
     """What computes."""
 
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
     runtime: Runtime = "torch"
-    """what computes: torch, onnx, openvino, or auto for the fastest installed, which takes a minute when first used"""
+    """library that runs the network: torch, torch-compile, onnx, openvino, or auto: the fastest installed, found in a
+    minute at first use"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class Server:
     host: str = "127.0.0.1"
     """address to listen on; another than this machine's own needs --auth"""
     port: int | None = None
-    """default the first free one from 7860"""
+    """port to listen on; default the first free one from 7860"""
     auth: str | None = None
-    """USER:PASSWORD that visitors must give"""
+    """USER:PASSWORD that visitors must give; default no password"""
     no_auth: tyro.conf.FlagCreatePairsOff[bool] = False
     """let everybody in who can reach --host or the --share link"""
     share: tyro.conf.FlagCreatePairsOff[bool] = False

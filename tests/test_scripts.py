@@ -1,10 +1,13 @@
 """What holds for every script: flags are read at once, whatever the script imports when it runs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from apps.common import options
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -42,3 +45,20 @@ def test_flags_are_read_before_anything_slow_is_imported(script):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{Path(script).name}: error: ")
     assert "--no-such-flag" in line
+    check_help(script, done.stdout)
+
+
+SECTIONS = ("everyday", *(name for name in options.SECTIONS if name != "everyday"), "computing", "server", "drawing")
+EVERYDAY = ["data", "backbone", "resolution", "weights", "epochs", "batch-size", "lr", "out", "resume", "device"]
+
+
+def check_help(script, text):
+    """An example on top, sections in their order, the everyday flags first, no None for what the text explains."""
+    assert re.search(r"^example: python ", text, re.MULTILINE)
+    assert "None" not in text
+    sections = re.findall(r"^╭─ (\w+) options ─", text, re.MULTILINE)
+    assert sections == [name for name in SECTIONS if name in sections]  # none is "other"
+    if script.endswith("train.py"):
+        assert sections == [name for name in SECTIONS[:5] if name in sections] + ["output"]
+        flags = re.findall(r"^│ --([a-z0-9-]+)", text, re.MULTILINE)
+        assert flags[: len(EVERYDAY)] == EVERYDAY

@@ -1,24 +1,29 @@
 """From a config class to a command: flags by tyro, and one line instead of a traceback for a user's mistake."""
 
+import ast
 import contextlib
+import dataclasses
 import filecmp
 import importlib
+import inspect
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from apps.common.options import SECTIONS
 
 ConfigT = TypeVar("ConfigT")
-
-Given = Annotated[frozenset[str], tyro.conf.Suppress]
-"""Type of a config's field `given`: names of the flags that the command line had, also of those with their default.
-
-It is no flag itself; `parse` fills it in."""
+REGISTRY = ConstructorRegistry()
+OTHER = "other"  # the section of flags that options.SECTIONS does not name
 
 
 def run_command(
@@ -52,13 +57,13 @@ def run_command(
         raise SystemExit(0)
 
 
-def _imported(place: str, config: Any, script: Mapping[str, Any]) -> tuple[Callable[[Any], Any], Any]:
+def _imported(target: str, config: Any, script: Mapping[str, Any]) -> tuple[Callable[[Any], Any], Any]:
     """The function at "module:function", and a config of that module's own class with the same values.
 
     Args:
         script: globals of the script that was started, which must be that module: a changed copy's loop would not run.
     """
-    name, _, function = place.partition(":")
+    name, _, function = target.partition(":")
     module = importlib.import_module(name)
     if not filecmp.cmp(script["__file__"], str(module.__file__), shallow=False):
         fail(
@@ -69,16 +74,92 @@ def _imported(place: str, config: Any, script: Mapping[str, Any]) -> tuple[Calla
 
 
 def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> ConfigT:
-    """Flags to a config; a mistake ends in one line and exit code 2."""
+    """Flags to a config; a mistake ends in one line and exit code 2.
+
+    The flat class is handed to tyro in sections (`options.SECTIONS`), which --help shows, and made flat again. A field
+    `given` is no flag: it gets the names of the flags that the command line had, also of those with their default.
+    """
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            config = tyro.cli(config_class, args=args)
-            return replace(config, given=_given(config, args)) if hasattr(config, "given") else config  # type: ignore
+            parsed: Any = tyro.cli(
+                _in_sections(config_class),
+                args=args,
+                description=inspect.cleandoc(config_class.__doc__ or ""),
+                config=(tyro.conf.OmitArgPrefixes,),
+                registry=REGISTRY,
+            )
     except SystemExit as stop:
         if stop.code == 2:
             fail(_unboxed(stderr.getvalue()))
         raise
+    values: dict[str, Any] = {}
+    for name, section in vars(parsed).items():
+        nested: Any = getattr(config_class, name, None)
+        is_nested = dataclasses.is_dataclass(nested)
+        values |= {name: dataclasses.replace(nested, **vars(section))} if is_nested else vars(section)
+    names = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+    return config_class(**values, **({"given": _given(names, args)} if "given" in names else {}))
+
+
+def _in_sections(config_class: Any) -> Any:
+    """A dataclass with a dataclass for each section of flags, and one for each field that is a dataclass."""
+    fields = {field.name: field for field in dataclasses.fields(config_class) if field.name != "given"}
+    nested = {name: field.default for name, field in fields.items() if dataclasses.is_dataclass(field.default)}
+    known = {name for names in SECTIONS.values() for name in names}
+    others = [name for name in fields if name not in known and name not in nested]
+    sections = {
+        title: _section(config_class, title, [name for name in names if name in fields])
+        for title, names in {**SECTIONS, OTHER: others}.items()
+        if any(name in fields for name in names)
+    }
+    for name, default in nested.items():
+        sections[name] = _section(type(default), name, [field.name for field in dataclasses.fields(default)])
+    return dataclasses.make_dataclass("Flags", list(sections.items()), kw_only=True)
+
+
+def _section(source: Any, title: str, names: Sequence[str]) -> type:
+    """A dataclass with these fields of another one; what stands for a default of None is said by the help text."""
+    fields = {field.name: field for field in dataclasses.fields(source)}
+    hints, helps = get_type_hints(source, include_extras=True), _help_texts(source)
+    made = []
+    for name in names:
+        default, factory = fields[name].default, fields[name].default_factory
+        hint = "" if default is None or default == () else None
+        flag = tyro.conf.arg(help=helps.get(name), help_behavior_hint=hint)
+        made.append((name, Annotated[hints[name], flag], dataclasses.field(default=default, default_factory=factory)))
+    section = dataclasses.make_dataclass(title, made, kw_only=True)
+    section.__doc__ = ""
+    return section
+
+
+def _help_texts(config_class: type) -> dict[str, str]:
+    """The docstring under each field, by name; a class overrides those that it inherits from."""
+    texts = {}
+    for one in reversed(config_class.__mro__):
+        if not dataclasses.is_dataclass(one):
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        for field, text in pairwise(tree.body):  # type: ignore[attr-defined]
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                texts[field.target.id] = " ".join(str(text.value.value).split())  # type: ignore[union-attr]
+    return texts
+
+
+@REGISTRY.primitive_rule
+def _not_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Of a type or None, the type: None is the default, and no word to type."""
+    types = [one for one in get_args(info.type) if one is not NoneType]
+    if NoneType not in get_args(info.type) or len(types) != 1:
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(types[0], info.markers))
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    return dataclasses.replace(
+        spec,
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else spec.str_from_instance(value),
+    )
 
 
 def is_set(config: Any, *names: str) -> bool:
@@ -86,13 +167,13 @@ def is_set(config: Any, *names: str) -> bool:
     return any(name in config.given or getattr(config, name) != getattr(type(config), name) for name in names)
 
 
-def _given(config: Any, args: Sequence[str] | None) -> frozenset[str]:
-    """The names of the flags in a command line."""
+def _given(fields: set[str], args: Sequence[str] | None) -> frozenset[str]:
+    """The fields whose flags are in a command line."""
     names = set()
     for word in sys.argv[1:] if args is None else args:
         name = word.removeprefix("--").partition("=")[0].replace("-", "_")
         names |= {name, name.removeprefix("no_")} if word.startswith("--") else set()
-    return frozenset(names & vars(config).keys())
+    return frozenset(names & fields)
 
 
 def fail(message: str) -> None:

@@ -13,14 +13,17 @@ from apps.detection.choices import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What detectors cost, by width and head."""
+    """What detectors cost, by width and head.
+
+    example: python -m apps.detection --resolution 320
+    """
 
     backbones: tuple[str, ...] = ("a100", "a075", "a050", "a025")
     """widths: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
     resolution: int = 300
     """side of the square input in pixels, 32 or more"""
     num_classes: int = 90
-    """without background; COCO's numbers go to 90, of which 80 are classes"""
+    """classes without background; COCO's numbers go to 90, of which 80 are classes"""
 
 
 def main(config: Config) -> None:

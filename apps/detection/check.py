@@ -14,31 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.common.cli import run_command
+from apps.common.options import CheckOptions
 from apps.detection.choices import VAL_FRACTION
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Look for everything that is wrong with annotated photos."""
+class Config(CheckOptions):
+    """Look for everything that is wrong with annotated photos.
+
+    example: python apps/detection/check.py --data PATH
+    """
 
     data: str
-    """a folder with COCO, Pascal VOC or YOLO annotations, a COCO json file, a data.yaml, or "sample" (embedded)"""
+    """folder with COCO, Pascal VOC or YOLO annotations, COCO json file, data.yaml, or "sample": the embedded set"""
     out: Path | None = None
     """folder for check.json and the pictures; default runs/detection/check-NAME"""
     fix: bool = False
-    """write NAME-clean.json beside the data: what is left without errors, copies and objects that are there twice"""
-    examples: int = 5
-    """cases shown of each finding; check.json has all"""
+    """write NAME-clean.json beside the data: without errors, copies and duplicate objects"""
     min_objects: int = 10
-    """a class with fewer objects in train is a warning"""
-    min_side: int = 64
-    """a photo with a shorter side below this, in pixels, is a warning"""
+    """objects in train below which a class is a warning"""
     val_fraction: float = VAL_FRACTION
-    """share of train that is val where the data has none"""
-    seed: int = 0
-    """of that choice"""
-    num_workers: int | None = None
-    """threads that read photos; default one for each core"""
+    """share of train that becomes val where the data has none"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -11,16 +11,19 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from apps.common.choices import BadData
-from apps.common.cli import Given, run_command
+from apps.common.cli import run_command
+from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Measure a detector on a split with COCO's 12 metrics."""
+class Config(DeviceOption, ReadingOptions, GivenFlags):
+    """Measure a detector on a split with COCO's 12 metrics.
+
+    example: python apps/detection/eval.py --checkpoint runs/detection/NAME --data PATH
+    """
 
     checkpoint: Path | None = None
-    """a run of train.py, or its best/"""
+    """run of train.py, or its best/ folder; default --weights"""
     weights: str | None = None
     """instead of --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
@@ -28,22 +31,14 @@ class Config:
     resolution: int | None = None
     """side of the square input for --weights, in pixels; default the one it was trained at"""
     data: str = "sample"
-    """a folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set"""
+    """folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set"""
     split: str = "val"
-    """train, val, test, or as a COCO file is named"""
+    """train, val, test, or the name of a COCO file's split"""
     batch_size: int = 16
-    """images at once"""
-    bad_data: BadData = "refuse"
-    """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
-    num_workers: int = 2
-    """processes that read images; 0 does it in this one"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """images per batch"""
     out: Path | None = None
     """folder for metrics.json, predictions.json and report.html; default eval-SPLIT beside the checkpoint, or in
     runs/detection/"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

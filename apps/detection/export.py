@@ -17,42 +17,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from apps.common.choices import BadData, Format, Input
-from apps.common.cli import Given, is_set, run_command
+from apps.common.choices import Input
+from apps.common.cli import is_set, run_command
+from apps.common.options import ExportOptions, GivenFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Write a detector as one file for other runtimes, and check it."""
+class Config(ExportOptions, GivenFlags):
+    """Write a detector as one file for other runtimes, and check it.
+
+    example: python apps/detection/export.py --checkpoint runs/detection/NAME --data PATH
+    """
 
     checkpoint: Path | None = None
-    """a run of train.py, or its best/"""
+    """run of train.py, or its best/ folder; default --weights"""
     weights: str | None = None
     """instead of --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
     """width of --weights"""
-    format: Format = "onnx"
-    """onnx: one file; openvino: a folder with model.xml and model.bin; executorch: one file for phones"""
     outputs: Literal["raw", "detections"] = "raw"
-    """raw: what the network gives, to be decoded outside; detections: decoding and suppression are in the file"""
+    """outputs of the file: raw (of the network, to be decoded outside) or detections (decoding and NMS are in the
+    file)"""
     score_threshold: float = 0.01
-    """of --outputs detections: lower scores are not reported"""
-    int8: bool = False
-    """weights and activations in 8 bits, with scales from photos of the train split"""
-    input: Input = "uint8"
-    """uint8: pixels, normalised in the file; float: (B, 3, H, W) normalised outside"""
+    """lowest score that is reported with --outputs detections"""
     data: str = "sample"
-    """photos to check with (val) and to calibrate --int8 on (train): as for train.py"""
-    num_photos: int = 200
-    """of each split, at most"""
+    """photos to check with (val) and to calibrate --int8 on (train), as for train.py"""
     max_drop: float = 0.02
-    """how much AP, 0 to 1, the file may lose"""
-    bad_data: BadData = "refuse"
-    """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
+    """largest drop of AP, 0 to 1, that is accepted"""
     out: Path | None = None
     """the file, or folder for openvino; default in export/ beside the checkpoint, or in runs/detection/export"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

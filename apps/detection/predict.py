@@ -28,49 +28,40 @@ from pathlib import Path
 from typing import Literal
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import Given, is_set, run_command
+from apps.common.cli import is_set, run_command
+from apps.common.options import GivenFlags, PredictOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Find objects in photos, videos or before a camera; write pictures with boxes, JSON and CSV files."""
+class Config(PredictOptions, GivenFlags):
+    """Find objects in photos, videos or before a camera; write pictures with boxes, JSON and CSV files.
 
-    source: str
-    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    example: python apps/detection/predict.py --source photos/ --checkpoint runs/detection/NAME
+    """
+
     checkpoint: Path | None = None
-    """a run of train.py, or its best/; default: the published detector of --weights"""
+    """run of train.py, or its best/ folder; default the published detector of --weights"""
     weights: str = "coco"
     """without --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
     """width of --weights"""
     conf: float = 0.3
-    """lower scores are not reported"""
+    """lowest score that is reported"""
     classes: tuple[str, ...] = ()
     """names of the classes to report; default all"""
     max_dets: int = 100
-    """objects in an image, the best"""
+    """largest number of objects per image, the best"""
     slice: int | None = None
-    """for small objects in large photos: look at tiles of so many pixels a side, too (300 is a good start)"""
+    """side in pixels of tiles that are searched, too, for small objects in large photos (300 is a good start);
+    default no tiles"""
     slice_overlap: float = 0.2
-    """of neighbouring tiles, as a share of their side; objects up to that size are whole in one"""
+    """overlap of neighbouring tiles, as a share of their side; objects up to that size are whole in one"""
     batch_size: int = 8
-    """photos, frames and tiles that are read and computed at once; of a camera always one"""
-    every: int = 1
-    """of a video or camera, look at one in so many frames"""
+    """photos, frames and tiles per batch; a camera's frames come one by one"""
     save: tuple[Literal["pictures", "crops"], ...] = ("pictures",)
-    """drawn pictures and videos, crops of all objects, or, with --save alone, nothing but JSON and CSV"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "auto"
-    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
-    threads: int | None = None
-    """on which to compute on a CPU; default as many as torch uses"""
-    precision: Precision = "float32"
-    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
+    """pictures (drawn pictures and videos), crops (of all objects), both, or, with --save alone, only JSON and CSV"""
     out: Path | None = None
-    """folder for all that is written; default found, and for a camera nothing is written"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
+    """folder for all results; default found, and for a camera nothing is written"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

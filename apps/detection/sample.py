@@ -33,7 +33,10 @@ CATEGORY_IDS = dict(zip(ANIMALS, (1, 2, 3, 5, 7, 8), strict=True))
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Draw the sample set of the detector."""
+    """Draw the sample set of the detector.
+
+    example: python apps/detection/sample.py --contact-sheet sheet.png
+    """
 
     num_train: int = NUM_TRAIN
     """training images"""

@@ -15,87 +15,54 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import Given, run_command
+from apps.common.choices import OptimizerName
+from apps.common.cli import run_command
+from apps.common.options import TrainOptions
 from apps.detection.choices import Assigner, Augment, Head, ScoreFunction
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Train a detector on MobileNet V1."""
+class Config(TrainOptions):
+    """Train a detector on MobileNet V1.
+
+    example: python apps/detection/train.py --data PATH --backbone a100
+    """
 
     backbone: str = "a075"
-    """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
+    """width of the backbone: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
     resolution: int | None = None
     """side of the square input in pixels, 32 or more; default 300, for the sample set 160"""
     data: str = "sample"
-    """a folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set, drawn on first use"""
+    """folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set, drawn on first use"""
     weights: str | None = None
-    """what to start from: imagenet (the best published for the width), coco (a published detector), none, a run or
+    """initial weights: imagenet (the best published for the width), coco (a published detector), none, a run or
     model folder of this app, a weight file or a catalog name; default imagenet, for the sample set none"""
     epochs: float | None = None
     """passes over the training images; default 120, for the sample set as many as fit in a few minutes"""
-    steps: int | None = None
-    """optimiser steps, instead of --epochs"""
-    batch_size: int = 32
-    """images a batch"""
-    accumulate: int = 1
-    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
-    """peak learning rate; default with adamw 0.01, from a detector's weights 0.001; with sgd 0.2 from random weights,
-    0.05 from a backbone's, 0.01 from a detector's"""
+    """peak learning rate; default by --optimizer and --weights, see docs/detection_recipe.md; printed at the start"""
     backbone_lr: float | None = None
-    """what the backbone's learning rate is to that of the head; default with adamw and a backbone's weights 0.1, else
-    1"""
+    """backbone's learning rate as a multiple of --lr; default 0.1 with adamw and a backbone's weights, else 1"""
     optimizer: OptimizerName | None = None
     """adamw, sgd (with Nesterov momentum 0.9) or rmsprop; default adamw, for an SSD sgd"""
     weight_decay: float | None = None
-    """not on depthwise filters, norms and biases; default with adamw 0.05, else 4e-5"""
-    warmup_steps: int | None = None
-    """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
-    the run, at most 500"""
-    ema_decay: float = 0.998
-    """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    """weight decay; depthwise filters, norms and biases have none; default 0.05 with adamw, else 4e-5"""
     head: Head | None = None
-    """pyramid, one anchor a cell from stride 8 on, or ssd, the reference; default that of --weights, else pyramid"""
+    """pyramid (one anchor per cell, from stride 8 on) or ssd (the reference); default that of --weights, else
+    pyramid"""
     assigner: Assigner | None = None
-    """which anchors of a pyramid answer for a box: the closest to it (ATSS, the default), or those that predict it best
-    already (aligned, TOOD)"""
+    """assignment of anchors to boxes (pyramid only): closest (ATSS) or aligned (TOOD: those that predict the box
+    best); default closest"""
     loss: ScoreFunction = "sigmoid"
-    """an SSD's classification: sigmoid (each class alone, the reference) or softmax (the SSD paper)"""
+    """classification loss (SSD only): sigmoid (each class alone, as the reference) or softmax (as the SSD paper)"""
     fit_anchors: bool = False
-    """an SSD's anchors with shapes that suit the training boxes, as many as the reference's, instead of its own"""
+    """anchor shapes fitted to the training boxes (SSD only), as many as the reference has"""
     augment: Augment | None = None
-    """full (crops, zoom-out, mirroring, colours), mirror or none; default full, for the sample set mirror"""
-    clip_norm: float = 5.0
-    """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "auto"
-    """mixed precision, bf16 or fp16, or none; auto is bf16 where the device multiplies in it"""
-    bad_data: BadData = "refuse"
-    """what to do about images and boxes that cannot be right: stop, or skip them and say how many"""
+    """augmentation: full (crops, zoom-out, mirroring, colours), mirror or none; default full, for the sample set
+    mirror"""
     repeat_threshold: float = 0.0
-    """images of rare classes, those in a smaller share of the images than this, are shown more often (0.01 to 0.1,
-    repeat-factor sampling); 0 shows all equally often"""
-    eval_every: int | None = None
-    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
-    patience: int = 0
-    """end the run after so many evaluations in turn without a higher AP; 0 never does"""
-    checkpoint_every: int = 500
-    """steps between training states for --resume"""
-    tensorboard: bool = False
-    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
-    seed: int = 0
-    """of weights, order and augmentation"""
-    num_workers: int = 2
-    """processes that read and augment images; 0 does it in this one"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    out: Path | None = None
-    """the run's folder; default runs/detection/<backbone>-<time>"""
-    resume: Path | None = None
-    """the folder of an interrupted run to go on with; its settings are kept"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
+    """share of the images below which a class is rare: its images are repeated (repeat-factor sampling, 0.01 to
+    0.1); 0 repeats none"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

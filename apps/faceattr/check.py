@@ -14,35 +14,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.common.cli import run_command
+from apps.common.options import CheckOptions
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Look for everything that is wrong with sets of labelled faces."""
+class Config(CheckOptions):
+    """Look for everything that is wrong with sets of labelled faces.
+
+    example: python apps/faceattr/check.py --data PATH
+    """
 
     data: tuple[str, ...]
     """folders or lists of labels (see layouts.py), or "sample": the embedded set"""
     out: Path | None = None
     """folder for check.json; default runs/faceattr/check-NAME"""
     fix: bool = False
-    """write NAME-clean.csv beside the first set: the photos that are left without errors and copies"""
-    examples: int = 5
-    """cases shown of each finding; check.json has all"""
+    """write NAME-clean.csv beside the first set: the photos without errors and copies"""
     min_known: int = 100
-    """an attribute that is known on fewer photos of a split is a warning"""
+    """photos of a split with a known value below which an attribute is a warning"""
     min_rarer: int = 20
-    """an attribute that fewer photos of a split have, or lack, is a warning"""
-    min_side: int = 64
-    """a photo with a shorter side below this, in pixels, is a warning"""
+    """photos of a split that have, or that lack, an attribute, below which it is a warning"""
     val_fraction: float = VAL_FRACTION
-    """share that is val where a set has none"""
+    """share that becomes val where a set has none"""
     test_fraction: float = TEST_FRACTION
-    """share that is test where a set has no splits"""
-    seed: int = 0
-    """of that choice"""
-    num_workers: int | None = None
-    """threads that read photos; default one for each core"""
+    """share that becomes test where a set has no splits"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

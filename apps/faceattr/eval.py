@@ -12,34 +12,32 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from apps.common.choices import BadData
 from apps.common.cli import run_command
+from apps.common.options import DeviceOption, ReadingOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Measure how well attributes are told on a split."""
+class Config(DeviceOption, ReadingOptions):
+    """Measure how well attributes are told on a split.
+
+    example: python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME --data PATH
+    """
 
     checkpoint: Path
-    """a run of train.py or teacher.py, or its best/"""
+    """run of train.py or teacher.py, or its best/ folder"""
     data: tuple[str, ...] = ("sample",)
     """folders or CSV files of labelled faces, one or more, or "sample": the embedded set"""
     split: str = "val"
     """train, val or test"""
     subgroup: str | None = None
-    """an attribute of the data: measure all others among the faces that have it, and among those that have not"""
+    """attribute of the data: all others are measured on the faces that have it and on those that do not; default
+    none"""
     teacher: Path | None = None
-    """a run or its best/: measure how alike the two are"""
+    """run or its best/ folder with which the predictions are compared; default none"""
     calibrate: bool = False
     """fit temperatures and thresholds on val, and write them into the checkpoint"""
     batch_size: int = 32
-    """photos at once"""
-    bad_data: BadData = "refuse"
-    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
-    num_workers: int = 2
-    """processes that read photos; 0 does it in this one"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """photos per batch"""
     out: Path | None = None
     """folder for the results; default eval-SPLIT beside the checkpoint"""
 

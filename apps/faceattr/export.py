@@ -12,32 +12,25 @@ are torch's on faces of the val split and the mean AP there is no worse than --m
 import dataclasses
 from pathlib import Path
 
-from apps.common.choices import BadData, Format, Input
 from apps.common.cli import run_command
+from apps.common.options import ExportOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Write a face attribute network as one file for other runtimes, and check it."""
+class Config(ExportOptions):
+    """Write a face attribute network as one file for other runtimes, and check it.
+
+    example: python apps/faceattr/export.py --checkpoint runs/faceattr/NAME --data PATH
+    """
 
     checkpoint: Path
-    """a run of train.py, or its best/"""
-    format: Format = "onnx"
-    """onnx: one file; openvino: a folder with model.xml and model.bin; executorch: one file for phones"""
-    int8: bool = False
-    """weights and activations in 8 bits, with scales from faces of the train split"""
-    input: Input = "uint8"
-    """uint8: pixels, normalised in the file; float: (B, 3, H, W) normalised outside"""
+    """run of train.py, or its best/ folder"""
     dynamic_size: bool = False
-    """any height and width from 32 pixels; slower in some runtimes"""
+    """let the file take any height and width from 32 pixels; slower in some runtimes"""
     data: tuple[str, ...] = ("sample",)
     """faces to check with (val) and to calibrate --int8 on (train), as for train.py"""
-    num_photos: int = 200
-    """of each split, at most"""
     max_drop: float = 0.02
-    """how much mean AP, 0 to 1, the file may lose"""
-    bad_data: BadData = "refuse"
-    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
+    """largest drop of mean AP, 0 to 1, that is accepted"""
     out: Path | None = None
     """the file, or folder for openvino; default in export/ beside the checkpoint"""
 

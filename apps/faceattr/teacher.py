@@ -11,76 +11,43 @@ takes as --teacher.
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any, Literal
 
-from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import Given, run_command
+from apps.common.choices import OptimizerName
+from apps.common.cli import run_command
+from apps.common.options import TrainOptions
 from apps.faceattr.choices import Augment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Train a teacher of face attributes on labels."""
+class Config(TrainOptions):
+    """Train a teacher of face attributes on labels.
+
+    example: python apps/faceattr/teacher.py --data PATH --backbone resnet50
+    """
 
     backbone: str = "a100"
-    """a width of MobileNet V1 (a100, ...), or a classifier of torchvision (resnet50, ...)"""
+    """width of MobileNet V1 (a100, ...) or classifier of torchvision (resnet50, ...)"""
     conv: Literal["separable", "full"] = "separable"
-    """of a MobileNet V1: separable, or full 3x3 convolutions"""
+    """convolutions of a MobileNet V1: separable, or full (3x3)"""
     resolution: int | None = None
     """side of the square input in pixels, 32 or more; default 128, for the sample set 96"""
     data: tuple[str, ...] = ("sample",)
     """folders or CSV files of labelled faces, one or more, or "sample": the embedded set, drawn on first use"""
     weights: str | None = None
-    """what to start from: imagenet, none, or for a width a weight file, a catalog name or a run of this app; default
+    """initial weights: imagenet, none, or for a width a weight file, a catalog name or a run of this app; default
     imagenet, for the sample set and full convolutions none"""
     epochs: float | None = None
     """passes over the training photos; default 15, for the sample set as many as fit in a minute or two"""
-    steps: int | None = None
-    """optimiser steps, instead of --epochs"""
-    batch_size: int = 32
-    """photos a batch"""
-    accumulate: int = 1
-    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
-    """peak learning rate; default 0.2 from random weights, else 0.02"""
+    """peak learning rate; default 0.02, from random weights 0.2"""
     optimizer: OptimizerName = "sgd"
-    """sgd has Nesterov momentum 0.9"""
+    """sgd (with Nesterov momentum 0.9), rmsprop or adamw"""
     weight_decay: float = 4e-5
-    """not on depthwise filters, norms and biases"""
-    warmup_steps: int | None = None
-    """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
-    the run, at most 500"""
-    ema_decay: float = 0.998
-    """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    """weight decay; depthwise filters, norms and biases have none"""
     augment: Augment | None = None
-    """full (jittered crops, mirroring, colours, blur), light or none; default full, for the sample set light"""
-    clip_norm: float = 5.0
-    """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "auto"
-    """mixed precision, bf16 or fp16, or none; auto is bf16 where the device multiplies in it"""
-    bad_data: BadData = "refuse"
-    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
-    eval_every: int | None = None
-    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
-    patience: int = 0
-    """end the run after so many evaluations in turn without a higher mean AP; 0 never does"""
-    checkpoint_every: int = 500
-    """steps between training states for --resume"""
-    tensorboard: bool = False
-    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
-    seed: int = 0
-    """of weights, order and augmentation"""
-    num_workers: int = 2
-    """processes that read and augment photos; 0 does it in this one"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    out: Path | None = None
-    """the run's folder; default runs/faceattr/<backbone>-<time>"""
-    resume: Path | None = None
-    """the folder of an interrupted run to go on with; its settings are kept"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
+    """augmentation: full (jittered crops, mirroring, colours, blur), light or none; default full, for the sample
+    set light"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

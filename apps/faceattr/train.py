@@ -16,88 +16,60 @@ import time
 from pathlib import Path
 from typing import Any
 
-from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import Given, run_command
+from apps.common.choices import OptimizerName
+from apps.common.cli import run_command
+from apps.common.options import TrainOptions
 from apps.faceattr.choices import Augment, TeacherOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Train a small network of face attributes, from a teacher's outputs, labels, or both."""
+class Config(TrainOptions):
+    """Train a small network of face attributes, from a teacher's outputs, labels, or both.
+
+    example: python apps/faceattr/train.py --data PATH --teacher runs/faceattr/TEACHER
+    """
 
     backbone: str = "a025"
-    """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
+    """width of the backbone: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
     resolution: int | None = None
     """side of the square input in pixels, 32 or more; default 128, for the sample set 96"""
     data: tuple[str, ...] = ("sample",)
     """folders or CSV files of labelled faces, one or more, or "sample": the embedded set, drawn on first use"""
     unlabelled: tuple[Path, ...] = ()
-    """folders of faces without labels, which the teacher labels; the sample set has its own"""
+    """folders of faces without labels, which the teacher labels; default none, the sample set has its own"""
     teacher: str | None = None
-    """a run or model folder of this app, or none to learn from labels alone; for the sample set one is trained first"""
+    """run or model folder of this app, or none: learn from labels alone; for the sample set one is trained first"""
     teacher_outputs: TeacherOutputs = "fly"
-    """fly: the teacher looks at every augmented crop; cached: once at each photo, and its answers are kept"""
+    """when the teacher runs: fly (on every augmented crop) or cached (once on each photo, outputs are kept)"""
     distill_weight: float = 1.0
-    """of the teacher's outputs, from 0 to 1; the labels have the rest. 1 is the paper's way: labels are not used"""
+    """weight of the teacher's outputs in the loss, from 0 to 1; the labels have the rest; 1 is the paper's way: no
+    labels"""
     temperature: float = 1.0
-    """that softens both networks' sigmoids"""
+    """temperature that softens both networks' sigmoids"""
     hint_weight: float = 0.0
-    """of the difference between the teacher's features and a linear map of the student's; 0 is off"""
+    """weight of the difference between the teacher's features and a linear map of the student's; 0 is off"""
     withhold: float = 0.0
-    """share of the training photos, 0 to 1, whose labels are treated as unknown: what are unlabelled photos worth?"""
+    """share of the training photos, 0 to 1, whose labels are ignored: measures what unlabelled photos are worth"""
     weights: str | None = None
-    """what to start from: imagenet (the best published for the width), none, a weight file, a catalog name or a run of
+    """initial weights: imagenet (the best published for the width), none, a weight file, a catalog name or a run of
     this app; default imagenet, for the sample set none"""
     epochs: float | None = None
     """passes over the training photos, unlabelled ones included; default 30, for the sample set as many as fit in a
     minute or two"""
-    steps: int | None = None
-    """optimiser steps, instead of --epochs"""
-    batch_size: int = 32
-    """photos a batch"""
-    accumulate: int = 1
-    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
     lr: float | None = None
-    """peak learning rate; default 0.2 from random weights, else 0.02"""
+    """peak learning rate; default 0.02, from random weights 0.2"""
     optimizer: OptimizerName = "sgd"
-    """sgd has Nesterov momentum 0.9"""
+    """sgd (with Nesterov momentum 0.9), rmsprop or adamw"""
     weight_decay: float = 0.0
-    """none by default, as in the paper"""
-    warmup_steps: int | None = None
-    """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
-    the run, at most 500"""
-    ema_decay: float = 0.998
-    """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    """weight decay; depthwise filters, norms and biases have none; 0 as in the paper"""
     augment: Augment | None = None
-    """full (jittered crops, mirroring, colours, blur), light or none; default full, for the sample set light. The
-    teacher sees the same crop"""
-    clip_norm: float = 5.0
-    """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "auto"
-    """mixed precision, bf16 or fp16, or none; auto is bf16 where the device multiplies in it"""
-    bad_data: BadData = "refuse"
-    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
-    eval_every: int | None = None
-    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    """augmentation: full (jittered crops, mirroring, colours, blur), light or none; default full, for the sample
+    set light; the teacher sees the same crop"""
     patience: int = 0
-    """end the run after so many evaluations in turn without a higher mean AP; 0 never does. The
-    paper's students are trained to the end: they do not overfit a teacher"""
-    checkpoint_every: int = 500
-    """steps between training states for --resume"""
-    tensorboard: bool = False
-    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
+    """evaluations in a row without a higher mean AP after which the run ends; 0 never ends it early. The paper's
+    students are trained to the end: they do not overfit a teacher"""
     seed: int = 0
-    """of weights, order, augmentation and which labels are withheld"""
-    num_workers: int = 2
-    """processes that read and augment photos; 0 does it in this one"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    out: Path | None = None
-    """the run's folder; default runs/faceattr/<backbone>-<time>"""
-    resume: Path | None = None
-    """the folder of an interrupted run to go on with; its settings are kept"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
+    """random seed of weights, order, augmentation and which labels are withheld"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -15,33 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.common.cli import run_command
+from apps.common.options import CheckOptions
 from apps.finegrained.choices import VAL_FRACTION
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Look for everything that is wrong with a data set of labelled photos."""
+class Config(CheckOptions):
+    """Look for everything that is wrong with a data set of labelled photos.
+
+    example: python apps/finegrained/check.py --data PATH
+    """
 
     data: str
     """a folder, a CSV file, the name of a data set (see layouts.py, known_sets.py), or "sample": the embedded set"""
     out: Path | None = None
     """folder for check.json; default runs/finegrained/check-NAME"""
     fix: bool = False
-    """write NAME-clean.csv beside the data: the photos that are left without errors and copies"""
-    examples: int = 5
-    """cases shown of each finding; check.json has all"""
+    """write NAME-clean.csv beside the data: the photos without errors and copies"""
     min_photos: int = 5
-    """a class with fewer photos in train is a warning"""
-    min_side: int = 64
-    """a photo with a shorter side below this, in pixels, is a warning"""
+    """photos in train below which a class is a warning"""
     max_imbalance: float = 10.0
-    """a warning if train has this many times more photos of the largest class than of the smallest"""
+    """ratio of the largest to the smallest class of train above which there is a warning"""
     val_fraction: float = VAL_FRACTION
-    """share of train that is val where the data has none"""
-    seed: int = 0
-    """of that choice"""
-    num_workers: int | None = None
-    """threads that read photos; default one for each core"""
+    """share of train that becomes val where the data has none"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -14,43 +14,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from apps.common.choices import BadData
-from apps.common.cli import Given, run_command
+from apps.common.cli import run_command
+from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Measure a classifier on a split."""
+class Config(DeviceOption, ReadingOptions, GivenFlags):
+    """Measure a classifier on a split.
+
+    example: python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME --data PATH
+    """
 
     checkpoint: Path | None = None
-    """a run of train.py, or its best/"""
+    """run of train.py, or its best/ folder; default --weights"""
     weights: str | None = None
     """instead of --checkpoint: imagenet (of the width: what is on this machine, else the best published), cub (200
     birds, a100), a catalog name or a weight file"""
     backbone: str = "a100"
     """width of --weights"""
     data: str = "sample"
-    """a folder or CSV file of photos, the name of a known data set, or "sample": the embedded set"""
+    """folder or CSV file of photos, name of a known data set, or "sample": the embedded set"""
     split: str = "val"
     """train, val or test"""
     resolutions: tuple[int, ...] = ()
-    """measure the accuracy at these input sides, too, in pixels"""
+    """further input sides in pixels at which the accuracy is measured; default none"""
     unknown: Path | None = None
-    """a folder of photos of none of the classes: measure how well they are told from the known ones"""
+    """folder of photos of none of the classes: measures how well they are separated from the known ones; default
+    none"""
     calibrate: bool = False
     """fit the temperature and the threshold for "none of the classes" on val, and write them into the checkpoint"""
     batch_size: int = 32
-    """photos at once"""
-    bad_data: BadData = "refuse"
-    """what to do about photos and labels that cannot be right: stop, or skip them and say how many"""
-    num_workers: int = 2
-    """processes that read photos; 0 does it in this one"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
+    """photos per batch"""
     out: Path | None = None
     """folder for the results; default eval-SPLIT beside the checkpoint"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -23,39 +23,29 @@ from functools import partial
 from pathlib import Path
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import Given, run_command
+from apps.common.cli import run_command
+from apps.common.options import GivenFlags, PredictOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Name what photos, videos or the pictures of a camera show; the guesses go to a CSV file."""
+class Config(PredictOptions, GivenFlags):
+    """Name what photos, videos or the pictures of a camera show; the guesses go to a CSV file.
 
-    source: str
-    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    example: python apps/finegrained/predict.py --source photos/ --checkpoint runs/finegrained/NAME
+    """
+
     checkpoint: Path | None = None
-    """a run of train.py, or its best/; default: the published classifier of --weights"""
+    """run of train.py, or its best/ folder; default the published classifier of --weights"""
     weights: str = "imagenet"
     """without --checkpoint: imagenet (1000 classes), cub (200 birds, a100), a catalog name or a weight file"""
     backbone: str = "a100"
     """width of --weights"""
     top: int = 5
-    """guesses for each photo"""
+    """guesses per photo"""
     cam: bool = False
     """draw where in each photo or frame the best guess is seen: red speaks for it"""
-    every: int = 1
-    """of a video or camera, look at one in so many frames"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    runtime: Runtime = "auto"
-    """what computes: the fastest installed; torch; torch-compile (slow to start); onnx(runtime), openvino: on CPUs"""
-    threads: int | None = None
-    """on which to compute on a CPU; default as many as torch uses"""
-    precision: Precision = "float32"
-    """float32: exact; auto: in bfloat16 where processor and runtime (OpenVINO) can, faster, see docs/export.md"""
     out: Path | None = None
     """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -44,7 +44,10 @@ SPECIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Draw the sample set of the fine-grained classifier."""
+    """Draw the sample set of the fine-grained classifier.
+
+    example: python apps/finegrained/sample.py --contact-sheet sheet.png
+    """
 
     num_train: int = NUM_TRAIN
     """training photos, spread evenly over the species: number i is of species i modulo 12"""

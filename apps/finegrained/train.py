@@ -14,92 +14,60 @@ import math
 from pathlib import Path
 from typing import Any
 
-from apps.common.choices import Amp, BadData, OptimizerName
-from apps.common.cli import Given, run_command
+from apps.common.choices import OptimizerName
+from apps.common.cli import run_command
+from apps.common.options import TrainOptions
 from apps.finegrained.choices import Augment, Balance, FreezeBn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Train a fine-grained classifier on MobileNet V1."""
+class Config(TrainOptions):
+    """Train a fine-grained classifier on MobileNet V1.
+
+    example: python apps/finegrained/train.py --data PATH --backbone a100
+    """
 
     backbone: str = "a075"
-    """width: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
+    """width of the backbone: a025, a050, a075, a100 (percent), or any aNNN from a010 to a200"""
     resolution: int | None = None
     """side of the square input in pixels, 32 or more; default 224, for the sample set 128"""
     data: str = "sample"
-    """a folder of photos by class, a CSV, a data set's name, or "sample": the embedded set, drawn on first use"""
+    """folder of photos by class, CSV file, name of a known data set, or "sample": the embedded set, drawn on first
+    use"""
     weights: str | None = None
-    """what to start from: imagenet (the best published for the width), none, a
-    run or model folder of this app, a weight file or a catalog name; default imagenet, for the sample set none"""
+    """initial weights: imagenet (the best published for the width), none, a run or model folder of this app, a
+    weight file or a catalog name; default imagenet, for the sample set none"""
     epochs: float | None = None
     """passes over the training photos; default 15, for the sample set as many as fit in a few minutes"""
-    steps: int | None = None
-    """optimiser steps, instead of --epochs"""
     head_epochs: float | None = None
-    """of these, passes at the start that train the classifier alone; default 2, from random weights 0"""
-    batch_size: int = 32
-    """photos a batch"""
-    accumulate: int = 1
-    """batches a step: their gradients are summed up to that of one large batch (BatchNorm still sees one at a time)"""
+    """passes at the start, of --epochs, that train the classifier layer alone; default 2, from random weights 0"""
     lr: float | None = None
-    """peak learning rate of the classifier; default 0.2 from random weights, else 0.05"""
+    """peak learning rate of the classifier layer; default 0.05, from random weights 0.2"""
     layer_decay: float | None = None
-    """each block learns so many times as fast as the one behind it; default 0.9, from random weights 1"""
+    """learning rate of a block as a multiple of the next block's; default 0.9, from random weights 1"""
     optimizer: OptimizerName = "sgd"
-    """sgd has Nesterov momentum 0.9"""
+    """sgd (with Nesterov momentum 0.9), rmsprop or adamw"""
     weight_decay: float = 4e-5
-    """not on depthwise filters, norms and biases"""
-    warmup_steps: int | None = None
-    """steps over which the learning rate rises to its peak, before a cosine brings it back to 0; default a tenth of
-    the run, at most 500"""
+    """weight decay; depthwise filters, norms and biases have none"""
     freeze_bn: FreezeBn = "none"
-    """stats: BatchNorm keeps the statistics it came with (it is in eval mode); all: its scale and shift, too"""
-    ema_decay: float = 0.998
-    """of the moving average of the weights, which is what is evaluated and kept; 0 keeps the plain weights"""
+    """frozen parts of BatchNorm: none, stats (its statistics: it is in eval mode) or all (scale and shift, too)"""
     label_smoothing: float = 0.1
     """share of the label that is spread over all classes"""
     mixup: float = 0.0
     """alpha of mixup's Beta distribution; 0 is off"""
     cutmix: float = 0.0
-    """alpha of cutmix's; with both, each batch draws one of them"""
+    """alpha of cutmix's Beta distribution; 0 is off; with both, each batch draws one of them"""
     augment: Augment | None = None
-    """light (crops, mirroring, slightly other colours), full (larger changes, RandAugment-like), mirror or none;
-    default light, for the sample set mirror"""
+    """augmentation: light (crops, mirroring, slightly other colours), full (larger changes, RandAugment-like),
+    mirror or none; default light, for the sample set mirror"""
     balance: Balance = "none"
-    """of unequal classes: sample (rare ones are shown more often) or loss (they weigh more)"""
+    """balance of unequal classes: none, sample (rare ones are shown more often) or loss (rare ones weigh more)"""
     teacher: Path | None = None
-    """a run or model folder of this app, with the same classes, whose probabilities are learnt too"""
+    """run or model folder of this app, with the same classes, whose probabilities are learnt, too; default none"""
     distill_weight: float = 0.5
-    """of the teacher's probabilities, from 0 to 1; the labels have the rest"""
+    """weight of the teacher's probabilities in the loss, from 0 to 1; the labels have the rest"""
     temperature: float = 4.0
-    """that softens both networks' probabilities for distillation"""
-    clip_norm: float = 5.0
-    """gradients longer than this are shortened to it; 0 never does"""
-    amp: Amp = "auto"
-    """mixed precision, bf16 or fp16, or none; auto is bf16 where the device multiplies in it"""
-    bad_data: BadData = "refuse"
-    """what to do about photos that cannot be right: stop, or skip them and say how many"""
-    eval_every: int | None = None
-    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
-    patience: int = 0
-    """end the run after so many evaluations in turn without a higher top-1; 0 never does"""
-    checkpoint_every: int = 500
-    """steps between training states for --resume"""
-    tensorboard: bool = False
-    """write the numbers of metrics.jsonl for TensorBoard, too (tensorboard --logdir RUN); needs that package"""
-    seed: int = 0
-    """of weights, order and augmentation"""
-    num_workers: int = 2
-    """processes that read and augment photos; 0 does it in this one"""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps"""
-    out: Path | None = None
-    """the run's folder; default runs/finegrained/<backbone>-<time>"""
-    resume: Path | None = None
-    """the folder of an interrupted run to go on with; its settings are kept"""
-    given: Given = frozenset()
-    """names of the flags that were given"""
+    """temperature that softens both networks' probabilities for distillation"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -32,12 +32,15 @@ DRAWN = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Draw the example pictures of the demos."""
+    """Draw the example pictures of the demos.
+
+    example: python demos/examples/make.py
+    """
 
     out: Path = EXAMPLES
     """folder to write <app>/<number>.jpg into"""
     seed: int = 11
-    """of everything drawn; the sample sets themselves have 0"""
+    """random seed of everything drawn; the sample sets have 0"""
 
 
 def make(config: Config) -> None:

@@ -20,14 +20,17 @@ App = Literal["detection", "finegrained", "faceattr"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Bundle a trained model with the demos."""
+    """Bundle a trained model with the demos.
+
+    example: python demos/models/make.py --app detection --checkpoint runs/detection/NAME/best
+    """
 
     app: App
-    """whose model it is"""
+    """app of the model"""
     checkpoint: Path
-    """a run of its train.py, or its best/"""
+    """run of its train.py, or its best/ folder"""
     out: Path | None = None
-    """the folder to write; default demos/models/<app>"""
+    """folder to write; default demos/models/APP"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     class Resumable(DataclassInstance, Protocol):
-        """Flags of a script with --resume; see `cli.Given`."""
+        """Flags of a script with --resume; see `options.GivenFlags`."""
 
         @property
         def given(self) -> frozenset[str]: ...

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from apps.common.checkpoint import restore_state
-from apps.common.cli import Given, parse
+from apps.common.cli import parse
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
@@ -25,7 +25,7 @@ class Config:
     tensorboard: bool = False
     out: Path | None = None
     resume: Path | None = None
-    given: Given = frozenset()
+    given: frozenset[str] = frozenset()
 
 
 def open_log(config: Config, *, step: int = 0, num_photos: int = 20) -> RunLog:

@@ -1,0 +1,159 @@
+"""Flags that several scripts share, and the sections in which --help shows all flags; it imports nothing slow.
+
+A script's Config inherits the groups it needs and adds fields of its own: `Config(backbone="a050", steps=6)`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.common.choices import Amp, BadData, Format, Input, Precision, Runtime
+
+SECTIONS = {
+    "everyday": (
+        *("app", "source", "data", "checkpoint", "detection", "finegrained", "faceattr", "backbone", "backbones"),
+        *("resolution", "weights", "split", "epochs", "batch_size", "lr", "out", "resume", "device"),
+    ),
+    "model": (
+        *("conv", "num_classes", "head", "assigner", "loss", "fit_anchors", "freeze_bn", "face_model", "margin"),
+    ),
+    "teacher": ("teacher", "teacher_outputs", "distill_weight", "temperature", "hint_weight"),
+    "data": (
+        *("num_photos", "num_train", "num_val", "num_test", "num_unlabelled", "unlabelled", "withhold"),
+        *("val_fraction", "test_fraction", "bad_data", "augment", "mixup", "cutmix", "label_smoothing", "balance"),
+        *("repeat_threshold", "num_workers"),
+    ),
+    "schedule": (
+        *("steps", "head_epochs", "accumulate", "optimizer", "backbone_lr", "layer_decay", "weight_decay"),
+        *("warmup_steps", "ema_decay", "clip_norm", "amp", "patience", "seed"),
+    ),
+    "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "max_drop"),
+    "warning": ("min_objects", "min_photos", "min_known", "min_rarer", "max_imbalance", "min_side"),
+    "prediction": (
+        *("conf", "classes", "max_dets", "slice", "slice_overlap", "top", "every", "show_sensitive", "whole"),
+    ),
+    "runtime": ("runtime", "threads", "precision"),
+    "output": (
+        *("format", "outputs", "score_threshold", "int8", "input", "dynamic_size", "save", "cam", "fix", "examples"),
+        *("eval_every", "checkpoint_every", "tensorboard"),
+    ),
+}
+"""The names of the fields of all scripts by section, in the order of --help; a script's own are among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOption:
+    """Where the network runs."""
+
+    device: str = "auto"
+    """device of the network: auto, cpu, cuda, cuda:1 or mps"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenFlags:
+    """Which flags were given."""
+
+    given: frozenset[str] = frozenset()
+    """names of the flags in the command line; no flag itself, `cli.parse` fills it in"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How photos are read."""
+
+    bad_data: BadData = "refuse"
+    """wrong photos and annotations: refuse (stop with a message), or skip them and print how many"""
+    num_workers: int = 2
+    """processes that read photos; 0 reads in the main process"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """How long and in which steps a network is trained."""
+
+    steps: int | None = None
+    """optimiser steps of the run, instead of --epochs"""
+    batch_size: int = 32
+    """photos per batch"""
+    accumulate: int = 1
+    """batches per optimiser step: their gradients add up to those of one large batch (BatchNorm sees one at a time)"""
+    warmup_steps: int | None = None
+    """steps in which the learning rate rises to its peak, before a cosine lowers it to 0; default a tenth of the run,
+    at most 500"""
+    ema_decay: float = 0.998
+    """decay of the moving average of the weights, which is evaluated and saved; 0 uses the plain weights"""
+    clip_norm: float = 5.0
+    """largest norm of the gradients, longer ones are scaled down; 0 never clips"""
+    amp: Amp = "auto"
+    """mixed precision: bf16, fp16, none, or auto: bf16 where the device computes in it natively"""
+    patience: int = 0
+    """evaluations in a row without a higher main metric after which the run ends; 0 never ends it early"""
+    seed: int = 0
+    """random seed of weights, order and augmentation"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a training run writes."""
+
+    out: Path | None = None
+    """folder of the run; default runs/APP/BACKBONE-TIME"""
+    resume: Path | None = None
+    """folder of an interrupted run to continue, with its settings"""
+    eval_every: int | None = None
+    """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
+    checkpoint_every: int = 500
+    """steps between the training states that --resume reads"""
+    tensorboard: bool = False
+    """also write the numbers of metrics.jsonl for TensorBoard (tensorboard --logdir RUN); needs that package"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(DeviceOption, ReadingOptions, ScheduleOptions, RunOptions, GivenFlags):
+    """What every train.py has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(DeviceOption):
+    """What every predict.py has."""
+
+    source: str
+    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    every: int = 1
+    """step between the frames of a video or camera that are used; default all"""
+    runtime: Runtime = "auto"
+    """library that runs the network: torch, torch-compile (slow to start), onnx or openvino (both on CPUs), or auto:
+    the fastest installed"""
+    threads: int | None = None
+    """threads on a CPU; default as many as torch uses"""
+    precision: Precision = "float32"
+    """arithmetic: float32 (exact), or auto: bfloat16 where processor and runtime (OpenVINO) support it, see
+    docs/export.md"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What every export.py has."""
+
+    format: Format = "onnx"
+    """onnx (one file), openvino (a folder with model.xml and model.bin) or executorch (one file for phones)"""
+    int8: bool = False
+    """8-bit weights and activations, with scales from photos of the train split"""
+    input: Input = "uint8"
+    """input of the file: uint8 (pixels, normalised inside) or float ((B, 3, H, W), normalised outside)"""
+    num_photos: int = 200
+    """largest number of photos of each split to check with and to calibrate on"""
+    bad_data: BadData = "refuse"
+    """wrong photos and annotations: refuse (stop with a message), or skip them and print how many"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What every check.py has."""
+
+    examples: int = 5
+    """cases shown of each finding; check.json has all"""
+    min_side: int = 64
+    """shorter side in pixels below which a photo is a warning"""
+    seed: int = 0
+    """random seed of the splits that are made where the data has none"""
+    num_workers: int | None = None
+    """threads that read photos; default one per core"""

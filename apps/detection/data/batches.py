@@ -7,7 +7,6 @@ colours are albumentations'.
 Letters in shapes: B batch, H W height and width, N boxes of an image.
 """
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -16,17 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from apps.common.data.augment import changed, import_albumentations
 from apps.common.device import make_loader
 from apps.common.images import read_image, resize, stack_images
 from apps.common.training.sampling import Draw, StepSampler
 from apps.detection.choices import Augment
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 
-pass
-
 
 class Targets(NamedTuple):
-    """The objects of a batch, padded; made by `data.collate`.
+    """The objects of a batch, padded; made by `collate`.
 
     Attributes:
         boxes_xyxy: (B, N, 4) float32, in image sides, 0 to 1; padding is 0.
@@ -65,9 +63,7 @@ class Sample(NamedTuple):
 
 def make_colours() -> "A.Compose":
     """The changes of colour."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
-    import albumentations as A  # two seconds to import
-
+    A = import_albumentations()
     jitter = A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.03, 0.03), p=0.8)
     return A.Compose([jitter])
 
@@ -97,8 +93,7 @@ class TrainingSet(Dataset):
             sample = mirror(sample)
         if self.augment != "full":
             return sample
-        self.colours.set_random_seed(int(rng.integers(2**31)))
-        return sample._replace(image=self.colours(image=sample.image)["image"])
+        return sample._replace(image=changed(sample.image, self.colours, rng))
 
 
 class EvalSet(Dataset):

@@ -6,7 +6,6 @@ of a face detector are, so that no landmarks are needed (AFFACT, arXiv 1611.0615
 Letters in shapes: B batch, H W height and width, A attributes.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from apps.common.data.augment import changed, import_albumentations
 from apps.common.device import make_loader
 from apps.common.images import read_image, resize, stack_images
 from apps.common.training.sampling import Draw, StepSampler
@@ -73,8 +73,7 @@ class TrainingSet(Dataset):
             return Sample(to_square(image, self.resolution), labels, taught)
         rng = draw.rng()
         image = jittered(image, rng, self.resolution, JITTER[self.augment])
-        self.changes.set_random_seed(int(rng.integers(2**31)))
-        return Sample(self.changes(image=image)["image"], labels, taught)
+        return Sample(changed(image, self.changes, rng), labels, taught)
 
 
 class EvalSet(Dataset):
@@ -93,9 +92,7 @@ class EvalSet(Dataset):
 
 def make_changes(augment: Augment) -> "A.Compose":
     """The changes of colour and sharpness."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
-    import albumentations as A  # two seconds to import
-
+    A = import_albumentations()
     if augment != "full":
         return A.Compose([A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=0)])
     return A.Compose(

@@ -6,7 +6,6 @@ Letters in shapes: B batch, H W height and width, K classes.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from apps.common.data.augment import changed, import_albumentations
 from apps.common.device import make_loader
 from apps.common.images import read_image, resize, stack_images
 from apps.common.training.sampling import Draw, StepSampler
@@ -61,8 +61,7 @@ class TrainingSet(Dataset):
             image = np.ascontiguousarray(image[:, ::-1])
         if self.augment not in MIN_AREA:
             return image, label
-        self.changes.set_random_seed(int(rng.integers(2**31)))
-        return self.changes(image=image)["image"], label
+        return changed(image, self.changes, rng), label
 
 
 class EvalSet(Dataset):
@@ -82,9 +81,7 @@ class EvalSet(Dataset):
 
 def make_changes(augment: Augment) -> "A.Compose":
     """The changes that leave a photo's size and what it shows alone."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read by albumentations when it is imported
-    import albumentations as A  # two seconds to import
-
+    A = import_albumentations()
     if augment != "full":
         return A.Compose([A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=0)])
     border = {"border_mode": 4, "p": 1.0}  # cv2.BORDER_REFLECT_101

@@ -141,7 +141,7 @@ class Glance(NamedTuple):
 
     Attributes:
         problem: a sentence that names the file if `read_image` refuses it, else None.
-        width, height: pixels as stored; 0 if that cannot be told.
+        width, height: pixels as stored; 0 if unknown.
         turned: EXIF turns the picture to stand or lie.
     """
 

@@ -27,7 +27,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """A table with a header in UTF-8; the kind of its separator (comma, semicolon, tab) is told from it.
+    """A table with a header in UTF-8; the kind of its separator (comma, semicolon, tab) is read off it.
 
     Rows without any text are left out.
 

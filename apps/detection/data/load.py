@@ -1,4 +1,4 @@
-"""Annotated photos as people have them, the layout told from the folder: what training and evaluation read.
+"""Annotated photos as people have them, whose layout the folder shows: what training and evaluation read.
 
     COCO json          see coco_files.py
     Pascal VOC XML     see voc_files.py

@@ -129,8 +129,8 @@ def label_findings(listing: FaceListing, facts: Sequence[PhotoFacts], *, min_rar
                 together.append(f"{names[i]} and {names[k]}: {len(both):,}, as {listing.paths[both[0]]}")
     yes, no = (labels == 1).astype(np.float32), (labels == 0).astype(np.float32)
     agree, differ = yes.T @ yes + no.T @ no, yes.T @ no + no.T @ yes
-    told = np.minimum(yes.sum(axis=0), no.sum(axis=0)) >= max(min_rarer, 1)
-    pairs = [(i, k) for i in range(len(names)) for k in range(i) if told[i] and told[k]]
+    common = np.minimum(yes.sum(axis=0), no.sum(axis=0)) >= max(min_rarer, 1)
+    pairs = [(i, k) for i in range(len(names)) for k in range(i) if common[i] and common[k]]
     alike = [
         f"{names[k]} and {names[i]} {'always agree' if agree[i, k] else 'are always opposite'}"
         for i, k in pairs

@@ -1,4 +1,4 @@
-"""What a data set on disk holds, told from its folder: one reader for each layout that people have.
+"""What a data set on disk holds, read off its folder: one reader for each layout that people have.
 
     split/class/image     train/, val/ (or valid/, validation/) and test/, in each a folder for each class
     class/image           a folder for each class
@@ -114,7 +114,7 @@ def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | 
 
 
 def _list_csv(path: Path) -> Listing:
-    """A table with a header; the kind of its separator (comma, semicolon, tab) is told from it."""
+    """A table with a header; the kind of its separator (comma, semicolon, tab) is read off it."""
     header, rows = read_table(path)
     columns = [find_column(header, names) for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)]
     if columns[0] is None or columns[1] is None:

@@ -18,6 +18,7 @@ from apps.detection.model.end_to_end import SuppressedSSD
 from apps.detection.train import train
 from backbone.cost import count_module
 from tests.common.exported_files import need_exporter
+from tests.conftest import draw_tiny_coco
 from tests.detection.loss.test_matching import make_targets
 from tests.detection.tiny_runs import tiny_config
 
@@ -98,11 +99,13 @@ def test_wrong_head():
         create_detector("a025", num_classes=1, resolution=64, head="yolo")
 
 
-@pytest.fixture
-def run(tiny_coco, tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """A few steps, in two batches each."""
-    train(tiny_config(tiny_coco, tmp_path / "run", head="pyramid", accumulate=2, eval_every=3))
-    return tmp_path / "run"
+    folder = tmp_path_factory.mktemp("pyramid")
+    data = draw_tiny_coco(folder / "tiny")
+    train(tiny_config(data, folder / "run", head="pyramid", accumulate=2, eval_every=3))
+    return folder / "run"
 
 
 def test_a_model_knows_its_head(run, tiny_coco, tmp_path, capsys):

@@ -15,7 +15,7 @@ import numpy as np
 from gradio.component_meta import ComponentMeta
 from gradio.data_classes import ImageData
 
-from apps.common.pictures import encode_jpeg
+from apps.common.pictures import encode_picture
 from demos.serving import new_result
 
 
@@ -66,7 +66,7 @@ class PictureInFile(gr.Image, metaclass=AsParent):
             return None
         folder = new_result("").parent
         path = folder / f"{folder.name}.jpg"
-        path.write_bytes(encode_jpeg(value))
+        path.write_bytes(encode_picture(value))
         return ImageData(path=str(path), orig_name="result.jpg")
 
 
@@ -86,4 +86,4 @@ class Names(gr.Dropdown, metaclass=AsParent):
 
 def as_data_url(image: np.ndarray) -> str:
     """An image (H, W, 3) uint8 RGB as a JPEG in a URL."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(encode_picture(image)).decode()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Preprocessing:
+class Normalisation:
     """How pixels become numbers: (pixel - mean) / std for R, G and B, pixels 0 to 255.
 
     The default gives -1 to 1, which TensorFlow's MobileNets want.
@@ -25,7 +25,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Preprocessing":
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Normalisation":
         """From `mean` and `std` as they stand in a model's JSON file."""
         (r, g, b), (r_std, g_std, b_std) = stored["mean"], stored["std"]
         return cls(mean=(r, g, b), std=(r_std, g_std, b_std))

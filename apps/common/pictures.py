@@ -6,26 +6,40 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-JPEG_QUALITY = 88
-PAPER, LABEL_PAPER, INK = (255, 255, 255), (80, 255, 255), (60, 30, 0)
+JPEG_QUALITY, RESULT_QUALITY = 88, 90  # 90: what predict writes
+PAPER, LABEL_PAPER, INK = (255, 255, 255), (255, 255, 80), (0, 30, 60)  # RGB
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture (H, W, 3) uint8 BGR to a file of the format that its suffix names.
+def write_picture(path: Path, picture: np.ndarray, *, quality: int = JPEG_QUALITY) -> None:
+    """Write a picture (H, W, 3) uint8 RGB, whole or not at all, in the format that the suffix of its file names.
+
+    Args:
+        quality: of a JPEG, 0 to 100.
 
     Raises:
         ValueError: no format has this suffix.
         OSError: the file cannot be written.
     """
+    from backbone.files import written_whole  # here: its package loads torch
+
     if not cv2.haveImageWriter(path.name):
         raise ValueError(f"cannot write {path}: no picture format has the suffix {path.suffix!r}; use .png or .jpg")
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    if not cv2.imwrite(str(path), picture, quality):
-        raise OSError(f"cannot write {path}")
+    data = encode_picture(picture, path.suffix, quality=quality)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_picture(picture: np.ndarray, suffix: str = ".jpg", *, quality: int = JPEG_QUALITY) -> bytes:
+    """The bytes of a file of a picture (H, W, 3) uint8 RGB, in the format that `suffix` names; see `write_picture`."""
+    assert picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8, "(H, W, 3) uint8"
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.lower() in (".jpg", ".jpeg") else []
+    done, data = cv2.imencode(suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    assert done
+    return data.tobytes()
 
 
 def write_contact_sheet(path: Path, pictures: Iterable[np.ndarray], *, width: int = 1600, num_rows: int = 5) -> None:
-    """Write one image file with the first pictures (H, W, 3) BGR, all of one height, row by row in white frames."""
+    """Write one image file with the first pictures (H, W, 3) RGB, all of one height, row by row in white frames."""
     rows: list[list[np.ndarray]] = [[]]
     for picture in pictures:
         framed = cv2.copyMakeBorder(picture[2:-2, 2:-2], 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=PAPER)
@@ -42,25 +56,16 @@ def write_contact_sheet(path: Path, pictures: Iterable[np.ndarray], *, width: in
             strip[:, left : left + picture.shape[1]] = picture
             left += picture.shape[1]
         strips.append(strip)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_picture(path, np.concatenate(strips))
 
 
 def put_label(picture: np.ndarray, text: str, left: int, bottom: int) -> None:
-    """Write a word on a yellow label into a BGR picture, its lower left corner there, or lower if it does not fit."""
+    """Write a word on a yellow label into an RGB picture, its lower left corner there, or lower if it does not fit."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     wide, tall = cv2.getTextSize(text, font, 0.4, 1)[0]
     top = max(bottom - tall - 5, 0)
     cv2.rectangle(picture, (left, top), (left + wide + 3, top + tall + 4), LABEL_PAPER, -1)
     cv2.putText(picture, text, (left + 2, top + tall + 2), font, 0.4, INK, 1, cv2.LINE_AA)
-
-
-def encode_jpeg(image: np.ndarray, *, quality: int = 88) -> bytes:
-    """An image (H, W, 3) uint8 RGB as the bytes of a JPEG file; `quality` 0 to 100."""
-    assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8, "(H, W, 3) uint8"
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return data.tobytes()
 
 
 def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from apps.common.checkpoint import load_model
 from apps.common.data.problems import did_you_mean
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name
 from backbone.weights import LoadedWeights, imagenet_entries, load_weights
@@ -44,7 +44,7 @@ class Pretrained:
 
     summary: str
     style: ConvStyle = TENSORFLOW_STYLE
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    preprocessing: Normalisation = field(default_factory=Normalisation)
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     class_names: Sequence[str] = ()
     folded: bool = False
@@ -95,7 +95,7 @@ def load_pretrained(weights: str | Path, *, width_mult: float, app: str) -> Pret
         return Pretrained(
             summary=f"{about['backbone']} from {weights}",
             style=ConvStyle(**about["style"]),
-            preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+            preprocessing=Normalisation.from_dict(about["preprocessing"]),
             state=state,
             class_names=about["class_names"],
         )
@@ -161,7 +161,7 @@ def style_of(loaded: LoadedWeights) -> ConvStyle:
     return ConvStyle(padding=loaded.padding, activation=loaded.activation, norm="batch", norm_eps=loaded.norm_eps)
 
 
-def preprocessing_of(loaded: LoadedWeights) -> Preprocessing:
+def preprocessing_of(loaded: LoadedWeights) -> Normalisation:
     """Of pixels from 0 to 255; the backbone's files have it for pixels from 0 to 1."""
     (r, g, b), (r_std, g_std, b_std) = loaded.preprocessing.mean, loaded.preprocessing.std
-    return Preprocessing(mean=(255 * r, 255 * g, 255 * b), std=(255 * r_std, 255 * g_std, 255 * b_std))
+    return Normalisation(mean=(255 * r, 255 * g, 255 * b), std=(255 * r_std, 255 * g_std, 255 * b_std))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apps.common.pictures import encode_jpeg
+from apps.common.pictures import encode_picture
 from backbone.files import written_whole
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Page:
 
 def _figure(picture: "np.ndarray | Figure", caption: str) -> str:
     if isinstance(picture, np.ndarray):
-        kind, data = "jpeg", encode_jpeg(picture)
+        kind, data = "jpeg", encode_picture(picture)
     else:  # lines and letters: JPEG would blur them
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -76,7 +76,7 @@ from apps.detection.data.load import find_data, joined_class_names, read_parts
 from apps.detection.sample import make_sample
 
 SHEET_PHOTOS, SHEET_HEIGHT = 30, 240
-GOOD, CROWD, WRONG = (80, 255, 255), (160, 160, 160), (60, 60, 255)  # BGR
+GOOD, CROWD, WRONG = (255, 255, 80), (160, 160, 160), (255, 60, 60)  # RGB
 
 
 def check(config: Config) -> list[Finding]:
@@ -178,13 +178,13 @@ def write_sheets(
 
 
 def draw_photo(photo: Photo, wrong: Sequence[Problem], class_names: Sequence[str]) -> np.ndarray:
-    """A photo (SHEET_HEIGHT, W, 3) BGR with its objects, crowds in gray, and boxes that cannot be used in red."""
+    """A photo (SHEET_HEIGHT, W, 3) RGB with its objects, crowds in gray, and boxes that cannot be used in red."""
     record = photo.record
     as_stored = photo.facts.orientation > 4 and (record.width, record.height) != (photo.facts.width, photo.facts.height)
     image = read_image(record.path, orient=not as_stored)
     scale = SHEET_HEIGHT / image.shape[0]
     width = max(round(image.shape[1] * scale), 8)
-    picture = cv2.resize(image[..., ::-1], (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(image, (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA)
     scales = np.array([width / record.width, SHEET_HEIGHT / record.height] * 2)
 
     def draw(box: Sequence[float], colour: tuple[int, int, int], text: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from apps.common.checkpoint import save_json
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
-from apps.common.media.sinks import write_picture
+from apps.common.pictures import RESULT_QUALITY, write_picture
 
 Place = tuple[int, int, int, int]  # of a label: left, top, right, bottom
 
@@ -89,7 +89,7 @@ def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
         x1, y1 = min(width, max(x0 + 1, round(box[2]))), min(height, max(y0 + 1, round(box[3])))
         if x0 < x1 and y0 < y1:
             target = folder / name.replace("/", "_") / place.with_name(f"{place.name}{moment}.{i}.jpg")
-            write_picture(target, frame.image[y0:y1, x0:x1])
+            write_picture(target, frame.image[y0:y1, x0:x1], quality=RESULT_QUALITY)
 
 
 class Results:

@@ -72,17 +72,17 @@ def write_annotations(folder: Path, records: list[dict[str, Any]], info: dict[st
 
 
 def read_boxed(root: Path, split: str = "train", *, height: int = 256) -> Iterator[np.ndarray]:
-    """The pictures (height, W, 3) BGR of a split, each box drawn into them with its class."""
+    """The pictures (height, W, 3) RGB of a split, each box drawn into them with its class."""
     content = json.loads((root / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in content["categories"]}
     for image in content["images"]:
         scale = height / image["height"]
-        picture = np.asarray(cv2.imread(str(root / split / image["file_name"])))
+        picture = np.asarray(cv2.imread(str(root / split / image["file_name"]), cv2.IMREAD_COLOR_RGB))
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         for annotation in content["annotations"]:
             if annotation["image_id"] == image["id"]:
                 x, y, w, h = (round(scale * value) for value in annotation["bbox"])
-                cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), (80, 255, 255), 1)
+                cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), (255, 255, 80), 1)
                 put_label(picture, names[annotation["category_id"]], x, y)
         yield picture
 

@@ -1,4 +1,4 @@
-"""Measure how well attributes are told on a split.
+"""Measure how well attributes are predicted on a split.
 
     python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH MORE --split test
     python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH --split val --calibrate
@@ -18,7 +18,7 @@ from apps.common.options import DeviceOption, ReadingOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(DeviceOption, ReadingOptions):
-    """Measure how well attributes are told on a split.
+    """Measure how well attributes are predicted on a split.
 
     example: python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME --data PATH
     """
@@ -96,9 +96,9 @@ def measure(tagger: Tagger, split: AttributeSplit, config: Config, *, teacher: T
         tagger, split.paths, name=split.name, batch_size=config.batch_size, num_workers=config.num_workers
     )
     labels = torch.from_numpy(split.labels[:, : len(names)])
-    untold: list[str] = []
+    undecided: list[str] = []
     if config.calibrate:
-        tagger.temperatures, tagger.thresholds, untold = calibrate(logits, labels, names)
+        tagger.temperatures, tagger.thresholds, undecided = calibrate(logits, labels, names)
     fitted_here = split.name == "val" and is_calibrated(tagger)
     judged = cross_judge(logits, labels, names, split.identities) if fitted_here else judge(tagger, logits)
     metrics = attribute_metrics(logits, labels, names, probs=judged.probs, present=judged.present)
@@ -126,7 +126,7 @@ def measure(tagger: Tagger, split: AttributeSplit, config: Config, *, teacher: T
         metrics=metrics,
         uncalibrated=uncalibrated,
         values=values,
-        untold=untold,
+        undecided=undecided,
         teacher=str(config.teacher) if teacher else "",
         agreement=alike,
         subgroups=groups,
@@ -227,7 +227,7 @@ def write_results(out: Path, evaluation: Evaluation) -> None:
 
 
 def _prediction_rows(evaluation: Evaluation) -> list[list[object]]:
-    """Path, and for each attribute the label (1, 0 or nothing), the probability and what is said (1 or 0)."""
+    """Path, and for each attribute the label (1, 0 or nothing), the probability and what is predicted (1 or 0)."""
     labels, judged = evaluation.labels.tolist(), evaluation.judged
     rows: list[list[object]] = []
     for i, (probs, present) in enumerate(zip(judged.probs.tolist(), judged.present.tolist(), strict=True)):
@@ -253,8 +253,8 @@ def describe(evaluation: Evaluation) -> str:
         lines.append(f"not in the mean, since not known both present and absent: {names}")
     errors = f"{_shown(value['mean_ece'])}, at temperature 1 {_shown(value['mean_ece_uncalibrated'])}"
     lines.append(f"calibration error {errors} ({evaluation.judged.by})")
-    if evaluation.untold:
-        lines.append(f"too few photos for a threshold, which stays 0.5: {', '.join(evaluation.untold)}")
+    if evaluation.undecided:
+        lines.append(f"too few photos for a threshold, which stays 0.5: {', '.join(evaluation.undecided)}")
     if evaluation.agreement:
         same, difference = _shown(value["teacher_same"]), _shown(value["teacher_difference"])
         teacher = _shown(value["teacher_mean_ap"])

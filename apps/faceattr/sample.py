@@ -111,11 +111,11 @@ def write_labels(folder: Path, records: list[Any], info: dict[str, Any]) -> None
 
 
 def read_captioned(root: Path, split: str = "train", *, side: int = 224) -> Iterator[np.ndarray]:
-    """The pictures (H, side, 3) BGR of a split, below each the attributes that it is known to have."""
+    """The pictures (H, side, 3) RGB of a split, below each the attributes that it is known to have."""
     with open(root / LABELS, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     for row in rows:
-        picture = np.asarray(cv2.imread(str(root / "images" / row["file"])))
+        picture = np.asarray(cv2.imread(str(root / "images" / row["file"]), cv2.IMREAD_COLOR_RGB))
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
         picture = cv2.copyMakeBorder(picture, 4, 58, 4, 4, cv2.BORDER_CONSTANT, value=PAPER)
         words = ", ".join(name for name in ATTRIBUTES if row[name] == "1")

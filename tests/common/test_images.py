@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.common.images import Preprocessing, check_image, read_image, stack_images
+from apps.common.images import Normalisation, check_image, read_image, stack_images
 
 COLOURS = np.zeros((20, 30, 3), np.uint8)
 COLOURS[:, :15] = (10, 20, 200)  # BGR
@@ -63,10 +63,10 @@ def test_broken_files_are_named(tmp_path):
 
 def test_preprocessing_keeps_channels_last():
     images = stack_images([np.full((4, 5, 3), value, np.uint8) for value in (0, 255)])
-    numbers = Preprocessing()(images)
+    numbers = Normalisation()(images)
     assert numbers.is_contiguous(memory_format=torch.channels_last)
     assert numbers.aminmax() == (-1.0, 1.0)
-    other = Preprocessing(mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 4.0))(images)
+    other = Normalisation(mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 4.0))(images)
     assert other[1, :, 0, 0].tolist() == [245.0, 117.5, 56.25]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from apps.common.pictures import encode_jpeg
+from apps.common.pictures import encode_picture
 from apps.common.report import Page
 
 
@@ -83,7 +83,7 @@ def test_pictures_survive(tmp_path):
         assert decoded.shape[:2] == shape
         if shape == (40, 60):
             assert np.abs(decoded.astype(int) - image).max() < 6
-    assert encode_jpeg(image)[:2] == b"\xff\xd8"
+    assert encode_picture(image)[:2] == b"\xff\xd8"
 
 
 def test_numbers_stand_to_the_right_and_are_never_nan(tmp_path):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.common.choices import Input
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from backbone.blocks import Conv2d, ConvNorm
 
 
@@ -73,7 +73,7 @@ class Graph(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, network: nn.Module, outputs: Sequence[str], *, preprocessing: Preprocessing, input: Input = "uint8"
+        self, network: nn.Module, outputs: Sequence[str], *, preprocessing: Normalisation, input: Input = "uint8"
     ) -> None:
         super().__init__()
         self.network = fold_norms(network)

@@ -14,7 +14,7 @@ from apps.common.deploy.formats import INPUT, OPENVINO_FILE
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.packages import import_openvino
 from apps.common.device import choose_device, choose_precision
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 
 FileRuntime = Literal["onnx", "openvino"]
 MODULES: dict[FileRuntime, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
@@ -34,7 +34,7 @@ class OnnxSession:
 
     bf16 = False
 
-    def __init__(self, path: Path, *, threads: int, preprocessing: Preprocessing | None) -> None:
+    def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -57,7 +57,7 @@ class OnnxSession:
 class OpenVinoSession:
     """An ONNX file, or a folder of `write_openvino`, in OpenVINO, one image at a time; see `load_session`."""
 
-    def __init__(self, path: Path, *, threads: int, preprocessing: Preprocessing | None, bf16: bool) -> None:
+    def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None, bf16: bool) -> None:
         openvino = import_openvino()
         core = openvino.Core()
         model = core.read_model(path / OPENVINO_FILE if path.is_dir() else path)
@@ -108,7 +108,7 @@ def load_session(
     runtime: FileRuntime,
     *,
     threads: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Normalisation | None = None,
     precision: Precision = "float32",
 ) -> OnnxSession | OpenVinoSession:
     """Open an exported file.
@@ -158,7 +158,7 @@ def _torch_version() -> str:
     return torch.__version__.split("+")[0]
 
 
-def _as_input(images: Tensor, preprocessing: Preprocessing | None) -> np.ndarray:
+def _as_input(images: Tensor, preprocessing: Normalisation | None) -> np.ndarray:
     if preprocessing is not None:
         return preprocessing(images.cpu()).contiguous().numpy()
     return images.cpu().permute(0, 2, 3, 1).contiguous().numpy()  # no copy of what `stack_images` gives

@@ -96,7 +96,7 @@ class SampleSet:
     least: int = 1
     """pictures that a split needs"""
     show: Callable[[Path], Iterable[np.ndarray]] = lambda root: ()
-    """the training pictures (H, W, 3) BGR of a set, all of one height, with their labels"""
+    """the training pictures (H, W, 3) RGB of a set, all of one height, with their labels"""
     sheet: Mapping[str, int] = field(default_factory=dict)
     """options of `pictures.write_contact_sheet`"""
 
@@ -240,7 +240,7 @@ def draw_share(folder: str, *, draw: str, counts: dict[str, int], seed: int, sha
                 drawn = draw_picture(Slot(seed, *place, image_id))
                 path = Path(folder) / drawn.name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                pictures.write_picture(path, drawn.image[..., ::-1])
+                path.write_bytes(pictures.encode_picture(drawn.image, path.suffix))
                 lines.write(json.dumps([image_id, drawn.record]) + "\n")
     finally:
         cv2.setNumThreads(threads)

@@ -26,12 +26,11 @@ import numpy as np
 from tqdm import tqdm
 
 from apps.common.media.frames import Frame, printable
-from apps.common.pictures import write_lines
+from apps.common.pictures import RESULT_QUALITY, write_lines, write_picture
 from backbone.files import numbered, written_whole
 
 CODEC = "mp4v"  # MPEG-4, which every build of OpenCV writes fast
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # pictures of these keep their photo's name
-JPEG_QUALITY = 90
 PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 
 
@@ -104,7 +103,7 @@ class Showing:
             if self._video is not None:
                 self._video.write(picture, seconds=frame.seconds if frame.path is None else None)
             else:
-                write_picture(self._target(frame), picture)
+                write_picture(self._target(frame), picture, quality=RESULT_QUALITY)
         if self._bar is not None:
             self._bar.update()
         return picture is None or self.window is None or self._show(picture)
@@ -209,15 +208,6 @@ class Recording:
         else:
             abandoned = RuntimeError("abandoned")  # to `written_whole`, which removes what a block that fails wrote
             self._room.__exit__(type(abandoned), abandoned, None)
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture (H, W, 3) uint8 RGB as a JPEG or, by its suffix, PNG file, whole or not at all."""
-    options = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    done, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    assert done
-    with written_whole(path) as temporary:
-        temporary.write_bytes(data.tobytes())
 
 
 def has_display() -> bool:

@@ -12,7 +12,7 @@ from apps.common.choices import Input
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.runtime import Precision, Runtime, start_session
 from apps.common.deploy.sessions import Session, runtime_name
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from apps.detection.boxes.postprocess import Detections, PostProcess, RawOutput
 from apps.detection.choices import Head, ScoreFunction
 from apps.detection.model.create import Network, create_detector
@@ -41,7 +41,7 @@ class Detector:
     class_names: list[str]
     category_ids: list[int]
     postprocess: PostProcess
-    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    preprocessing: Normalisation = dataclasses.field(default_factory=Normalisation)
     session: Session | None = None
 
     def with_thresholds(
@@ -166,7 +166,7 @@ class Detector:
                 class_names=about["class_names"],
                 category_ids=about["category_ids"],
                 postprocess=PostProcess(about["score_function"]),
-                preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+                preprocessing=Normalisation.from_dict(about["preprocessing"]),
             )
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from apps.common.pretrained import (
     TENSORFLOW_STYLE,
     find_weights,
@@ -55,7 +55,7 @@ class Pretrained:
 
     summary: str
     style: ConvStyle = TENSORFLOW_STYLE
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    preprocessing: Normalisation = field(default_factory=Normalisation)
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     class_names: Sequence[str] = ()
     category_ids: Sequence[int] = ()
@@ -148,7 +148,7 @@ def _from_model(folder: Path, width_mult: float) -> Pretrained:
     return Pretrained(
         summary=f"{about['backbone']} from {folder}",
         style=ConvStyle(**about["style"]),
-        preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+        preprocessing=Normalisation.from_dict(about["preprocessing"]),
         state=state,
         class_names=about["class_names"],
         category_ids=about["category_ids"],

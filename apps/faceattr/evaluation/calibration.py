@@ -23,11 +23,11 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 class Calibration(NamedTuple):
     """For each of A attributes: what divides the logits before the sigmoid, and the probability from which on the
-    attribute is present. `untold` names those with too few photos of a value, whose threshold stays 0.5."""
+    attribute is present. `undecided` names those with too few photos of a value, whose threshold stays 0.5."""
 
     temperatures: list[float]
     thresholds: list[float]
-    untold: list[str]
+    undecided: list[str]
 
 
 class Judged(NamedTuple):
@@ -102,7 +102,7 @@ def calibrate(logits: Tensor, labels: Tensor, attributes: Sequence[str]) -> Cali
         fitted.thresholds.append(choose_threshold((own / temperature).sigmoid(), truth))
         positives = int(truth.sum())
         if min(positives, len(truth) - positives) < FEW:
-            fitted.untold.append(name)
+            fitted.undecided.append(name)
     return fitted
 
 

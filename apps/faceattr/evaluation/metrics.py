@@ -1,4 +1,4 @@
-"""How well attributes are told: average precision (the paper's measure) and more, each over the known labels alone.
+"""How well attributes are predicted: average precision (the paper's measure) and more, over the known labels alone.
 
 A label is 1 (present), 0 (absent) or -1 (unknown); unknown ones never count.
 
@@ -24,9 +24,9 @@ class AttributeMetrics(NamedTuple):
     Attributes:
         known, positive: photos whose label is known, and those of them that have the attribute.
         ap: average precision; guessing has positive / known.
-        balanced_accuracy: mean of the shares of present and of absent ones that are told rightly; guessing has 0.5.
+        balanced_accuracy: mean of the shares of present and absent ones that are predicted correctly; guessing has 0.5.
         f1: of "present".
-        accuracy: share that is told rightly; always saying the commoner value has its share.
+        accuracy: share that is predicted correctly; always predicting the commoner value has its share.
         ece: expected calibration error, 15 bins of the probability.
     """
 
@@ -71,7 +71,7 @@ def attribute_metrics(
         logits: (N, A), for the average precision.
         labels: (N, A) of 1, 0 and -1.
         probs: (N, A), calibrated probabilities, for the calibration error.
-        present: (N, A) bool, what is said.
+        present: (N, A) bool, what is predicted.
 
     Raises:
         ValueError: shapes, labels or names do not fit together.

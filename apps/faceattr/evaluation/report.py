@@ -1,4 +1,4 @@
-"""An evaluation as one page: how well each attribute is told, for whom, and which faces are told wrongly.
+"""An evaluation as one page: how well each attribute is predicted, for whom, and which faces are predicted wrongly.
 
 Letters in shapes: N photos, A attributes.
 """
@@ -40,7 +40,7 @@ class Evaluation:
         metrics: by them.
         uncalibrated: each attribute's calibration error with temperature 1; None where nothing is known.
         values: all single numbers by name; None where a number has no meaning.
-        untold: attributes with too few photos of a value for a threshold; empty unless calibrated here.
+        undecided: attributes with too few photos of a value for a threshold; empty unless calibrated here.
         teacher, agreement: the teacher's name and how alike the two are; empty without one.
         subgroups: None if not asked for.
     """
@@ -54,7 +54,7 @@ class Evaluation:
     metrics: Metrics
     uncalibrated: list[float | None]
     values: dict[str, float | None]
-    untold: list[str]
+    undecided: list[str]
     teacher: str
     agreement: list[Agreement]
     subgroups: Subgroups | None
@@ -86,7 +86,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
         ("mean average precision", value["mean_ap"], f"{measured}; the paper's measure"),
         ("balanced accuracy", value["mean_balanced_accuracy"], f"{measured}; guessing has 0.5"),
         ("F1", value["mean_f1"], f'{measured}; of "present"'),
-        ("accuracy", value["mean_accuracy"], f"{measured}; always saying the commoner value does well, too"),
+        ("accuracy", value["mean_accuracy"], f"{measured}; always predicting the commoner value does well, too"),
         ("calibration error", value["mean_ece"], f"{measured}; {evaluation.judged.by}"),
         ("calibration error, temperature 1", value["mean_ece_uncalibrated"], measured),
         ("mult-adds", _count(value["mult_adds"]), f"{tagger.backbone} at {tagger.resolution} pixels, one face"),
@@ -129,8 +129,8 @@ def _add_attributes(page: Page, evaluation: Evaluation) -> None:
     header = ["attribute", "known", "have it", "AP", "balanced", "F1", "accuracy", "ECE", "ECE, T 1"]
     few = f"* fewer than {FEW} photos have it, or have it not: little is sure"
     page.table([*header, "threshold", "T"], rows, caption=few * any(str(row[0]).endswith("*") for row in rows))
-    if evaluation.untold:
-        names = ", ".join(evaluation.untold)
+    if evaluation.undecided:
+        names = ", ".join(evaluation.undecided)
         page.paragraph(f"Too few photos in val to choose a threshold, which stays 0.5: {names}.")
 
 
@@ -179,11 +179,12 @@ def reliability(probs: Tensor, labels: Tensor) -> list[tuple[int, float, float]]
 def _add_subgroups(page: Page, groups: Subgroups) -> None:
     page.heading(f"By {groups.by}")
     page.paragraph(
-        f"{groups.num_with_it:,} faces have it, {groups.num_without:,} have not, of {groups.num_unknown:,} it is "
-        "unknown. A gap is the first less the second; without an equal share of faces that have an attribute, average "
-        "precision differs between groups even if the attribute is told equally well: look at the balanced accuracy."
+        f"{groups.num_with_it:,} faces have it, {groups.num_without:,} do not, and for {groups.num_unknown:,} it is "
+        "unknown. A gap is the first less the second. Where the groups have an attribute in different shares, average "
+        "precision differs even if the attribute is predicted equally well: look at the balanced accuracy."
     )
-    header = ["attribute", "known", "have it", "said", "AP", "balanced", "known, not", "have it, not", "said, not"]
+    header = ["attribute", "known", "have it", "predicted", "AP", "balanced"]
+    header += ["known, not", "have it, not", "predicted, not"]
     rows: list[list[Cell]] = []
     for row in sorted(groups.rows, key=lambda row: -abs(row.gap("balanced_accuracy") or 0.0)):
         one, other = row.with_it, row.without
@@ -207,12 +208,12 @@ def _add_agreement(page: Page, evaluation: Evaluation) -> None:
 
 
 def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
-    """Of each attribute the photos that are told wrongly, the surest first."""
+    """Of each attribute the photos that are predicted wrongly, the surest first."""
     page.heading("Most wrong")
     labels, probs = evaluation.labels, evaluation.judged.probs
     wrong = (labels != UNKNOWN) & (evaluation.judged.present != (labels == 1))
     if not wrong.any():
-        page.paragraph("All known attributes are told rightly.")
+        page.paragraph("All known attributes are predicted correctly.")
         return
     pictures = []
     for a, name in enumerate(evaluation.tagger.attributes):
@@ -221,11 +222,11 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
             continue
         farthest = (probs[places, a] - labels[places, a]).abs().argsort(descending=True, stable=True)[:NUM_WRONG]
         chosen = places[farthest].tolist()
-        told = "; ".join(
+        predicted = "; ".join(
             f"{evaluation.split.paths[i].name} {'has it' if labels[i, a] == 1 else 'has not'}, {probs[i, a]:.2f}"
             for i in chosen
         )
-        text = f"{name}: {len(places):,} of {int((labels[:, a] != UNKNOWN).sum()):,} wrong: {told}"
+        text = f"{name}: {len(places):,} of {int((labels[:, a] != UNKNOWN).sum()):,} wrong: {predicted}"
         pictures.append((_beside([to_square(read_image(evaluation.split.paths[i]), SIDE) for i in chosen]), text))
     page.gallery(pictures)
 

@@ -1,4 +1,4 @@
-"""Whether attributes are told as well for one group of faces as for another.
+"""Whether attributes are predicted as well for one group of faces as for another.
 
 A group is the faces that have an attribute (Male, Eyeglasses, ...), the other those that have it not.
 
@@ -22,7 +22,7 @@ class SubgroupRow(NamedTuple):
 
     Attributes:
         with_it, without: its metrics among the faces that have the grouping attribute, and that have not.
-        said_with_it, said_without: share of them, where it is known, that is said to have the attribute.
+        said_with_it, said_without: share of them, where it is known, that is predicted to have the attribute.
     """
 
     name: str

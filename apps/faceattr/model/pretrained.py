@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from apps.common.images import Preprocessing, read_image, stack_images
+from apps.common.images import Normalisation, read_image, stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
 from apps.faceattr.data.batches import EvalSet
 from apps.faceattr.model.create import create_network, head_path, parse_width
@@ -16,7 +16,7 @@ from backbone.mobilenet_v1 import MIN_RESOLUTION, Conv
 from backbone.weights import unfold_norms
 
 NUM_FRAMED = 64  # training crops to measure the margin around faces on
-IMAGENET = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # torchvision's
+IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))  # torchvision's
 
 
 def start_tagger(
@@ -92,11 +92,11 @@ def measure_framing(photos: Sequence[Path]) -> tuple[tuple[float, float], str]:
 
 def _unpublished(
     width_mult: float | None, backbone: str, weights: str, num_attributes: int, conv: Conv
-) -> tuple[nn.Module, Preprocessing, str]:
+) -> tuple[nn.Module, Normalisation, str]:
     """A full-convolution MobileNet, or a classifier of torchvision with torchvision's own weights."""
     network = create_network(width_mult or backbone, num_attributes=num_attributes, style=TENSORFLOW_STYLE, conv=conv)
     if weights == "none":
-        return network, IMAGENET if width_mult is None else Preprocessing(), "random weights"
+        return network, IMAGENET if width_mult is None else Normalisation(), "random weights"
     if conv == "full" or weights != "imagenet":
         what = f"{backbone} with full convolutions" if conv == "full" else backbone
         raise ValueError(f"--weights {weights} does not exist for {what}; give --weights none")

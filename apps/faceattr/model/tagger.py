@@ -15,7 +15,7 @@ from apps.common.choices import Input, Precision, Runtime
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import Session, runtime_name
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from apps.faceattr.model.create import create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 
@@ -45,7 +45,7 @@ class Tagger:
     attributes: list[str]
     style: ConvStyle
     conv: Conv = "separable"
-    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    preprocessing: Normalisation = dataclasses.field(default_factory=Normalisation)
     margin: float = 0.0
     drop: float = 0.0
     thresholds: list[float] = dataclasses.field(default_factory=list)
@@ -155,7 +155,7 @@ class Tagger:
                 attributes=about["class_names"],
                 style=style,
                 conv=about["conv"],
-                preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+                preprocessing=Normalisation.from_dict(about["preprocessing"]),
                 margin=about["preprocessing"]["face_margin"],
                 drop=about["preprocessing"]["face_drop"],
                 **about["calibration"],

@@ -15,7 +15,7 @@ from apps.common.choices import Input, Precision, Runtime
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import Session, runtime_name
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
 from backbone.names import parse_backbone
@@ -59,7 +59,7 @@ class Classifier:
     backbone: str
     resolution: int
     class_names: list[str]
-    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
+    preprocessing: Normalisation = dataclasses.field(default_factory=Normalisation)
     crop: float = 0.875
     temperature: float = 1.0
     unknown_threshold: float | None = None
@@ -151,7 +151,7 @@ class Classifier:
                 backbone=about["backbone"],
                 resolution=about["resolution"],
                 class_names=about["class_names"],
-                preprocessing=Preprocessing.from_dict(about["preprocessing"]),
+                preprocessing=Normalisation.from_dict(about["preprocessing"]),
                 crop=about["preprocessing"]["crop"],
                 **about["calibration"],
             )

@@ -10,7 +10,7 @@ from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import ExecutorchSession, need_executorch, write_executorch
 from apps.common.deploy.export import check_format, default_out
 from apps.common.deploy.graph import Graph
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import create_backbone
 
 SIDE = 48
@@ -24,7 +24,7 @@ def test_the_file_computes_what_torch_does(tmp_path):
     need()
     torch.manual_seed(0)
     network = create_backbone("a025", num_classes=5).eval().to(memory_format=torch.channels_last)
-    graph = Graph(network, ("logits",), preprocessing=Preprocessing())
+    graph = Graph(network, ("logits",), preprocessing=Normalisation())
     path = tmp_path / "a net.pte"
     write_executorch(path, graph, resolution=SIDE, metadata={"class_names": ["bléu", "b"], "app": "x"})
     session = ExecutorchSession(path, graph)

@@ -19,14 +19,14 @@ from apps.common.deploy.packages import need
 from apps.common.deploy.runtime import kept_onnx, start_session
 from apps.common.deploy.sessions import MODULES, device_for, load_session
 from apps.common.device import choose_precision
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import create_backbone
 from tests.common.deploy.test_fastest import Fake
 from tests.common.exported_files import need_exporter, need_modules
 
 CPU = torch.device("cpu")
 SIDE = 48
-PREPROCESSING = Preprocessing(mean=(120.0, 110.0, 100.0), std=(60.0, 58.0, 57.0))
+PREPROCESSING = Normalisation(mean=(120.0, 110.0, 100.0), std=(60.0, 58.0, 57.0))
 
 
 def make_network(**options) -> nn.Module:
@@ -93,7 +93,7 @@ def test_the_hash_is_of_all_that_matters():
 
     graph = make_graph()
     hashes = {graph.content_hash(), changed(padding="symmetric"), changed(activation="relu"), changed(norm_eps=1e-5)}
-    hashes.add(Graph(make_network(), ("logits",), preprocessing=Preprocessing()).content_hash())
+    hashes.add(Graph(make_network(), ("logits",), preprocessing=Normalisation()).content_hash())
     assert len(hashes) == 5
     assert make_graph().content_hash() == graph.content_hash()
     graph.network.get_parameter("stem.bias")[0] += 1e-3

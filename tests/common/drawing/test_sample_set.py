@@ -13,7 +13,6 @@ import pytest
 
 from apps.common.drawing import sample_set as drawing
 from apps.common.drawing.sample_set import Drawn, SampleSet, Slot
-from apps.common.pictures import put_label, write_contact_sheet
 
 COUNTS = {"train": 4, "val": 2, "extra": 1}
 
@@ -177,31 +176,6 @@ def test_refusals(tmp_path: Path) -> None:
         draw(new, num_workers=0)
     with pytest.raises(ValueError, match="exists and is not this sample set"):
         draw(draw(new), seed=1)
-
-
-def test_contact_sheet(tmp_path: Path) -> None:
-    """Rows of whole pictures, centred, in white; no more rows than asked for."""
-    pictures = [np.full((20, side, 3), 40 + side, np.uint8) for side in (30, 30, 50, 30, 30)]
-    path = tmp_path / "new folder" / "sheet.png"
-    write_contact_sheet(path, pictures, width=100, num_rows=2)
-    sheet = cv2.imread(str(path))
-    assert sheet is not None and sheet.shape == (40, 100, 3)
-    assert sheet[10, [0, 21, 22, 47, 48, 51, 52, 77, 78], 0].tolist() == [255, 255, 70, 70, 255, 255, 70, 70, 255]
-    assert sheet[30, [11, 12, 57, 58, 61, 62, 87, 88], 0].tolist() == [255, 90, 90, 255, 255, 70, 70, 255]
-    assert (sheet[[0, 1, 18, 19, 20, 39]] == 255).all() and (sheet[2, 22:48] == 70).all()
-
-
-def test_contact_sheet_of_no_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no picture format has the suffix '\.doc'; use \.png or \.jpg"):
-        write_contact_sheet(tmp_path / "sheet.doc", [np.zeros((20, 20, 3), np.uint8)])
-
-
-def test_label_stays_in_the_picture() -> None:
-    high, low = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
-    put_label(high, "crab", 5, 0)
-    put_label(low, "crab", 5, 40)
-    assert high[0].any() and not high[20:].any()
-    assert not low[:20].any() and (high[:14] == low[-14:]).mean() > 0.6
 
 
 def test_drawing_needs_no_torch() -> None:

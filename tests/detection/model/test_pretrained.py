@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.common.images import Preprocessing
+from apps.common.images import Normalisation
 from apps.detection import eval as eval_script
 from apps.detection.boxes.anchors import make_anchors
 from apps.detection.boxes.boxes import box_iou
@@ -125,7 +125,7 @@ def test_our_anchors_are_the_ones_in_the_file(coco_file):
 
 def test_published_detector_knows_its_classes_and_pixels(published):
     assert dict(zip(published.category_ids, published.class_names, strict=True)) == COCO_CLASSES
-    assert published.preprocessing == Preprocessing(mean=(128.0,) * 3, std=(128.0,) * 3)
+    assert published.preprocessing == Normalisation(mean=(128.0,) * 3, std=(128.0,) * 3)
     assert published.resolution == 300
 
 
@@ -174,7 +174,7 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
         class_names=["x", "y", "z"],
         category_ids=[1, 2, 3],
         postprocess=PostProcess("sigmoid"),
-        preprocessing=Preprocessing(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)),
+        preprocessing=Normalisation(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)),
     )
     saved.save(tmp_path / "best", metrics={})
     start = load_pretrained(tmp_path, width_mult=0.25)

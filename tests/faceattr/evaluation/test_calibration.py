@@ -95,7 +95,7 @@ def test_unknown_labels_never_count():
     noisy = torch.cat((logits, 1e3 * torch.randn(200)))[:, None]
     together = calibrate(noisy, both, ["Hat"])
     assert together == calibrate(logits[:, None], labels[:, None], ["Hat"])
-    assert together.untold == []
+    assert together.undecided == []
     assert calibrate(noisy[300:], both[300:], ["Hat"]) == ([1.0], [0.5], ["Hat"])
 
 

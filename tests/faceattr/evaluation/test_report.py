@@ -39,7 +39,7 @@ def make_evaluation(tagger: Tagger, split: AttributeSplit, logits: torch.Tensor)
         metrics=metrics,
         uncalibrated=[0.5, None, 0.25, 0.125],
         values={**metrics.values, **costs},
-        untold=[],
+        undecided=[],
         teacher="",
         agreement=[],
         subgroups=None,
@@ -106,7 +106,7 @@ def test_groups_and_teacher_have_their_tables(tagger, split, tmp_path):
     by_male = text.split("By Male</h2>")[1].split("</table>")[0]
     assert {name.removesuffix(" *") for name in re.findall(r"<tr><td>(.*?)</td>", by_male)} == set(ATTRIBUTES[:3])
     assert "The teacher is big/best." in text
-    assert "All known attributes are told rightly." in text
+    assert "All known attributes are predicted correctly." in text
     bare = written(plain, tmp_path)
     assert "By Male" not in bare and "teacher" not in bare
 

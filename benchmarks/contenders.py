@@ -17,8 +17,8 @@ from torch import nn
 from apps.common.choices import Precision, Runtime
 from apps.common.deploy.formats import quantize, write_onnx
 from apps.common.deploy.graph import Graph
-from apps.common.deploy.runtime import kept_onnx
-from apps.common.deploy.sessions import load_session
+from apps.common.deploy.runtime import kept_onnx, use_runtime
+from apps.common.deploy.sessions import TorchSession, load_session
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.detection.boxes.postprocess import PostProcess
@@ -120,7 +120,7 @@ def ours(app: str, width: str, way: str, settings: Settings) -> Contender:
     use_way(app, model, width, way, settings)
     steps: dict[str, tuple[Callable, Callable]] = {
         "detection": (
-            model.session or (lambda images: model.network(model.preprocessing(images))),
+            model.session,
             lambda output: model.postprocess(output, model.network.anchors_cxcywh),
         ),
         "finegrained": (lambda images: model.logits(images), partial(make_guesses, model, top=5)),
@@ -139,8 +139,8 @@ def use_way(app: str, model: Any, width: str, way: str, settings: Settings) -> N
     if way == "openvino-int8":
         model.session = load_session(int8_file(app, width, settings), "openvino", threads=settings.threads)
         return
-    model.use(runtime, folder=settings.folder, threads=settings.threads, precision=precision)
-    if model.session is None and way != "torch":
+    use_runtime(model, runtime, folder=settings.folder, threads=settings.threads, precision=precision)
+    if isinstance(model.session, TorchSession) and way != "torch":
         raise ValueError(f"{name} is not available")
     if way == "openvino-bf16" and not model.session.bf16:
         raise ValueError("this processor does not support bfloat16")

@@ -85,7 +85,7 @@ class DetectionTask(Task):
         return f"{detector.backbone} at {detector.resolution} pixels, {len(detector.class_names)} classes"
 
     def computed_by(self, predictor: Predictor) -> str:
-        return predictor.detector.runtime
+        return predictor.detector.session.name
 
     def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> list[Found]:
         return [one for one in predictor(image) if settings.shows(one.name, one.score)]

@@ -86,7 +86,7 @@ class FaceattrTask(Task):
         return f"{tagger.backbone} at {tagger.resolution} pixels, {len(predictor.shown)} attributes{hidden}"
 
     def computed_by(self, predictor: Predictor) -> str:
-        return predictor.tagger.runtime
+        return predictor.tagger.session.name
 
     def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> list[FaceAttributes]:
         return [

@@ -85,7 +85,7 @@ class FinegrainedTask(Task):
         return f"{model.backbone} at {model.resolution} pixels, {len(model.class_names)} classes"
 
     def computed_by(self, predictor: Predictor) -> str:
-        return predictor.classifier.runtime
+        return predictor.classifier.session.name
 
     def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> Guesses:
         every = predictor(image)

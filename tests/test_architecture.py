@@ -48,8 +48,6 @@ LONG_FILES = {
     "apps/finegrained/train.py",
 }
 LONG_FUNCTIONS = {
-    "apps/common/deploy/export.py write_checked",
-    "apps/common/deploy/runtime.py start_session",
     "apps/detection/train.py train",
     "apps/faceattr/teacher.py train",
     "apps/faceattr/train.py train",

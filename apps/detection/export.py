@@ -6,7 +6,7 @@
     python apps/detection/export.py --checkpoint runs/detection/NAME/best --data PATH --format openvino
 
 The file takes photos (B, H, W, 3) uint8 RGB, resized to a square, the aspect ratio not kept. With `--outputs raw` it
-gives `class_logits` (B, A, K + 1) and `offsets` (B, A, 4), with the anchors and how to decode in its metadata; with
+gives `class_logits` (B, A, K + 1) and `offsets` (B, A, 4), with the anchors and the decoding in its metadata; with
 `--outputs detections` it gives `boxes_xyxy` (B, D, 4) in image sides, `scores` (B, D) and `labels` (B, D), 1 to K, the
 best first, filled up with zeros. It stays only if these are torch's on photos of the val split and AP there is no worse
 than --max-drop allows.
@@ -14,6 +14,7 @@ than --max-drop allows.
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,17 +59,18 @@ from apps.common.checkpoint import check_model_flags, model_folder
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import (
     PARITY_PHOTOS,
-    Judge,
+    Metric,
     check_format,
+    check_num_photos,
     check_target,
     checkpoint_facts,
     default_out,
-    spread,
     write_checked,
 )
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session
 from apps.common.images import stack_images
+from apps.common.training.sampling import evenly_spaced
 from apps.detection.boxes.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
 from apps.detection.data.batches import EvalSet
 from apps.detection.data.coco_classes import match_names
@@ -76,17 +78,17 @@ from apps.detection.data.coco_split import CocoSplit
 from apps.detection.data.load import load_split
 from apps.detection.evaluation.metrics import coco_metrics
 from apps.detection.model.detector import Detector
-from apps.detection.model.end_to_end import OUTPUTS, SuppressedSSD, translations
+from apps.detection.model.end_to_end import OUTPUTS, EndToEnd, translations
 from apps.detection.model.inference import predict_split
 from apps.detection.model.pretrained import APP
 from apps.detection.sample import make_sample
 
-SAME_IOU = 0.99  # of two boxes that are taken for the same
-MAY_DIFFER = 0.02  # share of the detections: at equal scores the order, and so what suppresses what, is open
+SAME_IOU = 0.99  # of two boxes from which they count as equal
+MAY_DIFFER = 0.02  # share of the detections: boxes of equal scores may suppress each other in either order
 
 
 def export(config: Config) -> Path:
-    """Write and check the file; returns where it is.
+    """Write and check the file; return its path.
 
     Raises:
         ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
@@ -101,12 +103,12 @@ def export(config: Config) -> Path:
     detector = detector.with_thresholds(score_threshold=config.score_threshold)
     check_format(config.format, int8=config.int8, suppressed=config.outputs == "detections")
     check_target(out, config.format)
+    check_num_photos(config.num_photos)
     root = make_sample() if config.data == "sample" else Path(config.data)
-    val = _some(load_split(root, "val", bad_data=config.bad_data), config.num_photos)
+    val = _load_some(root, "val", config)
     calibration = None
     if config.int8:
-        train = _some(load_split(root, "train", bad_data=config.bad_data), config.num_photos)
-        calibration = read_squares(detector, train, config.num_photos)
+        calibration = read_squares(detector, _load_some(root, "train", config), config.num_photos)
     finished = config.outputs == "detections"
     write_checked(
         out,
@@ -116,7 +118,7 @@ def export(config: Config) -> Path:
         metadata=describe(detector, config) | checkpoint_facts(folder),
         photos=read_squares(detector, val, PARITY_PHOTOS),
         calibration=calibration,
-        judge=make_judge(detector, val, config),
+        metric=make_metric(detector, val, config),
         max_drop=config.max_drop,
         compare=compare_detections if finished else difference,
         translations=translations() if finished else None,
@@ -125,15 +127,15 @@ def export(config: Config) -> Path:
 
 
 def make_graph(detector: Detector, outputs: Literal["raw", "detections"], *, input: Input) -> Graph:
-    """What the file computes."""
+    """The network as the file computes it."""
     if outputs == "raw":
         return detector.graph(input=input)
-    network = SuppressedSSD(detector.network, detector.postprocess)
+    network = EndToEnd(detector.network, detector.postprocess)
     return Graph(network, OUTPUTS, preprocessing=detector.preprocessing, input=input)
 
 
 def describe(detector: Detector, config: Config) -> dict[str, Any]:
-    """What a user of the file must know."""
+    """What the file's metadata says about the model."""
     facts: dict[str, Any] = {
         "app": APP,
         "backbone": detector.backbone,
@@ -153,7 +155,7 @@ def describe(detector: Detector, config: Config) -> dict[str, Any]:
 
 
 def compare_detections(reference: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float:
-    """The largest difference of the scores in order; infinite if more than a few boxes have no like of their class."""
+    """The largest difference of the scores in order; infinite if more than a few boxes have no equal of their class."""
     if any(given[name].shape != reference[name].shape for name in OUTPUTS):
         return float("inf")
     unmatched = total = 0
@@ -172,14 +174,14 @@ def compare_detections(reference: Mapping[str, Tensor], given: Mapping[str, Tens
     return torch.nan_to_num(far, nan=torch.inf).max().item()
 
 
-def make_judge(detector: Detector, split: CocoSplit, config: Config) -> Judge | None:
+def make_metric(detector: Detector, split: CocoSplit, config: Config) -> Metric | None:
     """AP on a split; None, and a line that says so, if the sample set has none of a detector's classes.
 
     Raises:
         ValueError: for data that was given, or for 8 bits, which need photos like those the detector is for.
     """
-    if any(place is not None for place in match_names(detector.class_names, split.class_names)):
-        return Judge("AP", lambda session: average_precision(detector, split, session), len(split.records))
+    if any(label is not None for label in match_names(detector.class_names, split.class_names)):
+        return Metric("AP", partial(average_precision, detector, split), detector.session, len(split.records))
     if config.data != "sample" or config.int8:
         raise ValueError(
             f"--data {config.data} has none of the detector's classes ({', '.join(detector.class_names[:3])}, ...): "
@@ -189,10 +191,10 @@ def make_judge(detector: Detector, split: CocoSplit, config: Config) -> Judge | 
     return None
 
 
-def average_precision(detector: Detector, split: CocoSplit, session: Session | None) -> float:
-    """AP with a session in the place of the network."""
-    judged = dataclasses.replace(detector, session=session)
-    results = predict_split(judged, split, batch_size=8, num_workers=0, progress=False)
+def average_precision(detector: Detector, split: CocoSplit, session: Session) -> float:
+    """AP with the outputs of a session."""
+    measured = dataclasses.replace(detector, session=session)
+    results = predict_split(measured, split, batch_size=8, num_workers=0, progress=False)
     return max(0.0, coco_metrics(split, results).values["AP"])  # -1 without any object
 
 
@@ -211,6 +213,7 @@ def _load(config: Config) -> tuple[Detector, Path | None]:
     return Detector.load(config.checkpoint, device=cpu), model_folder(config.checkpoint)
 
 
-def _some(split: CocoSplit, most: int) -> CocoSplit:
-    """At most `most` images of a split, from all over it."""
-    return split.take(spread(len(split.records), most))
+def _load_some(root: Path, name: str, config: Config) -> CocoSplit:
+    """At most `--num-photos` images of a split, evenly spaced."""
+    split = load_split(root, name, bad_data=config.bad_data)
+    return split.take(evenly_spaced(len(split.records), config.num_photos))

@@ -70,6 +70,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.checkpoint import check_model_flags, model_folder
+from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
 from apps.common.media.frames import answered
@@ -143,7 +144,7 @@ class Predictor:
             max_candidates=EVERY_CANDIDATE if self.labels else max(detector.postprocess.max_candidates, max_detections),
         )
         folder = None if checkpoint is None else model_folder(Path(checkpoint))
-        self.detector.use(runtime, folder=folder, threads=threads, precision=precision)
+        use_runtime(self.detector, runtime, folder=folder, threads=threads, precision=precision)
 
     def __call__(self, image: np.ndarray) -> list[Found]:
         """Objects in an image (H, W, 3) uint8 RGB, best first."""
@@ -252,7 +253,7 @@ def predict(config: Config) -> None:
 
     def write(out: Path) -> str:
         results.write(out)
-        return f"results are in {out}; computed by {predictor.detector.runtime}"
+        return f"results are in {out}; computed by {predictor.detector.session.name}"
 
     drawn = "pictures" in config.save
     running = watch.results(results.table, write=write, file="predictions.csv", every=config.every, drawn=drawn)

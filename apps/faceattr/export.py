@@ -10,6 +10,7 @@ are torch's on faces of the val split and the mean AP there is no worse than --m
 """
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from apps.common.cli import run_command
@@ -44,16 +45,17 @@ from torch import Tensor
 from apps.common.checkpoint import model_folder
 from apps.common.deploy.export import (
     PARITY_PHOTOS,
-    Judge,
+    Metric,
     check_format,
+    check_num_photos,
     check_target,
     checkpoint_facts,
     default_out,
-    spread,
     write_checked,
 )
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
+from apps.common.training.sampling import evenly_spaced
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.metrics import attribute_metrics
@@ -63,7 +65,7 @@ from apps.faceattr.sample import make_sample
 
 
 def export(config: Config) -> Path:
-    """Write and check the file; returns where it is.
+    """Write and check the file; return its path.
 
     Raises:
         ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
@@ -74,12 +76,10 @@ def export(config: Config) -> Path:
     out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
     check_format(config.format, int8=config.int8, dynamic_size=config.dynamic_size)
     check_target(out, config.format)
+    check_num_photos(config.num_photos)
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
-    val = _some(load_split(data, "val", attributes=model.attributes, bad_data=config.bad_data), config.num_photos)
-    calibration = None
-    if config.int8:
-        train = load_split(data, "train", attributes=model.attributes, bad_data=config.bad_data)
-        calibration = read_squares(model, _some(train, config.num_photos).paths)
+    val = _load_some(data, "val", model, config)
+    calibration = read_squares(model, _load_some(data, "train", model, config).paths) if config.int8 else None
     write_checked(
         out,
         model.graph(input=config.input),
@@ -88,7 +88,7 @@ def export(config: Config) -> Path:
         metadata=describe(model) | checkpoint_facts(folder),
         photos=read_squares(model, val.paths[:PARITY_PHOTOS]),
         calibration=calibration,
-        judge=make_judge(model, val),
+        metric=make_metric(model, val),
         max_drop=config.max_drop,
         dynamic_size=config.dynamic_size,
     )
@@ -96,7 +96,7 @@ def export(config: Config) -> Path:
 
 
 def describe(model: Tagger) -> dict[str, object]:
-    """What a user of the file must know."""
+    """What the file's metadata says about the model."""
     return {
         "app": APP,
         "backbone": model.backbone,
@@ -114,24 +114,26 @@ def read_squares(model: Tagger, paths: list[Path]) -> Tensor:
     return stack_images([to_square(read_image(path), model.resolution) for path in paths])
 
 
-def make_judge(model: Tagger, split: AttributeSplit) -> Judge | None:
+def make_metric(model: Tagger, split: AttributeSplit) -> Metric | None:
     """Mean AP; None, and a line that says so, where no attribute is known to be both present and absent."""
     columns = [split.labels[:, a] for a in range(split.labels.shape[1])]
     if not any((column == 1).any() and (column == 0).any() for column in columns):
         print(f"{split.name}: no attribute is known to be both present and absent: mean AP is not measured")
         return None
-    return Judge("mean AP", lambda session: mean_ap(model, split, session), len(split.paths))
+    return Metric("mean AP", partial(mean_ap, model, split), model.session, len(split.paths))
 
 
-def mean_ap(model: Tagger, split: AttributeSplit, session: Session | None) -> float:
-    """Mean AP with a session in the place of the network."""
-    judged = dataclasses.replace(model, session=session)
-    logits = predict_photos(judged, split.paths, name=split.name, batch_size=16, num_workers=0, progress=False)
+def mean_ap(model: Tagger, split: AttributeSplit, session: Session) -> float:
+    """Mean AP with the outputs of a session."""
+    measured = dataclasses.replace(model, session=session)
+    logits = predict_photos(measured, split.paths, name=split.name, batch_size=16, num_workers=0, progress=False)
     probs, labels = logits.sigmoid(), torch.from_numpy(split.labels)
     value = attribute_metrics(logits, labels, split.attributes, probs=probs, present=probs >= 0.5).values["mean_ap"]
-    assert value is not None  # `make_judge` looked
+    assert value is not None  # `make_metric` looked
     return value
 
 
-def _some(split: AttributeSplit, most: int) -> AttributeSplit:
-    return split.take(spread(len(split.paths), most))
+def _load_some(data: list[str], name: str, model: Tagger, config: Config) -> AttributeSplit:
+    """At most `--num-photos` faces of a split, evenly spaced."""
+    split = load_split(data, name, attributes=model.attributes, bad_data=config.bad_data)
+    return split.take(evenly_spaced(len(split.paths), config.num_photos))

@@ -11,6 +11,7 @@ there is no worse than --max-drop allows.
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from apps.common.cli import run_command
@@ -45,18 +46,19 @@ from torch import Tensor
 from apps.common.checkpoint import model_folder
 from apps.common.deploy.export import (
     PARITY_PHOTOS,
-    Judge,
+    Metric,
     check_format,
+    check_num_photos,
     check_target,
     checkpoint_facts,
     default_out,
-    spread,
     write_checked,
 )
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
+from apps.common.training.sampling import evenly_spaced
 from apps.finegrained.data.batches import to_square
-from apps.finegrained.data.load import LabelledSplit, Photo, load_split
+from apps.finegrained.data.load import Photo, load_split
 from apps.finegrained.evaluation.metrics import top_k_accuracy
 from apps.finegrained.model.classifier import APP, Classifier
 from apps.finegrained.model.inference import predict_photos
@@ -64,7 +66,7 @@ from apps.finegrained.sample import make_sample
 
 
 def export(config: Config) -> Path:
-    """Write and check the file; returns where it is.
+    """Write and check the file; return its path.
 
     Raises:
         ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
@@ -75,22 +77,19 @@ def export(config: Config) -> Path:
     out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
     check_format(config.format, int8=config.int8, dynamic_size=config.dynamic_size)
     check_target(out, config.format)
+    check_num_photos(config.num_photos)
     data = str(make_sample()) if config.data == "sample" else config.data
-    val = _load(data, "val", model, config)
-    calibration = None
-    if config.int8:
-        train = _load(data, "train", model, config)
-        calibration = read_squares(model, _some(train, config.num_photos))
-    measured = _some(val, config.num_photos)
+    val = _load_some(data, "val", model, config)
+    calibration = read_squares(model, _load_some(data, "train", model, config)) if config.int8 else None
     write_checked(
         out,
         model.graph(input=config.input),
         format=config.format,
         resolution=model.resolution,
         metadata=describe(model) | checkpoint_facts(folder),
-        photos=read_squares(model, measured[:PARITY_PHOTOS]),
+        photos=read_squares(model, val[:PARITY_PHOTOS]),
         calibration=calibration,
-        judge=Judge("top-1", lambda session: accuracy(model, measured, session), len(measured)),
+        metric=Metric("top-1", partial(accuracy, model, val), model.session, len(val)),
         max_drop=config.max_drop,
         dynamic_size=config.dynamic_size,
     )
@@ -98,7 +97,7 @@ def export(config: Config) -> Path:
 
 
 def describe(model: Classifier) -> dict[str, object]:
-    """What a user of the file must know."""
+    """What the file's metadata says about the model."""
     return {
         "app": APP,
         "backbone": model.backbone,
@@ -115,16 +114,14 @@ def read_squares(model: Classifier, photos: Sequence[Photo]) -> Tensor:
     return stack_images([to_square(read_image(photo.path), model.resolution, model.crop) for photo in photos])
 
 
-def accuracy(model: Classifier, photos: Sequence[Photo], session: Session | None) -> float:
-    """Top-1 accuracy with a session in the place of the network."""
-    judged = dataclasses.replace(model, session=session)
-    logits = predict_photos(judged, photos, name="photos", batch_size=16, num_workers=0, progress=False)
+def accuracy(model: Classifier, photos: Sequence[Photo], session: Session) -> float:
+    """Top-1 accuracy with the outputs of a session."""
+    measured = dataclasses.replace(model, session=session)
+    logits = predict_photos(measured, photos, name="photos", batch_size=16, num_workers=0, progress=False)
     return top_k_accuracy(logits, torch.tensor([photo.label for photo in photos]), k=1)
 
 
-def _load(data: str, split: str, model: Classifier, config: Config) -> LabelledSplit:
-    return load_split(data, split, class_names=model.class_names, bad_data=config.bad_data)
-
-
-def _some(split: LabelledSplit, number: int) -> list[Photo]:
-    return [split.photos[i] for i in spread(len(split.photos), number)]
+def _load_some(data: str, name: str, model: Classifier, config: Config) -> list[Photo]:
+    """At most `--num-photos` photos of a split, evenly spaced."""
+    photos = load_split(data, name, class_names=model.class_names, bad_data=config.bad_data).photos
+    return [photos[i] for i in evenly_spaced(len(photos), config.num_photos)]

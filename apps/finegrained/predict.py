@@ -54,6 +54,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.checkpoint import check_model_flags, model_folder
+from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
 from apps.common.media.frame_table import FrameTable
@@ -100,7 +101,7 @@ class Predictor:
         else:
             self.classifier = Classifier.load(Path(checkpoint), device=place)
         folder = None if checkpoint is None else model_folder(Path(checkpoint))
-        self.classifier.use(runtime, folder=folder, threads=threads, precision=precision)
+        use_runtime(self.classifier, runtime, folder=folder, threads=threads, precision=precision)
         self.top = top
 
     def __call__(self, image: np.ndarray) -> Guesses:
@@ -155,7 +156,7 @@ def predict(config: Config) -> None:
     def write(out: Path) -> str:
         table.write(out / "guesses.csv")
         written = "guesses.csv and pictures are" if config.cam or table.has_moving else "guesses.csv is"
-        return f"{written} in {out}; computed by {predictor.classifier.runtime}"
+        return f"{written} in {out}; computed by {predictor.classifier.session.name}"
 
     ending = "cam" * config.cam
     running = watch.results(

@@ -14,7 +14,7 @@ from apps.detection.data.batches import to_square
 from apps.detection.export import Config, compare_detections, export
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
-from apps.detection.model.end_to_end import SuppressedSSD, keep_best
+from apps.detection.model.end_to_end import EndToEnd, keep_best
 from apps.detection.predict import Predictor
 from tests.common.exported_files import need_exporter, need_modules, reuse
 
@@ -66,7 +66,7 @@ def test_suppression_in_the_network_is_that_outside():
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 96, 96), dtype=np.uint8))
     for options in ({"score_threshold": 0.3}, {"max_detections": 7}, {"nms_iou": 0.3, "max_candidates": 50}):
         detector.postprocess = PostProcess("sigmoid", **options)
-        network = SuppressedSSD(detector.network, detector.postprocess)
+        network = EndToEnd(detector.network, detector.postprocess)
         with torch.inference_mode():
             found = network(detector.preprocessing(images))
         for i, expected in enumerate(detector(images)):
@@ -116,7 +116,7 @@ def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monke
     images = [read_image(path) for path in sorted((tiny_coco / "val").glob("*.png"))]
     for runtime in ("onnx", "openvino"):
         fast = Predictor(place, runtime=runtime, threads=1, conf=0.2)
-        assert runtime in fast.detector.runtime.lower()
+        assert runtime in fast.detector.session.name.lower()
         for image in images:
             one, other = slow(image), fast(image)
             assert len(one) == len(other) > 3

@@ -326,10 +326,10 @@ def test_a_stop_in_a_video_keeps_the_frames_until_then(checkpoint, tmp_path, mon
 def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(checkpoint, tmp_path, monkeypatch, flags):
     given: dict[str, object] = {}
 
-    def start(*args, **options) -> None:
+    def use(*args, **options) -> None:
         given.update(options)
 
-    monkeypatch.setattr("apps.detection.model.detector.start_session", start)
+    monkeypatch.setattr("apps.detection.predict.use_runtime", use)
     write_photo(tmp_path / "a.png")
     run("--checkpoint", checkpoint, "--source", tmp_path / "a.png", "--out", tmp_path / "out", *flags)
     assert given["precision"] == (flags[1] if flags else "float32")

@@ -51,7 +51,7 @@ def test_a_predictor_says_the_same_with_any_runtime(place, monkeypatch, runtime)
     options = {"whole": True, "show_sensitive": True}
     slow = Predictor(place / "run", runtime="torch", device="cpu", **options)
     fast = Predictor(place / "run", runtime=runtime, **options)
-    assert runtime in fast.tagger.runtime.lower()
+    assert runtime in fast.tagger.session.name.lower()
     for image in crops_of(place / "data", "val"):
         assert fast(image)[0].probs == pytest.approx(slow(image)[0].probs, abs=1e-4)
 

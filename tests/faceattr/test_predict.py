@@ -243,10 +243,10 @@ def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch):
 def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp_path, monkeypatch, flags):
     given: dict[str, object] = {}
 
-    def start(*args, **options) -> None:
+    def use(*args, **options) -> None:
         given.update(options)
 
-    monkeypatch.setattr("apps.faceattr.model.tagger.start_session", start)
+    monkeypatch.setattr("apps.faceattr.predict.use_runtime", use)
     write_photo(tmp_path / "a.png")
     args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     run_command(predict, Config, [*args, "--whole", *flags])

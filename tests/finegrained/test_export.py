@@ -58,7 +58,7 @@ def test_a_predictor_guesses_the_same_with_any_runtime(place, monkeypatch, runti
     images = [read_image(path) for path in sorted((place / "data/val").rglob("*.png"))]
     slow = Predictor(place / "run", runtime="torch", device="cpu")
     fast = Predictor(place / "run", runtime=runtime, threads=1)
-    assert slow.classifier.runtime.startswith("torch") and runtime in fast.classifier.runtime.lower()
+    assert slow.classifier.session.name.startswith("torch") and runtime in fast.classifier.session.name.lower()
     for one, other in zip(slow.batch(images), fast.batch(images), strict=True):
         assert [guess.name for guess in one] == [guess.name for guess in other]
         assert [guess.prob for guess in one] == pytest.approx([guess.prob for guess in other], abs=1e-4)

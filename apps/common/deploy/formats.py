@@ -1,13 +1,13 @@
-"""From a trained network to a file that other runtimes compute: ONNX or OpenVINO, in 32-bit floats or 8-bit integers.
+"""Write a trained network as a file for other runtimes: ONNX or OpenVINO, in 32-bit floats or 8-bit integers.
 
-Every file takes pixels as they come, uint8 RGB, and has the preprocessing inside, so that no copy in floats is made
-outside; norms are folded into the convolutions. `load_session` in runtime.py reads it back, to be compared.
+A file takes pixels, uint8 RGB, and has the preprocessing inside, so that no copy in floats is made outside; norms are
+folded into the convolutions. `sessions.load_session` opens it.
 
 Letters in shapes: B batch, H W height and width.
 """
 
-import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from backbone.mobilenet_v1 import MIN_RESOLUTION
 
 INPUT = "images"
 OPENVINO_FILE = "model.xml"  # beside its model.bin
-TOLERANCE = 1e-3  # of 32-bit outputs, over the largest of them or 1
+TOLERANCE = 1e-3  # largest allowed difference of 32-bit outputs, relative to max(1, largest output)
 OPSET = 20
 QUANTIZED = ("Conv", "Clip", "Relu", "Add")  # where the time goes; the head and what decodes stay in floats
 
@@ -49,18 +49,15 @@ def write_onnx(
     need("onnx", "onnxscript")
     import onnx
 
-    side = resolution
-    shape, spatial = ((2, side, side, 3), (1, 2)) if graph.input == "uint8" else ((2, 3, side, side), (2, 3))
-    example = torch.zeros(shape, dtype=torch.uint8 if graph.input == "uint8" else torch.float32)
     dims = {0: torch.export.Dim("batch", min=1)}
     if dynamic_size:
-        names = zip(spatial, ("height", "width"), strict=True)
-        dims |= {place: torch.export.Dim(name, min=MIN_RESOLUTION, max=4096) for place, name in names}
+        names = zip(graph.spatial_dims, ("height", "width"), strict=True)
+        dims |= {dim: torch.export.Dim(name, min=MIN_RESOLUTION, max=4096) for dim, name in names}
     try:
         with quietly():
             program = torch.onnx.export(
                 graph,
-                (example,),
+                (graph.example(resolution),),
                 dynamo=True,
                 external_data=False,
                 dynamic_shapes=(dims,),
@@ -102,8 +99,8 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    prepared = target.with_name(f"prepared-{target.name}")
-    with quietly():
+    with quietly(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -115,7 +112,6 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
             weight_type=QuantType.QInt8,
             op_types_to_quantize=list(QUANTIZED),
         )
-    prepared.unlink()
 
 
 def write_openvino(folder: Path, source: Path) -> None:
@@ -136,8 +132,3 @@ def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
         for name, value in metadata.items()
     }
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as `sha256sum` prints it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -36,7 +36,7 @@ def import_openvino() -> Any:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """The exporter and the quantizer tell much that only they understand."""
+    """Silence logs and warnings of the exporters and the quantizer, and leave inference mode, in which none works."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,18 +1,16 @@
-"""Computing a network faster than eager torch does: onnxruntime or OpenVINO on a CPU, or torch.compile.
+"""Run a network with onnxruntime, OpenVINO or torch.compile instead of eager torch.
 
 `start_session` exports a network once, keeps the file, and opens it with the runtime that was measured to be the
-fastest here. One that is missing, fails or computes something else is passed over: torch, which always works, is the
-last one.
-
-Letters in shapes: B batch, H W height and width.
+fastest here. A runtime that is missing, fails or disagrees with torch is skipped; torch is the fallback.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, Protocol, get_args
 
 import torch
 
@@ -27,38 +25,66 @@ from apps.common.deploy.sessions import (
     CompiledSession,
     FileRuntime,
     Session,
-    _in_bf16,
-    _torch_version,
+    TorchSession,
+    computes_in_bf16,
     load_session,
-    runtime_name,
+    torch_version,
 )
 from backbone.files import cache_dir, written_whole
 
 
-def start_session(
+class Model(Protocol):
+    """A network with all that is needed to use it: a detector, a classifier or a tagger."""
+
+    session: Session
+
+    @property
+    def resolution(self) -> int: ...
+
+    def graph(self) -> Graph: ...
+
+    def torch_session(self) -> TorchSession: ...
+
+
+class Settings(NamedTuple):
+    """How a file is computed, see `start_session`."""
+
+    folder: Path | None
+    threads: int | None
+    precision: Precision
+
+
+def use_runtime(
+    model: Model,
     runtime: Runtime,
-    make_graph: Callable[[], Graph],
     *,
-    resolution: int,
-    device: torch.device,
     folder: Path | None = None,
     threads: int | None = None,
     precision: Precision = "float32",
-) -> Session | None:
-    """A session for a network, or None if torch is to compute it.
+) -> None:
+    """Let a runtime compute a model from now on; see `start_session`."""
+    model.session = start_session(model, runtime, folder=folder, threads=threads, precision=precision)
 
-    Each session is compared with torch on a random image before it is trusted. A runtime that was asked for and cannot
-    be used, or fails, is reported in one line on stderr.
+
+def start_session(
+    model: Model,
+    runtime: Runtime,
+    *,
+    folder: Path | None = None,
+    threads: int | None = None,
+    precision: Precision = "float32",
+) -> Session:
+    """A session for a model's network; torch's own where no other can be used.
+
+    Each other session is compared with torch on a random image before it is trusted. A runtime that was asked for and
+    cannot be used, or fails, is reported in one line on stderr.
 
     Args:
         runtime: "auto" is the fastest for the device: torch except on a CPU, and there the one that was faster when the
             network was first used, which is kept beside the exported file; torch, slower than both for every network
             in docs/latency.md, does not take part. The environment's MOBILENET_APPS_RUNTIME, if set, stands for "auto".
             "torch-compile" compiles the network first, which takes half a minute in each process.
-        make_graph: gives what is exported, if it has not been before.
-        resolution: side of the square input, pixels.
-        device: where torch would compute.
-        folder: of the model; the file is kept in its runtime/, or else in the user's cache.
+        folder: of the model; the exported file is kept in its runtime/, or else in the user's cache.
         threads: on which to compute; None for as many as torch uses, a number is set for torch, too.
         precision: see `load_session`; torch always computes in float32.
 
@@ -66,83 +92,119 @@ def start_session(
         ValueError: fewer than one thread, or an unknown runtime in the environment.
     """
     if threads is not None:
-        if threads < 1:
-            raise ValueError(f"threads must be 1 or more, got {threads}")
-        torch.set_num_threads(threads)
+        _set_threads(threads)
+    eager = model.torch_session()
+    runtime = _requested(runtime, eager.device)
+    if runtime == "torch":
+        return eager
+    if runtime == "torch-compile":
+        session, failed = _compile(model, eager)
+    else:
+        session, failed = _open(model, eager, runtime, Settings(folder, threads, precision))
+    if failed:
+        _warn(f"{'; '.join(failed)}: {session.name} computes")
+    return session
+
+
+def _set_threads(threads: int) -> None:
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, got {threads}")
+    torch.set_num_threads(threads)
+
+
+def _requested(runtime: Runtime, device: torch.device) -> Runtime:
+    """The runtime to try: the environment may choose for "auto", and files are computed on CPUs only."""
     if runtime == "auto" and (chosen := os.environ.get("MOBILENET_APPS_RUNTIME")):
         if chosen not in get_args(Runtime):
             raise ValueError(f"MOBILENET_APPS_RUNTIME must be one of {', '.join(get_args(Runtime))}, got {chosen!r}")
         runtime = chosen  # type: ignore[assignment]
-    if runtime == "torch-compile":
-        return _compiled(make_graph(), resolution=resolution, device=device)
-    if runtime == "torch" or device.type != "cpu":
-        return None
-    installed = [
-        name for name, module in MODULES.items() if runtime in ("auto", name) and importlib.util.find_spec(module)
-    ]
-    if not installed:
-        if runtime != "auto":
-            _say(f"{MODULES[runtime]} is not installed (pip install -e '.[fast]' -c constraints.txt): torch computes")
-        return None
-    graph = make_graph()
-    try:
-        path = kept_onnx(graph, resolution=resolution, folder=folder)
-    except Exception as error:  # whatever it is, torch can do without
-        _say(f"the network cannot be exported ({plain_message(error)}): {runtime_name(None, device)} computes")
-        return None
-    number = "bf16" if _in_bf16(precision) else "float32"
-    key = circumstances([MODULES[name] for name in installed], threads or torch.get_num_threads(), number)
-    fastest, failed = read_choices(path).get(key), []
-    working: dict[FileRuntime, Session] = {}
-    for name in sorted(installed, key=lambda name: name != fastest):
-        try:
-            one = load_session(path, name, threads=threads, precision=precision)
-            check_session(one, graph, resolution=resolution, bf16=one.bf16)
-        except Exception as error:
-            failed.append(f"{MODULES[name]} cannot be used ({plain_message(error)})")
-            continue
-        working[name] = one
-        if name == fastest:
-            break
-    session = next(iter(working.values()), None)
-    if len(working) > 1:
-        times = time_in_turn(working, random_image(resolution))
-        best = min(times, key=lambda name: times[name])
-        keep_choice(path, key, best)
-        session = working[best]
-    if failed:
-        _say(f"{'; '.join(failed)}: {runtime_name(session, device)} computes")
-    return session
+    return "torch" if device.type != "cpu" and runtime != "torch-compile" else runtime
 
 
-def _compiled(graph: Graph, *, resolution: int, device: torch.device) -> Session | None:
-    session = CompiledSession(graph, device)
+def _compile(model: Model, eager: TorchSession) -> tuple[Session, list[str]]:
+    """The compiled network; or eager torch, and why."""
+    graph = model.graph()
+    session = CompiledSession(graph, eager.device)
     try:
-        check_session(session, graph, resolution=resolution)
+        check_session(session, graph, resolution=model.resolution)
     except Exception as error:  # no compiler, or one that fails
         reason = str(error).strip().splitlines()[0]  # pages may follow
-        _say(f"torch.compile cannot be used ({reason}): {runtime_name(None, device)} computes")
-        return None
-    return session
+        return eager, [f"torch.compile cannot be used ({reason})"]
+    return session, []
+
+
+def _open(model: Model, eager: TorchSession, runtime: Runtime, settings: Settings) -> tuple[Session, list[str]]:
+    """The exported network in the fastest of the installed runtimes, or eager torch; and why others cannot be used."""
+    installed = _installed(runtime)
+    if not installed:
+        missing = [module for name, module in MODULES.items() if name == runtime]  # none for "auto"
+        return eager, [f"{name} is not installed (pip install -e '.[fast]' -c constraints.txt)" for name in missing]
+    graph = model.graph()
+    try:
+        path = kept_onnx(graph, resolution=model.resolution, folder=settings.folder)
+    except Exception as error:  # whatever it is, torch can do without
+        return eager, [f"the network cannot be exported ({plain_message(error)})"]
+    computed_in = "bf16" if computes_in_bf16(settings.precision) else "float32"
+    modules = [MODULES[name] for name in installed]
+    key = circumstances(modules, settings.threads or torch.get_num_threads(), computed_in)
+    known = read_choices(path).get(key)
+    working, failed = _working(path, graph, installed, known, side=model.resolution, settings=settings)
+    if len(working) > 1:
+        times = time_in_turn(working, random_image(model.resolution))
+        fastest = min(times, key=lambda name: times[name])
+        keep_choice(path, key, fastest)
+        return working[fastest], failed
+    return next(iter(working.values()), eager), failed
+
+
+def _installed(runtime: Runtime) -> list[FileRuntime]:
+    """The runtimes to choose from whose module is installed; it is not imported."""
+    return [name for name, module in MODULES.items() if runtime in ("auto", name) and importlib.util.find_spec(module)]
+
+
+def _working(
+    path: Path, graph: Graph, names: Sequence[FileRuntime], known: str | None, *, side: int, settings: Settings
+) -> tuple[dict[FileRuntime, Session], list[str]]:
+    """Sessions that compute what torch does, and why others do not; only that of the `known` fastest if it works."""
+    working: dict[FileRuntime, Session] = {}
+    failed = []
+    for name in [*(name for name in names if name == known), *(name for name in names if name != known)]:
+        try:
+            session = load_session(path, name, threads=settings.threads, precision=settings.precision)
+            check_session(session, graph, resolution=side, bf16=session.bf16)
+        except Exception as error:  # a broken package raises many kinds
+            failed.append(f"{MODULES[name]} cannot be used ({plain_message(error)})")
+            continue
+        working[name] = session
+        if name == known:
+            break
+    return working, failed
 
 
 def kept_onnx(graph: Graph, *, resolution: int, folder: Path | None) -> Path:
-    """The ONNX file of a graph: exported now, or before from equal weights by the same torch."""
-    name = f"{graph.content_hash()}-{resolution}-torch{_torch_version()}.onnx"
+    """The ONNX file of a graph: exported now, or before from equal weights by the same torch.
+
+    Raises:
+        OSError: it cannot be written, neither into `folder` nor into the user's cache.
+        ValueError: see `write_onnx`.
+    """
+    name = f"{graph.content_hash()}-{resolution}-torch{torch_version()}.onnx"
     folders = [cache_dir() / "runtime"] if folder is None else [folder / "runtime", cache_dir() / "runtime"]
-    for place in folders:
-        if (place / name).is_file():
-            return place / name
-    for place in folders:
-        try:
-            with written_whole(place / name) as temporary:
-                write_onnx(temporary, graph, resolution=resolution)
-            return place / name
-        except OSError:
-            if place == folders[-1]:
-                raise
-    raise AssertionError
+    *first, last = [kept / name for kept in folders]
+    for file in (*first, last):
+        if file.is_file():
+            return file
+    for file in first:
+        with contextlib.suppress(OSError):
+            return _written(file, graph, resolution)
+    return _written(last, graph, resolution)
 
 
-def _say(sentence: str) -> None:
+def _written(file: Path, graph: Graph, resolution: int) -> Path:
+    with written_whole(file) as temporary:
+        write_onnx(temporary, graph, resolution=resolution)
+    return file
+
+
+def _warn(sentence: str) -> None:
     print(sentence, file=sys.stderr)

@@ -1,13 +1,14 @@
-"""One network, ready to compute, in each runtime: onnxruntime, OpenVINO, torch.compile."""
+"""One network, ready to compute, in each runtime: eager torch, torch.compile, onnxruntime, OpenVINO."""
 
 import copy
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from apps.common.choices import Precision, Runtime
 from apps.common.deploy.formats import INPUT, OPENVINO_FILE
@@ -22,11 +23,33 @@ MODULES: dict[FileRuntime, str] = {"openvino": "openvino", "onnx": "onnxruntime"
 
 
 class Session(Protocol):
-    """A file, opened: images (B, 3, H, W) uint8 RGB to tensors by name; `name` has the version."""
+    """Computes a network's outputs by name from images (B, 3, H, W) uint8 RGB; `name` is what computes, for people."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]: ...
+
+
+class TorchSession:
+    """A network in eager torch, where its weights are; it takes images on any device, of any size the network takes."""
+
+    def __init__(self, network: nn.Module, outputs: Sequence[str], preprocessing: Normalisation) -> None:
+        self._network, self._outputs, self._preprocessing = network, tuple(outputs), preprocessing
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self._network.parameters()).device
+
+    @property
+    def name(self) -> str:
+        return f"torch {torch_version()} on {self.device}"
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        found = self._network(self._preprocessing(images.to(self.device)))
+        return {self._outputs[0]: found} if isinstance(found, Tensor) else found
 
 
 class OnnxSession:
@@ -95,7 +118,7 @@ class CompiledSession:
         self._graph = copy.deepcopy(graph).to(device).to(memory_format=torch.channels_last)
         self._compiled = torch.compile(self._graph)
         self._device = device
-        self.name = f"torch.compile {_torch_version()} on {device}"
+        self.name = f"torch.compile {torch_version()} on {device}"
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
@@ -124,7 +147,7 @@ def load_session(
     threads = threads or torch.get_num_threads()
     if runtime == "onnx":
         return OnnxSession(path, threads=threads, preprocessing=preprocessing)
-    return OpenVinoSession(path, threads=threads, preprocessing=preprocessing, bf16=_in_bf16(precision))
+    return OpenVinoSession(path, threads=threads, preprocessing=preprocessing, bf16=computes_in_bf16(precision))
 
 
 def device_for(runtime: Runtime, device: str) -> torch.device:
@@ -137,24 +160,21 @@ def device_for(runtime: Runtime, device: str) -> torch.device:
         raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {runtime!r}")
     if runtime not in MODULES:
         return choose_device(device)
-    place = choose_device("cpu" if device == "auto" else device)
-    if place.type != "cpu":
+    chosen = choose_device("cpu" if device == "auto" else device)
+    if chosen.type != "cpu":
         raise ValueError(
             f"runtime {runtime} computes on the CPU, --device is {device}: use runtime torch or device cpu"
         )
-    return place
+    return chosen
 
 
-def _in_bf16(precision: Precision) -> bool:
+def computes_in_bf16(precision: Precision) -> bool:
+    """Whether OpenVINO computes in bfloat16 here, see `load_session`."""
     return precision == "auto" and choose_precision(torch.device("cpu"), "auto") == "bf16"
 
 
-def runtime_name(session: Session | None, device: torch.device) -> str:
-    """What computes, for people: "OpenVINO 2026.4.1", "torch 2.15.0 on cuda"."""
-    return session.name if session else f"torch {_torch_version()} on {device}"
-
-
-def _torch_version() -> str:
+def torch_version() -> str:
+    """As it was released: without the build's name."""
     return torch.__version__.split("+")[0]
 
 

@@ -119,6 +119,12 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
     return np.array([by_class[np.searchsorted(present, own)].max(initial=1.0) for own in classes])
 
 
+def evenly_spaced(total: int, number: int) -> list[int]:
+    """Indices from 0 to `total` - 1, all if there are no more than `number`, else `number` at equal distances."""
+    number = min(total, number)
+    return [i * total // number for i in range(number)]
+
+
 class Plan(NamedTuple):
     """Lengths of a run in optimiser steps, and the images of a step."""
 

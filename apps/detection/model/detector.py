@@ -10,8 +10,7 @@ from torch import Tensor
 from apps.common.checkpoint import load_model, save_model
 from apps.common.choices import Input
 from apps.common.deploy.graph import Graph
-from apps.common.deploy.runtime import Precision, Runtime, start_session
-from apps.common.deploy.sessions import Session, runtime_name
+from apps.common.deploy.sessions import Session, TorchSession
 from apps.common.images import Normalisation
 from apps.detection.boxes.postprocess import Detections, PostProcess, RawOutput
 from apps.detection.choices import Head, ScoreFunction
@@ -33,7 +32,7 @@ class Detector:
         category_ids: COCO's category id of label 1, 2, ... K.
         postprocess: from raw outputs to detections, with the score function of the loss; see `with_thresholds`.
         preprocessing: of the pixels.
-        session: what computes the outputs in place of `network`, see `use`.
+        session: what computes the outputs: torch, or see `use_runtime`.
     """
 
     network: Network
@@ -42,7 +41,11 @@ class Detector:
     category_ids: list[int]
     postprocess: PostProcess
     preprocessing: Normalisation = dataclasses.field(default_factory=Normalisation)
-    session: Session | None = None
+    session: Session = None  # type: ignore[assignment]  # see `__post_init__`
+
+    def __post_init__(self) -> None:
+        if self.session is None or isinstance(self.session, TorchSession):  # of another network, after `replace`
+            self.session = self.torch_session()
 
     def with_thresholds(
         self, *, score_threshold: float, max_detections: int | None = None, max_candidates: int | None = None
@@ -75,50 +78,22 @@ class Detector:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[Detections]:
         """Detections, boxes in image sides, of images (B, 3, resolution, resolution) uint8 RGB on any device."""
-        anchors = self.network.anchors_cxcywh
-        if self.session:
-            found = self.session(images)
-            if "labels" in found:  # a file that gives detections
-                return [
-                    Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
-                    for boxes, scores, labels in zip(found["boxes_xyxy"], found["scores"], found["labels"], strict=True)
-                ]
-            outputs: RawOutput = {"class_logits": found["class_logits"], "offsets": found["offsets"]}
-            return self.postprocess(outputs, anchors.to(outputs["offsets"].device))
-        output = self.network(self.preprocessing(images.to(anchors.device)))
-        return self.postprocess(output, anchors)
+        found = self.session(images)
+        if "labels" in found:  # a file that gives detections
+            return [
+                Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
+                for boxes, scores, labels in zip(found["boxes_xyxy"], found["scores"], found["labels"], strict=True)
+            ]
+        output: RawOutput = {"class_logits": found["class_logits"], "offsets": found["offsets"]}
+        return self.postprocess(output, self.network.anchors_cxcywh.to(output["offsets"].device))
 
     def graph(self, *, input: Input = "uint8") -> Graph:
         """What an exported file computes: `RawOutput`."""
         return Graph(self.network, ("class_logits", "offsets"), preprocessing=self.preprocessing, input=input)
 
-    def use(
-        self,
-        runtime: Runtime,
-        *,
-        folder: Path | None = None,
-        threads: int | None = None,
-        precision: Precision = "float32",
-    ) -> None:
-        """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
-
-        Args:
-            folder: of the model, where the exported network is kept.
-        """
-        self.session = start_session(
-            runtime,
-            self.graph,
-            resolution=self.resolution,
-            device=self.network.anchors_cxcywh.device,
-            folder=folder,
-            threads=threads,
-            precision=precision,
-        )
-
-    @property
-    def runtime(self) -> str:
-        """What computes, for people."""
-        return runtime_name(self.session, self.network.anchors_cxcywh.device)
+    def torch_session(self) -> TorchSession:
+        """The network in eager torch."""
+        return TorchSession(self.network, ("class_logits", "offsets"), self.preprocessing)
 
     def save(self, folder: Path, *, metrics: dict[str, Any]) -> None:
         """Write a model folder that `load` rebuilds alone."""

@@ -1,6 +1,6 @@
-"""Scores, decoding and non-maximum suppression as part of the network, for a file that gives finished detections.
+"""Scores, decoding and non-maximum suppression (NMS) as part of the network, for a file that gives finished boxes.
 
-It computes what `postprocess.PostProcess` does, with outputs of a fixed size.
+It computes what `postprocess.PostProcess` computes, with outputs of a fixed size.
 
 Letters in shapes: B batch, A anchors, K classes, C candidates, D detections of an image.
 """
@@ -21,11 +21,11 @@ OUTPUTS = ("boxes_xyxy", "scores", "labels")
 
 @torch.library.custom_op("mobilenet_apps::keep_best", mutates_args=())
 def keep_best(boxes_xyxy: Tensor, scores: Tensor, iou: float, score: float, most: int) -> Tensor:
-    """(B, C) float32: 1 for the at most `most` boxes (B, C, 4) of an image that suppression keeps, else 0.
+    """(B, C) float32: 1 for the boxes (B, C, 4) of an image that NMS keeps, at most `most`, else 0.
 
     Args:
         scores: (B, C); boxes at or below `score` are not kept.
-        iou: boxes that overlap a better one more are not kept.
+        iou: boxes that overlap a better one by more than this are not kept.
     """
     keep = torch.zeros_like(scores)
     for one_boxes, one_scores, one_keep in zip(boxes_xyxy, scores, keep, strict=True):
@@ -57,10 +57,11 @@ def translations() -> Mapping[Callable, Callable]:
     return {torch.ops.mobilenet_apps.keep_best.default: translated}
 
 
-class SuppressedSSD(nn.Module):
-    """An SSD that gives detections: `boxes_xyxy` (B, D, 4) in image sides, `scores` (B, D), `labels` (B, D) int64.
+class EndToEnd(nn.Module):
+    """A detector with decoding and NMS inside, for a file that gives finished boxes.
 
-    The best come first; entries of score 0 and label 0 fill up.
+    Outputs: `boxes_xyxy` (B, D, 4) in image sides, `scores` (B, D), `labels` (B, D) int64; the best first, then padding
+    of score 0 and label 0.
     """
 
     def __init__(self, network: Network, postprocess: PostProcess) -> None:
@@ -86,7 +87,7 @@ class SuppressedSSD(nn.Module):
         anchors = best.gather(1, top.indices // num_classes)
         offsets = output["offsets"].gather(1, anchors[..., None].expand(-1, -1, 4))
         boxes = decode_offsets(offsets, self.network.anchors_cxcywh[anchors]).clamp(0, 1)
-        apart = boxes + 2 * labels[..., None]  # boxes of different classes do not meet
+        apart = boxes + 2 * labels[..., None]  # boxes of different classes do not overlap
         keep = keep_best(apart, top.values, self.nms_iou, self.score_threshold, self.num_detections)
         kept = (top.values * keep).topk(self.num_detections)
         return {

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
-from apps.common.choices import Input, Precision, Runtime
+from apps.common.choices import Input
 from apps.common.deploy.graph import Graph
-from apps.common.deploy.runtime import start_session
-from apps.common.deploy.sessions import Session, runtime_name
+from apps.common.deploy.sessions import Session, TorchSession
 from apps.common.images import Normalisation
 from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
@@ -52,7 +51,7 @@ class Classifier:
         crop: side of the central square that is looked at, over the short side of the photo.
         temperature: divides the logits before the softmax; 1 before calibration.
         unknown_threshold: photos whose best logit is below it are "none of these"; None before calibration.
-        session: what computes the outputs in place of `network`, see `use`.
+        session: what computes the outputs: torch, or see `use_runtime`.
     """
 
     network: MobileNetV1
@@ -63,51 +62,26 @@ class Classifier:
     crop: float = 0.875
     temperature: float = 1.0
     unknown_threshold: float | None = None
-    session: Session | None = None
+    session: Session = None  # type: ignore[assignment]  # see `__post_init__`
+
+    def __post_init__(self) -> None:
+        if self.session is None or isinstance(self.session, TorchSession):  # of another network, after `replace`
+            self.session = self.torch_session()
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K), float32, of images (B, 3, H, W) uint8 RGB on any device."""
-        if self.session and images.shape[-2:] == (self.resolution, self.resolution):
-            return self.session(images)["logits"]
-        return self.network(self.preprocessing(images.to(self.device))).float()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
+        is_its_size = images.shape[-2:] == (self.resolution, self.resolution)
+        session = self.session if is_its_size else self.torch_session()  # files are for one size
+        return session(images)["logits"].float()
 
     def graph(self, *, input: Input = "uint8") -> Graph:
         """What an exported file computes: logits (B, K)."""
         return Graph(self.network, ("logits",), preprocessing=self.preprocessing, input=input)
 
-    def use(
-        self,
-        runtime: Runtime,
-        *,
-        folder: Path | None = None,
-        threads: int | None = None,
-        precision: Precision = "float32",
-    ) -> None:
-        """Let another runtime compute, the fastest for "auto"; see `runtime.start_session`.
-
-        Args:
-            folder: of the model, where the exported network is kept.
-        """
-        self.session = start_session(
-            runtime,
-            self.graph,
-            resolution=self.resolution,
-            device=self.device,
-            folder=folder,
-            threads=threads,
-            precision=precision,
-        )
-
-    @property
-    def runtime(self) -> str:
-        """What computes, for people."""
-        return runtime_name(self.session, self.device)
+    def torch_session(self) -> TorchSession:
+        """The network in eager torch, for images of any size."""
+        return TorchSession(self.network, ("logits",), self.preprocessing)
 
     def save(self, folder: Path, *, metrics: dict[str, Any]) -> None:
         """Write a model folder that `load` rebuilds alone."""

@@ -11,8 +11,9 @@ from apps.common.deploy import runtime as runtime_module
 from apps.common.deploy.agreement import check_session, random_image
 from apps.common.deploy.packages import need
 from apps.common.deploy.runtime import start_session
+from apps.common.deploy.sessions import TorchSession
+from apps.common.images import Normalisation
 
-CPU = torch.device("cpu")
 SIDE = 48
 LOGITS = torch.arange(5.0)
 
@@ -65,8 +66,18 @@ def installed(monkeypatch, tmp_path):
     return install
 
 
+class FakeModel:
+    """A model whose network is never computed."""
+
+    resolution = SIDE
+    graph = FakeGraph
+
+    def torch_session(self) -> TorchSession:
+        return TorchSession(torch.nn.Linear(1, 1), ("logits",), Normalisation())
+
+
 def start(runtime: str = "auto", **options):
-    return start_session(runtime, FakeGraph, resolution=SIDE, device=CPU, **options)
+    return start_session(FakeModel(), runtime, **options)
 
 
 def test_a_runtime_that_computes_something_else_is_not_used(installed, tmp_path, capsys):
@@ -153,6 +164,6 @@ def test_a_remembered_runtime_that_broke_is_passed_over(installed, capsys):
 def test_a_network_that_cannot_be_exported_is_left_to_torch(installed, monkeypatch, capsys):
     monkeypatch.setattr(runtime_module, "kept_onnx", lambda *args, **options: need("no_such_module"))
     installed()
-    assert start() is None
+    assert isinstance(start(), TorchSession)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("the network cannot be exported (no_such_module cannot be imported") and "torch" in line

@@ -12,14 +12,15 @@ from torch import nn
 
 from apps.common.deploy import runtime as runtime_module
 from apps.common.deploy.agreement import BF16_FACTOR, check_session, difference, random_image, rms_difference
-from apps.common.deploy.export import check_target, spread
-from apps.common.deploy.formats import write_onnx
+from apps.common.deploy.export import check_num_photos, check_target
+from apps.common.deploy.formats import quantize, write_onnx
 from apps.common.deploy.graph import Graph, fold_norms
 from apps.common.deploy.packages import need
-from apps.common.deploy.runtime import kept_onnx, start_session
-from apps.common.deploy.sessions import MODULES, device_for, load_session
+from apps.common.deploy.runtime import kept_onnx, start_session, use_runtime
+from apps.common.deploy.sessions import MODULES, Session, TorchSession, device_for, load_session
 from apps.common.device import choose_precision
 from apps.common.images import Normalisation
+from apps.common.training.sampling import evenly_spaced
 from backbone.mobilenet_v1 import create_backbone
 from tests.common.deploy.test_fastest import Fake
 from tests.common.exported_files import need_exporter, need_modules
@@ -44,6 +45,26 @@ def make_network(**options) -> nn.Module:
 
 def make_graph() -> Graph:
     return Graph(make_network(), ("logits",), preprocessing=PREPROCESSING)
+
+
+class Model:
+    """As little of a detector, classifier or tagger as a session is made of."""
+
+    resolution = SIDE
+
+    def __init__(self) -> None:
+        self.network = make_network()
+        self.session: Session = self.torch_session()
+
+    def graph(self) -> Graph:
+        return Graph(self.network, ("logits",), preprocessing=PREPROCESSING)
+
+    def torch_session(self) -> TorchSession:
+        return TorchSession(self.network, ("logits",), PREPROCESSING)
+
+
+def in_torch(session: Session) -> bool:
+    return isinstance(session, TorchSession)
 
 
 def make_images(number: int, height: int = SIDE, width: int = SIDE) -> torch.Tensor:
@@ -103,10 +124,8 @@ def test_the_hash_is_of_all_that_matters():
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_runtimes_compute_what_torch_does(exported, runtime, capsys):
     need_modules(MODULES[runtime])
-    session = start_session(
-        runtime, make_graph, resolution=SIDE, device=CPU, folder=exported, threads=1, precision="float32"
-    )
-    assert session is not None and not session.name.endswith("bf16")
+    session = start_session(Model(), runtime, folder=exported, threads=1, precision="float32")
+    assert not session.name.endswith("bf16")
     for number in (1, 3):
         images = make_images(number)
         with torch.inference_mode():
@@ -165,7 +184,7 @@ def test_a_broken_runtime_falls_back_to_torch_with_one_line(tmp_path, monkeypatc
     monkeypatch.setattr(runtime_module.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(runtime_module, "kept_onnx", lambda *args, **options: tmp_path)
     monkeypatch.setattr(runtime_module, "load_session", broken)
-    assert start_session(runtime, make_graph, resolution=SIDE, device=CPU) is None
+    assert in_torch(start_session(Model(), runtime))
     (line,) = capsys.readouterr().err.splitlines()
     for module in ("openvino", "onnxruntime") if runtime == "auto" else (MODULES[runtime],):
         assert f"{module} cannot be used (illegal instruction)" in line
@@ -174,14 +193,14 @@ def test_a_broken_runtime_falls_back_to_torch_with_one_line(tmp_path, monkeypatc
 
 def test_bfloat16_is_used_where_allowed_and_judged_by_what_it_costs(exported, monkeypatch):
     need_modules("openvino")
-    options = {"resolution": SIDE, "device": CPU, "folder": exported, "threads": 1}
+    options = {"folder": exported, "threads": 1}
     monkeypatch.setattr("apps.common.deploy.sessions.choose_precision", lambda device, amp: "none")
-    assert not start_session("openvino", make_graph, **options, precision="auto").name.endswith("bf16")
+    assert not start_session(Model(), "openvino", **options, precision="auto").name.endswith("bf16")
     monkeypatch.undo()
     if choose_precision(CPU, "auto") != "bf16":
         pytest.skip("this processor does not multiply in bfloat16")
-    session = start_session("openvino", make_graph, **options, precision="auto")
-    assert session is not None and session.name.startswith("OpenVINO") and session.name.endswith(", bf16")
+    session = start_session(Model(), "openvino", **options, precision="auto")
+    assert session.name.startswith("OpenVINO") and session.name.endswith(", bf16")
     far = rms_difference(make_graph().reference(random_image(SIDE)), session(random_image(SIDE)))
     assert 1e-4 < far < 0.05
 
@@ -211,9 +230,9 @@ def test_what_bfloat16_may_cost():
 def test_a_missing_runtime(monkeypatch, capsys):
     monkeypatch.delenv("MOBILENET_APPS_RUNTIME", raising=False)
     monkeypatch.setattr(runtime_module.importlib.util, "find_spec", lambda name: None)
-    assert start_session("auto", make_graph, resolution=SIDE, device=CPU) is None
+    assert in_torch(start_session(Model(), "auto"))
     assert capsys.readouterr() == ("", "")
-    assert start_session("openvino", make_graph, resolution=SIDE, device=CPU) is None
+    assert in_torch(start_session(Model(), "openvino"))
     assert capsys.readouterr().err.startswith("openvino is not installed (pip install")
     with pytest.raises(ValueError, match=r"no_such_module cannot be imported here: pip install -e '.\[fast\]'"):
         need("json", "no_such_module")
@@ -221,8 +240,8 @@ def test_a_missing_runtime(monkeypatch, capsys):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_torch_can_compile(capsys):
-    session = start_session("torch-compile", make_graph, resolution=SIDE, device=CPU)
-    assert session is not None and session.name.startswith("torch.compile")
+    session = start_session(Model(), "torch-compile")
+    assert session.name.startswith("torch.compile")
     assert "cannot be used" not in capsys.readouterr().err
     images = make_images(2)
     assert difference(make_graph().reference(images), session(images)) < 1e-5
@@ -233,23 +252,36 @@ def test_where_torch_cannot_compile_it_computes_as_it_is(monkeypatch, capsys):
         raise RuntimeError("no compiler is found\nand many lines more")
 
     monkeypatch.setattr(torch, "compile", lambda graph: fail)
-    assert start_session("torch-compile", make_graph, resolution=SIDE, device=CPU) is None
+    assert in_torch(start_session(Model(), "torch-compile"))
     assert capsys.readouterr().err.startswith("torch.compile cannot be used (no compiler is found): torch ")
 
 
-def test_which_runtime(monkeypatch):
-    def never() -> Graph:
-        pytest.fail("nothing is to be exported")
+def test_torch_computes_what_the_network_does_on_images_of_any_size():
+    model = Model()
+    for sides in ((SIDE, SIDE), (33, 50)):
+        with torch.inference_mode():
+            expected = model.network(PREPROCESSING(make_images(2, *sides)))
+        (logits,) = model.torch_session()(make_images(2, *sides)).values()
+        assert torch.equal(logits, expected)
+    assert model.torch_session().name == f"torch {torch.__version__.split('+')[0]} on cpu"
+    use_runtime(model, "torch")
+    assert in_torch(model.session)
 
-    assert start_session("torch", never, resolution=SIDE, device=CPU) is None
-    assert start_session("auto", never, resolution=SIDE, device=torch.device("cuda")) is None
+
+def test_which_runtime(monkeypatch):
+    model = Model()
+    monkeypatch.setattr(model, "graph", lambda: pytest.fail("nothing is to be exported"))
+    assert in_torch(start_session(model, "torch"))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(TorchSession, "device", torch.device("cuda"))
+        assert in_torch(start_session(model, "auto"))
     monkeypatch.setenv("MOBILENET_APPS_RUNTIME", "torch")
-    assert start_session("auto", never, resolution=SIDE, device=CPU) is None
+    assert in_torch(start_session(model, "auto"))
     monkeypatch.setenv("MOBILENET_APPS_RUNTIME", "fast")
     with pytest.raises(ValueError, match="MOBILENET_APPS_RUNTIME must be one of auto, torch, torch-compile, onnx"):
-        start_session("auto", never, resolution=SIDE, device=CPU)
+        start_session(model, "auto")
     with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
-        start_session("torch", never, resolution=SIDE, device=CPU, threads=0)
+        start_session(model, "torch", threads=0)
     assert device_for("openvino", "auto") == CPU
     with pytest.raises(ValueError, match=r"runtime must be one of auto, torch, .*, openvino, got 'tvm'"):
         device_for("tvm", "auto")
@@ -260,7 +292,7 @@ def test_which_runtime(monkeypatch):
 def test_threads_are_set_for_torch_too():
     before = torch.get_num_threads()
     try:
-        start_session("torch", make_graph, resolution=SIDE, device=CPU, threads=before + 1)
+        start_session(Model(), "torch", threads=before + 1)
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -287,11 +319,22 @@ def test_differences():
     assert difference(one, {**one, "b": torch.zeros(2)}) == float("inf")
 
 
-def test_spread():
-    assert spread(3, 10) == [0, 1, 2]
-    assert spread(10, 5) == [0, 2, 4, 6, 8]
+def test_some_photos():
+    assert evenly_spaced(3, 10) == [0, 1, 2]
+    assert evenly_spaced(10, 5) == [0, 2, 4, 6, 8]
     with pytest.raises(ValueError, match="--num-photos must be 1 or more, got 0"):
-        spread(10, 0)
+        check_num_photos(0)
+
+
+def test_a_failed_quantisation_leaves_nothing(tmp_path, monkeypatch):
+    need_exporter()
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    path = tmp_path / "a.onnx"
+    write_onnx(path, make_graph(), resolution=SIDE)
+    monkeypatch.setattr(quantization, "quantize_static", lambda *args, **options: need("no_such_module"))
+    with pytest.raises(ValueError, match="no_such_module"):
+        quantize(path, tmp_path / "int8.onnx", [])
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_where_an_export_may_go(tmp_path):

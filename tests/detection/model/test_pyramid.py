@@ -14,7 +14,7 @@ from apps.detection.export import export
 from apps.detection.loss.quality_loss import QualityLoss
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
-from apps.detection.model.end_to_end import SuppressedSSD
+from apps.detection.model.end_to_end import EndToEnd
 from apps.detection.train import train
 from backbone.cost import count_module
 from tests.common.exported_files import need_exporter
@@ -144,7 +144,7 @@ def test_the_file_computes_the_same(run, tiny_coco):
 
 def test_suppression_in_the_network_is_that_outside(run):
     detector = Detector.load(run, device=torch.device("cpu")).with_thresholds(score_threshold=0.0)
-    network = SuppressedSSD(detector.network, detector.postprocess)
+    network = EndToEnd(detector.network, detector.postprocess)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
         found = network(detector.preprocessing(images))

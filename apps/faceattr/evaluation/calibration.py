@@ -6,7 +6,6 @@ Unknown labels (-1) never count.
 Letters in shapes: N photos, A attributes, n photos with a known label.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apps.common.training import calibration
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.evaluation.metrics import FEW
 from apps.faceattr.model.tagger import Tagger
-
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 class Calibration(NamedTuple):
@@ -39,32 +37,14 @@ class Judged(NamedTuple):
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that makes labels (n,) of 1 and 0 most likely under sigmoid(logits / temperature), logits (n,).
-
-    Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 4.2, for a single output. A weak
-    prior, log T normal with deviation 1 (the weight of one photo), keeps it near 1 where few photos say little.
-    From 0.05 to 20; 1 without photos.
-    """
+    """The temperature that makes labels (n,) of 1 and 0 most likely under sigmoid(logits / temperature), logits (n,);
+    1 without photos."""
     if not len(labels):
         return 1.0
     wide, targets = logits.double(), labels.double()
-
-    def cost(log_t: float) -> float:
-        loss = F.binary_cross_entropy_with_logits(wide / math.exp(log_t), targets)
-        return loss.item() + 0.5 * log_t**2 / len(targets)
-
-    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
-    step = (high - low) / 40
-    best = min((low + step * i for i in range(41)), key=cost)
-    left, right = max(low, best - step), min(high, best + step)
-    golden = (math.sqrt(5) - 1) / 2
-    while right - left > 1e-4:
-        inner_left, inner_right = right - golden * (right - left), left + golden * (right - left)
-        if cost(inner_left) < cost(inner_right):
-            right = inner_right
-        else:
-            left = inner_left
-    return math.exp((left + right) / 2)
+    return calibration.fit_temperature(
+        lambda t: F.binary_cross_entropy_with_logits(wide / t, targets).item(), len(targets), tolerance=1e-4
+    )
 
 
 def choose_threshold(probs: Tensor, labels: Tensor) -> float:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from apps.common.training.calibration import NUM_BINS
 from apps.faceattr.data.listing import UNKNOWN
 
-NUM_BINS = 15  # of the calibration error, as Guo et al., arXiv 1706.04599
 FEW = 10  # photos of the rarer value, with fewer of which a number says little
 MEANS = ("ap", "balanced_accuracy", "f1", "accuracy", "ece")
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from apps.common.images import read_image
 from apps.common.plots import new_figure
 from apps.common.report import Cell, Page
+from apps.common.training.calibration import Bin, reliability_bins
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit
 from apps.faceattr.evaluation.calibration import Judged
-from apps.faceattr.evaluation.metrics import FEW, NUM_BINS, Agreement, Metrics
+from apps.faceattr.evaluation.metrics import FEW, Agreement, Metrics
 from apps.faceattr.evaluation.subgroups import Subgroups
 from apps.faceattr.model.tagger import Tagger
 
@@ -157,23 +158,21 @@ def reliability_figure(evaluation: Evaluation) -> "Figure":
     figure = new_figure(9, 4.2)
     for axes, (when, probs) in zip(figure.subplots(1, 2), drawn.items(), strict=True):
         bins = reliability(probs, evaluation.labels)
-        total = sum(number for number, _, _ in bins)
+        total = sum(b.num_photos for b in bins)
         axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
-        axes.plot([b[1] for b in bins], [b[2] for b in bins], linewidth=1)
-        axes.scatter([b[1] for b in bins], [b[2] for b in bins], s=[20 + 400 * b[0] / total for b in bins], alpha=0.6)
+        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], linewidth=1)
+        area = [20 + 400 * b.num_photos / total for b in bins]
+        axes.scatter([b.confidence for b in bins], [b.accuracy for b in bins], s=area, alpha=0.6)
         axes.set(title=when, xlabel="probability", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("share that has it")
     return figure
 
 
-def reliability(probs: Tensor, labels: Tensor) -> list[tuple[int, float, float]]:
-    """Labels, mean probability and share present of each bin that holds known labels; probs and labels (N, A)."""
+def reliability(probs: Tensor, labels: Tensor) -> list[Bin]:
+    """Of each bin that holds known labels: their number, mean probability and share present; probs, labels (N, A)."""
     known = labels != UNKNOWN
-    flat, truth = probs[known].double(), labels[known].double()
-    place = (flat * NUM_BINS).long().clamp(max=NUM_BINS - 1)
-    insides = [place == i for i in range(NUM_BINS)]
-    return [(int(i.sum()), flat[i].mean().item(), truth[i].mean().item()) for i in insides if i.any()]
+    return reliability_bins(probs[known].double(), labels[known])
 
 
 def _add_subgroups(page: Page, groups: Subgroups) -> None:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from apps.common.training import calibration
 from apps.finegrained.evaluation.metrics import calibration_error, negative_log_likelihood
 from apps.finegrained.model.classifier import known_score
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 KEPT = 0.95  # share of known photos that the threshold keeps
 
 
@@ -41,29 +41,9 @@ class CrossValidated(NamedTuple):
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that makes the labels (N,) most likely under softmax(logits / temperature), logits (N, K).
-
-    Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 4.2. A weak prior, log T
-    normal with deviation 1 (the weight of one photo), keeps it near 1 where few photos say little: without it, a
-    set without errors would ask for certainty. From 0.05 to 20.
-    """
-    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    """The temperature that makes the labels (N,) most likely under softmax(logits / temperature), logits (N, K)."""
     wide = logits.double()
-
-    def cost(log_t: float) -> float:
-        return negative_log_likelihood(wide / math.exp(log_t), labels) + 0.5 * log_t**2 / len(labels)
-
-    step = (high - low) / 40
-    best = min((low + step * i for i in range(41)), key=cost)
-    left, right = max(low, best - step), min(high, best + step)
-    golden = (math.sqrt(5) - 1) / 2
-    while right - left > 1e-5:
-        inner_left, inner_right = right - golden * (right - left), left + golden * (right - left)
-        if cost(inner_left) < cost(inner_right):
-            right = inner_right
-        else:
-            left = inner_left
-    return math.exp((left + right) / 2)
+    return calibration.fit_temperature(lambda t: negative_log_likelihood(wide / t, labels), len(labels), tolerance=1e-5)
 
 
 def fit_unknown_threshold(scores: Tensor) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-NUM_BINS = 15  # of the calibration error, as Guo et al., arXiv 1706.04599
+from apps.common.training.calibration import NUM_BINS, Bin, reliability_bins
 
 
 class ClassMetrics(NamedTuple):
@@ -32,14 +32,6 @@ class ConfusedPair(NamedTuple):
     predicted: str
     num_photos: int
     share: float
-
-
-class Bin(NamedTuple):
-    """Photos of like confidence: how many, their mean confidence, and the share of them that is right."""
-
-    num_photos: int
-    confidence: float
-    accuracy: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,13 +126,7 @@ def calibration_error(logits: Tensor, labels: Tensor) -> float:
 def reliability(logits: Tensor, labels: Tensor) -> list[Bin]:
     """The bins of `calibration_error` that hold photos, least confident first."""
     confidence, predicted = logits.double().softmax(1).max(1)
-    right = (predicted == labels).double()
-    place = (confidence * NUM_BINS).long().clamp(max=NUM_BINS - 1)
-    return [
-        Bin(int(inside.sum()), confidence[inside].mean().item(), right[inside].mean().item())
-        for inside in (place == i for i in range(NUM_BINS))
-        if inside.any()
-    ]
+    return reliability_bins(confidence, predicted == labels)
 
 
 def confused_pairs(confusion: np.ndarray, class_names: Sequence[str]) -> list[ConfusedPair]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from apps.common.training.distributed import Processes
+from apps.common.training.inference import join_logits
 from apps.finegrained.data.batches import make_eval_loader
 from apps.finegrained.data.load import LabelledSplit, Photo
 from apps.finegrained.model.classifier import Classifier
@@ -57,8 +57,6 @@ def predict_photos(
     Raises:
         ValueError: no photos, a photo that cannot be read, or logits that are not finite; the message names the photo.
     """
-    if not photos:
-        raise ValueError(f"{name}: no photos to evaluate")
     loader = make_eval_loader(
         photos,
         resolution=resolution or classifier.resolution,
@@ -66,12 +64,4 @@ def predict_photos(
         batch_size=batch_size,
         num_workers=num_workers,
     )
-    bar = tqdm(loader, desc=f"evaluating {name}", leave=False, disable=None if progress else True)
-    logits = torch.cat([classifier.logits(images).float().cpu() for images in bar])
-    broken = (~logits.isfinite().all(1)).nonzero().flatten().tolist()
-    if broken:
-        raise ValueError(
-            f"the checkpoint gives logits that are not finite for {len(broken):,} of {len(photos):,} photos, "
-            f"first {photos[broken[0]].path}: train with a lower --lr"
-        )
-    return logits
+    return join_logits(classifier.logits, loader, [photo.path for photo in photos], name=name, progress=progress)

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from apps.common.pretrained import TENSORFLOW_STYLE
+from apps.common.training.calibration import MAX_TEMPERATURE
 from apps.faceattr.evaluation.calibration import (
-    MAX_TEMPERATURE,
     calibrate,
     choose_threshold,
     cross_judge,

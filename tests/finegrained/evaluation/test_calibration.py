@@ -4,9 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from apps.common.training.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
 from apps.finegrained.evaluation.calibration import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
     calibrate,
     cross_validate,
     fit_temperature,

@@ -21,12 +21,11 @@ from torch import Tensor
 
 from apps.common.choices import OptimizerName
 from apps.common.device import Precision, autocast, choose_device, choose_precision, keep_freed_memory
-from apps.common.training.distributed import Processes
 from apps.common.training.optim import Ema, make_optimizer
 from apps.detection.choices import Head
 from apps.detection.data.batches import Targets
+from apps.detection.loss.criterion import make_criterion
 from apps.detection.model.create import create_detector
-from apps.detection.train import Config, make_criterion
 
 BATCH, BOXES, CLASSES = 16, 7, 90  # COCO has 7.3 boxes a photo
 CONTENDERS = ("pyramid", "ssd", "torchvision")
@@ -50,7 +49,7 @@ def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = F
     images, targets = make_batch(300, device)
     network = create_detector("a075", num_classes=CLASSES, head=head)
     network = network.to(device).to(memory_format=torch.channels_last).train()
-    criterion = make_criterion(Config(), network, Processes())
+    criterion = make_criterion(head, network)
     name: OptimizerName = "sgd" if head == "ssd" else "adamw"
     optimizer = make_optimizer(name, network, lr=1e-3, weight_decay=4e-5 if head == "ssd" else 0.05)
     average = Ema(network, decay=0.998) if ema else None
@@ -59,7 +58,7 @@ def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = F
     def step() -> None:
         with autocast(device, amp):
             output = network(inputs)
-        criterion(output, network.anchors_cxcywh, targets).total.backward()
+        criterion(output, network.anchors_cxcywh, targets).sums[0].backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if average:
@@ -70,7 +69,7 @@ def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = F
     leaves = {name: value.detach().requires_grad_() for name, value in outputs.items()}
 
     def loss_only() -> None:
-        criterion(leaves, network.anchors_cxcywh, targets).total.backward()
+        criterion(leaves, network.anchors_cxcywh, targets).sums[0].backward()
 
     return step, loss_only
 

@@ -47,12 +47,7 @@ LONG_FILES = {
     "apps/faceattr/train.py",
     "apps/finegrained/train.py",
 }
-LONG_FUNCTIONS = {
-    "apps/detection/train.py train",
-    "apps/faceattr/teacher.py train",
-    "apps/faceattr/train.py train",
-    "apps/finegrained/train.py train",
-}
+LONG_FUNCTIONS: set[str] = set()
 
 
 @cache

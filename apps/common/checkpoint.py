@@ -6,6 +6,7 @@ backbone, resolution, class names, preprocessing, metrics). A training state is 
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,7 +103,7 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
         raise ValueError(f"{folder / WEIGHTS} is missing or damaged: {error}") from None
 
 
-def save_state(path: Path, parts: dict[str, Stateful], **facts: Any) -> None:
+def save_state(path: Path, parts: Mapping[str, Stateful], **facts: Any) -> None:
     """Write a training state: the `state_dict()` of each part, and facts of plain types.
 
     Raises:
@@ -114,7 +115,7 @@ def save_state(path: Path, parts: dict[str, Stateful], **facts: Any) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
-def restore_state(path: Path, parts: dict[str, Stateful]) -> dict[str, Any]:
+def restore_state(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
     """Put each part back into the state that `save_state` wrote; returns the facts.
 
     Raises:

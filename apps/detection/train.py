@@ -68,78 +68,58 @@ class Config(TrainOptions):
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.train:train", Config)
 
+import numpy as np
 import torch
-from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
-from apps.common.device import autocast, choose_device, choose_precision, prepare_training
+from apps.common.device import autocast
 from apps.common.plots import plot_curves
-from apps.common.training.distributed import Processes, join_processes
+from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
-from apps.common.training.sampling import StepSampler, plan_run, repeat_factors
-from apps.detection.boxes.anchors import fit_shapes
+from apps.common.training.sampling import StepSampler, repeat_factors, run_lengths
 from apps.detection.boxes.postprocess import PostProcess
-from apps.detection.data.batches import TrainingSet, make_train_loader, read_some
-from apps.detection.data.coco_split import CocoSplit, box_sizes
+from apps.detection.data.batches import TrainingSet, make_train_loader
 from apps.detection.data.load import load_splits
-from apps.detection.evaluation.metrics import coco_metrics
-from apps.detection.loss.quality_loss import QualityLoss
-from apps.detection.loss.ssd_loss import SSDLoss
-from apps.detection.model.create import Network, check_resolution, create_detector
+from apps.detection.evaluation.while_training import evaluate
+from apps.detection.loss.criterion import make_criterion
+from apps.detection.model.create import check_knobs, start_network
 from apps.detection.model.detector import Detector
-from apps.detection.model.inference import predict_split
 from apps.detection.model.pretrained import APP, Pretrained, load_pretrained
-from apps.detection.model.ssd import NUM_LEVELS, SSD
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
-from backbone.names import parse_backbone
-from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 5.0
 LOSSES = ("loss", "loss_classification", "loss_box")
+FIRST_SCALE = 2.0**8  # of losses in fp16: they are sums over many anchors
 
 
 def train(config: Config) -> dict[str, float]:
-    """Run the training that `config` describes.
-
-    Returns:
-        The 12 COCO metrics of the best evaluation on the val split.
+    """Run the training that `config` describes; returns the 12 COCO metrics of its best evaluation on val.
 
     Raises:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
-    if config.resume:
-        config = resumed_config(config, config.resume)
-    prepare_training()
-    processes, device_name = join_processes(config.device)
-    processes.check_batch_size(config.batch_size)
-    device = choose_device(device_name)
-    amp = choose_precision(device, config.amp)
+    config = resumed_config(config, config.resume)
+    processes, device, amp = start_training(device=config.device, amp=config.amp, batch_size=config.batch_size)
     torch.manual_seed(config.seed)
 
     # Data
     on_sample = config.data == "sample"
     resolution = config.resolution if config.resolution is not None else SAMPLE_RESOLUTION if on_sample else 300
-    width_mult = parse_backbone(config.backbone)
-    check_resolution(resolution)
+    width_mult = check_knobs(config.backbone, resolution)
     with processes.first_goes_first():
         root = make_sample() if on_sample else Path(config.data)
     train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
-    for split in (train_split, val_split):
-        print(split.describe())
+    print(train_split.describe(), val_split.describe(), sep="\n")
     augment = config.augment or ("mirror" if on_sample else "full")
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
-    labels = [one.labels[~one.is_crowd] for one in dataset.records]
-    if not any(map(len, labels)):
-        raise ValueError(f"--data {config.data}: no photo of train has an object to learn")
-    repeats = repeat_factors(labels, config.repeat_threshold) if config.repeat_threshold else None
-    if repeats is not None:
-        print(f"{(repeats > 1).mean():.0%} of the images are repeated, at most {repeats.max():.1f} times")
-    default_epochs = SAMPLE_EPOCHS if on_sample else 120.0
-    num_steps, warmup_steps, eval_every, images_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
+    repeats = image_repeats(dataset, config.repeat_threshold, name=config.data)
+    lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 120.0)
+    num_steps = lengths.num_steps
+    loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
 
     # Model
     with processes.first_goes_first():
@@ -147,41 +127,34 @@ def train(config: Config) -> dict[str, float]:
     print(f"starting from {start.summary}")
     head = start.choose_head(config.head)
     check_flags(config, head)
-    network, ema, detector = make_detector(
-        config, width_mult, start, head, train_split, resolution=resolution, device=device
+    fit_seed = config.seed if config.fit_anchors else None
+    network = start_network(start, train_split, head, width_mult, resolution, device, fit_seed=fit_seed)
+    ema = Ema(network, decay=config.ema_decay)
+    detector = Detector(
+        network=ema.model,
+        backbone=config.backbone,
+        class_names=train_split.class_names,
+        category_ids=train_split.category_ids,
+        postprocess=PostProcess(config.loss),
+        preprocessing=start.preprocessing,
     )
-    criterion = make_criterion(config, network, processes)
+    criterion = make_criterion(head, network, loss=config.loss, assigner=config.assigner)
 
     # Optimiser
-    plan = plan_optimizer(config, start, head)
-    optimizer = make_optimizer(
-        plan.name, network, lr=plan.lr, weight_decay=plan.weight_decay, lr_scales={"backbone": plan.backbone_lr}
-    )
-    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+    recipe = optimizer_recipe(config, start, head)
+    scales = {"backbone": recipe.backbone_lr}
+    optimizer = make_optimizer(recipe.name, network, lr=recipe.lr, weight_decay=recipe.weight_decay, lr_scales=scales)
+    scaler = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=amp == "fp16")
 
     # Resume
-    state = RunState(
-        {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler},
-        metric="AP",
-        patience=config.patience,
-        resume=config.resume,
-    )
-    facts = {
-        "resolution": resolution,
-        "head": head,
-        "num_photos": len(dataset),
-        "num_steps": num_steps,
-        "optimizer": plan._asdict(),
-        "amp": amp,
-        "start": start.summary,
-    }
-    log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
-    if processes.is_first and not config.resume:
-        state.save(log.folder)
+    parts = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    state = RunState(parts, metric="AP", patience=config.patience, resume=config.resume)
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
+    about = {"head": head, "optimizer": recipe._asdict(), "start": start.summary}
+    log = state.open_log(config, app=APP, processes=processes, **facts, **about)
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
-        f"{images_a_step} images, {num_steps * images_a_step / len(dataset):.1f} epochs, {plan.name}, learning rate "
-        f"{plan.lr:g} ({plan.lr * plan.backbone_lr:g} in the backbone); run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
+        f"{lengths.describe(len(dataset), 'images')}, {recipe.describe()}; run: {log.folder}"
     )
 
     # Loop
@@ -197,46 +170,39 @@ def train(config: Config) -> dict[str, float]:
     )
     loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
     network.train()
-    meter = Meter(images_a_step, step=state.done)
+    meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
-            lr = lr_at(step, peak=plan.lr, num_steps=num_steps, warmup_steps=warmup_steps)
+            lr = lr_at(step, peak=recipe.lr, num_steps=num_steps, warmup_steps=lengths.warmup_steps)
             set_lr(optimizer, lr)
-            sums = torch.zeros(len(LOSSES), device=device)
+            totals, count = torch.zeros(len(LOSSES), device=device), torch.zeros((), device=device)
             with state.kept(log.folder):
-                batches = next(batches_of_steps)
-                weights = []
-                for number, (images, targets) in enumerate(batches):
+                for number, (images, targets) in enumerate(next(batches_of_steps)):
                     with autocast(device, amp):
                         output = network(detector.preprocessing(images.to(device, non_blocking=True)))
                     loss = criterion(output, network.anchors_cxcywh, targets.to(device))
-                    parts = torch.stack((loss.total, loss.classification, loss.box))
-                    values = processes.mean(parts.detach())
-                    if not math.isfinite(values.sum().item()):
+                    sums = processes.mean(loss.sums.detach())
+                    if not math.isfinite(sums.sum().item()):
                         photos = [dataset.records[draw.item].path for draw in sampler.batch(step, number)]
-                        raise ValueError(bad_loss(LOSSES, values, photos))
-                    # of several batches sums, to be divided by what the whole step has
-                    share = processes.at_least_one(loss.weight) if len(batches) > 1 else torch.ones((), device=device)
-                    weights.append(loss.weight)
-                    sums += values * share
-                    scaler.scale(parts[0] * share).backward()
-                whole = processes.at_least_one(torch.stack(weights).sum()) if len(batches) > 1 else None
-                sums = sums if whole is None else sums / whole
-                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes, divide_by=whole)
+                        raise ValueError(bad_loss(LOSSES, sums / loss.divisor.clamp(min=1), photos))
+                    totals, count = totals + sums, count + loss.divisor
+                    scaler.scale(loss.sums[0]).backward()
+                count = processes.at_least_one(processes.mean(count))
+                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes, divide_by=count)
             ema.update(network)
             progress.update()
 
             done = state.done = step + 1
             last = done == num_steps
             if done % LOG_EVERY == 0 or last:
-                losses = dict(zip(LOSSES, sums.tolist(), strict=True))
+                losses = dict(zip(LOSSES, (totals / count).tolist(), strict=True))
                 log.write("train", done, **losses, lr=lr, **meter.read(done))
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
-            if done % eval_every == 0 or last:
-                evaluate(detector, val_split, config, log, state, processes)
+            if done % lengths.eval_every == 0 or last:
+                evaluate(detector, val_split, log, state, processes=processes, **loading)
                 meter.restart(done)
             if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
                 state.save(log.folder)
@@ -257,7 +223,23 @@ def check_flags(config: Config, head: Head) -> None:
         raise ValueError(f"--assigner is for a pyramid, this is --head {head}: leave it out")
 
 
-class OptimizerPlan(NamedTuple):
+def image_repeats(dataset: TrainingSet, threshold: float, *, name: str) -> np.ndarray | None:
+    """How often each image is shown in an epoch, see `repeat_factors`; None for once, which a threshold of 0 means.
+
+    Raises:
+        ValueError: no image has an object.
+    """
+    labels = [record.labels[~record.is_crowd] for record in dataset.records]
+    if not any(map(len, labels)):
+        raise ValueError(f"--data {name}: no photo of train has an object to learn")
+    if not threshold:
+        return None
+    repeats = repeat_factors(labels, threshold)
+    print(f"{(repeats > 1).mean():.0%} of the images are repeated, at most {repeats.max():.1f} times")
+    return repeats
+
+
+class OptimizerRecipe(NamedTuple):
     """What an optimiser is made with; `backbone_lr` is relative to `lr`."""
 
     name: OptimizerName
@@ -265,8 +247,12 @@ class OptimizerPlan(NamedTuple):
     backbone_lr: float
     weight_decay: float
 
+    def describe(self) -> str:
+        """In words."""
+        return f"{self.name}, learning rate {self.lr:g} ({self.lr * self.backbone_lr:g} in the backbone)"
 
-def plan_optimizer(config: Config, start: Pretrained, head: Head) -> OptimizerPlan:
+
+def optimizer_recipe(config: Config, start: Pretrained, head: Head) -> OptimizerRecipe:
     """The flags of the optimiser, and the defaults of those that were not given (docs/detection_recipe.md).
 
     Raises:
@@ -277,77 +263,15 @@ def plan_optimizer(config: Config, start: Pretrained, head: Head) -> OptimizerPl
     name: OptimizerName = config.optimizer or ("sgd" if head == "ssd" else "adamw")
     if name == "adamw":
         from_backbone = bool(start.state) and not start.is_detector
-        usual = OptimizerPlan(name, 0.001 if start.is_detector else 0.01, 0.1 if from_backbone else 1.0, 0.05)
+        usual = OptimizerRecipe(name, 0.001 if start.is_detector else 0.01, 0.1 if from_backbone else 1.0, 0.05)
     else:
-        usual = OptimizerPlan(name, 0.01 if start.is_detector else 0.05 if start.state else 0.2, 1.0, 4e-5)
-    return OptimizerPlan(
+        usual = OptimizerRecipe(name, 0.01 if start.is_detector else 0.05 if start.state else 0.2, 1.0, 4e-5)
+    return OptimizerRecipe(
         name,
         usual.lr if config.lr is None else config.lr,
         usual.backbone_lr if config.backbone_lr is None else config.backbone_lr,
         usual.weight_decay if config.weight_decay is None else config.weight_decay,
     )
-
-
-def make_criterion(config: Config, network: Network, processes: Processes) -> SSDLoss | QualityLoss:
-    """The loss that belongs to a head."""
-    if isinstance(network, SSD):
-        return SSDLoss(config.loss, processes=processes)
-    assigner = config.assigner or "closest"
-    return QualityLoss(network.cells, network.level_sizes, assigner=assigner, processes=processes)
-
-
-def make_detector(
-    config: Config,
-    width_mult: float,
-    start: Pretrained,
-    head: Head,
-    split: CocoSplit,
-    *,
-    resolution: int,
-    device: torch.device,
-) -> tuple[Network, Ema[Network], Detector]:
-    """The network to train, its moving average, and a detector of the averaged weights."""
-    shapes = start.anchor_shapes
-    if config.fit_anchors:
-        fitted = fit_shapes(box_sizes(split.records), num_levels=NUM_LEVELS, seed=config.seed)
-        shapes = fitted.shapes
-        print(fitted.summary)
-    network = create_detector(
-        width_mult,
-        num_classes=len(split.class_names),
-        resolution=resolution,
-        head=head,
-        style=start.style,
-        anchor_shapes=shapes,
-    )
-    print(start.put_into(network, split.class_names))
-    network = network.to(device).to(memory_format=torch.channels_last)
-    if start.folded:
-        unfold_norms(network, start.preprocessing(read_some(split, resolution).to(device)))
-    ema = Ema(network, decay=config.ema_decay)
-    detector = Detector(
-        network=ema.model,
-        backbone=config.backbone,
-        class_names=split.class_names,
-        category_ids=split.category_ids,
-        postprocess=PostProcess(config.loss),
-        preprocessing=start.preprocessing,
-    )
-    return network, ema, detector
-
-
-def evaluate(
-    detector: Detector, split: CocoSplit, config: Config, log: RunLog, state: RunState, processes: Processes
-) -> None:
-    """Measure the averaged weights, and keep them in best/ if no earlier ones had a higher AP."""
-    results = predict_split(
-        detector, split, batch_size=config.batch_size, num_workers=config.num_workers, processes=processes
-    )
-    metrics = coco_metrics(split, results)
-    log.write("eval", state.done, **metrics.values)
-    tqdm.write(f"step {state.done:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
-    if state.judge(metrics.values, text=metrics.text) and processes.is_first:
-        detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})
 
 
 def finish(log: RunLog, state: RunState, num_steps: int) -> None:

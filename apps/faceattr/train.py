@@ -87,7 +87,7 @@ from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
-from apps.common.training.sampling import StepSampler, plan_run
+from apps.common.training.sampling import StepSampler, run_lengths
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr.data.batches import TrainingSet, make_train_loader
@@ -191,7 +191,9 @@ def train(config: Config) -> dict[str, Any]:
             taught_train = cached_outputs(teacher, Path(str(config.teacher)), paths, **numbers)
     dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=taught_train)
     default_epochs = SAMPLE_EPOCHS if on_sample else 30.0
-    num_steps, warmup_steps, eval_every, photos_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
+    num_steps, warmup_steps, eval_every, photos_a_step = run_lengths(
+        config, len(dataset), default_epochs=default_epochs
+    )
 
     # Resume
     state = RunState(

@@ -87,7 +87,7 @@ from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_opti
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
-from apps.common.training.sampling import StepSampler, plan_run
+from apps.common.training.sampling import StepSampler, run_lengths
 from apps.finegrained import eval as eval_script
 from apps.finegrained.data.batches import EvalSet, TrainingSet, balanced, class_weights, make_train_loader
 from apps.finegrained.data.load import LabelledSplit, load_splits
@@ -161,7 +161,9 @@ def train(config: Config) -> dict[str, Any]:
     augment = config.augment or ("mirror" if on_sample else "light")
     dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=augment)
     default_epochs = SAMPLE_EPOCHS if on_sample else 15.0
-    num_steps, warmup_steps, eval_every, photos_a_step = plan_run(config, len(dataset), default_epochs=default_epochs)
+    num_steps, warmup_steps, eval_every, photos_a_step = run_lengths(
+        config, len(dataset), default_epochs=default_epochs
+    )
     head_epochs = config.head_epochs if config.head_epochs is not None else 2.0 if start.state else 0.0
     head_steps = min(num_steps, round(head_epochs * len(dataset) / photos_a_step))
 

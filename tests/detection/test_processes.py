@@ -17,17 +17,18 @@ SCRIPT = """
 import json, os, pathlib, sys, torch
 from apps.common.cli import run_command
 from apps.detection import train as script
+from apps.detection.evaluation import while_training
 
 out, *flags = sys.argv[1:]
 
-def measured(split, results, measure=script.coco_metrics):
+def measured(split, results, measure=while_training.coco_metrics):
     name = f"{out}-{head}-results-{os.environ.get('RANK', '0')}.json"
     pathlib.Path(name).write_text(json.dumps(results))
     return measure(split, results)
 
 torch.nn.BatchNorm2d.train = lambda self, mode=True: torch.nn.Module.train(self, False)
 script.LOG_EVERY = 1
-script.coco_metrics = measured
+while_training.coco_metrics = measured
 for head in ("pyramid", "ssd"):
     run_command(script.train, script.Config, [*flags, "--head", head, "--out", f"{out}-{head}"])
 """

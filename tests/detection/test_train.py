@@ -22,11 +22,12 @@ from apps.common.training.sampling import StepSampler
 from apps.detection import eval as eval_script
 from apps.detection import predict as predict_script
 from apps.detection import train as train_script
+from apps.detection.evaluation import while_training
 from apps.detection.evaluation.metrics import METRIC_NAMES, CocoMetrics
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import Pretrained
-from apps.detection.train import Config, plan_optimizer, train
+from apps.detection.train import Config, optimizer_recipe, train
 from tests.common.mistakes import error_of
 from tests.detection.tiny_runs import tiny_config
 
@@ -136,7 +137,7 @@ def test_a_run_ends_when_its_patience_does(tiny_coco, tmp_path, monkeypatch, cap
             raise KeyboardInterrupt
         return CocoMetrics(dict.fromkeys(METRIC_NAMES, value), f"AP {value}")
 
-    monkeypatch.setattr(train_script, "coco_metrics", measured)
+    monkeypatch.setattr(while_training, "coco_metrics", measured)
     config = tiny_config(tiny_coco, tmp_path / "run", steps=90, eval_every=2, patience=2, checkpoint_every=2)
     with pytest.raises(KeyboardInterrupt):
         train(config)
@@ -231,13 +232,19 @@ def test_every_setting_of_an_ssd_changes_the_weights(tiny_coco, tmp_path, change
 def test_the_reference_keeps_its_optimiser():
     """And AdamW is gentle to what has been learnt already."""
     random, backbone = Pretrained(summary=""), Pretrained(summary="", state={"backbone.stem": torch.zeros(1)})
-    plans = [[plan_optimizer(Config(), start, head) for start in (random, backbone)] for head in ("ssd", "pyramid")]
-    assert [(plan.name, plan.lr, plan.backbone_lr) for plan in plans[0]] == [("sgd", 0.2, 1), ("sgd", 0.05, 1)]
-    assert [(plan.name, plan.lr, plan.backbone_lr) for plan in plans[1]] == [("adamw", 0.01, 1), ("adamw", 0.01, 0.1)]
-    given = plan_optimizer(Config(lr=1, backbone_lr=2, weight_decay=0, optimizer="sgd"), backbone, "pyramid")
+    recipes = [[optimizer_recipe(Config(), start, head) for start in (random, backbone)] for head in ("ssd", "pyramid")]
+    assert [(recipe.name, recipe.lr, recipe.backbone_lr) for recipe in recipes[0]] == [
+        ("sgd", 0.2, 1),
+        ("sgd", 0.05, 1),
+    ]
+    assert [(recipe.name, recipe.lr, recipe.backbone_lr) for recipe in recipes[1]] == [
+        ("adamw", 0.01, 1),
+        ("adamw", 0.01, 0.1),
+    ]
+    given = optimizer_recipe(Config(lr=1, backbone_lr=2, weight_decay=0, optimizer="sgd"), backbone, "pyramid")
     assert given == ("sgd", 1, 2, 0)
     with pytest.raises(ValueError, match=r"backbone_lr must be 0 \(its weights stay\) or more, got -1"):
-        plan_optimizer(Config(backbone_lr=-1), random, "pyramid")
+        optimizer_recipe(Config(backbone_lr=-1), random, "pyramid")
 
 
 def test_a_backbone_that_does_not_learn_stays_as_it_is(tiny_coco, tmp_path):

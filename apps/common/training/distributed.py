@@ -11,11 +11,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from apps.common.choices import Amp
+from apps.common.device import Precision, choose_device, choose_precision, prepare_training
 
 T = TypeVar("T")
 
@@ -114,6 +117,27 @@ class Processes:
         yield
         if self.count > 1 and self.is_first:
             dist.barrier()
+
+
+class Setting(NamedTuple):
+    """Where and how a training process computes."""
+
+    processes: Processes
+    device: torch.device
+    amp: Precision
+
+
+def start_training(*, device: str, amp: Amp, batch_size: int) -> Setting:
+    """Make this process ready to train, together with the others that torchrun started.
+
+    Raises:
+        ValueError: the device is not here, or the batch cannot be shared out.
+    """
+    prepare_training()
+    processes, device = join_processes(device)
+    processes.check_batch_size(batch_size)
+    chosen = choose_device(device)
+    return Setting(processes, chosen, choose_precision(chosen, amp))
 
 
 def join_processes(device: str) -> tuple[Processes, str]:

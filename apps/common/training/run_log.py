@@ -176,12 +176,14 @@ def show(board: Any, line: dict[str, Any]) -> None:
     board.flush()
 
 
-def resumed_config(config: ConfigT, run: Path) -> ConfigT:
-    """The config that a run was started with, with what `MAY_CHANGE` taken from the present flags.
+def resumed_config(config: ConfigT, run: Path | None) -> ConfigT:
+    """The config that a run was started with, and what `MAY_CHANGE` of the present flags; `config` itself without one.
 
     Raises:
         ValueError: the run is of another script, or another flag was given too: it would change nothing.
     """
+    if run is None:
+        return config
     saved = load_json(run / CONFIG)["config"]
     given = _plain(config)
     fields = {field.name: field.default for field in dataclasses.fields(config) if field.name != "given"}

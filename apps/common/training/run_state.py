@@ -13,7 +13,7 @@ from apps.common.checkpoint import Stateful, restore_state, save_state
 from apps.common.cli import plain_message
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
-from apps.common.training.run_log import STATE
+from apps.common.training.run_log import STATE, RunLog
 
 
 class RunState:
@@ -35,7 +35,7 @@ class RunState:
     """
 
     def __init__(
-        self, parts: dict[str, Stateful], *, metric: str, patience: int = 0, resume: Path | None = None
+        self, parts: Mapping[str, Stateful], *, metric: str, patience: int = 0, resume: Path | None = None
     ) -> None:
         if patience < 0:
             raise ValueError(f"patience must be 0 (off) or more evaluations, got {patience}")
@@ -62,6 +62,13 @@ class RunState:
             raise ValueError(
                 f"the state of step {self.done} cannot be written to {run / STATE} ({error.strerror}): {there}"
             ) from error
+
+    def open_log(self, config: Any, *, app: str, processes: Processes, **facts: Any) -> RunLog:
+        """`RunLog.open` at the step that is reached; of a new run this first state is saved, so that it can resume."""
+        log = RunLog.open(config, app=app, step=self.done, processes=processes, **facts)
+        if processes.is_first and not config.resume:
+            self.save(log.folder)
+        return log
 
     def judge(self, metrics: Mapping[str, Any], **more: Any) -> bool:
         """Take note of an evaluation at `done`; whether it is the best so far, and of equal ones the latest."""

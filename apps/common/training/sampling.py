@@ -125,7 +125,7 @@ def evenly_spaced(total: int, number: int) -> list[int]:
     return [i * total // number for i in range(number)]
 
 
-class Plan(NamedTuple):
+class Lengths(NamedTuple):
     """Lengths of a run in optimiser steps, and the images of a step."""
 
     num_steps: int
@@ -133,8 +133,13 @@ class Plan(NamedTuple):
     eval_every: int
     images_a_step: int
 
+    def describe(self, num_samples: int, what: str) -> str:
+        """In words, with the epochs of `num_samples`."""
+        epochs = self.num_steps * self.images_a_step / num_samples
+        return f"{self.num_steps:,} steps of {self.images_a_step} {what}, {epochs:.1f} epochs"
 
-def plan_run(config: Any, num_samples: int, *, default_epochs: float) -> Plan:
+
+def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Lengths:
     """What the flags --steps or --epochs, --batch-size, --accumulate, --warmup-steps and --eval-every amount to.
 
     Args:
@@ -169,4 +174,4 @@ def plan_run(config: Any, num_samples: int, *, default_epochs: float) -> Plan:
     if num_steps < 1:
         raise ValueError(f"the run must have at least one step, got {num_steps}")
     warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
-    return Plan(num_steps, warmup_steps, config.eval_every or min(5000, -(-num_steps // 5)), images_a_step)
+    return Lengths(num_steps, warmup_steps, config.eval_every or min(5000, -(-num_steps // 5)), images_a_step)

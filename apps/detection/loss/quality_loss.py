@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.common.training.distributed import Processes
 from apps.detection.boxes.boxes import decode_offsets, paired_giou
 from apps.detection.choices import Assigner
 from apps.detection.data.batches import Targets
 from apps.detection.loss.assignment import assign_aligned, assign_closest
-from apps.detection.loss.ssd_loss import LossParts
+from apps.detection.loss.loss_sums import LossSums
 from apps.detection.model.pyramid import NUM_DISTANCES, PyramidOutput
 
 BOX_WEIGHT = 2.0  # of the overlap's loss, relative to the scores'
@@ -28,33 +27,24 @@ class QualityLoss(nn.Module):
     Quality focal loss on the scores (Li et al., arXiv 2006.04388, equation 5): a score is to be what the assignment
     says, 0 for other classes and for background; every anchor counts, those that are far off most. Generalised IoU loss
     on the boxes (arXiv 1902.09630), and distribution focal loss on the distances of their sides (equation 6 of the
-    first, less its minimum, so that a perfect answer costs nothing), both weighted by quality. All are divided by the
-    sum of all qualities in the batch, at least 1, so that no batch can divide by zero.
+    first, less its minimum, so that a perfect answer costs nothing), both weighted by quality. The sums are to be
+    divided by the sum of all qualities.
 
     Args:
         cells: (A,), side of each anchor's cell, in image sides.
         level_sizes: anchors of each level, finest first.
         assigner: "closest" (ATSS) or "aligned" (TOOD), see assignment.py.
-        processes: over which gradients are averaged; qualities are added up in all of them.
     """
 
     cells: Tensor
 
-    def __init__(
-        self,
-        cells: Tensor,
-        level_sizes: Sequence[int],
-        *,
-        assigner: Assigner = "closest",
-        processes: Processes = Processes(),  # noqa: B008
-    ) -> None:
+    def __init__(self, cells: Tensor, level_sizes: Sequence[int], *, assigner: Assigner = "closest") -> None:
         super().__init__()
         self.register_buffer("cells", cells, persistent=False)
         self.level_sizes = level_sizes
         self.assigner = assigner
-        self.processes = processes
 
-    def forward(self, output: PyramidOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
+    def forward(self, output: PyramidOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossSums:
         logits = output["class_logits"][..., 1:].float()  # (B, A, K)
         boxes = decode_offsets(output["offsets"].float(), anchors_cxcywh)
         if not targets.labels.shape[1]:  # one box of padding, which nothing is assigned to
@@ -66,8 +56,6 @@ class QualityLoss(nn.Module):
             found = assign_closest(scores, boxes.detach(), anchors_cxcywh, targets, level_sizes=self.level_sizes)
         positive = found.labels > 0
 
-        total_quality = self.processes.mean(found.quality.sum())
-        normaliser = self.processes.at_least_one(total_quality)
         wanted = torch.zeros_like(logits)
         wanted[positive] = F.one_hot(found.labels[positive] - 1, logits.shape[2]) * found.quality[positive][:, None]
         weight = (wanted - logits.sigmoid()).abs().pow(FOCUS) * ~found.ignored[..., None]
@@ -75,10 +63,8 @@ class QualityLoss(nn.Module):
         apart = 1 - paired_giou(boxes[positive], found.boxes_xyxy[positive])  # (P,)
         centres, cells = (t.expand(len(logits), -1, -1)[positive] for t in (anchors_cxcywh, self.cells[:, None]))
         sides = side_loss(output["side_logits"][positive], centres[:, :2], cells, found.boxes_xyxy[positive])
-        box = (BOX_WEIGHT * apart + SIDES_WEIGHT * sides) * found.quality[positive]
-        box = box.sum() / normaliser
-        classification = classification / normaliser
-        return LossParts(classification + box, classification, box, total_quality)
+        box = ((BOX_WEIGHT * apart + SIDES_WEIGHT * sides) * found.quality[positive]).sum()
+        return LossSums(classification, box, found.quality.sum())
 
 
 def side_loss(side_logits: Tensor, centres: Tensor, cells: Tensor, boxes_xyxy: Tensor) -> Tensor:

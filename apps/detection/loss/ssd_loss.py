@@ -5,34 +5,16 @@ SSD paper, section 2.2, equations 1 to 3; the sigmoid variant is the reference d
 Letters in shapes: B batch, A anchors, K classes, P positive anchors, M mined negatives.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.common.training.distributed import Processes
 from apps.detection.boxes.boxes import encode_offsets
 from apps.detection.boxes.postprocess import RawOutput
 from apps.detection.choices import ScoreFunction
 from apps.detection.data.batches import Targets
+from apps.detection.loss.loss_sums import LossSums
 from apps.detection.loss.matching import match_anchors
-
-
-class LossParts(NamedTuple):
-    """Scalars of a batch.
-
-    Attributes:
-        total: to go backward from; the sum of the two parts.
-        classification, box: the parts.
-        weight: of this batch beside others: the positive anchors, or the sum of their qualities, as the mean over the
-            processes. All three were divided by it, or by one where there is less in all processes.
-    """
-
-    total: Tensor
-    classification: Tensor
-    box: Tensor
-    weight: Tensor
 
 
 class SSDLoss(nn.Module):
@@ -40,42 +22,31 @@ class SSDLoss(nn.Module):
 
     The classification loss is taken over the positive anchors and, in each image, the `negative_ratio` times as
     many background anchors that the network gets most wrong. An image without objects is a negative: it counts as
-    if it had one positive, so that it teaches `negative_ratio` background anchors. Both losses are summed and
-    divided by the number of positives in the batch, at least 1. Nothing in it can divide by zero or take the
-    logarithm of zero, whatever the boxes.
+    if it had one positive, so that it teaches `negative_ratio` background anchors. The sums of both losses are to be
+    divided by the number of positives. Nothing in it can take the logarithm of zero, whatever the boxes.
 
     Args:
         score_function: "sigmoid": each class on its own, as the reference; "softmax": one of K + 1, as the paper.
         negative_ratio: negatives per positive.
-        processes: over which gradients are averaged; positives are counted in all of them.
     """
 
-    def __init__(
-        self,
-        score_function: ScoreFunction = "sigmoid",
-        *,
-        negative_ratio: int = 3,
-        processes: Processes = Processes(),  # noqa: B008
-    ) -> None:
+    def __init__(self, score_function: ScoreFunction = "sigmoid", *, negative_ratio: int = 3) -> None:
         super().__init__()
         if score_function not in ("sigmoid", "softmax"):
             raise ValueError(f"score_function must be sigmoid or softmax, got {score_function!r}")
         self.score_function = score_function
         self.negative_ratio = negative_ratio
-        self.processes = processes
 
-    def forward(self, output: RawOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossParts:
+    def forward(self, output: RawOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossSums:
         logits = output["class_logits"].float()  # (B, A, K + 1)
         match = match_anchors(anchors_cxcywh, targets)
         positive = match.labels > 0
         chosen = positive | self._hard_negatives(logits.detach(), positive, match.ignored)
 
-        weight = self.processes.mean(positive.sum().float())
-        normaliser = self.processes.at_least_one(weight)
-        classification = self._cross_entropy(logits[chosen], match.labels[chosen]).sum() / normaliser
+        classification = self._cross_entropy(logits[chosen], match.labels[chosen]).sum()
         wanted = encode_offsets(match.boxes_xyxy, anchors_cxcywh)[positive]  # (P, 4)
-        box = F.smooth_l1_loss(output["offsets"][positive].float(), wanted, reduction="sum") / normaliser
-        return LossParts(classification + box, classification, box, weight)
+        box = F.smooth_l1_loss(output["offsets"][positive].float(), wanted, reduction="sum")
+        return LossSums(classification, box, positive.sum().float())
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(M, K + 1) and (M,) to (M,)."""

@@ -150,12 +150,12 @@ def test_detection_losses_of_two_processes_average_to_that_of_one():
         ({name: value[i::2] for name, value in output.items()}, Targets(*(part[i::2] for part in targets)))
         for i in range(2)
     ]
-    counts = [SSDLoss()(half, anchors, wanted).weight for half, wanted in halves]
-    assert counts[0] != counts[1]
-    parts = []
-    for rank, (half, wanted) in enumerate(halves):
-        parts.append(SSDLoss(processes=pair(rank, counts))(half, anchors, wanted).total)
-    torch.testing.assert_close(sum(parts) / 2, expected.total)
+    losses = [SSDLoss()(half, anchors, wanted) for half, wanted in halves]
+    assert losses[0].divisor != losses[1].divisor
+    for rank, loss in enumerate(losses):
+        process = pair(rank, [each.sums for each in losses], [each.divisor for each in losses])
+        mean = process.mean(loss.sums) / process.at_least_one(process.mean(loss.divisor))
+        torch.testing.assert_close(mean, expected.sums / expected.divisor)
 
 
 def test_shares_weigh_batches_by_what_both_processes_counted():

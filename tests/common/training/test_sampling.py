@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from apps.common.training.distributed import Processes
-from apps.common.training.sampling import Draw, Plan, StepSampler, plan_run, repeat_factors
+from apps.common.training.sampling import Draw, Lengths, StepSampler, repeat_factors, run_lengths
 
 REPEATS = np.array([1.0, 2.4, 1.0, 1.25, 1.0])
 
@@ -83,17 +83,17 @@ def test_repeat_factors_are_the_papers():
             repeat_factors(labels, threshold)
 
 
-def plan(**changes) -> Plan:
+def lengths(**changes) -> Lengths:
     settings = {"steps": None, "epochs": None, "batch_size": 4, "accumulate": 1, "warmup_steps": None}
     settings |= {"eval_every": None, "checkpoint_every": 500, "clip_norm": 5.0, "seed": 0, "num_workers": 2}
-    return plan_run(SimpleNamespace(**{**settings, **changes}), 100, default_epochs=2.0)
+    return run_lengths(SimpleNamespace(**{**settings, **changes}), 100, default_epochs=2.0)
 
 
 def test_lengths_count_optimiser_steps():
-    assert plan() == (50, 5, 10, 4)
-    assert plan(accumulate=5) == (10, 1, 2, 20)
-    assert plan(epochs=100.0, accumulate=2, warmup_steps=3, eval_every=7) == (1250, 3, 7, 8)
-    assert plan(steps=90_000)[:3] == (90_000, 500, 5000)
+    assert lengths() == (50, 5, 10, 4)
+    assert lengths(accumulate=5) == (10, 1, 2, 20)
+    assert lengths(epochs=100.0, accumulate=2, warmup_steps=3, eval_every=7) == (1250, 3, 7, 8)
+    assert lengths(steps=90_000)[:3] == (90_000, 500, 5000)
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_lengths_count_optimiser_steps():
 )
 def test_wrong_lengths(changes, message):
     with pytest.raises(ValueError, match=message):
-        plan(**changes)
+        lengths(**changes)

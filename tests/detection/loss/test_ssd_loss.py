@@ -38,7 +38,7 @@ def loss_by_loop(score_function, output, targets):
         classification += each[positive].sum() + negatives[: 3 * max(1, number)].sum()
         wanted = encode_offsets(match.boxes_xyxy[i], ANCHORS)[positive]
         box += F.smooth_l1_loss(output["offsets"][i][positive], wanted, reduction="sum")
-    return classification / max(1, positives), box / max(1, positives)
+    return classification, box, positives
 
 
 @pytest.mark.parametrize("score_function", ["sigmoid", "softmax"])
@@ -48,19 +48,20 @@ def test_equals_the_loop(score_function):
     targets = make_targets(random_image(rng, 4), [], [*random_image(rng, 9), crowd], random_image(rng, 1))
     output = random_output(4)
     loss = SSDLoss(score_function)(output, ANCHORS, targets)
-    classification, box = loss_by_loop(score_function, output, targets)
+    classification, box, positives = loss_by_loop(score_function, output, targets)
     torch.testing.assert_close(loss.classification, classification)
     torch.testing.assert_close(loss.box, box)
-    torch.testing.assert_close(loss.total, classification + box)
+    torch.testing.assert_close(loss.sums, torch.stack((classification + box, classification, box)))
+    assert loss.divisor.item() == positives
 
 
 @pytest.mark.parametrize("score_function", ["sigmoid", "softmax"])
 def test_an_image_without_objects_teaches_its_hardest_background(score_function):
     output = random_output(1)
     loss = SSDLoss(score_function)(output, ANCHORS, make_targets([]))
-    loss.total.backward()
+    loss.sums[0].backward()
     taught = output["class_logits"].grad[0].abs().sum(dim=1) > 0
-    assert loss.total > 0
+    assert loss.sums[0] > 0
     assert taught.sum() == 3
     assert output["offsets"].grad is None or output["offsets"].grad.abs().sum() == 0
 
@@ -76,8 +77,8 @@ def test_no_annotation_gives_nan():
     for boxes in (awkward, *[[box] for box in awkward]):
         output = random_output(1)
         loss = SSDLoss()(output, ANCHORS, make_targets(boxes))
-        loss.total.backward()
-        assert torch.isfinite(loss.total)
+        loss.sums[0].backward()
+        assert torch.isfinite(loss.sums[0])
         assert torch.isfinite(output["class_logits"].grad).all()
         assert output["offsets"].grad is None or torch.isfinite(output["offsets"].grad).all()
 
@@ -86,7 +87,7 @@ def test_large_logits_stay_finite():
     output = random_output(1)
     output = {name: (value.detach() * 1e4).requires_grad_() for name, value in output.items()}
     loss = SSDLoss()(output, ANCHORS, make_targets([([0.1, 0.1, 0.5, 0.5], 1)]))
-    assert torch.isfinite(loss.total)
+    assert torch.isfinite(loss.sums[0])
 
 
 def test_every_parameter_gets_a_gradient():
@@ -95,7 +96,7 @@ def test_every_parameter_gets_a_gradient():
     everywhere = [([0.0, 0.0, 1.0, 1.0], 1), ([0.1, 0.1, 0.8, 0.85], 2), ([0.0, 0.2, 0.6, 0.8], 3)]
     targets = make_targets(random_image(rng, 20), random_image(rng, 20) + everywhere)
     output = detector(torch.randn(2, 3, 96, 96, generator=rng))
-    SSDLoss()(output, detector.anchors_cxcywh, targets).total.backward()
+    SSDLoss()(output, detector.anchors_cxcywh, targets).sums[0].backward()
     without = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
 

@@ -55,7 +55,7 @@ def test_every_parameter_learns():
     output = detector(torch.rand(4, 3, 64, 64))
     box = ([0.2, 0.3, 0.9, 0.9], 2)
     criterion = QualityLoss(detector.cells, detector.level_sizes)
-    criterion(output, detector.anchors_cxcywh, make_targets([box], [box], [], [box])).total.backward()
+    criterion(output, detector.anchors_cxcywh, make_targets([box], [box], [], [box])).sums[0].backward()
     # the background has no logit of its own, and what the box does not touch at all may rest
     for name, parameter in detector.named_parameters():
         assert parameter.grad is not None, name

@@ -1,0 +1,30 @@
+"""Evaluation in the middle of training."""
+
+from tqdm import tqdm
+
+from apps.common.training.distributed import Processes
+from apps.common.training.run_log import RunLog
+from apps.common.training.run_state import RunState
+from apps.detection.data.coco_split import CocoSplit
+from apps.detection.evaluation.metrics import coco_metrics
+from apps.detection.model.detector import Detector
+from apps.detection.model.inference import predict_split
+
+
+def evaluate(
+    detector: Detector,
+    split: CocoSplit,
+    log: RunLog,
+    state: RunState,
+    *,
+    batch_size: int,
+    num_workers: int,
+    processes: Processes,
+) -> None:
+    """Log the COCO metrics of a detector, and keep it in best/ if no earlier one had a higher AP."""
+    results = predict_split(detector, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
+    metrics = coco_metrics(split, results)
+    log.write("eval", state.done, **metrics.values)
+    tqdm.write(f"step {state.done:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
+    if state.judge(metrics.values, text=metrics.text) and processes.is_first:
+        detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})

@@ -85,9 +85,9 @@ from apps.detection.data.batches import TrainingSet, make_train_loader
 from apps.detection.data.load import load_splits
 from apps.detection.evaluation.while_training import evaluate
 from apps.detection.loss.criterion import make_criterion
-from apps.detection.model.create import check_knobs, start_network
+from apps.detection.model.create import check_knobs
 from apps.detection.model.detector import Detector
-from apps.detection.model.pretrained import APP, Pretrained, load_pretrained
+from apps.detection.model.pretrained import APP, Pretrained, load_pretrained, start_network
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 
 LOG_EVERY = 20  # steps

@@ -11,8 +11,9 @@ last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with re
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from apps.common.choices import OptimizerName
 from apps.common.cli import run_command
@@ -74,32 +75,29 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.finegrained.train:train", Config)
 
 import torch
-from torch import nn
-from tqdm import tqdm
 
 from apps.common.checkpoint import save_json
-from apps.common.device import autocast, choose_device, choose_precision, prepare_training
-from apps.common.images import stack_images
+from apps.common.device import autocast
 from apps.common.plots import plot_curves
-from apps.common.pretrained import load_pretrained
-from apps.common.training.distributed import Processes, join_processes
+from apps.common.pretrained import Pretrained, load_pretrained
+from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
-from apps.common.training.sampling import StepSampler, run_lengths
+from apps.common.training.sampling import Lengths, StepSampler, run_lengths
 from apps.finegrained import eval as eval_script
-from apps.finegrained.data.batches import EvalSet, TrainingSet, balanced, class_weights, make_train_loader
-from apps.finegrained.data.load import LabelledSplit, load_splits
+from apps.finegrained.data.batches import TrainingSet, balanced, class_weights, make_train_loader
+from apps.finegrained.data.load import load_splits
 from apps.finegrained.data.mix import Mix
-from apps.finegrained.evaluation.metrics import classification_metrics
-from apps.finegrained.loss.distill_loss import soft_loss
-from apps.finegrained.model.classifier import APP, Classifier, create_classifier
-from apps.finegrained.model.inference import predict_split
+from apps.finegrained.evaluation.while_training import evaluate
+from apps.finegrained.loss.distill_loss import Distillation
+from apps.finegrained.loss.teacher_outputs import load_teacher, teacher_outputs
+from apps.finegrained.model.classifier import APP, Classifier
+from apps.finegrained.model.pretrained import set_phase, start_network
 from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
-from backbone.mobilenet_v1 import MIN_RESOLUTION, MobileNetV1
+from backbone.mobilenet_v1 import MIN_RESOLUTION
 from backbone.names import parse_backbone
-from backbone.weights import unfold_norms
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 8.0
@@ -107,45 +105,37 @@ LOSSES = ("loss", "loss_labels", "loss_teacher")
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Run the training that `config` describes.
-
-    Returns:
-        The metrics of the best evaluation on the val split.
+    """Run the training that `config` describes; returns the metrics of its best evaluation on val.
 
     Raises:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
-    if config.resume:
-        config = resumed_config(config, config.resume)
-    check_flags(config)
+    config = resumed_config(config, config.resume)
     width_mult = parse_backbone(config.backbone)
-    prepare_training()
-    processes, device_name = join_processes(config.device)
-    processes.check_batch_size(config.batch_size)
-    device = choose_device(device_name)
-    amp = choose_precision(device, config.amp)
+    check_flags(config)
+    processes, device, amp = start_training(device=config.device, amp=config.amp, batch_size=config.batch_size)
     torch.manual_seed(config.seed)
 
     # Data
     on_sample = config.data == "sample"
+    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 224)
     with processes.first_goes_first():
         data = str(make_sample()) if on_sample else config.data
     train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data)
-    for split in (train_split, val_split):
-        print(split.describe())
+    print(train_split.describe(), val_split.describe(), sep="\n")
     num_classes = len(train_split.class_names)
+    photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
+    augment = config.augment or ("mirror" if on_sample else "light")
+    dataset = TrainingSet(photos, resolution=resolution, crop=Classifier.crop, augment=augment)
+    lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 15.0)
+    num_steps = lengths.num_steps
+    loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
 
     # Model
     with processes.first_goes_first():
         start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), width_mult=width_mult, app=APP)
     print(f"starting from {start.summary}")
-    network = create_classifier(width_mult, num_classes=num_classes, style=start.style)
-    print(start.put_into(network, train_split.class_names))
-    network = network.to(device).to(memory_format=torch.channels_last)
-    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 224)
-    if start.folded:
-        some = EvalSet(train_split.photos[:: -(-len(train_split.photos) // 64)], resolution=resolution, crop=1.0)
-        unfold_norms(network, start.preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
+    network = start_network(start, train_split, width_mult, resolution, device)
     ema = Ema(network, decay=config.ema_decay)
     classifier = Classifier(
         network=ema.model,
@@ -156,47 +146,21 @@ def train(config: Config) -> dict[str, Any]:
     )
     teacher = load_teacher(config.teacher, classifier, device) if config.teacher else None
 
-    # Length, batches
-    photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
-    augment = config.augment or ("mirror" if on_sample else "light")
-    dataset = TrainingSet(photos, resolution=resolution, crop=classifier.crop, augment=augment)
-    default_epochs = SAMPLE_EPOCHS if on_sample else 15.0
-    num_steps, warmup_steps, eval_every, photos_a_step = run_lengths(
-        config, len(dataset), default_epochs=default_epochs
-    )
-    head_epochs = config.head_epochs if config.head_epochs is not None else 2.0 if start.state else 0.0
-    head_steps = min(num_steps, round(head_epochs * len(dataset) / photos_a_step))
-
     # Optimiser
-    lr = config.lr if config.lr is not None else 0.05 if start.state else 0.2
-    layer_decay = config.layer_decay if config.layer_decay is not None else 0.9 if start.state else 1.0
-    scales = lr_scales_by_depth(network, decay=layer_decay)
-    optimizer = make_optimizer(config.optimizer, network, lr=lr, weight_decay=config.weight_decay, lr_scales=scales)
+    recipe = optimizer_recipe(config, start, lengths, len(dataset))
+    scales = lr_scales_by_depth(network, decay=recipe.layer_decay)
+    optimizer = make_optimizer(recipe.name, network, lr=recipe.lr, weight_decay=recipe.weight_decay, lr_scales=scales)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
-    weights = class_weights([p.label for p in photos], num_classes).to(device) if config.balance == "loss" else None
-    criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
+    criterion = make_criterion(config, [photo.label for photo in photos], num_classes).to(device)
 
     # Resume
-    state = RunState(
-        {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler},
-        metric="top1",
-        patience=config.patience,
-        resume=config.resume,
-    )
-    facts = {
-        "resolution": resolution,
-        "num_photos": len(dataset),
-        "num_steps": num_steps,
-        "amp": amp,
-        "start": start.summary,
-    }
-    log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
-    if processes.is_first and not config.resume:
-        state.save(log.folder)
+    parts: dict[str, Any] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    state = RunState(parts, metric="top1", patience=config.patience, resume=config.resume)
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
+    log = state.open_log(config, app=APP, processes=processes, **facts, start=start.summary)
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
-        f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, the first {head_steps:,} "
-        f"steps for the classifier alone, learning rate {lr:g}; run: {log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
+        f"{lengths.describe(len(dataset), 'photos')}, {recipe.describe()}; run: {log.folder}"
     )
 
     # Loop
@@ -210,40 +174,31 @@ def train(config: Config) -> dict[str, Any]:
         processes=processes,
     )
     loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
-    meter = Meter(photos_a_step, step=state.done)
+    meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
-            head_only = step < head_steps
-            set_phase(network, head_only=head_only, freeze_bn=config.freeze_bn)
-            first, length = (0, head_steps) if head_only else (head_steps, num_steps - head_steps)
-            set_lr(
-                optimizer, lr_at(step - first, peak=lr, num_steps=length, warmup_steps=min(warmup_steps, length // 2))
-            )
-            sums = torch.zeros(len(LOSSES), device=device)
+            set_phase(network, head_only=step < recipe.head_steps, freeze_bn=config.freeze_bn)
+            lr = lr_of_phase(step, recipe, lengths)
+            set_lr(optimizer, lr)
+            totals = torch.zeros(len(LOSSES), device=device)
             with state.kept(log.folder):
-                batches = next(batches_of_steps)
-                for number, (images, labels) in enumerate(batches):
+                for number, (images, labels) in enumerate(next(batches_of_steps)):
                     images, labels = images.to(device, non_blocking=True), labels.to(device)
-                    batch_number = step * config.accumulate + number
-                    mix = Mix.draw(config.seed, batch_number, mixup=config.mixup, cutmix=config.cutmix)
+                    turn = step * config.accumulate + number
+                    mix = Mix.draw(config.seed, turn, mixup=config.mixup, cutmix=config.cutmix)
                     with autocast(device, amp):
                         logits = network(mix.images(classifier.preprocessing(images))).float()
-                    loss = by_labels = criterion(logits, mix.targets(labels, num_classes))
-                    taught = torch.zeros_like(loss)
-                    if teacher:
-                        seen = mix.images(teacher.preprocessing(images))
-                        taught = soft_loss(logits, teacher.network, seen, config.temperature)
-                        loss = (1 - config.distill_weight) * by_labels + config.distill_weight * taught
-                    parts = torch.stack((loss, by_labels, taught)) / config.accumulate
-                    values = processes.mean(parts.detach())
+                    teacher_logits = teacher_outputs(teacher, images, mix) if teacher else None
+                    loss = torch.stack(criterion(logits, mix.targets(labels, num_classes), teacher_logits))
+                    values = processes.mean(loss.detach())
                     if not math.isfinite(values.sum().item()):
                         batch_photos = [photos[draw.item].path for draw in sampler.batch(step, number)]
-                        raise ValueError(bad_loss(LOSSES, values * config.accumulate, batch_photos))
-                    sums += values
-                    scaler.scale(parts[0]).backward()
+                        raise ValueError(bad_loss(LOSSES, values, batch_photos))
+                    totals += values / config.accumulate
+                    scaler.scale(loss[0] / config.accumulate).backward()
                 take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
@@ -251,12 +206,11 @@ def train(config: Config) -> dict[str, Any]:
             done = state.done = step + 1
             last = done == num_steps
             if done % LOG_EVERY == 0 or last:
-                losses = dict(zip(LOSSES if teacher else LOSSES[:1], sums.tolist(), strict=False))
-                rate = max(group["lr"] for group in optimizer.param_groups)
-                log.write("train", done, **losses, lr=rate, **meter.read(done))
+                losses = dict(zip(LOSSES if teacher else LOSSES[:1], totals.tolist(), strict=False))
+                log.write("train", done, **losses, lr=lr, **meter.read(done))
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
-            if done % eval_every == 0 or last:
-                evaluate(classifier, val_split, config, log, state, processes)
+            if done % lengths.eval_every == 0 or last:
+                evaluate(classifier, val_split, log, state, processes=processes, **loading)
                 meter.restart(done)
             if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
                 state.save(log.folder)
@@ -267,6 +221,55 @@ def train(config: Config) -> dict[str, Any]:
     if processes.is_first:
         finish(config, log, state, num_steps)
     return state.best["metrics"]
+
+
+def make_criterion(config: Config, labels: Sequence[int], num_classes: int) -> Distillation:
+    """The loss that the flags describe; `labels` are those of the training photos."""
+    return Distillation(
+        distill_weight=config.distill_weight,
+        temperature=config.temperature,
+        label_smoothing=config.label_smoothing,
+        class_weights=class_weights(labels, num_classes) if config.balance == "loss" else None,
+    )
+
+
+class OptimizerRecipe(NamedTuple):
+    """What an optimiser is made with.
+
+    Attributes:
+        layer_decay: each block learns so many times as fast as the one behind it.
+        head_steps: at the start, that train the classifier alone.
+    """
+
+    name: OptimizerName
+    lr: float
+    layer_decay: float
+    weight_decay: float
+    head_steps: int
+
+    def describe(self) -> str:
+        """In words."""
+        return f"the first {self.head_steps:,} steps for the classifier alone, {self.name}, learning rate {self.lr:g}"
+
+
+def optimizer_recipe(config: Config, start: Pretrained, lengths: Lengths, num_photos: int) -> OptimizerRecipe:
+    """The flags of the optimiser, and the defaults of those that were not given."""
+    lr, layer_decay, head_epochs = (0.05, 0.9, 2.0) if start.state else (0.2, 1.0, 0.0)
+    head_epochs = head_epochs if config.head_epochs is None else config.head_epochs
+    return OptimizerRecipe(
+        config.optimizer,
+        lr if config.lr is None else config.lr,
+        layer_decay if config.layer_decay is None else config.layer_decay,
+        config.weight_decay,
+        min(lengths.num_steps, round(head_epochs * num_photos / lengths.images_a_step)),
+    )
+
+
+def lr_of_phase(step: int, recipe: OptimizerRecipe, lengths: Lengths) -> float:
+    """The learning rate of a step: each of the two phases has a warm-up and a cosine of its own."""
+    first, end = (0, recipe.head_steps) if step < recipe.head_steps else (recipe.head_steps, lengths.num_steps)
+    warmup_steps = min(lengths.warmup_steps, (end - first) // 2)
+    return lr_at(step - first, peak=recipe.lr, num_steps=end - first, warmup_steps=warmup_steps)
 
 
 def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None:
@@ -307,44 +310,3 @@ def check_flags(config: Config) -> None:
     given = (config.distill_weight, config.temperature) != (Config.distill_weight, Config.temperature)
     if given and config.teacher is None:
         raise ValueError("--distill-weight and --temperature are for --teacher: give one, or leave them out")
-
-
-def set_phase(network: MobileNetV1, *, head_only: bool, freeze_bn: FreezeBn) -> None:
-    """Say what learns: the classifier alone, or everything; a frozen BatchNorm is in eval mode, its statistics rest."""
-    network.train(not head_only)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(not head_only or name.startswith("classifier."))
-    if freeze_bn != "none":
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-                if freeze_bn == "all":
-                    module.requires_grad_(False)
-
-
-def load_teacher(folder: Path, student: Classifier, device: torch.device) -> Classifier:
-    """A classifier to learn from, in eval mode.
-
-    Raises:
-        ValueError: it is none of this app, or has other classes than the student.
-    """
-    teacher = Classifier.load(folder, device=device)
-    if teacher.class_names != student.class_names:
-        other = sorted(set(teacher.class_names) ^ set(student.class_names))[:5]
-        raise ValueError(f"--teacher {folder} has other classes than the data: {', '.join(other) or 'another order'}")
-    return teacher
-
-
-def evaluate(
-    classifier: Classifier, split: LabelledSplit, config: Config, log: RunLog, state: RunState, processes: Processes
-) -> None:
-    """Measure the averaged weights, and keep them in best/ if none before had a higher top-1."""
-    logits = predict_split(
-        classifier, split, batch_size=config.batch_size, num_workers=config.num_workers, processes=processes
-    )
-    labels = torch.tensor([photo.label for photo in split.photos])
-    metrics = classification_metrics(logits, labels, split.class_names).values
-    log.write("eval", state.done, **metrics)
-    tqdm.write(f"step {state.done:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
-    if state.judge(metrics) and processes.is_first:
-        classifier.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics})

@@ -8,20 +8,14 @@ Letters in shapes: K classes (background not counted).
 import dataclasses
 from typing import get_args
 
-import torch
-
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.detection.boxes.anchors import Shapes, fit_shapes
+from apps.detection.boxes.anchors import Shapes
 from apps.detection.choices import Head
-from apps.detection.data.batches import read_some
-from apps.detection.data.coco_split import CocoSplit, box_sizes
-from apps.detection.model.pretrained import Pretrained
 from apps.detection.model.pyramid import PyramidDetector
-from apps.detection.model.ssd import MIN_CHANNELS, NUM_LEVELS, SSD
+from apps.detection.model.ssd import MIN_CHANNELS, SSD
 from backbone import create_backbone
 from backbone.mobilenet_v1 import MIN_RESOLUTION, ConvStyle
 from backbone.names import parse_backbone
-from backbone.weights import unfold_norms
 
 Network = SSD | PyramidDetector
 
@@ -67,39 +61,3 @@ def check_knobs(backbone: str | float, resolution: int) -> float:
     if resolution < MIN_RESOLUTION:
         raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {resolution}")
     return width_mult
-
-
-def start_network(
-    start: Pretrained,
-    split: CocoSplit,
-    head: Head,
-    width_mult: float,
-    resolution: int,
-    device: torch.device,
-    *,
-    fit_seed: int | None = None,
-) -> Network:
-    """A network on `device` for the classes of a split, with the weights that it starts from.
-
-    Args:
-        fit_seed: fit the shapes of an SSD's anchors to the boxes of the split, with this seed; None keeps those of
-            `start`, mostly the reference's.
-    """
-    shapes = start.anchor_shapes
-    if fit_seed is not None:
-        fitted = fit_shapes(box_sizes(split.records), num_levels=NUM_LEVELS, seed=fit_seed)
-        shapes = fitted.shapes
-        print(fitted.summary)
-    network = create_detector(
-        width_mult,
-        num_classes=len(split.class_names),
-        resolution=resolution,
-        head=head,
-        style=start.style,
-        anchor_shapes=shapes,
-    )
-    print(start.put_into(network, split.class_names))
-    network = network.to(device).to(memory_format=torch.channels_last)
-    if start.folded:
-        unfold_norms(network, start.preprocessing(read_some(split, resolution).to(device)))
-    return network

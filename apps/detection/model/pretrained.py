@@ -25,13 +25,17 @@ from apps.common.pretrained import (
     preprocessing_of,
     style_of,
 )
-from apps.detection.boxes.anchors import Shapes, level_shapes
+from apps.detection.boxes.anchors import Shapes, fit_shapes, level_shapes
 from apps.detection.choices import Head
+from apps.detection.data.batches import read_some
 from apps.detection.data.coco_classes import COCO_CLASSES, match_names
+from apps.detection.data.coco_split import CocoSplit, box_sizes
+from apps.detection.model.create import Network, create_detector
+from apps.detection.model.ssd import NUM_LEVELS
 from apps.detection.model.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name
-from backbone.weights import CATALOG, LoadedWeights, load_graph
+from backbone.weights import CATALOG, LoadedWeights, load_graph, unfold_norms
 from backbone.weights.fetch import is_fetched
 
 APP = "detection"
@@ -141,6 +145,42 @@ def load_pretrained(weights: str | Path, *, width_mult: float) -> Pretrained:
         state=backbone_state,
         folded=loaded.folded,
     )
+
+
+def start_network(
+    start: Pretrained,
+    split: CocoSplit,
+    head: Head,
+    width_mult: float,
+    resolution: int,
+    device: torch.device,
+    *,
+    fit_seed: int | None = None,
+) -> Network:
+    """A network on `device` for the classes of a split, with the weights that it starts from.
+
+    Args:
+        fit_seed: fit the shapes of an SSD's anchors to the boxes of the split, with this seed; None keeps those of
+            `start`, mostly the reference's.
+    """
+    shapes = start.anchor_shapes
+    if fit_seed is not None:
+        fitted = fit_shapes(box_sizes(split.records), num_levels=NUM_LEVELS, seed=fit_seed)
+        shapes = fitted.shapes
+        print(fitted.summary)
+    network = create_detector(
+        width_mult,
+        num_classes=len(split.class_names),
+        resolution=resolution,
+        head=head,
+        style=start.style,
+        anchor_shapes=shapes,
+    )
+    print(start.put_into(network, split.class_names))
+    network = network.to(device).to(memory_format=torch.channels_last)
+    if start.folded:
+        unfold_norms(network, start.preprocessing(read_some(split, resolution).to(device)))
+    return network
 
 
 def _from_model(folder: Path, width_mult: float) -> Pretrained:

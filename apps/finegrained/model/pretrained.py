@@ -1,0 +1,39 @@
+"""What the network of a classifier starts from, and which part of it learns when; see `apps.common.pretrained`."""
+
+import torch
+from torch import nn
+
+from apps.common.images import stack_images
+from apps.common.pretrained import Pretrained
+from apps.finegrained.choices import FreezeBn
+from apps.finegrained.data.batches import EvalSet
+from apps.finegrained.data.load import LabelledSplit
+from apps.finegrained.model.classifier import create_classifier
+from backbone.mobilenet_v1 import MobileNetV1
+from backbone.weights import unfold_norms
+
+
+def start_network(
+    start: Pretrained, split: LabelledSplit, width_mult: float, resolution: int, device: torch.device
+) -> MobileNetV1:
+    """A network on `device` for the classes of a split, with the weights that it starts from."""
+    network = create_classifier(width_mult, num_classes=len(split.class_names), style=start.style)
+    print(start.put_into(network, split.class_names))
+    network = network.to(device).to(memory_format=torch.channels_last)
+    if start.folded:
+        some = EvalSet(split.photos[:: -(-len(split.photos) // 64)], resolution=resolution, crop=1.0)
+        unfold_norms(network, start.preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
+    return network
+
+
+def set_phase(network: MobileNetV1, *, head_only: bool, freeze_bn: FreezeBn) -> None:
+    """Choose what learns: the classifier or everything. A frozen BatchNorm is in eval mode, so its statistics rest."""
+    network.train(not head_only)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not head_only or name.startswith("classifier."))
+    if freeze_bn != "none":
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+                if freeze_bn == "all":
+                    module.requires_grad_(False)

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import filecmp
 import importlib
+import importlib.util
 import inspect
 import io
 import os
@@ -58,19 +59,22 @@ def run_command(
 
 
 def _imported(target: str, config: Any, script: Mapping[str, Any]) -> tuple[Callable[[Any], Any], Any]:
-    """The function at "module:function", and a config of that module's own class with the same values.
+    """The function at "module:function", and a config with the same values, of the class as it is imported.
 
     Args:
-        script: globals of the script that was started, which must be that module: a changed copy's loop would not run.
+        script: globals of the script that was started, which must be that module, or one beside it: a changed copy's
+            loop would not run.
     """
-    name, _, function = target.partition(":")
+    target, _, function = target.partition(":")
+    beside = f"{target.rpartition('.')[0]}.{Path(script['__file__']).stem}"
+    name = beside if importlib.util.find_spec(beside) else target
     module = importlib.import_module(name)
     if not filecmp.cmp(script["__file__"], str(module.__file__), shallow=False):
         fail(
             f"{script['__file__']} differs from {module.__file__}, which is imported as {name}: install the checkout "
             "that you use (python -m pip install -e .); a copy must name its own module where it calls run_command"
         )
-    return getattr(module, function), getattr(module, type(config).__name__)(**vars(config))
+    return getattr(importlib.import_module(target), function), getattr(module, type(config).__name__)(**vars(config))
 
 
 def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> ConfigT:

@@ -3,5 +3,6 @@
 from typing import Literal
 
 Augment = Literal["none", "light", "full"]
+Conv = Literal["separable", "full"]
 TeacherOutputs = Literal["fly", "cached"]
 VAL_FRACTION = TEST_FRACTION = 0.1

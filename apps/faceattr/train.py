@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.choices import OptimizerName
-from apps.common.cli import run_command
+from apps.common.cli import is_set, run_command
 from apps.common.options import TrainOptions
-from apps.faceattr.choices import Augment, TeacherOutputs
+from apps.faceattr.choices import Augment, Conv, TeacherOutputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,8 @@ class Config(TrainOptions):
     """weight of the difference between the teacher's features and a linear map of the student's; 0 is off"""
     withhold: float = 0.0
     """share of the training photos, 0 to 1, whose labels are ignored: measures what unlabelled photos are worth"""
+    conv: Conv = "separable"
+    """convolutions of a MobileNet V1: separable, or full (3x3)"""
     weights: str | None = None
     """initial weights: imagenet (the best published for the width), none, a weight file, a catalog name or a run of
     this app; default imagenet, for the sample set none"""
@@ -77,12 +79,12 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from apps.common.checkpoint import save_json
-from apps.common.device import Precision, autocast, choose_device, choose_precision, prepare_training
+from apps.common.device import autocast
 from apps.common.plots import plot_curves
-from apps.common.training.distributed import join_processes
+from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
@@ -91,11 +93,11 @@ from apps.common.training.sampling import StepSampler, run_lengths
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr.data.batches import TrainingSet, make_train_loader
-from apps.faceattr.data.listing import UNKNOWN
-from apps.faceattr.data.load import find_unlabelled, load_splits, measuring_splits, without_known
-from apps.faceattr.evaluation.while_training import evaluate, measure
+from apps.faceattr.data.learning_photos import learning_photos
+from apps.faceattr.data.load import AttributeSplit, load_splits
+from apps.faceattr.evaluation.while_training import evaluate, measure_teacher
 from apps.faceattr.loss.distill_loss import Distillation, DistillLoss, count_known
-from apps.faceattr.loss.teacher_outputs import cached_outputs
+from apps.faceattr.loss.teacher_outputs import cached_outputs, teacher_outputs
 from apps.faceattr.model.create import num_pooled_features, pooled_features
 from apps.faceattr.model.pretrained import start_tagger
 from apps.faceattr.model.tagger import APP, Tagger
@@ -108,114 +110,60 @@ SAMPLE_TEACHER = "a050"
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Run the training that `config` describes.
-
-    Returns:
-        The metrics of the best evaluation on the val split.
+    """Run the training that `config` describes; returns the metrics of its best evaluation on val.
 
     Raises:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
-    if config.resume:
-        config = resumed_config(config, config.resume)
-    check(config)
-    prepare_training()
-    processes, device_name = join_processes(config.device)
-    processes.check_batch_size(config.batch_size)
-    device = choose_device(device_name)
-    amp = choose_precision(device, config.amp)
-
-    # Teacher
-    on_sample = tuple(config.data) == ("sample",)
-    if config.teacher is None:
-        config = dataclasses.replace(config, teacher=str(train_teacher(config, on_sample=on_sample)))
-    teacher = None if config.teacher == "none" else Tagger.load(Path(str(config.teacher)), device=device)
-    torch.manual_seed(config.seed)
+    config = resumed_config(config, teacher_script.updated_run(config.resume))
+    check_flags(config)
+    processes, device, amp = start_training(device=config.device, amp=config.amp, batch_size=config.batch_size)
 
     # Data
-    with processes.first_goes_first():
-        sample = make_sample() if on_sample else None
-    data = [str(sample)] if sample else list(config.data)
-    wanted = teacher.attributes if teacher else None
-    train_split, val_split = load_splits(data, ("train", "val"), attributes=wanted, bad_data=config.bad_data)
-    for split in (train_split, val_split):
-        print(split.describe())
-    folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
-    extra, left_out = without_known(find_unlabelled(folders), measuring_splits(data)) if folders else ([], "")
-    if left_out:
-        print(left_out)
-    known = withheld(train_split.labels, config.withhold, config.seed)
-    unknown = np.full((len(extra), known.shape[1]), UNKNOWN, dtype=known.dtype)
-    paths, labels = [*train_split.paths, *extra], np.concatenate((known, unknown))
-    if folders or config.withhold:
-        print(f"{len(extra):,} photos without labels; the labels of {config.withhold:.0%} of the others are withheld")
+    on_sample = tuple(config.data) == ("sample",)
+    if config.teacher is None:
+        config = dataclasses.replace(config, teacher=str(train_missing_teacher(config, on_sample=on_sample)))
+    teacher = None if config.teacher == "none" else Tagger.load(Path(str(config.teacher)), device=device)
+    train_split, val_split, paths, labels = load_photos(config, teacher, processes, on_sample=on_sample)
+    loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
+    cached = None
+    if teacher and config.teacher_outputs == "cached":
+        with processes.first_goes_first():
+            cached = cached_outputs(teacher, Path(str(config.teacher)), paths, **loading)
+    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 128)
+    augment = config.augment or ("light" if on_sample else "full")
+    dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=cached)
+    lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 30.0)
+    num_steps = lengths.num_steps
 
     # Model
-    weights = config.weights or ("none" if on_sample else "imagenet")
-    resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 128)
+    torch.manual_seed(config.seed)
+    weights = config.weights or ("none" if on_sample or config.conv == "full" else "imagenet")
     with processes.first_goes_first():
         tagger, started = start_tagger(
-            config.backbone,
-            weights=weights,
-            resolution=resolution,
-            attributes=train_split.attributes,
-            photos=train_split.paths,
-            device=device,
+            config.backbone, weights, train_split.attributes, train_split.paths, resolution, device, conv=config.conv
         )
     print(f"starting from {started}")
     network = tagger.network
     ema = Ema(network, decay=config.ema_decay)
     tagger = dataclasses.replace(tagger, network=ema.model)
-    if teacher:
-        widths = num_pooled_features(network), num_pooled_features(teacher.network)
-        criterion = Distillation(
-            distill_weight=config.distill_weight,
-            temperature=config.temperature,
-            hint_weight=config.hint_weight,
-            features=widths,
-            processes=processes,
-        ).to(device)
-    else:
-        criterion = Distillation(distill_weight=0.0, processes=processes)
+    criterion = make_criterion(config, network, teacher, processes).to(device)
+    trainable = nn.ModuleDict({"network": network, "criterion": criterion})
 
     # Optimiser
-    lr = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.02
-    learning = torch.nn.ModuleDict({"network": network, "criterion": criterion})
-    optimizer = make_optimizer(config.optimizer, learning, lr=lr, weight_decay=config.weight_decay)
+    peak = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.02
+    optimizer = make_optimizer(config.optimizer, trainable, lr=peak, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
-    augment = config.augment or ("light" if on_sample else "full")
-    numbers: dict[str, Any] = {"batch_size": config.batch_size, "num_workers": config.num_workers}
-    taught_train = None
-    if teacher and config.teacher_outputs == "cached":
-        with processes.first_goes_first():
-            taught_train = cached_outputs(teacher, Path(str(config.teacher)), paths, **numbers)
-    dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=taught_train)
-    default_epochs = SAMPLE_EPOCHS if on_sample else 30.0
-    num_steps, warmup_steps, eval_every, photos_a_step = run_lengths(
-        config, len(dataset), default_epochs=default_epochs
-    )
 
     # Resume
-    state = RunState(
-        {"learning": learning, "ema": ema, "optimizer": optimizer, "scaler": scaler},
-        metric="mean_ap",
-        patience=config.patience,
-        resume=config.resume,
-    )
-    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp, "start": started}
-    log = RunLog.open(config, app=APP, step=state.done, processes=processes, **facts)
-    if processes.is_first and not config.resume:
-        state.save(log.folder)
-    taught_val: Tensor | None = None
-    if teacher:
-        measured, taught_val = measure(teacher, val_split, processes=processes, **numbers)
-        print(f"the teacher ({teacher.backbone}) has a mean AP of {measured['mean_ap']:.3f} on val")
-        if not config.resume:
-            log.write("teacher", 0, **measured)
+    parts: dict[str, Any] = {"learning": trainable, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    state = RunState(parts, metric="mean_ap", patience=config.patience, resume=config.resume)
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
+    log = state.open_log(config, app=APP, processes=processes, **facts, start=started)
+    of_val = measure_teacher(teacher, val_split, log, new=not config.resume, processes=processes, **loading)
     print(
-        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: {num_steps:,} steps of "
-        f"{photos_a_step} photos, {num_steps * photos_a_step / len(dataset):.1f} epochs, learning rate {lr:g}; run: "
-        f"{log.folder}"
+        f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
+        f"{lengths.describe(len(dataset), 'photos')}, learning rate {peak:g}; run: {log.folder}"
     )
 
     # Loop
@@ -229,46 +177,47 @@ def train(config: Config) -> dict[str, Any]:
         processes=processes,
     )
     loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
-    network.train()
-    meter = Meter(photos_a_step, step=state.done)
+    meter = Meter(lengths.images_a_step, step=state.done)
+    names = LOSSES if teacher else LOSSES[:1]
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
         for step in range(state.done, num_steps):
             if state.why_finished(num_steps):
                 break
-            set_lr(optimizer, lr_at(step, peak=lr, num_steps=num_steps, warmup_steps=warmup_steps))
-            sums = torch.zeros(len(LOSSES), device=device)
+            lr = lr_at(step, peak=peak, num_steps=num_steps, warmup_steps=lengths.warmup_steps)
+            set_lr(optimizer, lr)
+            totals = torch.zeros(len(names), device=device)
             with state.kept(log.folder):
                 batches = next(batches_of_steps)
                 shares = processes.shares([count_known(targets).to(device) for _, targets, _ in batches])
-                for number, ((images, targets, taught), share) in enumerate(zip(batches, shares, strict=True)):
-                    images, targets = images.to(device, non_blocking=True), targets.to(device)
-                    with autocast(device, amp), pooled_features(network) as mine:
+                for number, ((images, targets, stored), share) in enumerate(zip(batches, shares, strict=True)):
+                    images, stored = images.to(device, non_blocking=True), stored.to(device)
+                    with autocast(device, amp), pooled_features(network) as pooled:
                         logits = network(tagger.preprocessing(images)).float()
-                    features = None
-                    if teacher and taught_train is None:
-                        taught, theirs = ask(teacher, images, amp)
-                        features = mine[0].float(), theirs
-                    wanted = taught.to(device) if teacher else None
-                    loss = torch.stack(criterion(logits, targets, wanted, features, (share, 1 / config.accumulate)))
-                    values = processes.mean(loss.detach())
+                    teacher_logits, features = (stored if teacher else None), None
+                    if teacher and cached is None:
+                        teacher_logits, theirs = teacher_outputs(teacher, images, amp)
+                        features = pooled[0].float(), theirs
+                    loss = criterion(logits, targets.to(device), teacher_logits, features=features, label_share=share)
+                    losses = torch.stack(loss)[: len(names)]
+                    values = processes.mean(losses.detach())
                     if not math.isfinite(values.sum().item()):
                         photos = [paths[draw.item] for draw in sampler.batch(step, number)]
-                        raise ValueError(bad_loss(LOSSES, values, photos))
-                    sums += values
-                    scaler.scale(loss[0]).backward()
-                take_step(optimizer, scaler, learning, clip_norm=config.clip_norm, processes=processes)
+                        raise ValueError(bad_loss(names, values, photos))
+                    totals += values
+                    scaler.scale(losses[0]).backward()
+                take_step(optimizer, scaler, trainable, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
 
             done = state.done = step + 1
             last = done == num_steps
             if done % LOG_EVERY == 0 or last:
-                losses = dict(zip(LOSSES, sums.tolist(), strict=True))
-                log.write("train", done, **losses, lr=optimizer.param_groups[0]["lr"], **meter.read(done))
-                progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
-            if done % eval_every == 0 or last:
-                evaluate(tagger, val_split, log, state, taught=taught_val, processes=processes, **numbers)
+                logged = dict(zip(names, totals.tolist(), strict=True))
+                log.write("train", done, **logged, lr=lr, **meter.read(done))
+                progress.set_postfix(loss=f"{logged['loss']:.3f}", refresh=False)
+            if done % lengths.eval_every == 0 or last:
+                evaluate(tagger, val_split, log, state, teacher_logits=of_val, processes=processes, **loading)
                 meter.restart(done)
             if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
                 state.save(log.folder)
@@ -298,12 +247,12 @@ def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None
         )
     )
     print(
-        f"student: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; the run in {log.folder} "
-        f"is finished: {state.why_finished(num_steps)}"
+        f"{config.backbone}: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; the run in "
+        f"{log.folder} is finished: {state.why_finished(num_steps)}"
     )
 
 
-def check(config: Config) -> None:
+def check_flags(config: Config) -> None:
     """Raise ValueError for numbers that are out of range, or that change nothing."""
     if not 0 <= config.withhold <= 1:
         raise ValueError(f"withhold must be from 0 to 1, got {config.withhold}")
@@ -318,7 +267,44 @@ def check(config: Config) -> None:
                 raise ValueError(f"--{field.name.replace('_', '-')} needs a --teacher")
 
 
-def train_teacher(config: Config, *, on_sample: bool) -> Path:
+def load_photos(
+    config: Config, teacher: Tagger | None, processes: Processes, *, on_sample: bool
+) -> tuple[AttributeSplit, AttributeSplit, list[Path], np.ndarray]:
+    """The train and val splits, and all photos to learn from with their labels, see `learning_photos`."""
+    with processes.first_goes_first():
+        sample = make_sample() if on_sample else None
+    data = [str(sample)] if sample else list(config.data)
+    attributes = teacher.attributes if teacher else None
+    train_split, val_split = load_splits(data, ("train", "val"), attributes=attributes, bad_data=config.bad_data)
+    print(train_split.describe(), val_split.describe(), sep="\n")
+    folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
+    photos = learning_photos(train_split, folders, data=data, withhold=config.withhold, seed=config.seed)
+    return train_split, val_split, *photos
+
+
+def make_criterion(config: Config, network: nn.Module, teacher: Tagger | None, processes: Processes) -> Distillation:
+    """The loss that the flags describe; without a teacher the labels count alone."""
+    if teacher is None:
+        return Distillation(distill_weight=0.0, processes=processes)
+    return Distillation(
+        distill_weight=config.distill_weight,
+        temperature=config.temperature,
+        hint_weight=config.hint_weight,
+        features=(num_pooled_features(network), num_pooled_features(teacher.network)),
+        photo_share=1 / config.accumulate,
+        processes=processes,
+    )
+
+
+def train_teacher(config: teacher_script.Config) -> dict[str, Any]:
+    """What teacher.py runs: `train` without a teacher, with that script's defaults."""
+    if config.resume is None:
+        return train(Config(**teacher_script.student_settings(config)))
+    given = {name: value for name, value in vars(config).items() if name != "given" and is_set(config, name)}
+    return train(Config(**given))
+
+
+def train_missing_teacher(config: Config, *, on_sample: bool) -> Path:
     """Train the teacher that is missing, and return its run.
 
     Raises:
@@ -330,7 +316,7 @@ def train_teacher(config: Config, *, on_sample: bool) -> Path:
             "give --teacher none to learn from labels alone"
         )
     out = config.out / "teacher" if config.out else Path("runs") / APP / f"teacher-{time.strftime('%Y%m%d-%H%M%S')}"
-    teacher_script.train(
+    train_teacher(
         teacher_script.Config(
             backbone=SAMPLE_TEACHER,
             resolution=config.resolution,
@@ -341,19 +327,3 @@ def train_teacher(config: Config, *, on_sample: bool) -> Path:
         )
     )
     return out
-
-
-def withheld(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A copy of labels (N, A) in which a seeded `share` of the rows is unknown."""
-    labels = labels.copy()
-    chosen = np.random.default_rng((seed, 2)).permutation(len(labels))[: round(share * len(labels))]
-    labels[chosen] = UNKNOWN
-    return labels
-
-
-@torch.no_grad()
-def ask(teacher: Tagger, images: Tensor, amp: Precision) -> tuple[Tensor, Tensor]:
-    """The teacher's logits (B, A) and pooled features (B, F) of images (B, 3, H, W) uint8: the student's own crops."""
-    with autocast(images.device, amp), pooled_features(teacher.network) as seen:
-        logits = teacher.network(teacher.preprocessing(images)).float()
-    return logits, seen[0].float()

@@ -20,10 +20,11 @@ from apps.faceattr import eval as eval_script
 from apps.faceattr import predict as predict_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr import train as train_script
-from apps.faceattr.loss.teacher_outputs import cached_outputs
+from apps.faceattr.data.learning_photos import withheld
+from apps.faceattr.loss.teacher_outputs import cached_outputs, teacher_outputs
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
-from apps.faceattr.train import Config, ask, train, withheld
+from apps.faceattr.train import Config, train, train_teacher
 from tests.common.mistakes import error_of
 from tests.faceattr.conftest import draw_faces
 
@@ -40,12 +41,16 @@ def teacher(data: Path, out: Path, **changes) -> teacher_script.Config:
     return teacher_script.Config(**settings)
 
 
+SCRIPTS = {"teacher": (train_teacher, teacher), "student": (train, student)}
+CONFIGS = {"teacher": teacher_script.Config, "student": Config}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A folder with tiny faces and a trained teacher."""
     root = tmp_path_factory.mktemp("faces")
     draw_faces(root / "data")
-    teacher_script.train(teacher(root / "data", root / "teacher"))
+    train_teacher(teacher(root / "data", root / "teacher"))
     return root
 
 
@@ -69,7 +74,7 @@ def test_a_teacher_and_its_student(place, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "1 of 5 photos without labels are left out: they are in val or test" in said
     assert "the teacher (a050) has a mean AP of" in said
-    assert "student: mean AP" in said
+    assert "a025: mean AP" in said
     lines = read_metrics(tmp_path / "run")
     assert [(line["event"], line["step"]) for line in lines] == [
         ("teacher", 0),
@@ -93,7 +98,7 @@ def test_the_student_sees_what_the_teacher_sees_each_with_its_own_numbers(place)
     one = Tagger.load(place / "teacher", device=CPU)
     before = {name: value.clone() for name, value in one.network.state_dict().items()}
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    logits, features = ask(one, images, "none")
+    logits, features = teacher_outputs(one, images, "none")
     torch.testing.assert_close(logits, one.network(images / 127.5 - 1))
     assert features.shape == (4, 512)
     assert not logits.requires_grad
@@ -137,7 +142,7 @@ def test_data_processes_after_the_face_finder(place, tmp_path):
 
 
 def weights_after(config) -> dict[str, torch.Tensor]:
-    (train if isinstance(config, Config) else teacher_script.train)(config)
+    (train if isinstance(config, Config) else train_teacher)(config)
     return load_file(config.out / "best/model.safetensors")
 
 
@@ -194,18 +199,18 @@ def test_a_teachers_settings(place, tmp_path):
 def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch, no_report, script):
     """Stopped by a broken photo, mended, resumed: same losses, same weights to the bit."""
     data = draw_faces(tmp_path / "data")
-    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    run, make = SCRIPTS[script]
     more = {"batch_size": 4, "accumulate": 2} | ({} if script == "teacher" else mixed(place))
-    monkeypatch.setattr(module, "LOG_EVERY", 1)
-    module.train(make(data, tmp_path / "straight", steps=6, **more))
+    monkeypatch.setattr(train_script, "LOG_EVERY", 1)
+    run(make(data, tmp_path / "straight", steps=6, **more))
     photo = data / "images/train09.png"
     whole = photo.read_bytes()
     photo.write_bytes(whole[: len(whole) // 2])
     monkeypatch.setattr("apps.faceattr.model.pretrained.measure_framing", lambda photos: ((0.0, 0.0), ""))
     with pytest.raises(ValueError, match=r"train09\.png is truncated.*; stopped at step \d, go on with --resume"):
-        module.train(make(data, tmp_path / "broken", steps=6, **more))
+        run(make(data, tmp_path / "broken", steps=6, **more))
     photo.write_bytes(whole)
-    module.train(module.Config(resume=tmp_path / "broken", num_workers=0))
+    run(CONFIGS[script](resume=tmp_path / "broken", num_workers=0))
     first, second = torch.load(tmp_path / "straight/last.pt"), torch.load(tmp_path / "broken/last.pt")
     assert first["facts"]["step"] == second["facts"]["step"] == 6
     for name, expected in first["parts"]["ema"]["model"].items():
@@ -218,13 +223,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch,
 @pytest.mark.parametrize("script", ["teacher", "student"])
 def test_two_batches_of_four_make_the_step_of_eight(place, tmp_path, monkeypatch, no_report, script):
     """Although they have different numbers of known labels; BatchNorm rests, since it looks at a batch."""
-    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    run, make = SCRIPTS[script]
     more = {} if script == "teacher" else {**mixed(place), "hint_weight": 0.0}
     monkeypatch.setattr(torch.nn.BatchNorm2d, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
     for name, sizes in (("one", {"batch_size": 8}), ("two", {"batch_size": 4, "accumulate": 2})):
-        module.train(make(place / "data", tmp_path / name, lr=0.01, **{"amp": "none", **more}, **sizes))
+        run(make(place / "data", tmp_path / name, lr=0.01, **{"amp": "none", **more}, **sizes))
     states = [torch.load(tmp_path / name / "last.pt")["parts"] for name in ("one", "two")]
-    one, two = (state["network" if script == "teacher" else "learning"] for state in states)
+    one, two = (state["learning"] for state in states)
     for name, expected in one.items():
         torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-5)
     first, second = ([x for x in read_metrics(tmp_path / name) if x["event"] == "train"][-1] for name in ("one", "two"))
@@ -234,31 +239,34 @@ def test_two_batches_of_four_make_the_step_of_eight(place, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("script", ["teacher", "student"])
 def test_a_run_ends_when_its_patience_does(place, tmp_path, monkeypatch, no_report, capsys, script):
-    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    run, make = SCRIPTS[script]
     more = {} if script == "teacher" else mixed(place)
-    monkeypatch.setattr(module, "evaluate", lambda *args, **numbers: args[3].judge({"mean_ap": 0.5}))
-    module.train(make(place / "data", tmp_path / "run", **{**more, "steps": 50, "eval_every": 1, "patience": 2}))
+    monkeypatch.setattr(train_script, "evaluate", lambda *args, **options: args[3].judge({"mean_ap": 0.5}))
+    run(make(place / "data", tmp_path / "run", **{**more, "steps": 50, "eval_every": 1, "patience": 2}))
     said = "is finished: mean_ap has not risen in 2 evaluations; it ended at step 3"
     assert said in capsys.readouterr().out
     assert json.loads((tmp_path / "run/metrics.json").read_text())["step"] == 3
-    module.train(module.Config(resume=tmp_path / "run", num_workers=0))
+    run(CONFIGS[script](resume=tmp_path / "run", num_workers=0))
     assert said in capsys.readouterr().out
     assert sum(line["event"] == "teacher" for line in read_metrics(tmp_path / "run")) == (script == "student")
 
 
 @pytest.mark.parametrize("script", ["teacher", "student"])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(place, tmp_path, no_report, monkeypatch, script):
-    module, make = (teacher_script, teacher) if script == "teacher" else (train_script, student)
+    run, make = SCRIPTS[script]
     more = {} if script == "teacher" else mixed(place)
     settings = {**more, "lr": 1e30, "clip_norm": 0.0, "warmup_steps": 0, "eval_every": 4}
     if script == "student":  # BatchNorm keeps its loss finite: here the teacher goes wrong
         settings |= {"lr": 0.1}
         answers = iter([1.0, 1.0, torch.nan])
-        monkeypatch.setattr(train_script, "ask", lambda *args: (ask(*args)[0] * next(answers), ask(*args)[1]))
+        ask = teacher_outputs
+        monkeypatch.setattr(
+            train_script, "teacher_outputs", lambda *args: (ask(*args)[0] * next(answers), ask(*args)[1])
+        )
     part = "loss" if script == "teacher" else "loss_hint"
     message = rf"not finite \(.*{part} \S+\).*; stopped at step (\d), go on with --resume"
     with pytest.raises(ValueError, match=message) as stop:
-        module.train(make(place / "data", tmp_path / "run", **settings))
+        run(make(place / "data", tmp_path / "run", **settings))
     draws = StepSampler(16, batch_size=8, num_steps=4, seed=0).batch(int(re.search(message, str(stop.value))[1]))
     named = [f"images/train{i:02d}.png" in str(stop.value) for i in range(16)]
     assert named == [i in {draw.item for draw in draws} for i in range(16)]
@@ -299,7 +307,7 @@ def test_wrong_input(place, tmp_path, capsys):
     assert "did you mean a025?" in error(*good, "--backbone", "a25")
     assert "resolution must be 32 pixels or more" in error(*good, "--resolution", "8")
     args = (*data, "--backbone", "resnet-50")
-    assert "did you mean resnet50?" in error_of(capsys, teacher_script.train, teacher_script.Config, *args)
+    assert "did you mean resnet50?" in error_of(capsys, train_teacher, teacher_script.Config, *args)
     assert not (tmp_path / "new/metrics.jsonl").exists()
 
 

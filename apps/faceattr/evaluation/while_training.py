@@ -1,4 +1,4 @@
-"""Measuring in the middle of training, for both training scripts."""
+"""Evaluation in the middle of training."""
 
 import torch
 from torch import Tensor
@@ -34,6 +34,26 @@ def measure(
     return metrics.values, logits
 
 
+def measure_teacher(
+    teacher: Tagger | None,
+    split: AttributeSplit,
+    log: RunLog,
+    *,
+    new: bool,
+    batch_size: int,
+    num_workers: int,
+    processes: Processes,
+) -> Tensor | None:
+    """Log the metrics of the teacher, if there is one and the run is new; returns its logits (N, A)."""
+    if teacher is None:
+        return None
+    values, logits = measure(teacher, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
+    print(f"the teacher ({teacher.backbone}) has a mean AP of {values['mean_ap']:.3f} on val")
+    if new:
+        log.write("teacher", 0, **values)
+    return logits
+
+
 def evaluate(
     tagger: Tagger,
     split: AttributeSplit,
@@ -43,18 +63,18 @@ def evaluate(
     batch_size: int,
     num_workers: int,
     processes: Processes,
-    taught: Tensor | None = None,
+    teacher_logits: Tensor | None = None,
 ) -> None:
-    """Measure a tagger, and keep it in best/ if none before had a higher mean AP.
+    """Log the metrics of a tagger, and keep it in best/ if no earlier one had a higher mean AP.
 
     Args:
-        taught: the teacher's logits (N, A) of the same photos: the share of equal decisions and the mean difference of
-            the probabilities are logged, too.
+        teacher_logits: (N, A), of the same photos: the share of equal decisions and the mean difference of the
+            probabilities are logged, too.
     """
     values, logits = measure(tagger, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
-    if taught is not None:
-        same = ((logits >= 0) == (taught >= 0)).double().mean().item()
-        difference = (logits.sigmoid() - taught.sigmoid()).abs().double().mean().item()
+    if teacher_logits is not None:
+        same = ((logits >= 0) == (teacher_logits >= 0)).double().mean().item()
+        difference = (logits.sigmoid() - teacher_logits.sigmoid()).abs().double().mean().item()
         values = {**values, "agrees_with_teacher": same, "difference_from_teacher": difference}
     log.write("eval", state.done, **values)
     tqdm.write(f"step {state.done:,}: mean AP {values['mean_ap']:.3f}")

@@ -42,7 +42,7 @@ def label_loss(logits: Tensor, labels: Tensor, processes: Processes = Processes(
     return logits.shape[1] * (each * known).sum() / divisor
 
 
-def teacher_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+def teacher_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Binary cross-entropy of softened sigmoids, logits (B, A) against the teacher's logits (B, A), less its minimum.
 
     With s = sigmoid(z / T) for the student and t for the teacher, T^2 [BCE(s, t) - BCE(t, t)], summed over attributes,
@@ -50,9 +50,9 @@ def teacher_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
     whatever T: as Hinton et al. (arXiv 1503.02531, section 2) multiply by T^2, so that T does not change how much the
     labels weigh. T = 1 is the paper's way. 0 where the student equals the teacher.
     """
-    targets = (taught / temperature).sigmoid()
+    targets = (teacher_logits / temperature).sigmoid()
     softened = F.binary_cross_entropy_with_logits(logits / temperature, targets)
-    least = F.binary_cross_entropy_with_logits(taught / temperature, targets)
+    least = F.binary_cross_entropy_with_logits(teacher_logits / temperature, targets)
     return logits.shape[1] * temperature**2 * (softened - least)
 
 
@@ -65,6 +65,7 @@ class Distillation(nn.Module):
         hint_weight: of the mean squared difference between the teacher's pooled features and a linear map of the
             student's (FitNets, arXiv 1412.6550), both brought to mean 0 and variance 1 over the batch; 0 is off.
         features: F of student and teacher, needed for the hint.
+        photo_share: of a batch, of the photos in all batches of a step.
         processes: see `label_loss`.
 
     Raises:
@@ -78,6 +79,7 @@ class Distillation(nn.Module):
         temperature: float = 1.0,
         hint_weight: float = 0.0,
         features: tuple[int, int] | None = None,
+        photo_share: float = 1.0,
         processes: Processes = Processes(),  # noqa: B008
     ) -> None:
         super().__init__()
@@ -90,6 +92,7 @@ class Distillation(nn.Module):
         self.distill_weight = distill_weight
         self.temperature = temperature
         self.hint_weight = hint_weight
+        self.photo_share = photo_share
         self.processes = processes
         self.to_teacher = nn.Linear(*features) if features and hint_weight else None
 
@@ -97,26 +100,30 @@ class Distillation(nn.Module):
         self,
         logits: Tensor,
         labels: Tensor,
-        taught: Tensor | None,
+        teacher_logits: Tensor | None = None,
+        *,
         features: tuple[Tensor, Tensor] | None = None,
-        weights: tuple[Tensor | float, float] = (1.0, 1.0),
+        label_share: Tensor | float = 1.0,
     ) -> DistillLoss:
         """Parts of the loss of a batch.
 
         Args:
             logits: (B, A) of the student.
             labels: (B, A) of 1, 0 or -1 for unknown.
-            taught: (B, A) logits of the teacher; None without one.
+            teacher_logits: (B, A); None without a teacher.
             features: pooled (B, F) of student and teacher, for the hint.
-            weights: of this batch among those of a step: its share of the known labels, and of the photos.
+            label_share: of this batch, of the known labels in all batches of the step.
         """
         zero = logits.new_zeros(())
-        of_labels, of_photos = weights
-        by_labels = of_labels * label_loss(logits, labels, self.processes) if self.distill_weight < 1 else zero
-        by_teacher = zero if taught is None else of_photos * teacher_loss(logits, taught, self.temperature)
+        by_labels = label_share * label_loss(logits, labels, self.processes) if self.distill_weight < 1 else zero
+        by_teacher = zero
+        if teacher_logits is not None:
+            by_teacher = self.photo_share * teacher_loss(logits, teacher_logits, self.temperature)
         hint = zero
         if self.to_teacher is not None and features is not None:
-            hint = of_photos * F.mse_loss(_standardised(self.to_teacher(features[0])), _standardised(features[1]))
+            hint = self.photo_share * F.mse_loss(
+                _standardised(self.to_teacher(features[0])), _standardised(features[1])
+            )
         total = (1 - self.distill_weight) * by_labels + self.distill_weight * by_teacher + self.hint_weight * hint
         return DistillLoss(total, by_labels, by_teacher, hint)
 

@@ -1,6 +1,6 @@
-"""A teacher's outputs, computed once for each photo and kept: distilling a student again then costs the student alone.
+"""A teacher's outputs for a batch; or computed once for each photo and kept, so that a second student costs less.
 
-The other way, asking the teacher anew about each augmented crop, is slower and, for long runs, better: Beyer et al.,
+The first way, in which the teacher sees each augmented crop, is slower and, for long runs, better: Beyer et al.,
 "Knowledge distillation: A good teacher is patient and consistent", arXiv 2106.05237.
 
 Letters in shapes: N photos, A attributes.
@@ -13,13 +13,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from apps.common.checkpoint import DESCRIPTION, WEIGHTS, model_folder
+from apps.common.device import Precision, autocast
+from apps.faceattr.model.create import pooled_features
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
 from backbone.files import cache_dir, written_whole
 
 HASH_BYTES = 16
+
+
+@torch.no_grad()
+def teacher_outputs(teacher: Tagger, images: Tensor, amp: Precision) -> tuple[Tensor, Tensor]:
+    """The teacher's logits (B, A) and pooled features (B, F) of images (B, 3, H, W) uint8: the student's own crops."""
+    with autocast(images.device, amp), pooled_features(teacher.network) as pooled:
+        logits = teacher.network(teacher.preprocessing(images)).float()
+    return logits, pooled[0].float()
 
 
 def cached_outputs(

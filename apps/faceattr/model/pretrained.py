@@ -21,12 +21,12 @@ IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.
 
 def start_tagger(
     backbone: str,
-    *,
     weights: str,
-    resolution: int,
     attributes: Sequence[str],
     photos: Sequence[Path],
+    resolution: int,
     device: torch.device,
+    *,
     conv: Conv = "separable",
 ) -> tuple[Tagger, str]:
     """A tagger whose network is in training mode on `device`, and a sentence about what it starts from.

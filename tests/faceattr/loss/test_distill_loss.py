@@ -71,9 +71,9 @@ def test_the_hint_is_zero_for_the_teachers_features_and_learns():
     with torch.no_grad():
         loss.to_teacher.weight.copy_(torch.eye(4))
     logits, labels = torch.zeros(16, 3), torch.zeros(16, 3)
-    same = loss(logits, labels, logits, (theirs, theirs))
+    same = loss(logits, labels, logits, features=(theirs, theirs))
     assert same.hint.item() == pytest.approx(0, abs=1e-6)
-    other = loss(logits, labels, logits, (torch.randn(16, 4), theirs))
+    other = loss(logits, labels, logits, features=(torch.randn(16, 4), theirs))
     assert other.total.item() == pytest.approx(2 * other.hint.item(), abs=1e-6)
     other.total.backward()
     assert loss.to_teacher.weight.grad.abs().sum() > 0

@@ -1,0 +1,38 @@
+"""What a student learns from: labelled photos, some of their labels withheld, and photos without labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from apps.faceattr.data.listing import UNKNOWN
+from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_splits, without_known
+
+
+def learning_photos(
+    split: AttributeSplit, folders: Sequence[Path], *, data: Sequence[str | Path], withhold: float, seed: int
+) -> tuple[list[Path], np.ndarray]:
+    """The photos to learn from, and their labels (N, A); what is not labelled is unknown.
+
+    Args:
+        split: of labelled photos.
+        folders: of photos without labels; those that are in val or test of `data` are skipped.
+        withhold: share of the labelled photos whose labels are made unknown.
+        seed: of their choice.
+    """
+    unlabelled, note = without_known(find_unlabelled(folders), measuring_splits(data)) if folders else ([], "")
+    if note:
+        print(note)
+    known = withheld(split.labels, withhold, seed)
+    unknown = np.full((len(unlabelled), known.shape[1]), UNKNOWN, dtype=known.dtype)
+    if folders or withhold:
+        print(f"{len(unlabelled):,} photos without labels; the labels of {withhold:.0%} of the others are withheld")
+    return [*split.paths, *unlabelled], np.concatenate((known, unknown))
+
+
+def withheld(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """A copy of labels (N, A) in which a seeded `share` of the rows is unknown."""
+    labels = labels.copy()
+    chosen = np.random.default_rng((seed, 2)).permutation(len(labels))[: round(share * len(labels))]
+    labels[chosen] = UNKNOWN
+    return labels

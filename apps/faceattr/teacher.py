@@ -7,8 +7,8 @@ The loop is that of train.py without a teacher; the defaults differ.
     python apps/faceattr/teacher.py --backbone a100 --conv full            MobileNet's full-convolution twin (Table 4)
     python apps/faceattr/teacher.py --resume runs/faceattr/NAME            go on where that run stopped
 
-A run leaves config.json, metrics.jsonl, metrics.json, curves.png, last.pt (for --resume) and best/, which train.py
-takes as --teacher.
+A run leaves config.json, metrics.jsonl, metrics.json, curves.png, last.pt (for --resume), best/, which train.py takes
+as --teacher, and eval-val/ with report.html.
 """
 
 import dataclasses

@@ -220,6 +220,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch,
     assert losses[0] == losses[1]
 
 
+def test_a_run_that_a_former_teacher_script_began_goes_on(place, tmp_path, no_report):
+    """Its record had that script's settings alone, and its state the network without the criterion."""
+    settings = {"steps": None, "epochs": 2.0, "eval_every": 2}
+    metrics = train_teacher(teacher(place / "data", tmp_path / "run", **settings))
+    record, state = json.loads((tmp_path / "run/config.json").read_text()), torch.load(tmp_path / "run/last.pt")
+    names = {field.name for field in dataclasses.fields(teacher_script.Config)} - {"given"}
+    record["config"] = {name: value for name, value in record["config"].items() if name in names}
+    learnt = state["parts"].pop("learning")
+    state["parts"]["network"] = {name.removeprefix("network."): value for name, value in learnt.items()}
+    (tmp_path / "run/config.json").write_text(json.dumps(record))
+    torch.save(state, tmp_path / "run/last.pt")
+    assert train_teacher(teacher_script.Config(resume=tmp_path / "run", num_workers=0)) == metrics
+    after = torch.load(tmp_path / "run/last.pt")["parts"]["learning"]
+    assert all(torch.equal(after[name], value) for name, value in learnt.items())
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["teacher"] == "none"
+    assert train(Config(resume=tmp_path / "run")) == metrics
+
+
 @pytest.mark.parametrize("script", ["teacher", "student"])
 def test_two_batches_of_four_make_the_step_of_eight(place, tmp_path, monkeypatch, no_report, script):
     """Although they have different numbers of known labels; BatchNorm rests, since it looks at a batch."""

@@ -198,6 +198,7 @@ def resumed_config(config: ConfigT, run: Path | None) -> ConfigT:
             raise ValueError(
                 f"{flag} {given[name]} cannot be changed by --resume: the run has {saved.get(name, default)}"
             )
+    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     return type(config)(**{**saved, "resume": run, "out": None})
 
 

@@ -20,7 +20,7 @@ from machine import peak_memory_mb
 from torch import Tensor
 
 from apps.common.choices import OptimizerName
-from apps.common.device import Precision, autocast, choose_device, choose_precision, keep_freed_memory
+from apps.common.device import MixedPrecision, autocast, choose_device, choose_precision, keep_freed_memory
 from apps.common.training.optim import Ema, make_optimizer
 from apps.detection.choices import Head
 from apps.detection.data.batches import Targets
@@ -44,7 +44,7 @@ def make_batch(resolution: int, device: torch.device) -> tuple[Tensor, Targets]:
     return images.to(device), Targets(boxes, labels, torch.zeros_like(labels, dtype=torch.bool)).to(device)
 
 
-def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = False) -> tuple[Step, Step]:
+def make_ours(device: torch.device, amp: MixedPrecision, head: Head, *, ema: bool = False) -> tuple[Step, Step]:
     """Make our step with the head's loss and optimiser, and a step of matching and loss only, forward and backward."""
     images, targets = make_batch(300, device)
     network = create_detector("a075", num_classes=CLASSES, head=head)
@@ -74,7 +74,7 @@ def make_ours(device: torch.device, amp: Precision, head: Head, *, ema: bool = F
     return step, loss_only
 
 
-def make_torchvision(device: torch.device, amp: Precision, *, channels_last: bool) -> Step:
+def make_torchvision(device: torch.device, amp: MixedPrecision, *, channels_last: bool) -> Step:
     """Make torchvision's step with its own model, matching and loss."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.common.choices import Amp
 
-Precision = Literal["none", "bf16", "fp16"]
+MixedPrecision = Literal["none", "bf16", "fp16"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,7 +36,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(device: torch.device, amp: Amp) -> Precision:
+def choose_precision(device: torch.device, amp: Amp) -> MixedPrecision:
     """What was asked for; "auto" is bf16 where the device multiplies in it, else none.
 
     Such devices are CPUs with AVX-512 BF16 or AMX and CUDA devices from Ampere on.
@@ -49,7 +49,7 @@ def choose_precision(device: torch.device, amp: Amp) -> Precision:
     return "bf16" if device.type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else "none"
 
 
-def autocast(device: torch.device, amp: Precision) -> contextlib.AbstractContextManager:
+def autocast(device: torch.device, amp: MixedPrecision) -> contextlib.AbstractContextManager:
     """The context for a forward pass in mixed precision; does nothing for "none"."""
     if amp == "none":
         return contextlib.nullcontext()

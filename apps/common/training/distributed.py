@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from apps.common.choices import Amp
-from apps.common.device import Precision, choose_device, choose_precision, prepare_training
+from apps.common.device import MixedPrecision, choose_device, choose_precision, prepare_training
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class Setting(NamedTuple):
 
     processes: Processes
     device: torch.device
-    amp: Precision
+    amp: MixedPrecision
 
 
 def start_training(*, device: str, amp: Amp, batch_size: int) -> Setting:

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from apps.common.checkpoint import DESCRIPTION, WEIGHTS, model_folder
-from apps.common.device import Precision, autocast
+from apps.common.device import MixedPrecision, autocast
 from apps.faceattr.model.create import pooled_features
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
@@ -26,7 +26,7 @@ HASH_BYTES = 16
 
 
 @torch.no_grad()
-def teacher_outputs(teacher: Tagger, images: Tensor, amp: Precision) -> tuple[Tensor, Tensor]:
+def teacher_outputs(teacher: Tagger, images: Tensor, amp: MixedPrecision) -> tuple[Tensor, Tensor]:
     """The teacher's logits (B, A) and pooled features (B, F) of images (B, 3, H, W) uint8: the student's own crops."""
     with autocast(images.device, amp), pooled_features(teacher.network) as pooled:
         logits = teacher.network(teacher.preprocessing(images)).float()

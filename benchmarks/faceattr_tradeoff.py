@@ -18,7 +18,7 @@ import torch
 
 from apps.common.plots import new_figure
 from apps.faceattr.data.load import load_split
-from apps.faceattr.evaluation.calibration import judge
+from apps.faceattr.evaluation.calibration import decide
 from apps.faceattr.evaluation.metrics import attribute_metrics
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
@@ -59,7 +59,7 @@ def measure(run: Path, data: Sequence[str], split_name: str) -> Row:
     split = load_split(data, split_name, attributes=tagger.attributes, bad_data="skip")
     logits = predict_photos(tagger, split.paths, name=run.name, batch_size=32, num_workers=0)
     labels = torch.from_numpy(split.labels)
-    said = judge(tagger, logits)
+    said = decide(tagger, logits)
     metrics = attribute_metrics(logits, labels, tagger.attributes, probs=said.probs, present=said.present)
     side = tagger.resolution
     mult_adds, parameters = count_module(tagger.network, (1, 3, side, side))

@@ -53,7 +53,7 @@ from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
 from apps.faceattr.data.listing import UNKNOWN, attribute_key
 from apps.faceattr.data.load import AttributeSplit, load_split
-from apps.faceattr.evaluation.calibration import Judged, calibrate, cross_judge, is_calibrated, judge
+from apps.faceattr.evaluation.calibration import Decisions, calibrate, cross_validate, decide, is_calibrated
 from apps.faceattr.evaluation.metrics import Agreement, Metrics, agreement, attribute_metrics, calibration_error, mean
 from apps.faceattr.evaluation.report import Evaluation, write_report
 from apps.faceattr.evaluation.subgroups import Subgroups, subgroup_metrics
@@ -100,8 +100,8 @@ def measure(tagger: Tagger, split: AttributeSplit, config: Config, *, teacher: T
     if config.calibrate:
         tagger.temperatures, tagger.thresholds, undecided = calibrate(logits, labels, names)
     fitted_here = split.name == "val" and is_calibrated(tagger)
-    judged = cross_judge(logits, labels, names, split.identities) if fitted_here else judge(tagger, logits)
-    metrics = attribute_metrics(logits, labels, names, probs=judged.probs, present=judged.present)
+    decisions = cross_validate(logits, labels, names, split.identities) if fitted_here else decide(tagger, logits)
+    metrics = attribute_metrics(logits, labels, names, probs=decisions.probs, present=decisions.present)
     uncalibrated = _uncalibrated(logits, labels)
     measured = [error for error, one in zip(uncalibrated, metrics.per_attribute, strict=True) if one.few]
     mult_adds, params = count_module(tagger.network, (1, 3, tagger.resolution, tagger.resolution))
@@ -113,16 +113,16 @@ def measure(tagger: Tagger, split: AttributeSplit, config: Config, *, teacher: T
     }
     alike: list[Agreement] = []
     if teacher:
-        alike, more = _compare(tagger, teacher, split, config, metrics=metrics, judged=judged)
+        alike, more = _compare(tagger, teacher, split, config, metrics=metrics, decisions=decisions)
         values |= more
-    groups = _subgroups(config.subgroup, split, logits, labels, names, judged) if config.subgroup else None
+    groups = _subgroups(config.subgroup, split, logits, labels, names, decisions) if config.subgroup else None
     return Evaluation(
         model=str(config.checkpoint),
         tagger=tagger,
         split=split,
         logits=logits,
         labels=labels,
-        judged=judged,
+        decisions=decisions,
         metrics=metrics,
         uncalibrated=uncalibrated,
         values=values,
@@ -149,12 +149,18 @@ def _uncalibrated(logits: Tensor, labels: Tensor) -> list[float | None]:
 
 
 def _subgroups(
-    by: str, split: AttributeSplit, logits: Tensor, labels: Tensor, names: Sequence[str], judged: Judged
+    by: str, split: AttributeSplit, logits: Tensor, labels: Tensor, names: Sequence[str], decisions: Decisions
 ) -> Subgroups:
     (column,) = (i for i, name in enumerate(split.attributes) if attribute_key(name) == attribute_key(by))
     group = torch.from_numpy(split.labels[:, column])
     return subgroup_metrics(
-        logits, labels, names, probs=judged.probs, present=judged.present, by=split.attributes[column], group=group
+        logits,
+        labels,
+        names,
+        probs=decisions.probs,
+        present=decisions.present,
+        by=split.attributes[column],
+        group=group,
     )
 
 
@@ -171,7 +177,7 @@ def _shared(tagger: Tagger, teacher: Tagger) -> list[str]:
 
 
 def _compare(
-    tagger: Tagger, teacher: Tagger, split: AttributeSplit, config: Config, *, metrics: Metrics, judged: Judged
+    tagger: Tagger, teacher: Tagger, split: AttributeSplit, config: Config, *, metrics: Metrics, decisions: Decisions
 ) -> tuple[list[Agreement], dict[str, float | None]]:
     """How alike the two are on the attributes that both know, and the means of that."""
     shared = _shared(tagger, teacher)
@@ -180,12 +186,12 @@ def _compare(
     logits = predict_photos(
         teacher, split.paths, name="teacher", batch_size=config.batch_size, num_workers=config.num_workers
     )
-    said = judge(teacher, logits)
+    said = decide(teacher, logits)
     probs, present = said.probs[:, theirs], said.present[:, theirs]
     labels = torch.from_numpy(split.labels[:, mine])
     of_teacher = attribute_metrics(logits[:, theirs], labels, shared, probs=probs, present=present)
     own = dataclasses.replace(metrics, per_attribute=[metrics.per_attribute[a] for a in mine])
-    alike = agreement(own, judged.probs[:, mine], judged.present[:, mine], of_teacher, probs, present)
+    alike = agreement(own, decisions.probs[:, mine], decisions.present[:, mine], of_teacher, probs, present)
     more = {
         "teacher_mean_ap": of_teacher.values["mean_ap"],
         "teacher_same": mean([one.same for one in alike]),
@@ -213,7 +219,7 @@ def write_results(out: Path, evaluation: Evaluation) -> None:
         "split": split.name,
         "num_skipped": len(split.skipped),
         **evaluation.values,
-        "calibrated": evaluation.judged.by,
+        "calibrated": evaluation.decisions.by,
         "not_measured": evaluation.metrics.not_measured,
         "per_attribute": per_attribute,
         "teacher": evaluation.teacher or None,
@@ -228,9 +234,9 @@ def write_results(out: Path, evaluation: Evaluation) -> None:
 
 def _prediction_rows(evaluation: Evaluation) -> list[list[object]]:
     """Path, and for each attribute the label (1, 0 or nothing), the probability and what is predicted (1 or 0)."""
-    labels, judged = evaluation.labels.tolist(), evaluation.judged
+    labels, decisions = evaluation.labels.tolist(), evaluation.decisions
     rows: list[list[object]] = []
-    for i, (probs, present) in enumerate(zip(judged.probs.tolist(), judged.present.tolist(), strict=True)):
+    for i, (probs, present) in enumerate(zip(decisions.probs.tolist(), decisions.present.tolist(), strict=True)):
         cells: list[object] = [evaluation.split.paths[i]]
         for label, prob, said in zip(labels[i], probs, present, strict=True):
             cells += ["" if label == UNKNOWN else label, f"{prob:.6f}", int(said)]
@@ -252,7 +258,7 @@ def describe(evaluation: Evaluation) -> str:
         names = ", ".join(evaluation.metrics.not_measured)
         lines.append(f"not in the mean, since not known both present and absent: {names}")
     errors = f"{_shown(value['mean_ece'])}, at temperature 1 {_shown(value['mean_ece_uncalibrated'])}"
-    lines.append(f"calibration error {errors} ({evaluation.judged.by})")
+    lines.append(f"calibration error {errors} ({evaluation.decisions.by})")
     if evaluation.undecided:
         lines.append(f"too few photos for a threshold, which stays 0.5: {', '.join(evaluation.undecided)}")
     if evaluation.agreement:

@@ -78,9 +78,9 @@ TOP = 5  # guesses in predictions.csv
 MOST_CONFUSED = 20  # pairs of classes in metrics.json
 
 
-class Judged(NamedTuple):
+class Calibrated(NamedTuple):
     """Calibration on photos that it was not fitted on: `scaled` logits (N, K), the share `known_kept` by the threshold
-    (both None if it cannot be judged), and `by`, a phrase that says what did it."""
+    (both None if there are no such photos), and `by`, a phrase that says what did it."""
 
     scaled: Tensor | None
     known_kept: float | None
@@ -130,14 +130,14 @@ def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unk
     if config.calibrate:
         classifier.temperature, classifier.unknown_threshold = calibrate(logits, labels)
     metrics = classification_metrics(logits, labels, split.class_names)
-    judged = judge_calibration(classifier, split, logits, labels)
+    calibrated = calibrated_logits(classifier, split, logits, labels)
     values: dict[str, float | None] = {
         **metrics.values,
-        "loss_calibrated": None if judged.scaled is None else negative_log_likelihood(judged.scaled, labels),
-        "ece_calibrated": None if judged.scaled is None else calibration_error(judged.scaled, labels),
+        "loss_calibrated": None if calibrated.scaled is None else negative_log_likelihood(calibrated.scaled, labels),
+        "ece_calibrated": None if calibrated.scaled is None else calibration_error(calibrated.scaled, labels),
         "temperature": classifier.temperature,
         "unknown_threshold": classifier.unknown_threshold,
-        "known_kept": judged.known_kept,
+        "known_kept": calibrated.known_kept,
     }
     by_resolution = {classifier.resolution: {name: metrics.values[name] for name in ("top1", "top5")}}
     for side in config.resolutions:
@@ -154,8 +154,8 @@ def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unk
         split=split,
         logits=logits,
         labels=labels,
-        scaled=judged.scaled,
-        calibrated_by=judged.by,
+        scaled=calibrated.scaled,
+        calibrated_by=calibrated.by,
         metrics=metrics,
         values=values,
         by_resolution=dict(sorted(by_resolution.items())),
@@ -163,17 +163,17 @@ def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unk
     )
 
 
-def judge_calibration(classifier: Classifier, split: LabelledSplit, logits: Tensor, labels: Tensor) -> Judged:
+def calibrated_logits(classifier: Classifier, split: LabelledSplit, logits: Tensor, labels: Tensor) -> Calibrated:
     """On val, where it is fitted, by cross-validation; on other splits what the checkpoint has."""
     if split.name == "val":
         halves = cross_validate(logits, labels)
         if halves is None:
-            return Judged(None, None, "val has a single photo")
-        return Judged(halves.scaled, halves.known_kept, "each half of val by what was fitted on the other half")
+            return Calibrated(None, None, "val has a single photo")
+        return Calibrated(halves.scaled, halves.known_kept, "each half of val by what was fitted on the other half")
     if classifier.unknown_threshold is None:
-        return Judged(None, None, "the checkpoint is not calibrated: eval.py --split val --calibrate does it")
+        return Calibrated(None, None, "the checkpoint is not calibrated: eval.py --split val --calibrate does it")
     kept = (known_score(logits) >= classifier.unknown_threshold).double().mean().item()
-    return Judged(logits / classifier.temperature, kept, "by what the checkpoint has from val")
+    return Calibrated(logits / classifier.temperature, kept, "by what the checkpoint has from val")
 
 
 def write_results(out: Path, evaluation: Evaluation) -> None:

@@ -10,7 +10,7 @@ from apps.common.images import stack_images
 from apps.faceattr import eval as eval_script
 from apps.faceattr.data.load import load_split
 from apps.faceattr.eval import Config, evaluate
-from apps.faceattr.evaluation.calibration import calibrate, cross_judge
+from apps.faceattr.evaluation.calibration import calibrate, cross_validate
 from apps.faceattr.evaluation.metrics import attribute_metrics
 from apps.faceattr.model.tagger import Tagger
 from backbone.cost import backbone_cost
@@ -78,8 +78,8 @@ def test_calibration_is_fitted_on_val_judged_by_halves_and_kept(run, data, capsy
     assert tagger.temperatures == pytest.approx(fitted.temperatures, rel=0.01)
     assert tagger.thresholds == pytest.approx(fitted.thresholds, abs=0.01)
     assert tagger.thresholds != [0.5] * 4
-    judged = cross_judge(logits, labels, ATTRIBUTES, split.identities)
-    expected = attribute_metrics(logits, labels, ATTRIBUTES, probs=judged.probs, present=judged.present)
+    decisions = cross_validate(logits, labels, ATTRIBUTES, split.identities)
+    expected = attribute_metrics(logits, labels, ATTRIBUTES, probs=decisions.probs, present=decisions.present)
     assert values["mean_balanced_accuracy"] == pytest.approx(expected.values["mean_balanced_accuracy"], abs=0.02)
     assert values["mean_ece"] == pytest.approx(expected.values["mean_ece"], abs=0.01)
     assert "each half of val" in capsys.readouterr().out

@@ -259,7 +259,7 @@ def test_two_batches_of_four_make_the_step_of_eight(place, tmp_path, monkeypatch
 def test_a_run_ends_when_its_patience_does(place, tmp_path, monkeypatch, no_report, capsys, script):
     run, make = SCRIPTS[script]
     more = {} if script == "teacher" else mixed(place)
-    monkeypatch.setattr(train_script, "evaluate", lambda *args, **options: args[3].judge({"mean_ap": 0.5}))
+    monkeypatch.setattr(train_script, "evaluate", lambda *args, **options: args[3].note_evaluation({"mean_ap": 0.5}))
     run(make(place / "data", tmp_path / "run", **{**more, "steps": 50, "eval_every": 1, "patience": 2}))
     said = "is finished: mean_ap has not risen in 2 evaluations; it ended at step 3"
     assert said in capsys.readouterr().out

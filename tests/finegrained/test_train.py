@@ -117,7 +117,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_photos, tmp_path, monkey
 
 
 def test_a_run_ends_when_its_patience_does(tiny_photos, tmp_path, few_checks, monkeypatch, capsys):
-    monkeypatch.setattr(train_script, "evaluate", lambda *args, **options: args[3].judge({"top1": 0.5}))
+    monkeypatch.setattr(train_script, "evaluate", lambda *args, **options: args[3].note_evaluation({"top1": 0.5}))
     train(tiny_config(tiny_photos, tmp_path / "run", steps=50, eval_every=1, patience=2))
     said = "is finished: top1 has not risen in 2 evaluations; it ended at step 3"
     assert said in capsys.readouterr().out

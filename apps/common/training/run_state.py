@@ -70,7 +70,7 @@ class RunState:
             self.save(log.folder)
         return log
 
-    def judge(self, metrics: Mapping[str, Any], **more: Any) -> bool:
+    def note_evaluation(self, metrics: Mapping[str, Any], **more: Any) -> bool:
         """Take note of an evaluation at `done`; whether it is the best so far, and of equal ones the latest."""
         before, now = self.best["metrics"][self.metric], metrics[self.metric]
         self.stale = 0 if now > before else self.stale + 1

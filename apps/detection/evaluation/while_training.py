@@ -26,5 +26,5 @@ def evaluate(
     metrics = coco_metrics(split, results)
     log.write("eval", state.done, **metrics.values)
     tqdm.write(f"step {state.done:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
-    if state.judge(metrics.values, text=metrics.text) and processes.is_first:
+    if state.note_evaluation(metrics.values, text=metrics.text) and processes.is_first:
         detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})

@@ -28,8 +28,8 @@ class Calibration(NamedTuple):
     undecided: list[str]
 
 
-class Judged(NamedTuple):
-    """What is said of N photos: `probs` (N, A) float64, `present` (N, A) bool, and `by`, whose calibration it is."""
+class Decisions(NamedTuple):
+    """Predictions for N photos: `probs` (N, A) float64, `present` (N, A) bool, and `by`, whose calibration it is."""
 
     probs: Tensor
     present: Tensor
@@ -91,17 +91,19 @@ def is_calibrated(tagger: Tagger) -> bool:
     return any(t != 0.5 for t in tagger.thresholds) or any(t != 1 for t in tagger.temperatures)
 
 
-def judge(tagger: Tagger, logits: Tensor) -> Judged:
-    """What a tagger says of N photos with its own calibration, from logits (N, A)."""
+def decide(tagger: Tagger, logits: Tensor) -> Decisions:
+    """A tagger's decisions on N photos with its own calibration, from logits (N, A)."""
     by = "by what the checkpoint has from val"
     if not is_calibrated(tagger):
         by = "the checkpoint is not calibrated: eval.py --split val --calibrate does it"
     probs = tagger.calibrated(logits.double())
-    return Judged(probs, probs >= torch.tensor(tagger.thresholds, dtype=torch.float64), by)
+    return Decisions(probs, probs >= torch.tensor(tagger.thresholds, dtype=torch.float64), by)
 
 
-def cross_judge(logits: Tensor, labels: Tensor, attributes: Sequence[str], identities: Sequence[str | None]) -> Judged:
-    """What is said of the photos on which calibration is fitted: of each half by the fit on the other.
+def cross_validate(
+    logits: Tensor, labels: Tensor, attributes: Sequence[str], identities: Sequence[str | None]
+) -> Decisions:
+    """Decisions on the photos that calibration is fitted on: on each half with the fit on the other.
 
     Args:
         identities: who is on each photo; one person's photos are in one half.
@@ -109,11 +111,11 @@ def cross_judge(logits: Tensor, labels: Tensor, attributes: Sequence[str], ident
     first = halve(identities)
     probs = torch.empty_like(logits, dtype=torch.float64)
     present = torch.empty_like(logits, dtype=torch.bool)
-    for fitted, judged in ((first, ~first), (~first, first)):
+    for fitted, other in ((first, ~first), (~first, first)):
         temperatures, thresholds, _ = calibrate(logits[fitted], labels[fitted], attributes)
-        probs[judged] = (logits[judged].double() / torch.tensor(temperatures, dtype=torch.float64)).sigmoid()
-        present[judged] = probs[judged] >= torch.tensor(thresholds, dtype=torch.float64)
-    return Judged(probs, present, "each half of val by what was fitted on the other half")
+        probs[other] = (logits[other].double() / torch.tensor(temperatures, dtype=torch.float64)).sigmoid()
+        present[other] = probs[other] >= torch.tensor(thresholds, dtype=torch.float64)
+    return Decisions(probs, present, "each half of val by what was fitted on the other half")
 
 
 def halve(identities: Sequence[str | None]) -> Tensor:

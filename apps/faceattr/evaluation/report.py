@@ -18,7 +18,7 @@ from apps.common.training.calibration import Bin, reliability_bins
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit
-from apps.faceattr.evaluation.calibration import Judged
+from apps.faceattr.evaluation.calibration import Decisions
 from apps.faceattr.evaluation.metrics import FEW, Agreement, Metrics
 from apps.faceattr.evaluation.subgroups import Subgroups
 from apps.faceattr.model.tagger import Tagger
@@ -37,7 +37,7 @@ class Evaluation:
     Attributes:
         model: the checkpoint's name.
         logits, labels: (N, A) of the split's photos; labels are 1, 0 or -1 for unknown.
-        judged: probabilities and decisions.
+        decisions: probabilities and decisions.
         metrics: by them.
         uncalibrated: each attribute's calibration error with temperature 1; None where nothing is known.
         values: all single numbers by name; None where a number has no meaning.
@@ -51,7 +51,7 @@ class Evaluation:
     split: AttributeSplit
     logits: Tensor
     labels: Tensor
-    judged: Judged
+    decisions: Decisions
     metrics: Metrics
     uncalibrated: list[float | None]
     values: dict[str, float | None]
@@ -69,7 +69,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
     _add_attributes(page, evaluation)
     page.heading("Do the probabilities mean what they say?")
     caption = (
-        f"Share of faces that have an attribute by its probability, all attributes. After: {evaluation.judged.by}."
+        f"Share of faces that have an attribute by its probability, all attributes. After: {evaluation.decisions.by}."
     )
     page.figure(reliability_figure(evaluation), caption)
     if evaluation.subgroups:
@@ -88,7 +88,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
         ("balanced accuracy", value["mean_balanced_accuracy"], f"{measured}; guessing has 0.5"),
         ("F1", value["mean_f1"], f'{measured}; of "present"'),
         ("accuracy", value["mean_accuracy"], f"{measured}; always predicting the commoner value does well, too"),
-        ("calibration error", value["mean_ece"], f"{measured}; {evaluation.judged.by}"),
+        ("calibration error", value["mean_ece"], f"{measured}; {evaluation.decisions.by}"),
         ("calibration error, temperature 1", value["mean_ece_uncalibrated"], measured),
         ("mult-adds", _count(value["mult_adds"]), f"{tagger.backbone} at {tagger.resolution} pixels, one face"),
         ("parameters", _count(value["params"]), ""),
@@ -154,7 +154,7 @@ def precision_figure(metrics: Metrics) -> "Figure":
 
 def reliability_figure(evaluation: Evaluation) -> "Figure":
     """Share that has an attribute by its probability, before and after calibration; dots are as large as the bin."""
-    drawn = {"temperature 1": evaluation.logits.double().sigmoid(), "after": evaluation.judged.probs}
+    drawn = {"temperature 1": evaluation.logits.double().sigmoid(), "after": evaluation.decisions.probs}
     figure = new_figure(9, 4.2)
     for axes, (when, probs) in zip(figure.subplots(1, 2), drawn.items(), strict=True):
         bins = reliability(probs, evaluation.labels)
@@ -209,8 +209,8 @@ def _add_agreement(page: Page, evaluation: Evaluation) -> None:
 def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
     """Of each attribute the photos that are predicted wrongly, the surest first."""
     page.heading("Most wrong")
-    labels, probs = evaluation.labels, evaluation.judged.probs
-    wrong = (labels != UNKNOWN) & (evaluation.judged.present != (labels == 1))
+    labels, probs = evaluation.labels, evaluation.decisions.probs
+    wrong = (labels != UNKNOWN) & (evaluation.decisions.present != (labels == 1))
     if not wrong.any():
         page.paragraph("All known attributes are predicted correctly.")
         return

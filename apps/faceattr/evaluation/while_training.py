@@ -13,7 +13,7 @@ from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
 
 
-def measure(
+def uncalibrated_metrics(
     tagger: Tagger, split: AttributeSplit, *, batch_size: int, num_workers: int, processes: Processes
 ) -> tuple[dict[str, float | None], Tensor]:
     """The single numbers of `attribute_metrics`, uncalibrated, and the logits (N, A); photos are shared out."""
@@ -47,7 +47,9 @@ def measure_teacher(
     """Log the metrics of the teacher, if there is one and the run is new; returns its logits (N, A)."""
     if teacher is None:
         return None
-    values, logits = measure(teacher, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
+    values, logits = uncalibrated_metrics(
+        teacher, split, batch_size=batch_size, num_workers=num_workers, processes=processes
+    )
     print(f"the teacher ({teacher.backbone}) has a mean AP of {values['mean_ap']:.3f} on val")
     if new:
         log.write("teacher", 0, **values)
@@ -71,12 +73,14 @@ def evaluate(
         teacher_logits: (N, A), of the same photos: the share of equal decisions and the mean difference of the
             probabilities are logged, too.
     """
-    values, logits = measure(tagger, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
+    values, logits = uncalibrated_metrics(
+        tagger, split, batch_size=batch_size, num_workers=num_workers, processes=processes
+    )
     if teacher_logits is not None:
         same = ((logits >= 0) == (teacher_logits >= 0)).double().mean().item()
         difference = (logits.sigmoid() - teacher_logits.sigmoid()).abs().double().mean().item()
         values = {**values, "agrees_with_teacher": same, "difference_from_teacher": difference}
     log.write("eval", state.done, **values)
     tqdm.write(f"step {state.done:,}: mean AP {values['mean_ap']:.3f}")
-    if state.judge(values) and processes.is_first:
+    if state.note_evaluation(values) and processes.is_first:
         tagger.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **values})

@@ -67,10 +67,10 @@ def cross_validate(logits: Tensor, labels: Tensor) -> CrossValidated | None:
     halves = order[0::2], order[1::2]
     scaled = logits.double().clone()
     kept = torch.zeros(len(labels), dtype=torch.bool)
-    for fitted, judged in (halves, halves[::-1]):
+    for fitted, other in (halves, halves[::-1]):
         temperature, threshold = calibrate(logits[fitted], labels[fitted])
-        scaled[judged] /= temperature
-        kept[judged] = known_score(logits[judged]) >= threshold
+        scaled[other] /= temperature
+        kept[other] = known_score(logits[other]) >= threshold
     return CrossValidated(
         scaled,
         negative_log_likelihood(scaled, labels),

@@ -28,5 +28,5 @@ def evaluate(
     metrics = classification_metrics(logits, labels, split.class_names).values
     log.write("eval", state.done, **metrics)
     tqdm.write(f"step {state.done:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
-    if state.judge(metrics) and processes.is_first:
+    if state.note_evaluation(metrics) and processes.is_first:
         classifier.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics})

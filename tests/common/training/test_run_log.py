@@ -38,12 +38,12 @@ def test_patience_counts_evaluations_without_a_higher_metric():
         [(0.0, True, 0), (0.2, True, 0), (0.1, False, 1), (0.3, True, 0), (0.3, True, 1)], start=1
     ):
         state.done = step
-        assert state.judge({"AP": value, "AR": 1.0}, text=str(step)) == is_best
+        assert state.note_evaluation({"AP": value, "AR": 1.0}, text=str(step)) == is_best
         assert state.stale == stale
         assert state.why_finished(9) == ""
     assert state.best == {"step": 5, "metrics": {"AP": 0.3, "AR": 1.0}, "text": "5"}
     state.done = 6
-    assert not state.judge({"AP": 0.2, "AR": 1.0})
+    assert not state.note_evaluation({"AP": 0.2, "AR": 1.0})
     assert state.why_finished(9) == "AP has not risen in 2 evaluations; it ended at step 6"
     assert state.why_finished(6) == "all 6 steps are done"
     with pytest.raises(ValueError, match=r"patience must be 0 \(off\) or more evaluations, got -1"):
@@ -53,7 +53,7 @@ def test_patience_counts_evaluations_without_a_higher_metric():
 def test_without_patience_no_run_ends_early():
     state = RunState({}, metric="AP")
     for state.done in range(1, 100):
-        state.judge({"AP": 0.0})
+        state.note_evaluation({"AP": 0.0})
     assert state.stale == 98
     assert state.why_finished(100) == ""
 

@@ -9,11 +9,11 @@ from apps.common.training.calibration import MAX_TEMPERATURE
 from apps.faceattr.evaluation.calibration import (
     calibrate,
     choose_threshold,
-    cross_judge,
+    cross_validate,
+    decide,
     fit_temperature,
     halve,
     is_calibrated,
-    judge,
 )
 from apps.faceattr.evaluation.metrics import calibration_error
 from apps.faceattr.model.tagger import Tagger
@@ -118,30 +118,30 @@ def test_each_half_is_judged_by_the_other():
     logits, labels = sample(3.0, number=400, seed=5)
     logits, labels = logits[:, None], labels[:, None]
     people = [str(i // 2) for i in range(400)]
-    judged = cross_judge(logits, labels, ["Hat"], people)
+    decisions = cross_validate(logits, labels, ["Hat"], people)
     first = halve(people)
-    for fitted, told in ((first, ~first), (~first, first)):
+    for fitted, other in ((first, ~first), (~first, first)):
         (temperature,), (threshold,), _ = calibrate(logits[fitted], labels[fitted], ["Hat"])
-        probs = (logits[told].double() / temperature).sigmoid()
-        torch.testing.assert_close(judged.probs[told], probs)
-        assert (judged.present[told] == (probs >= threshold)).all()
+        probs = (logits[other].double() / temperature).sigmoid()
+        torch.testing.assert_close(decisions.probs[other], probs)
+        assert (decisions.present[other] == (probs >= threshold)).all()
     other = labels.clone()
     other[first] = 1 - other[first]
-    again = cross_judge(logits, other, ["Hat"], people)
-    assert (again.probs[first] == judged.probs[first]).all()
-    assert (again.probs[~first] != judged.probs[~first]).any()
+    again = cross_validate(logits, other, ["Hat"], people)
+    assert (again.probs[first] == decisions.probs[first]).all()
+    assert (again.probs[~first] != decisions.probs[~first]).any()
 
 
 def test_a_tagger_judges_by_what_it_has():
     logits = torch.tensor([[2.0, -2.0], [-1.0, 3.0]])
     network, names = torch.nn.Identity(), ["Hat", "Bald"]
     tagger = Tagger(network=network, backbone="a025", resolution=32, attributes=names, style=TENSORFLOW_STYLE)
-    plain = judge(tagger, logits)
+    plain = decide(tagger, logits)
     torch.testing.assert_close(plain.probs, logits.double().sigmoid())
     assert plain.present.tolist() == [[True, False], [False, True]]
     assert not is_calibrated(tagger) and "not calibrated" in plain.by
     tagger.temperatures, tagger.thresholds = [2.0, 1.0], [0.75, 0.1]
-    told = judge(tagger, logits)
-    torch.testing.assert_close(told.probs[:, 0], torch.tensor([1.0, -0.5]).double().sigmoid())
-    assert told.present.tolist() == [[False, True], [False, True]]
-    assert is_calibrated(tagger) and "from val" in told.by
+    calibrated = decide(tagger, logits)
+    torch.testing.assert_close(calibrated.probs[:, 0], torch.tensor([1.0, -0.5]).double().sigmoid())
+    assert calibrated.present.tolist() == [[False, True], [False, True]]
+    assert is_calibrated(tagger) and "from val" in calibrated.by

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from apps.faceattr.data.load import AttributeSplit, load_split
-from apps.faceattr.evaluation.calibration import Judged
+from apps.faceattr.evaluation.calibration import Decisions
 from apps.faceattr.evaluation.metrics import Agreement, attribute_metrics
 from apps.faceattr.evaluation.report import Evaluation, precision_figure, reliability, reliability_figure, write_report
 from apps.faceattr.evaluation.subgroups import subgroup_metrics
@@ -35,7 +35,7 @@ def make_evaluation(tagger: Tagger, split: AttributeSplit, logits: torch.Tensor)
         split=split,
         logits=logits,
         labels=labels,
-        judged=Judged(probs, probs >= 0.5, "by nothing"),
+        decisions=Decisions(probs, probs >= 0.5, "by nothing"),
         metrics=metrics,
         uncalibrated=[0.5, None, 0.25, 0.125],
         values={**metrics.values, **costs},
@@ -94,8 +94,8 @@ def test_groups_and_teacher_have_their_tables(tagger, split, tmp_path):
         logits,
         plain.labels,
         ATTRIBUTES,
-        probs=plain.judged.probs,
-        present=plain.judged.present,
+        probs=plain.decisions.probs,
+        present=plain.decisions.present,
         by="Male",
         group=plain.labels[:, 3],
     )

@@ -16,6 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side, one thread ea
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-runs", type=int, help="damaged files of each format that the fuzz tests read")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="of the first damaged file")
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder with real photos and published weights beside the checkout."""

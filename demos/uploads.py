@@ -130,15 +130,15 @@ def count_photos(paths: Iterable[Path]) -> int:
     Raises:
         ValueError: more than `MAX_PHOTOS`, or none.
     """
-    number = 0
+    num_photos = 0
     for path in paths:
         try:
-            number += len(_members(path)) if zipfile.is_zipfile(path) else 1
+            num_photos += len(_members(path)) if zipfile.is_zipfile(path) else 1
         except (zipfile.BadZipFile, UnicodeDecodeError, ValueError, NotImplementedError):
-            number += 1
-    if not 1 <= number <= MAX_PHOTOS:
-        raise ValueError(f"{number:,} files were sent; a table is made of 1 to {MAX_PHOTOS}")
-    return number
+            num_photos += 1
+    if not 1 <= num_photos <= MAX_PHOTOS:
+        raise ValueError(f"{num_photos:,} files were sent; a table is made of 1 to {MAX_PHOTOS}")
+    return num_photos
 
 
 def _read(path: Path, name: str) -> Sent:
@@ -166,9 +166,9 @@ def _unzip(path: Path, room: Path) -> Iterator[Sent]:
                     continue
                 with archive.open(name) as member:
                     data = member.read(MAX_PHOTO_BYTES + 1)
-                place = room / f"photo{Path(name).suffix.lower()}"
-                place.write_bytes(data)
-                yield _read(place, name)
-                place.unlink()
+                member_path = room / f"photo{Path(name).suffix.lower()}"
+                member_path.write_bytes(data)
+                yield _read(member_path, name)
+                member_path.unlink()
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         yield Sent(path.name, None, f"{path.name}: the archive cannot be read any further ({error})")

@@ -130,11 +130,11 @@ class Predictor:
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
         check_slices(slice_side, slice_overlap)
-        place = device_for(runtime, device)
+        torch_device = device_for(runtime, device)
         if checkpoint is None:
-            detector = Detector.published(weights, backbone=backbone, device=place)
+            detector = Detector.published(weights, backbone=backbone, device=torch_device)
         else:
-            detector = Detector.load(Path(checkpoint), device=place)
+            detector = Detector.load(Path(checkpoint), device=torch_device)
         self.labels = find_labels(classes, detector.class_names)
         self.max_detections, self.batch_size = max_detections, batch_size
         self.slice_side, self.slice_overlap = slice_side, slice_overlap
@@ -201,13 +201,13 @@ def find_labels(classes: Sequence[str], known: Sequence[str]) -> frozenset[int]:
     """
     labels = []
     for name in [classes] if isinstance(classes, str) else classes:
-        (place,) = match_names([name], known)
-        if place is None:
+        (index,) = match_names([name], known)
+        if index is None:
             near = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)
             like = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:5])}"
             more = f" ({len(known)} in all)" if len(known) > 5 and not near else ""
             raise ValueError(f"--classes {name!r}: the detector has no such class; {like}{more}")
-        labels.append(place + 1)
+        labels.append(index + 1)
     return frozenset(labels)
 
 

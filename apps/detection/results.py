@@ -15,7 +15,7 @@ from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
 from apps.common.pictures import RESULT_QUALITY, write_picture
 
-Place = tuple[int, int, int, int]  # of a label: left, top, right, bottom
+BoxPx = tuple[int, int, int, int]  # of a label: left, top, right, bottom
 
 
 class Found(NamedTuple):
@@ -29,7 +29,7 @@ class Found(NamedTuple):
 def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
     """A copy of an image (H, W, 3) RGB with boxes and names on it.
 
-    Names stand where they hide no other name, those of the best first; where there is no such place, the box has none.
+    Names stand where they hide no other name, those of the best first; where no spot is free, the box has none.
     """
     image = image.copy()
     longest = max(image.shape)
@@ -39,15 +39,15 @@ def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
         x0, y0, x1, y1 = (round(v) for v in box)
         end = min(x1, image.shape[1] - 1), min(y1, image.shape[0] - 1)
         cv2.rectangle(image, (x0, y0), end, _colour(name), thickness, cv2.LINE_AA)
-    taken: list[Place] = []
+    taken: list[BoxPx] = []
     for box, score, name in found:
         text = f"{name} {score:.2f}"
         (w, h), below = cv2.getTextSize(text, font, scale, of_text)
-        place = _free_place(box, (w + 4, h + below + 2), image.shape, taken)
-        if place is None:
+        label_xyxy = _free_label(box, (w + 4, h + below + 2), image.shape, taken)
+        if label_xyxy is None:
             continue
-        taken.append(place)
-        left, top, right, bottom = place
+        taken.append(label_xyxy)
+        left, top, right, bottom = label_xyxy
         cv2.rectangle(image, (left, top), (right, bottom), _colour(name), -1)
         cv2.putText(image, text, (left + 2, bottom - below), font, scale, (0, 0, 0), of_text, cv2.LINE_AA)
     return image
@@ -60,35 +60,35 @@ def _colour(name: str) -> tuple[int, int, int]:
     return r, g, b
 
 
-def _free_place(
-    box: tuple[float, ...], size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[Place]
-) -> Place | None:
+def _free_label(
+    box: tuple[float, ...], size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[BoxPx]
+) -> BoxPx | None:
     """Above a box, below it, inside or beside it: the first place for a label of (w, h) that meets none taken."""
     (height, width), (w, h) = shape[:2], size
     x0, y0, x1, y1 = (round(v) for v in box)
     for left, top in ((x0, y0 - h), (x0, y1), (x0, y0), (x1 - w, y0 - h), (x1, y0), (x0 - w, y0)):
         left, top = max(0, min(left, width - w)), max(0, min(top, height - h))
-        place = left, top, left + w, top + h
-        if not any(_meet(place, other) for other in taken):
-            return place
+        label_xyxy = left, top, left + w, top + h
+        if not any(_meet(label_xyxy, other) for other in taken):
+            return label_xyxy
     return None
 
 
-def _meet(one: Place, other: Place) -> bool:
+def _meet(one: BoxPx, other: BoxPx) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
-    """Write each object of a photo or frame as a picture of its own: folder/CLASS/place-of-the-photo.1.jpg, .2, ..."""
+    """Write each object of a photo or frame as a picture of its own: folder/CLASS/path-of-the-photo.1.jpg, .2, ..."""
     assert frame.image is not None
     height, width = frame.image.shape[:2]
-    place = frame.place if frame.path is not None else Path(frame.name)
+    relative_path = frame.relative_path if frame.path is not None else Path(frame.name)
     moment = "" if frame.number is None else f".{frame.number:06d}"
     for i, (box, _, name) in enumerate(found, start=1):
         x0, y0 = (max(0, int(v)) for v in box[:2])
         x1, y1 = min(width, max(x0 + 1, round(box[2]))), min(height, max(y0 + 1, round(box[3])))
         if x0 < x1 and y0 < y1:
-            target = folder / name.replace("/", "_") / place.with_name(f"{place.name}{moment}.{i}.jpg")
+            target = folder / name.replace("/", "_") / relative_path.with_name(f"{relative_path.name}{moment}.{i}.jpg")
             write_picture(target, frame.image[y0:y1, x0:x1], quality=RESULT_QUALITY)
 
 
@@ -115,7 +115,7 @@ class Results:
         if frame.image is None:
             return
         height, width = frame.image.shape[:2]
-        name = frame.name if frame.path is None else frame.place.as_posix()
+        name = frame.name if frame.path is None else frame.relative_path.as_posix()
         entry = {"file_name": name, "width": width, "height": height}
         if frame.number is not None:
             entry |= {"frame": frame.number, "seconds": round(frame.seconds, 3)}
@@ -139,15 +139,15 @@ class Results:
         images = [{"id": number, **image} for number, image in zip(ids, self.images, strict=True)]
         save_json(out / "images.json", {"images": images, "annotations": [], "categories": categories})
         results = []
-        for place, (box, score, name) in self.found:
+        for index, (box, score, name) in self.found:
             x0, y0, x1, y1 = box
             results.append(
                 {
-                    "image_id": ids[place],
+                    "image_id": ids[index],
                     "category_id": self.ids[name],
                     "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
                     "score": round(score, 5),
-                    "file_name": self.images[place]["file_name"],
+                    "file_name": self.images[index]["file_name"],
                 }
             )
         save_json(out / "predictions.json", results)

@@ -164,9 +164,9 @@ def write_clean(path: Path, listing: FaceListing, splits: Sequence[str], rows: S
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", *listing.attributes, "split", *people))
         for i in rows:
-            place = Path(os.path.relpath(listing.paths[i], path.parent)).as_posix()
+            relative_path = Path(os.path.relpath(listing.paths[i], path.parent)).as_posix()
             labels = [words[label] for label in listing.labels[i].tolist()]
-            writer.writerow((place, *labels, splits[i], *([listing.identities[i] or ""] if people else [])))
+            writer.writerow((relative_path, *labels, splits[i], *([listing.identities[i] or ""] if people else [])))
     print(f"{path} has {len(rows):,} of {len(splits):,} photos; no photo was changed")
 
 

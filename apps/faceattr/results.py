@@ -63,24 +63,24 @@ def _lines(face: FaceAttributes) -> list[str]:
 def _write_beside(
     picture: np.ndarray, box: tuple[int, ...], lines: list[str], colour: Sequence[int], taken: list, scale: float
 ) -> tuple[int, int, int, int]:
-    """Write lines where they hide least: right, left, below or above of a box; returns the place."""
+    """Write lines where they hide least: right, left, below or above of a box; returns where: xyxy in pixels."""
     font, gap, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(2, round(6 * scale)), max(1, round(1.6 * scale))
     text_sizes = [cv2.getTextSize(line, font, scale, thickness)[0] for line in lines]
     step = round(1.6 * max(h for _, h in text_sizes))
     w, h = max(w for w, _ in text_sizes) + 2 * gap, step * len(lines) + 2 * gap
     x0, y0, x1, y1 = box
-    places = []
+    candidates = []
     for left, top in ((x1 + gap, y0), (x0 - gap - w, y0), (x0, y1 + gap), (x0, y0 - gap - h)):
         left, top = max(0, min(left, picture.shape[1] - w)), max(0, min(top, picture.shape[0] - h))
-        places.append((left, top, left + w, top + h))
-    place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
-    under = picture[place[1] : place[3], place[0] : place[2]]
+        candidates.append((left, top, left + w, top + h))
+    label_xyxy = min(candidates, key=lambda label_xyxy: sum(_overlap(label_xyxy, other) for other in taken))
+    under = picture[label_xyxy[1] : label_xyxy[3], label_xyxy[0] : label_xyxy[2]]
     under[:] = under // 5 + 204  # white paper that lets a little through
-    cv2.rectangle(picture, place[:2], (place[2] - 1, place[3] - 1), colour, 1)
+    cv2.rectangle(picture, label_xyxy[:2], (label_xyxy[2] - 1, label_xyxy[3] - 1), colour, 1)
     for i, line in enumerate(lines, start=1):
-        at = (place[0] + gap, place[1] + gap + i * step - step // 4)
+        at = (label_xyxy[0] + gap, label_xyxy[1] + gap + i * step - step // 4)
         cv2.putText(picture, line, at, font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
-    return place
+    return label_xyxy
 
 
 def _overlap(one: Sequence[int], other: Sequence[int]) -> int:

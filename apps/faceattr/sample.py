@@ -120,8 +120,8 @@ def read_captioned(root: Path, split: str = "train", *, side: int = 224) -> Iter
         picture = cv2.copyMakeBorder(picture, 4, 58, 4, 4, cv2.BORDER_CONSTANT, value=PAPER)
         words = ", ".join(name for name in ATTRIBUTES if row[name] == "1")
         for number, line in enumerate(textwrap.wrap(words, side // 5)):
-            place = 6, side + 20 + 15 * number
-            cv2.putText(picture, line, place, cv2.FONT_HERSHEY_SIMPLEX, 0.37, INK, 1, cv2.LINE_AA)
+            corner_px = 6, side + 20 + 15 * number
+            cv2.putText(picture, line, corner_px, cv2.FONT_HERSHEY_SIMPLEX, 0.37, INK, 1, cv2.LINE_AA)
         yield picture
 
 

@@ -149,8 +149,8 @@ def write_clean(listing: Listing, photos: Sequence[Checked], copies: Sequence[Se
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "label", "split"))
         for photo in kept:
-            place = Path(os.path.relpath(photo.facts.path, path.parent)).as_posix()
-            writer.writerow((place, photo.class_name, photo.split))
+            relative_path = Path(os.path.relpath(photo.facts.path, path.parent)).as_posix()
+            writer.writerow((relative_path, photo.class_name, photo.split))
     print(f"{path} has {len(kept):,} of {len(photos):,} photos; no photo was changed")
     lost = {photo.class_name for photo in photos} - {photo.class_name for photo in kept}
     if lost:

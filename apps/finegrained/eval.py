@@ -94,14 +94,14 @@ def evaluate(config: Config) -> dict[str, float | None]:
     if small := [side for side in config.resolutions if side < MIN_RESOLUTION]:
         raise ValueError(f"--resolutions must be {MIN_RESOLUTION} pixels or more, got {small[0]}")
     unknown = find_photos(config.unknown, recursive=True) if config.unknown else []
-    classifier, place = _load(config)
+    classifier, results_folder = _load(config)
     data = str(make_sample()) if config.data == "sample" else config.data
     split = load_split(data, config.split, class_names=classifier.class_names, bad_data=config.bad_data)
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
     print(split.describe())
     evaluation = measure(classifier, split, config, unknown=unknown)
-    out = config.out or place / f"eval-{split.name}"
+    out = config.out or results_folder / f"eval-{split.name}"
     write_results(out, evaluation)
     if config.calibrate and config.checkpoint:
         classifier.save_calibration(config.checkpoint)

@@ -95,11 +95,11 @@ class Predictor:
     ) -> None:
         if top < 1:
             raise ValueError(f"top must be 1 or more, got {top}")
-        place = device_for(runtime, device)
+        torch_device = device_for(runtime, device)
         if checkpoint is None:
-            self.classifier = Classifier.published(weights, backbone=backbone, device=place)
+            self.classifier = Classifier.published(weights, backbone=backbone, device=torch_device)
         else:
-            self.classifier = Classifier.load(Path(checkpoint), device=place)
+            self.classifier = Classifier.load(Path(checkpoint), device=torch_device)
         folder = None if checkpoint is None else model_folder(Path(checkpoint))
         use_runtime(self.classifier, runtime, folder=folder, threads=threads, precision=precision)
         self.top = top

@@ -108,15 +108,15 @@ def walk(folder: Path) -> Iterator[Path]:
     for start in waiting:  # links are put behind, so that a folder is found under its own name if it has one
         if start != waiting[0] and root.is_relative_to(os.path.realpath(start)):
             continue
-        for place, folders, files in os.walk(start):
-            real = os.path.realpath(place)
+        for parent, folders, files in os.walk(start):
+            real = os.path.realpath(parent)
             if real in seen:
                 folders.clear()
                 continue
             seen.add(real)
             folders[:] = sorted(name for name in folders if name[0] != ".")
-            waiting += [path for name in folders if os.path.islink(path := os.path.join(place, name))]
-            yield from (Path(place, name) for name in sorted(files) if name[0] != ".")
+            waiting += [path for name in folders if os.path.islink(path := os.path.join(parent, name))]
+            yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
 
 
 def is_photo_name(name: str) -> bool:

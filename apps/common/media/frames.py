@@ -44,7 +44,7 @@ class Frame(NamedTuple):
         image: (H, W, 3) uint8 RGB; None where it could not be read.
         problem: a sentence that names the file, where it could not be read.
         path: the file; None for a camera.
-        place: where results belong, relative to their folder: the path from the source's folder on.
+        relative_path: where results belong, relative to their folder: the path from the source's folder on.
         number: of a video's or camera's frame, from 0; None for a photo, and for a video that cannot be opened.
         seconds: since the video or the camera began.
         rate: frames a second of the video, as far as they are read.
@@ -55,7 +55,7 @@ class Frame(NamedTuple):
     image: np.ndarray | None = None
     problem: str = ""
     path: Path | None = None
-    place: Path = Path()
+    relative_path: Path = Path()
     number: int | None = None
     seconds: float = 0.0
     rate: float = 0.0
@@ -163,13 +163,13 @@ def _feed(source: Source, every: int, pool: ThreadPoolExecutor, ready: Queue, st
     try:
         if source.camera is not None:
             _feed_newest(source, every, ready, stop)
-        for path, place in source.files:
+        for path, relative_path in source.files:
             if stop.is_set():
                 return
             if path.suffix.lower() not in VIDEO_SUFFIXES:
-                _put(ready, pool.submit(_read_photo, path, place), stop)
+                _put(ready, pool.submit(_read_photo, path, relative_path), stop)
                 continue
-            for frame in read_video(path, place, every=every):
+            for frame in read_video(path, relative_path, every=every):
                 if not _put(ready, frame, stop):
                     return
     except BaseException as error:  # whatever it is, the caller has to know
@@ -206,18 +206,18 @@ def _feed_newest(source: Source, every: int, ready: Queue, stop: Event) -> None:
         source.camera.release()
 
 
-def _read_photo(path: Path, place: Path) -> Frame:
-    frame = Frame(printable(path), path=path, place=place)
+def _read_photo(path: Path, relative_path: Path) -> Frame:
+    frame = Frame(printable(path), path=path, relative_path=relative_path)
     try:
         return frame._replace(image=read_image(path))
     except ValueError as error:
         return frame._replace(problem=printable(str(error)))
 
 
-def read_video(path: Path, place: Path, *, every: int = 1) -> Iterator[Frame]:
+def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[Frame]:
     """Frames of a video file; one without an image at the end if it cannot be read, or not to its end."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints do not say which file they are about
-    frame = Frame(printable(path), path=path, place=place)
+    frame = Frame(printable(path), path=path, relative_path=relative_path)
     if not path.is_file():
         yield frame._replace(problem=f"video {frame.name} does not exist")
         return

@@ -130,10 +130,10 @@ class Showing:
         if frame.path is None:
             return self.out / f"{frame.name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}.mp4"
         kept, suffix = (KEPT_SUFFIXES, ".jpg") if frame.number is None else ((".mp4",), ".mp4")
-        name = frame.place.name
-        if self.ending or frame.place.suffix.lower() not in kept:
+        name = frame.relative_path.name
+        if self.ending or frame.relative_path.suffix.lower() not in kept:
             name += f".{self.ending}{suffix}" if self.ending else suffix
-        target = self.out / frame.place.with_name(name)
+        target = self.out / frame.relative_path.with_name(name)
         if target.exists() and target.samefile(frame.path):
             raise ValueError(f"--out {self.out}: the drawn {target.name} would replace its source; give another folder")
         free = (path for path in numbered(target) if os.path.abspath(path) not in self.keep)

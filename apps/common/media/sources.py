@@ -28,7 +28,7 @@ class Source:
 
     Attributes:
         name: for people.
-        files: each file in order, with the place of its results, relative to their folder.
+        files: each file in order, with the path of its results, relative to their folder.
         camera: an open camera instead.
     """
 
@@ -79,10 +79,10 @@ def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
     if not found:
         known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         raise ValueError(f"{text}: no photos or videos in it (read are {known})")
-    return Source(name=text, files=[(each, place_of(each, root=_root(path))) for each in found])
+    return Source(name=text, files=[(each, relative_path_of(each, root=_root(path))) for each in found])
 
 
-def place_of(path: Path, *, root: Path) -> Path:
+def relative_path_of(path: Path, *, root: Path) -> Path:
     """A relative path for results: from `root` on if the path lies in it, else the path without what leads out."""
     if path.is_relative_to(root):
         return path.relative_to(root)
@@ -136,13 +136,14 @@ def _root(given: Path) -> Path:
 
 
 def _listed() -> Iterator[tuple[Path, Path]]:
-    """Paths on standard input as they come, one a line, each with a place of its own."""
+    """Paths on standard input as they come, one a line, each with a relative path of its own."""
     taken: dict[Path, Path] = {}
     for path in _read_paths():
-        place = place_of(path, root=Path.cwd())
-        if place.name:
-            place = next(free for free in numbered(place) if taken.setdefault(free, path) == path)  # ../a.jpg and a.jpg
-        yield path, place
+        relative_path = relative_path_of(path, root=Path.cwd())
+        if relative_path.name:
+            free = numbered(relative_path)  # for ../a.jpg and a.jpg
+            relative_path = next(name for name in free if taken.setdefault(name, path) == path)
+        yield path, relative_path
 
 
 def _read_paths() -> Iterator[Path]:

@@ -21,13 +21,13 @@ COCO_CLASSES = {
 
 
 def match_names(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
-    """For each name its place among the known ones, or None.
+    """For each name its index among the known ones, or None.
 
     The same name comes first; else the same but for case, spaces, hyphens and underscores, in COCO's words, unless the
     known one is the very name of another.
     """
-    exact = {name: place for place, name in enumerate(known)}
-    free = {_plain(name): place for name, place in exact.items() if name not in set(names)}
+    exact = {name: index for index, name in enumerate(known)}
+    free = {_plain(name): index for name, index in exact.items() if name not in set(names)}
     return [exact.get(name, free.get(_plain(name))) for name in names]
 
 

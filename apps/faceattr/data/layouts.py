@@ -108,9 +108,9 @@ def _list_celeba(root: Path, table: Path) -> FaceListing:
     partition, identity = (_read_pairs(_find(root, names)) for names in (CELEBA_PARTITION, CELEBA_IDENTITY))
     reader = RowReader(source=table, layout="CelebA", attributes=_attributes(table, names))
     suffix = ".png" if photos.name.endswith("png") else ""
-    number = 0
+    num_rows = 0
     for line, cells in rows:
-        number += 1
+        num_rows += 1
         if len(cells) != len(names) + 1:
             reader.fault(line, f" has {len(cells)} columns, its header makes {len(names) + 1}")
             continue
@@ -119,10 +119,10 @@ def _list_celeba(root: Path, table: Path) -> FaceListing:
         if partition is not None and split is None:
             reader.fault(line, f": {file} is in no split of {CELEBA_PARTITION[0]} (0, 1 or 2)")
             continue
-        place = Path(file).with_suffix(suffix).name if suffix else file
-        _add(reader, line, photos, place, cells[1:], split, (identity or {}).get(file))
-    if declared is not None and declared != number:
-        reader.notes.append(f"{table} says that it has {declared:,} photos, it has {number:,}")
+        name_on_disk = Path(file).with_suffix(suffix).name if suffix else file
+        _add(reader, line, photos, name_on_disk, cells[1:], split, (identity or {}).get(file))
+    if declared is not None and declared != num_rows:
+        reader.notes.append(f"{table} says that it has {declared:,} photos, it has {num_rows:,}")
     _say_unlisted(reader, photos)
     return reader.finish()
 

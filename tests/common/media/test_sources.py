@@ -94,7 +94,7 @@ def test_a_list_on_standard_input_is_read_as_it_comes(folder, monkeypatch):
             to_it.write(os.fsencode(f"{folder}/deep/er/ü.jpg\ngone.jpg"))
             to_it.close()
             second, third = frames
-    assert (second.place.as_posix(), second.problem) == ("deep/er/ü.jpg", "")
+    assert (second.relative_path.as_posix(), second.problem) == ("deep/er/ü.jpg", "")
     assert third.image is None and third.problem == "image gone.jpg does not exist"
 
 
@@ -365,7 +365,7 @@ def test_a_recording_keeps_time(tmp_path):
     with pytest.raises(ValueError, match=r"this OpenCV cannot write a video of 1 x 1 pixels"):
         with Showing(tmp_path) as showing:
             frame = Frame(
-                "dot.mp4", np.zeros((1, 1, 3), np.uint8), path=Path("dot.mp4"), place=Path("dot.mp4"), number=0
+                "dot.mp4", np.zeros((1, 1, 3), np.uint8), path=Path("dot.mp4"), relative_path=Path("dot.mp4"), number=0
             )
             showing.put(frame._replace(rate=10.0), lambda image: image)
     assert [path.name for path in tmp_path.iterdir()] == ["r.mp4"]

@@ -36,3 +36,24 @@ def test_eval_mode_computes_the_same_and_training_mode_nearly_so():
     unfold_norms(fresh, images)
     with torch.no_grad():
         torch.testing.assert_close(fresh.eval()(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fresh_norms_and_fresh_channels_stay_as_they_are():
+    """Behind folded layers: a new head whose norm has gamma 1 and beta 0, and a layer wider than its file."""
+    torch.manual_seed(0)
+    wide, head = nn.BatchNorm2d(16, eps=1e-3), nn.BatchNorm2d(8, eps=1e-3)
+    nn.init.constant_(wide.running_var[:10], 1 - wide.eps)
+    nn.init.uniform_(wide.bias[:10], 1, 2)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False), wide, nn.ReLU(), nn.Conv2d(16, 8, 1, bias=False), head)
+    images = 5 * torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        model.eval()
+        expected = model(images)
+        seen = model[0](images)
+        unfold_norms(model, images)
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(wide.running_var[:10], seen.var((0, 2, 3), correction=0)[:10])
+    torch.testing.assert_close(wide.weight[:10], wide.running_var[:10].add(wide.eps).sqrt())
+    for norm, fresh in ((wide, slice(10, None)), (head, slice(None))):
+        assert norm.weight[fresh].eq(1).all() and norm.bias[fresh].eq(0).all()
+        assert norm.running_mean[fresh].eq(0).all() and norm.running_var[fresh].eq(1).all()

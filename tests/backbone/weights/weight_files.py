@@ -106,3 +106,31 @@ def write_keras_new(layers: dict[str, dict[str, np.ndarray]], *, prefix: str = "
             for i, array in enumerate(variables.values()):
                 group[str(i)] = array
     return buffer.getvalue()
+
+
+def timm_state_dict(*, num_classes: int, seed: int) -> dict[str, torch.Tensor]:
+    """Random tensors under timm's names for a net of width 0.1 with at least 8 channels."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = [max(8, int(out * 0.1)) for out, _ in BLOCKS]
+    state_dict = {"conv_stem.weight": torch.randn(8, 3, 3, 3, generator=generator)}
+
+    def norm(name: str, c: int) -> None:
+        for variable in ("weight", "bias", "running_mean", "running_var"):
+            state_dict[f"{name}.{variable}"] = 0.5 + torch.rand(c, generator=generator)
+
+    norm("bn1", 8)
+    c, stage, unit = 8, 0, 0
+    for i, (_, stride) in enumerate(BLOCKS):
+        if stride == 2:
+            stage, unit = stage + 1, 0
+        elif i > 0:
+            unit += 1
+        name = f"blocks.{stage}.{unit}"
+        state_dict[f"{name}.conv_dw.weight"] = torch.randn(c, 1, 3, 3, generator=generator)
+        norm(f"{name}.bn1", c)
+        state_dict[f"{name}.conv_pw.weight"] = torch.randn(widths[i], c, 1, 1, generator=generator) / c**0.5
+        norm(f"{name}.bn2", widths[i])
+        c = widths[i]
+    state_dict["classifier.weight"] = torch.randn(num_classes, c, generator=generator)
+    state_dict["classifier.bias"] = torch.randn(num_classes, generator=generator)
+    return state_dict

@@ -18,9 +18,10 @@ from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import load_pretrained
 from apps.detection.model.tflite_ssd import DETECTION
+from backbone import create_backbone
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name, parse_backbone
-from backbone.weights import create_backbone_from, load_graph, load_weights
+from backbone.weights import create_backbone_from, load_graph, load_weights, unfold_norms
 from backbone.weights.loaded_weights import LAYERS
 from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteTensor
 from tests.backbone.weights.weight_files import keras_layers, shuffle_norms, write_keras_old
@@ -239,3 +240,25 @@ def test_wrong_weights(tmp_path, coco_file):
         Detector.published(str(tmp_path), backbone="a075", device=CPU)
     with pytest.raises(ValueError, match="cannot detect before it is trained"):
         Detector.published("imagenet", backbone="a075", device=CPU)
+
+
+@pytest.mark.parametrize("head", ["pyramid", "ssd"])
+def test_only_the_folded_backbone_is_unfolded_and_a_new_head_starts_fresh(head, tmp_path):
+    """From TFLite weights, at a width whose detector has more channels than the file in its first layers."""
+    pytest.importorskip("ai_edge_litert")
+    from tests.backbone.weights.tflite_files import write_tflite
+
+    classifier = shuffle_norms(create_backbone("a025", num_classes=3), seed=1)
+    (tmp_path / "a025.tflite").write_bytes(write_tflite(classifier, 96))
+    start = load_pretrained(tmp_path / "a025.tflite", width_mult=0.25)
+    network = create_detector("a025", num_classes=2, resolution=96, head=head, style=start.style)
+    start.put_into(network, ["a", "b"])
+    unfold_norms(network, torch.rand(16, 3, 96, 96) * 2 - 1)
+    norms = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    fresh = {name for name in norms if f"{name}.weight" not in start.state}
+    assert len(norms) - len(fresh) == 27 and fresh
+    for name, norm in norms.items():
+        loaded = 0 if name in fresh else len(start.state[f"{name}.weight"])
+        assert norm.weight[loaded:].eq(1).all() and norm.bias[loaded:].eq(0).all(), name
+        assert norm.running_mean[loaded:].eq(0).all() and norm.running_var[loaded:].eq(1).all(), name
+        assert norm.running_mean[:loaded].ne(0).any() or name in fresh, name

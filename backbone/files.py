@@ -17,7 +17,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a write th
 def cache_dir() -> Path:
     """The user's cache folder for this project, not created here.
 
-    `$MOBILENET_APPS_CACHE` if set; else `mobilenet-apps` in the system's place for caches.
+    `$MOBILENET_APPS_CACHE` if set; else `mobilenet-apps` in the system's folder for caches.
     """
     if chosen := os.environ.get("MOBILENET_APPS_CACHE"):
         return Path(chosen).expanduser()

@@ -23,7 +23,7 @@ def nms(boxes_xyxy: Tensor, scores: Tensor, iou: float) -> Tensor:
 def batched_nms(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
     """As `nms`, where a box suppresses those of its own label (N,) alone: what torchvision.ops.batched_nms computes.
 
-    Few boxes are suppressed at once, each label's moved to a place of its own; many label by label.
+    Few boxes are suppressed at once, with the boxes of each label moved apart from all others; many label by label.
     """
     if not len(boxes_xyxy):
         return torch.empty(0, dtype=torch.int64, device=boxes_xyxy.device)
@@ -32,10 +32,10 @@ def batched_nms(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou: float) 
         return nms(boxes_xyxy + apart[:, None], scores, iou)
     kept = []
     for label in labels.unique():
-        places = (labels == label).nonzero().flatten()
-        kept.append(places[nms(boxes_xyxy[places], scores[places], iou)])
-    places = torch.cat(kept).sort().values
-    return places[scores[places].argsort(descending=True)]
+        indices = (labels == label).nonzero().flatten()
+        kept.append(indices[nms(boxes_xyxy[indices], scores[indices], iou)])
+    indices = torch.cat(kept).sort().values
+    return indices[scores[indices].argsort(descending=True)]
 
 
 @functools.cache

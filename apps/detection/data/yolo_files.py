@@ -114,18 +114,18 @@ class _Reader:
         inner = file.parent / root
         self.folder = inner if inner.is_dir() else file.parent  # `path` is often that of another machine
 
-    def part(self, split: str | None, places: Sequence[str]) -> Part:
-        categories = [{"id": number, "name": name} for number, name in self.names.items()]
+    def part(self, split: str | None, entries: Sequence[str]) -> Part:
+        categories = [{"id": class_id, "name": name} for class_id, name in self.names.items()]
         part = Part(split, self.file, self.folder, [], [], categories)
-        photos = list(dict.fromkeys(photo for place in places for photo in self._photos(place, part)))
+        photos = list(dict.fromkeys(photo for entry in entries for photo in self._photos(entry, part)))
         num_labels = 0
         wanted = [label_file(path) for path in photos]
-        for number, (path, labels) in enumerate(zip(photos, wanted, strict=True), start=1):
+        for image_id, (path, labels) in enumerate(zip(photos, wanted, strict=True), start=1):
             name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path.absolute()
-            part.images.append({"id": number, "file_name": name.as_posix()})
+            part.images.append({"id": image_id, "file_name": name.as_posix()})
             if labels.is_file():
                 num_labels += 1
-                self._add_objects(part, labels, number, path)
+                self._add_objects(part, labels, image_id, path)
         if photos and not num_labels:
             raise ValueError(
                 f"{self.file}: none of the {len(photos):,} photos of {split} has a text file; the first should have "
@@ -142,14 +142,14 @@ class _Reader:
             annotation["bbox"] = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
         return part
 
-    def _photos(self, place: str, part: Part) -> list[Path]:
+    def _photos(self, entry: str, part: Part) -> list[Path]:
         """The photos of a folder or of a list; where there is neither, or nothing in it, this is a problem."""
-        tries = [self.folder / place, self.file.parent / place]
-        if place.startswith("../"):  # as in many exports, whose paths start from a folder that is not there
-            tries += [self.file.parent / place[3:]]
+        tries = [self.folder / entry, self.file.parent / entry]
+        if entry.startswith("../"):  # as in many exports, whose paths start from a folder that is not there
+            tries += [self.file.parent / entry[3:]]
         source = next((path for path in tries if path.exists()), None)
         if source is None:
-            what = f"{self.file}: {part.split} is {place!r}, but there is no {tries[0]}"
+            what = f"{self.file}: {part.split} is {entry!r}, but there is no {tries[0]}"
             part.problems.append(Problem(what, kind=MISSING_PHOTO))
             return []
         if source.is_dir():
@@ -160,11 +160,11 @@ class _Reader:
                 return find_photos(source, recursive=True)
             except ValueError as error:
                 part.problems.append(
-                    Problem(f"{self.file}: {part.split} is {place!r}, but {error}", kind=MISSING_PHOTO)
+                    Problem(f"{self.file}: {part.split} is {entry!r}, but {error}", kind=MISSING_PHOTO)
                 )
                 return []
         if source.suffix.lower() != ".txt":
-            raise ValueError(f"{self.file}: {part.split} is {place!r}, which is neither a folder nor a .txt list")
+            raise ValueError(f"{self.file}: {part.split} is {entry!r}, which is neither a folder nor a .txt list")
         photos = []
         for number, line in enumerate(read_lines(source), start=1):
             if name := line.strip():
@@ -242,15 +242,15 @@ def label_file(photo: Path) -> Path:
 
     Of a photo behind a link this is tried with its own path, too.
     """
-    places = (photo, _swapped(photo, "images", "labels"))
-    if found := _text_of(places):
+    candidates = (photo, _swapped(photo, "images", "labels"))
+    if found := _text_of(candidates):
         return found
     real = photo.resolve()
-    return _text_of((real, _swapped(real, "images", "labels"))) or places[-1].with_suffix(".txt")
+    return _text_of((real, _swapped(real, "images", "labels"))) or candidates[-1].with_suffix(".txt")
 
 
-def _text_of(places: Sequence[Path]) -> Path | None:
-    tries = (place.with_suffix(suffix) for suffix in (".txt", ".TXT") for place in places)
+def _text_of(paths: Sequence[Path]) -> Path | None:
+    tries = (path.with_suffix(suffix) for suffix in (".txt", ".TXT") for path in paths)
     return next((path for path in tries if path.is_file()), None)
 
 

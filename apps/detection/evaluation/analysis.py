@@ -16,9 +16,9 @@ from apps.detection.evaluation.errors import (
     Errors,
     Outcomes,
     find_errors,
+    indices_by_image,
     match_detections,
     overlaps,
-    places_by_image,
 )
 
 SIZES = ("small", "medium", "large")  # COCOeval's, after "all"
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Precision, recall and F1 over the threshold: one place for each different score, the highest first.
+    """Precision, recall and F1 over the threshold: one value for each different score, the highest first.
 
     `best` is where F1 is largest; without a right detection there is no such threshold.
     """
@@ -91,9 +91,9 @@ class Confusion(NamedTuple):
 
 
 class BadPhoto(NamedTuple):
-    """A photo, its place in the split's records, with the wrong detections and missed objects at the threshold."""
+    """A photo, by its index in the split's records, with the wrong detections and missed objects at the threshold."""
 
-    place: int
+    record_index: int
     num_wrong: int
     num_missed: int
 
@@ -133,8 +133,8 @@ def analyse(split: CocoSplit, evaluation: COCOeval) -> Analysis:
     right = outcomes.matches >= 0
     members = [outcomes.classes == k for k in range(outcomes.num_classes)]
     class_curves = [
-        make_curve(outcomes.scores[member], right[member], int(number))
-        for member, number in zip(members, numbers, strict=True)
+        make_curve(outcomes.scores[member], right[member], int(num_objects))
+        for member, num_objects in zip(members, numbers, strict=True)
     ]
     curve = make_curve(outcomes.scores, right, int(numbers.sum()))
     threshold = curve.best.threshold
@@ -182,8 +182,8 @@ def confusion_matrix(outcomes: Outcomes, kept: np.ndarray) -> np.ndarray:
     np.add.at(matrix, (outcomes.object_classes[found], outcomes.object_classes[found]), 1)
     true, predicted = np.full(len(wrong), background), outcomes.classes[wrong]
     free = np.ones(len(missed), dtype=bool)
-    missed_of = places_by_image(outcomes.object_images[missed])
-    for image, d in places_by_image(outcomes.images[wrong]).items():
+    missed_of = indices_by_image(outcomes.object_images[missed])
+    for image, d in indices_by_image(outcomes.images[wrong]).items():
         if (g := missed_of.get(image)) is None:
             continue
         d = d[np.argsort(-outcomes.scores[wrong[d]], kind="stable")]
@@ -232,12 +232,12 @@ def _class_results(
     split: CocoSplit, evaluation: COCOeval, outcomes: Outcomes, errors: Errors, curves: list[Curve]
 ) -> list[ClassResult]:
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]  # (T, R, K, A, M), (T, K, A, M)
-    place_of = {category_id: place for place, category_id in enumerate(evaluation.params.catIds)}
+    index_of = {category_id: index for index, category_id in enumerate(evaluation.params.catIds)}
     costs = np.stack([errors.class_gains[kind] for kind in ERRORS])
     found = np.bincount(outcomes.classes, minlength=outcomes.num_classes)
     rows = []
     for k, category_id in enumerate(split.category_ids):
-        own, worst = precision[:, :, place_of[category_id], :, -1], int(costs[:, k].argmax())
+        own, worst = precision[:, :, index_of[category_id], :, -1], int(costs[:, k].argmax())
         costly = costs[worst, k] > 0
         one = ClassResult(
             name=split.class_names[k],
@@ -249,7 +249,7 @@ def _class_results(
             ap_small=_mean(own[..., 1]),
             ap_medium=_mean(own[..., 2]),
             ap_large=_mean(own[..., 3]),
-            ar100=_mean(recall[:, place_of[category_id], 0, -1]),
+            ar100=_mean(recall[:, index_of[category_id], 0, -1]),
             **curves[k].best._asdict(),
             main_error=ERRORS[worst] if costly else None,
             main_error_gain=float(costs[worst, k]) if costly else None,
@@ -262,10 +262,10 @@ def _size_results(evaluation: COCOeval) -> list[SizeResult]:
     precision, recall, params = evaluation.eval["precision"], evaluation.eval["recall"], evaluation.params
     areas = [a["area"] for a in evaluation.cocoGt.dataset["annotations"] if not a.get("iscrowd")]
     rows = []
-    for place, (name, (low, high)) in enumerate(zip(SIZES, params.areaRng[1:], strict=True), start=1):
-        number = sum(low <= area <= high for area in areas)
-        own = precision[:, :, :, place, -1]
-        rows.append(SizeResult(name, number, _mean(own), _mean(own[0]), _mean(own[5]), _mean(recall[:, :, place, -1])))
+    for size_index, (name, (low, high)) in enumerate(zip(SIZES, params.areaRng[1:], strict=True), start=1):
+        num_objects = sum(low <= area <= high for area in areas)
+        own, own_recall = precision[:, :, :, size_index, -1], recall[:, :, size_index, -1]
+        rows.append(SizeResult(name, num_objects, _mean(own), _mean(own[0]), _mean(own[5]), _mean(own_recall)))
     return rows
 
 

@@ -37,7 +37,7 @@ class Outcomes:
     Attributes:
         num_classes: K.
         scores: (D,); sorted by class, then image, then best score, as COCOeval's.
-        classes, images: (D,) places in the split's class names and records.
+        classes, images: (D,) indices into the split's class names and records.
         boxes_xywh_px: (D, 4).
         matches: (D,) the object that each detection found; -1 for a false one.
         own, own_iou: (D,) the object of its class that it overlaps most, -1 if there is none, and the IoU.
@@ -73,7 +73,7 @@ class Errors:
         ap50: mean AP50 over the classes with objects; None where there is no object.
         counts: of each of `ORACLES`, how many detections (objects, if missed or false negatives) it mends.
         gains: AP50 gained by each of `ORACLES`, 0 to 1; None where there is no object.
-        kinds: (D,) place in `ERRORS`; -1 for a right detection.
+        kinds: (D,) index into `ERRORS`; -1 for a correct detection.
         missed: (G,) whether an object counts as missed.
         class_ap50: (K,) of each class, -1 where it has no object.
         class_gains: the (K,) gains of each of `ORACLES`, 0 where a class has no object.
@@ -95,11 +95,11 @@ def match_detections(evaluation: COCOeval, split: CocoSplit) -> Outcomes:
     num_images, num_areas = len(params.imgIds), len(params.areaRng)
     class_of = {category_id: k for k, category_id in enumerate(split.category_ids)}
     image_of = {record.image_id: i for i, record in enumerate(split.records)}
-    object_of: dict[int, int] = {}  # annotation id -> place
+    object_of: dict[int, int] = {}  # annotation id -> index
     object_rows: list[tuple[int, int, list[float]]] = []
     rows: list[tuple[float, int, int, int, list[float]]] = []
-    for place in range(len(params.catIds)):
-        start = place * num_areas * num_images  # of the class; objects of all sizes come first
+    for class_index in range(len(params.catIds)):
+        start = class_index * num_areas * num_images  # of the class; objects of all sizes come first
         for one in evaluation.evalImgs[start : start + num_images]:
             if one is None:
                 continue
@@ -108,10 +108,10 @@ def match_detections(evaluation: COCOeval, split: CocoSplit) -> Outcomes:
                 if not ignored:
                     object_of[annotation_id] = len(object_rows)
                     object_rows.append((k, i, evaluation.cocoGt.anns[annotation_id]["bbox"]))
-            for number, score in enumerate(one["dtScores"]):
-                if not one["dtIgnore"][at, number]:
-                    box = evaluation.cocoDt.anns[one["dtIds"][number]]["bbox"]
-                    rows.append((score, k, i, object_of.get(int(one["dtMatches"][at, number]), -1), box))
+            for d, score in enumerate(one["dtScores"]):
+                if not one["dtIgnore"][at, d]:
+                    box = evaluation.cocoDt.anns[one["dtIds"][d]]["bbox"]
+                    rows.append((score, k, i, object_of.get(int(one["dtMatches"][at, d]), -1), box))
     scores, classes, images, matches, boxes = zip(*rows, strict=True) if rows else ((),) * 5
     object_classes, object_images, object_boxes = zip(*object_rows, strict=True) if object_rows else ((),) * 3
     facts = {
@@ -138,8 +138,8 @@ def overlaps(boxes_xywh: np.ndarray, others_xywh: np.ndarray) -> np.ndarray:
     return coco_mask.iou(boxes_xywh, others_xywh, np.zeros(len(others_xywh), dtype=np.uint8))
 
 
-def places_by_image(images: np.ndarray) -> dict[int, np.ndarray]:
-    """The places that each image has in an array (N,) of image numbers."""
+def indices_by_image(images: np.ndarray) -> dict[int, np.ndarray]:
+    """The indices at which each image occurs in an array (N,) of image indices."""
     order = np.argsort(images, kind="stable")
     found, starts = np.unique(images[order], return_index=True)
     return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(found) else {}
@@ -156,8 +156,8 @@ def _nearest(
     """`own`, `own_iou`, `other` and `other_iou` of `Outcomes`."""
     own, other = np.full(len(classes), -1), np.full(len(classes), -1)
     own_iou, other_iou = np.zeros(len(classes)), np.zeros(len(classes))
-    objects_of = places_by_image(object_images)
-    for image, d in places_by_image(images).items():
+    objects_of = indices_by_image(object_images)
+    for image, d in indices_by_image(images).items():
         g = objects_of.get(image)
         if g is None:
             continue
@@ -207,7 +207,7 @@ def find_errors(outcomes: Outcomes) -> Errors:
 
 
 def error_kinds(outcomes: Outcomes) -> np.ndarray:
-    """(D,) place in `ERRORS` of each detection, -1 for a right one; "missed" is for objects, not for these."""
+    """(D,) index into `ERRORS` of each detection, -1 for a correct one; "missed" is of objects, not of detections."""
     own, other = outcomes.own_iou, outcomes.other_iou
     conditions = {
         "localisation": (own >= BACKGROUND_IOU) & (own < FOREGROUND_IOU),
@@ -253,14 +253,14 @@ def _ap50(outcomes: Outcomes, *, keep: np.ndarray | None = None, num_objects: np
     A class that has no object (left) has 1 if it has no detection either, else 0: there is nothing right in it.
     """
     kept = np.flatnonzero(keep) if keep is not None else np.arange(len(outcomes.scores))
-    numbers = outcomes.num_objects if num_objects is None else num_objects
+    counts = outcomes.num_objects if num_objects is None else num_objects
     kept = kept[np.lexsort((-outcomes.scores[kept], outcomes.classes[kept]))]  # stable, as COCOeval's sort
     right = outcomes.matches[kept] >= 0
     borders = np.searchsorted(outcomes.classes[kept], np.arange(outcomes.num_classes + 1))
     return np.array(
         [
-            average_precision(right[start:stop], int(number)) if number else float(start == stop)
-            for start, stop, number in zip(borders[:-1], borders[1:], numbers, strict=True)
+            average_precision(right[start:stop], int(count)) if count else float(start == stop)
+            for start, stop, count in zip(borders[:-1], borders[1:], counts, strict=True)
         ]
     )
 
@@ -269,5 +269,5 @@ def average_precision(right: np.ndarray, num_objects: int) -> float:
     """COCO's average precision, at 101 recalls: detections (D,) bool, best first, of 1 object or more."""
     true = np.cumsum(right)
     precision = np.maximum.accumulate((true / np.arange(1, len(right) + 1))[::-1])[::-1]
-    places = np.searchsorted(true / num_objects, np.linspace(0, 1, 101), side="left")
-    return float(np.append(precision, 0.0)[places].mean())
+    indices = np.searchsorted(true / num_objects, np.linspace(0, 1, 101), side="left")
+    return float(np.append(precision, 0.0)[indices].mean())

@@ -114,18 +114,16 @@ def curves_figure(analysis: Analysis) -> "Figure":
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     many = len(analysis.classes) > MAX_COLOURS
-    for place, (curve, one) in enumerate(zip(analysis.class_curves, analysis.classes, strict=True)):
+    for i, (curve, one) in enumerate(zip(analysis.class_curves, analysis.classes, strict=True)):
         if curve.best.threshold is not None:
-            style = {"color": "gray" if many else f"C{place + 3}", "linewidth": 0.5 if many else 1, "alpha": 0.5}
+            style = {"color": "gray" if many else f"C{i + 3}", "linewidth": 0.5 if many else 1, "alpha": 0.5}
             left.plot(curve.recall, curve.precision, label=None if many else one.name.replace("$", r"\$"), **style)
             right.plot(curve.thresholds, curve.f1, **style)
     curve, best = analysis.curve, analysis.curve.best
     left.plot(curve.recall, curve.precision, color="C0", linewidth=2.5, label="all classes together")
     left.plot([best.recall], [best.precision], "o", color="C0")
-    for number, (values, label) in enumerate(
-        ((curve.f1, "F1"), (curve.precision, "precision"), (curve.recall, "recall"))
-    ):
-        right.plot(curve.thresholds, values, color=f"C{number}", linewidth=1 if number else 2.5, label=label)
+    for i, (values, label) in enumerate(((curve.f1, "F1"), (curve.precision, "precision"), (curve.recall, "recall"))):
+        right.plot(curve.thresholds, values, color=f"C{i}", linewidth=1 if i else 2.5, label=label)
     right.plot([best.threshold], [best.f1], "o", color="C0")
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1.02))
@@ -196,27 +194,27 @@ def _add_photos(page: Page, analysis: Analysis, split: CocoSplit) -> None:
 
 
 def _photo(bad: BadPhoto, analysis: Analysis, split: CocoSplit) -> tuple[np.ndarray, str]:
-    record = split.records[bad.place]
-    picture = draw_outcomes(read_sample(record).image, bad.place, analysis, split)
+    record = split.records[bad.record_index]
+    picture = draw_outcomes(read_sample(record).image, bad.record_index, analysis, split)
     return picture, f"{bad.num_wrong:,} wrong, {bad.num_missed:,} missed: {record.path.name}"
 
 
-def draw_outcomes(image: np.ndarray, place: int, analysis: Analysis, split: CocoSplit) -> np.ndarray:
+def draw_outcomes(image: np.ndarray, index: int, analysis: Analysis, split: CocoSplit) -> np.ndarray:
     """A copy of a photo (H, W, 3) RGB, its longer side `SIDE`, with objects and the detections above the threshold.
 
     Args:
-        place: of the photo in the split's records.
+        index: of the photo in the split's records.
     """
     scale = SIDE / max(image.shape[:2])
     picture = resize(image, max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0])))
-    outcomes, names, record = analysis.outcomes, split.class_names, split.records[place]
+    outcomes, names, record = analysis.outcomes, split.class_names, split.records[index]
     found = outcomes.matches[analysis.kept & (outcomes.matches >= 0)]
     for box in record.boxes_xyxy_px[record.is_crowd]:
         _box(picture, box * scale, CROWD)
-    objects = np.flatnonzero(outcomes.object_images == place)
+    objects = np.flatnonzero(outcomes.object_images == index)
     for g in objects[np.isin(objects, found)]:
         _box(picture, _corners(outcomes.object_boxes_xywh_px[g]) * scale, TRUTH)
-    detections = np.flatnonzero((outcomes.images == place) & analysis.kept)
+    detections = np.flatnonzero((outcomes.images == index) & analysis.kept)
     for d in detections[np.argsort(outcomes.scores[detections])]:
         right = outcomes.matches[d] >= 0
         name, kind = names[outcomes.classes[d]], "" if right else f": {ERRORS[analysis.errors.kinds[d]]}"

@@ -56,12 +56,12 @@ def assign_closest(
     iou = box_iou(targets.boxes_xyxy, anchors_xyxy).masked_fill_(~real[..., None], -1.0)  # (B, N, A)
     centres = (targets.boxes_xyxy[..., :2] + targets.boxes_xyxy[..., 2:]) / 2
     distance = torch.cdist(centres, anchors_cxcywh[:, :2].expand(len(centres), -1, -1))
-    places, start = [], 0
+    closest, start = [], 0
     for size in level_sizes:
         level = distance[..., start : start + size].topk(min(CLOSEST, size), dim=-1, largest=False)
-        places.append(level.indices + start)
+        closest.append(level.indices + start)
         start += size
-    candidates = torch.cat(places, dim=-1)  # (B, N, C)
+    candidates = torch.cat(closest, dim=-1)  # (B, N, C)
     overlap = iou.gather(-1, candidates)
     enough = overlap >= overlap.mean(-1, keepdim=True) + overlap.std(-1, keepdim=True)
     chosen = torch.zeros_like(iou, dtype=torch.bool).scatter_(-1, candidates, enough)

@@ -29,8 +29,8 @@ def keep_best(boxes_xyxy: Tensor, scores: Tensor, iou: float, score: float, most
     """
     keep = torch.zeros_like(scores)
     for one_boxes, one_scores, one_keep in zip(boxes_xyxy, scores, keep, strict=True):
-        places = (one_scores > score).nonzero().flatten()
-        one_keep[places[nms(one_boxes[places], one_scores[places], iou)[:most]]] = 1
+        indices = (one_scores > score).nonzero().flatten()
+        one_keep[indices[nms(one_boxes[indices], one_scores[indices], iou)[:most]]] = 1
     return keep
 
 
@@ -49,10 +49,10 @@ def translations() -> Mapping[Callable, Callable]:
         one_class = op.Unsqueeze(scores, op.Constant(value_ints=[1]))
         limits = (op.Constant(value_ints=[most]), op.Constant(value_floats=[iou]), op.Constant(value_floats=[score]))
         found = op.NonMaxSuppression(boxes_xyxy, one_class, *limits)  # rows of (image, class, box)
-        places = op.Gather(found, op.Constant(value_ints=[0, 2]), axis=1)
+        indices = op.Gather(found, op.Constant(value_ints=[0, 2]), axis=1)
         nothing = op.Mul(scores, op.Constant(value_float=0.0))
-        number = op.Gather(op.Shape(places), op.Constant(value_ints=[0]))
-        return op.ScatterND(nothing, places, op.Expand(op.Constant(value_float=1.0), number))
+        num_kept = op.Gather(op.Shape(indices), op.Constant(value_ints=[0]))
+        return op.ScatterND(nothing, indices, op.Expand(op.Constant(value_float=1.0), num_kept))
 
     return {torch.ops.mobilenet_apps.keep_best.default: translated}
 

@@ -61,8 +61,8 @@ def _ids_by_name(detector: Detector, split: CocoSplit) -> dict[int, int]:
     Raises:
         ValueError: they have no class in common.
     """
-    places = match_names(detector.class_names, split.class_names)
-    joined = {label: split.category_ids[i] for label, i in enumerate(places, start=1) if i is not None}
+    matched = match_names(detector.class_names, split.class_names)
+    joined = {label: split.category_ids[i] for label, i in enumerate(matched, start=1) if i is not None}
     if not joined:
         known, there = (some_of(names, most=5) for names in (detector.class_names, split.class_names))
         raise ValueError(f"the checkpoint knows {known}, the data has {there}: no class in common")

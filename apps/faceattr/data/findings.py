@@ -119,10 +119,10 @@ def count_findings(counts: CountTable, *, min_known: int, min_rarer: int) -> lis
 def label_findings(listing: FaceListing, facts: Sequence[PhotoFacts], *, min_rarer: int) -> list[Finding]:
     """What is odd about the labels themselves."""
     labels, names = listing.labels, listing.attributes
-    places = {attribute_key(name): i for i, name in enumerate(names)}
+    index_of = {attribute_key(name): i for i, name in enumerate(names)}
     together = []
     for one, two in CONTRADICTIONS:
-        i, k = places.get(attribute_key(one)), places.get(attribute_key(two))
+        i, k = index_of.get(attribute_key(one)), index_of.get(attribute_key(two))
         if i is not None and k is not None:
             both = np.flatnonzero((labels[:, i] == 1) & (labels[:, k] == 1))
             if len(both):

@@ -74,14 +74,14 @@ def list_faces(source: Path) -> FaceListing:
 def _list_csv(path: Path) -> FaceListing:
     header, rows = read_table(path)
     columns = [find_column(header, names) for names in (FILE_COLUMNS, SPLIT_COLUMNS, IDENTITY_COLUMNS)]
-    places = [i for i, name in enumerate(header) if i not in columns and name and not name.startswith("Unnamed: ")]
+    used = [i for i, name in enumerate(header) if i not in columns and name and not name.startswith("Unnamed: ")]
     file = columns[0]
-    if file is None or not places:
+    if file is None or not used:
         what = "a column file" if file is None else "a column for each attribute beside it"
         raise ValueError(f"{path}: its first line must name {what}; it is {','.join(header)[:200]!r}")
     first = list(itertools.islice(rows, 100))
     folder = folder_of_files(path.parent, [cells[file] for _, cells in first if len(cells) == len(header)])
-    reader = RowReader(source=path, layout="CSV", attributes=_attributes(path, [header[i] for i in places]))
+    reader = RowReader(source=path, layout="CSV", attributes=_attributes(path, [header[i] for i in used]))
     for line, cells in itertools.chain(first, rows):
         if len(cells) != len(header):
             reader.fault(line, f" has {len(cells)} columns, its header {len(header)}")
@@ -93,7 +93,7 @@ def _list_csv(path: Path) -> FaceListing:
             reader.fault(line, f": split {split!r} is unknown; allowed are {', '.join(SPLITS)}")
         else:
             use = None if split is None else SPLIT_OF_NAME[split.lower()]
-            _add(reader, line, folder, cells[file].strip(), [cells[i] for i in places], use, identity or None)
+            _add(reader, line, folder, cells[file].strip(), [cells[i] for i in used], use, identity or None)
     _say_unlisted(reader, folder)
     return reader.finish()
 
@@ -200,8 +200,8 @@ def _text_of(path: Path) -> str:
 
 
 def _find(root: Path, names: Sequence[str]) -> Path | None:
-    places = (root / folder / name for folder in CELEBA_FOLDERS for name in names)
-    return next((path for path in places if path.is_file()), None)
+    paths = (root / folder / name for folder in CELEBA_FOLDERS for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _has_files(path: Path) -> bool:

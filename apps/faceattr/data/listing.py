@@ -172,8 +172,8 @@ def join_listings(listings: Sequence[FaceListing]) -> FaceListing:
             if used != name:
                 notes.append(f"{name} of {listing.sources[0]} is {used}")
     order = {key: i for i, key in enumerate(names)}
-    number = sum(len(listing.paths) for listing in listings)
-    labels = np.full((number, len(names)), UNKNOWN, np.int8)
+    num_photos = sum(len(listing.paths) for listing in listings)
+    labels = np.full((num_photos, len(names)), UNKNOWN, np.int8)
     prefixes = _prefixes(listings)
     paths: list[Path] = []
     identities: list[str | None] = []

@@ -164,8 +164,8 @@ def without_known(paths: Sequence[Path], splits: Sequence[AttributeSplit]) -> tu
     groups = find_copies([*paths, *others], sides=[True] * len(paths) + [False] * len(others))
     out = {i for group in groups for i in group}
     kept = [path for i, path in enumerate(paths) if i not in out]
-    number = len(paths) - len(kept)
-    note = f"{number:,} of {len(paths):,} photos without labels are left out: they are in val or test" if number else ""
+    lost = len(paths) - len(kept)
+    note = f"{lost:,} of {len(paths):,} photos without labels are left out: they are in val or test" if lost else ""
     return kept, note
 
 
@@ -250,8 +250,8 @@ def _columns(
     Raises:
         ValueError: the data lacks all of them, or one that is to be learnt.
     """
-    places = {attribute_key(name): i for i, name in enumerate(listing.attributes)}
-    columns = [places.get(attribute_key(name)) for name in attributes]
+    index_of = {attribute_key(name): i for i, name in enumerate(listing.attributes)}
+    columns = [index_of.get(attribute_key(name)) for name in attributes]
     missing = [name for name, column in zip(attributes, columns, strict=True) if column is None]
     if missing and (learn or len(missing) == len(attributes)):
         hint = did_you_mean(missing[0], listing.attributes, otherwise=f"it has {', '.join(listing.attributes)}")

@@ -141,12 +141,12 @@ def precision_figure(metrics: Metrics) -> "Figure":
     drawn = sorted(measured, key=lambda pair: pair[0])
     figure = new_figure(7, 1 + 0.26 * len(drawn))
     axes = figure.subplots()
-    places = range(len(drawn))
-    axes.barh(places, [ap for ap, _ in drawn], color="#4c86c6")
+    heights = range(len(drawn))
+    axes.barh(heights, [ap for ap, _ in drawn], color="#4c86c6")
     axes.plot(
-        [one.positive / one.known for _, one in drawn], places, "|", color="black", markersize=9, markeredgewidth=2
+        [one.positive / one.known for _, one in drawn], heights, "|", color="black", markersize=9, markeredgewidth=2
     )
-    axes.set_yticks(places, [one.name for _, one in drawn], fontsize=9, parse_math=False)
+    axes.set_yticks(heights, [one.name for _, one in drawn], fontsize=9, parse_math=False)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(drawn) - 0.4), xlabel="average precision")
     axes.grid(axis="x", alpha=0.3)
     return figure
@@ -216,16 +216,16 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
         return
     pictures = []
     for a, name in enumerate(evaluation.tagger.attributes):
-        places = wrong[:, a].nonzero().flatten()
-        if not len(places):
+        indices = wrong[:, a].nonzero().flatten()
+        if not len(indices):
             continue
-        farthest = (probs[places, a] - labels[places, a]).abs().argsort(descending=True, stable=True)[:NUM_WRONG]
-        chosen = places[farthest].tolist()
+        farthest = (probs[indices, a] - labels[indices, a]).abs().argsort(descending=True, stable=True)[:NUM_WRONG]
+        chosen = indices[farthest].tolist()
         predicted = "; ".join(
             f"{evaluation.split.paths[i].name} {'has it' if labels[i, a] == 1 else 'has not'}, {probs[i, a]:.2f}"
             for i in chosen
         )
-        text = f"{name}: {len(places):,} of {int((labels[:, a] != UNKNOWN).sum()):,} wrong: {predicted}"
+        text = f"{name}: {len(indices):,} of {int((labels[:, a] != UNKNOWN).sum()):,} wrong: {predicted}"
         pictures.append((_beside([to_square(read_image(evaluation.split.paths[i]), SIDE) for i in chosen]), text))
     page.gallery(pictures)
 

@@ -152,5 +152,5 @@ def _check(logits: Tensor, labels: Tensor) -> tuple[int, int]:
     return num_photos, num_classes
 
 
-def _mean(values: list[float], places: list[int]) -> float:
-    return sum(values[k] for k in places) / len(places)
+def _mean(values: list[float], indices: list[int]) -> float:
+    return sum(values[k] for k in indices) / len(indices)

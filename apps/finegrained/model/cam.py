@@ -19,7 +19,7 @@ from apps.finegrained.model.classifier import Classifier
 
 
 def class_activation_maps(features: Tensor, weight: Tensor, classes: Tensor) -> Tensor:
-    """Maps (B, h, w): what each place adds to the logit of a photo's class, times the number of places.
+    """Maps (B, h, w): what each cell adds to the logit of a photo's class, times the number of cells.
 
     Args:
         features: (B, C, h, w), what the average is taken over.
@@ -51,10 +51,10 @@ def overlay(
         red: the value that is shown red; None for the map's own maximum.
         strength: of the colours, 0 (photo alone) to 1 (colours alone).
     """
-    places = np.maximum(np.asarray(activation, dtype=np.float32), 0)
-    places = np.minimum(places / max(float(places.max()) if red is None else red, 1e-12), 1)
+    positive = np.maximum(np.asarray(activation, dtype=np.float32), 0)
+    positive = np.minimum(positive / max(float(positive.max()) if red is None else red, 1e-12), 1)
     height, width = image.shape[:2]
-    smooth = cv2.resize(places, (width, height), interpolation=cv2.INTER_LINEAR)
+    smooth = cv2.resize(positive, (width, height), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((smooth * 255).round().astype(np.uint8), cv2.COLORMAP_TURBO)
     return cv2.addWeighted(image, 1 - strength, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), strength, 0)
 
@@ -64,7 +64,7 @@ def draw_activations(
 ) -> list[np.ndarray]:
     """What is looked at of an image (H, W, 3) uint8 RGB, (side, side, 3), once for each class with `overlay`'s colours.
 
-    Red is the same in all of them: the most that any place says for any of the classes.
+    Red is the same in all of them: the most that any cell adds to any of the classes.
     """
     seen = stack_images([to_square(image, classifier.resolution, classifier.crop)] * len(classes))
     maps = explain(classifier, seen, torch.tensor(classes))

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MARK_LENGTH = 8  # of what `tempfile` puts behind a name
+UNFINISHED = re.compile(r"\.(.+)\.unfinished-\w{8}")  # a folder of `written_whole`; `tempfile` adds eight letters
+NAME_LENGTH = 50  # of the name that is kept in it; a letter may have four bytes, and 255 are allowed
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a write that meets one says so without a name
 
 
@@ -18,16 +20,28 @@ def cache_dir() -> Path:
     """The user's cache folder for this project, not created here.
 
     `$MOBILENET_APPS_CACHE` if set; else `mobilenet-apps` in the system's folder for caches.
+
+    Raises:
+        ValueError: the user has no home folder.
     """
     if chosen := os.environ.get("MOBILENET_APPS_CACHE"):
-        return Path(chosen).expanduser()
+        return _expand_home(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mobilenet-apps"
+    return _expand_home(base) / "mobilenet-apps"
+
+
+def _expand_home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"no home folder to put {path} in: set MOBILENET_APPS_CACHE to a folder that may be written"
+        ) from error
 
 
 def numbered(path: Path) -> Iterator[Path]:
@@ -43,16 +57,43 @@ def mend(folder: Path) -> None:
     A folder that was about to replace another one is put in its place; everything unfinished is removed.
     """
     for room in folder.glob(".*"):
-        name, mark = room.name[1:].rpartition(".")[::2]
-        if not (name and len(mark) == MARK_LENGTH and room.is_dir()):
+        if not UNFINISHED.fullmatch(room.name) or room.is_symlink() or not room.is_dir():
             continue
-        if (room / "replaced").is_dir() and (room / name).exists() and not (folder / name).exists():
-            os.replace(room / name, folder / name)
+        inside = {path.name: path for path in room.iterdir()}
+        replaced = inside.pop("replaced", None)
+        if len(inside) > 1 or not all(name[:NAME_LENGTH] == UNFINISHED.fullmatch(room.name)[1] for name in inside):
+            continue  # somebody else's
+        for name, path in inside.items():
+            if replaced and not (folder / name).exists():
+                os.replace(path, folder / name)
         shutil.rmtree(room, ignore_errors=True)
 
 
+def _flush(path: Path) -> None:
+    """Have the system write a file, or a folder and all that is in it, so that a power cut does not undo it."""
+    for inside in path.iterdir() if path.is_dir() and not path.is_symlink() else ():
+        _flush(inside)
+    _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    """The content of a file; of a folder, the names in it."""
+    if sys.platform == "win32":  # which opens no folders, and files only for writing
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in DISK_ERRORS or isinstance(error, FileNotFoundError):
+            raise
+        # else a file system that cannot
+
+
 @contextmanager
-def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
+def written_whole(path: Path | str, *, folder: bool = False, flush: bool = True) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to, and rename it to `path` when the block ends well.
 
     If the block raises, the temporary file or folder is removed and `path` stays as it was; an error of the disk names
@@ -61,15 +102,18 @@ def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
     Args:
         path: the final name; its parents are created.
         folder: the block fills a folder (created empty) instead of writing one file.
+        flush: it is on the disk before it gets its name (some milliseconds), so that a power cut spoils neither.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}.", dir=path.parent))  # long names leave no place for a mark
+    room = Path(tempfile.mkdtemp(prefix=f".{path.name[:NAME_LENGTH]}.unfinished-", dir=path.parent))
     temporary = room / path.name
     try:
         if folder:
             temporary.mkdir()
         yield temporary
+        if flush:
+            _flush(temporary)
         replaced = room / "replaced"
         if folder and path.is_dir():
             os.replace(path, replaced)
@@ -79,6 +123,8 @@ def written_whole(path: Path | str, *, folder: bool = False) -> Iterator[Path]:
             if replaced.is_dir():
                 os.replace(replaced, path)
             raise
+        if flush:
+            _flush_one(path.parent)
     except OSError as error:
         if error.errno in DISK_ERRORS and error.filename is None:
             error.filename = str(path)

@@ -25,7 +25,7 @@ def write_picture(path: Path, picture: np.ndarray, *, quality: int = JPEG_QUALIT
     if not cv2.haveImageWriter(path.name):
         raise ValueError(f"cannot write {path}: no picture format has the suffix {path.suffix!r}; use .png or .jpg")
     data = encode_picture(picture, path.suffix, quality=quality)
-    with written_whole(path) as temporary:
+    with written_whole(path, flush=False) as temporary:  # pictures are many, and can be drawn again
         temporary.write_bytes(data)
 
 

@@ -1,12 +1,14 @@
 """A file or folder is written whole or not at all, and nothing is left beside it."""
 
 import os
+import pwd
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from backbone.files import cache_dir, written_whole
+from backbone.files import cache_dir, mend, written_whole
 
 
 def test_new_file_and_its_parents(tmp_path):
@@ -137,3 +139,101 @@ def test_a_failed_rename_leaves_the_old_folder(tmp_path):
         temporary.rmdir()
     assert (path / "old").read_text() == "kept"
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def flushed_by(monkeypatch, block) -> list[str]:
+    """What `block` flushes to the disk and renames, in order, by name."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noting_fsync(descriptor: int) -> None:
+        done.append(f"flush {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def noting_replace(source, target) -> None:
+        done.append(f"rename {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    block()
+    return done
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs names of open files")
+def test_everything_is_on_the_disk_before_it_gets_its_name(monkeypatch, tmp_path):
+    """A power cut leaves the old file or the new one, never an empty one, as `rename` without `fsync` may."""
+
+    def write_file() -> None:
+        with written_whole(tmp_path / "last.pt") as temporary:
+            temporary.write_bytes(b"state")
+
+    def write_folder() -> None:
+        with written_whole(tmp_path / "best", folder=True) as temporary:
+            (temporary / "sub").mkdir()
+            (temporary / "sub" / "a.bin").write_bytes(b"a")
+            (temporary / "b.bin").write_bytes(b"b")
+
+    assert flushed_by(monkeypatch, write_file) == ["flush last.pt", "rename last.pt", f"flush {tmp_path.name}"]
+    done = flushed_by(monkeypatch, write_folder)
+    assert sorted(done[:4]) == ["flush a.bin", "flush b.bin", "flush best", "flush sub"]
+    assert done[4:] == ["rename best", f"flush {tmp_path.name}"]
+
+
+def killed_while_replacing(path: Path, monkeypatch) -> None:
+    """Leave what a kill leaves that comes between the two renames by which a folder replaces another one."""
+    replace, number = os.replace, []
+
+    def stop_at_the_second(source, target) -> None:
+        number.append(source)
+        if len(number) > 1:
+            raise SystemExit
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop_at_the_second)
+        patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        with pytest.raises(SystemExit), written_whole(path, folder=True) as temporary:
+            (temporary / "new.txt").write_text("new")
+
+
+@pytest.mark.parametrize("name", ["best", "best of " + "many " * 20])
+def test_mend_finishes_what_a_kill_interrupted(monkeypatch, tmp_path, name):
+    (tmp_path / name).mkdir()
+    killed_while_replacing(tmp_path / name, monkeypatch)
+    assert not (tmp_path / name).exists() and len(os.listdir(tmp_path)) == 1
+    mend(tmp_path)
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name / "new.txt").read_text() == "new"
+
+
+def test_mend_leaves_the_users_own_hidden_folders(monkeypatch, tmp_path):
+    """Whatever they are called; only unfinished writes of `written_whole` go."""
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        with pytest.raises(RuntimeError), written_whole(tmp_path / "last.pt") as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+    (left,) = os.listdir(tmp_path)
+    theirs = [".my.settings", ".git", ".x.abcdefgh", ".last.pt.12345678", f"{left}.bak", left[1:]]
+    for name in theirs:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kept.txt").write_text("kept")
+    (tmp_path / f"{left[:-8]}abcdefgh").mkdir()  # as ours are called, but with something in it that is not ours
+    (tmp_path / f"{left[:-8]}abcdefgh" / "kept.txt").write_text("kept")
+    mend(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*theirs, f"{left[:-8]}abcdefgh"])
+    assert all((tmp_path / name / "kept.txt").read_text() == "kept" for name in theirs)
+
+
+@pytest.mark.parametrize("chosen", [None, "~/mine", "~nobody-of-that-name/mine"])
+def test_no_home_folder_is_one_line_that_names_the_variable(monkeypatch, chosen):
+    """A user id without a name, as `docker run --user 12345` gives, and HOME unset."""
+    for name in ("MOBILENET_APPS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    if chosen:
+        monkeypatch.setenv("MOBILENET_APPS_CACHE", chosen)
+    with pytest.raises(ValueError, match=r"^no home folder .*: set MOBILENET_APPS_CACHE to a folder .*$"):
+        cache_dir()
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", "/tmp/mine")
+    assert cache_dir() == Path("/tmp/mine")

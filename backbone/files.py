@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-UNFINISHED = re.compile(r"\.(.+)\.unfinished-\w{8}")  # a folder of `written_whole`; `tempfile` adds eight letters
+# A folder of `written_whole`; `tempfile` adds eight letters. Earlier versions had nothing before them.
+UNFINISHED = re.compile(r"\.(.+)\.(unfinished-)?\w{8}")
 NAME_LENGTH = 50  # of the name that is kept in it; a letter may have four bytes, and 255 are allowed
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a write that meets one says so without a name
 
@@ -57,12 +58,14 @@ def mend(folder: Path) -> None:
     A folder that was about to replace another one is put in its place; everything unfinished is removed.
     """
     for room in folder.glob(".*"):
-        if not UNFINISHED.fullmatch(room.name) or room.is_symlink() or not room.is_dir():
+        called = UNFINISHED.fullmatch(room.name)
+        if not called or room.is_symlink() or not room.is_dir():
             continue
         inside = {path.name: path for path in room.iterdir()}
         replaced = inside.pop("replaced", None)
-        if len(inside) > 1 or not all(name[:NAME_LENGTH] == UNFINISHED.fullmatch(room.name)[1] for name in inside):
-            continue  # somebody else's
+        ours = len(inside) == 1 or called[2] or replaced
+        if not ours or any(name[:NAME_LENGTH] != called[1] for name in inside):
+            continue
         for name, path in inside.items():
             if replaced and not (folder / name).exists():
                 os.replace(path, folder / name)

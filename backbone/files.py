@@ -48,8 +48,8 @@ def _expand_home(path: str) -> Path:
 def numbered(path: Path) -> Iterator[Path]:
     """A path, and others beside it to fall back on: a.jpg, a-2.jpg, a-3.jpg, ..."""
     yield path
-    for number in itertools.count(2):
-        yield path.with_stem(f"{path.stem}-{number}")
+    for i in itertools.count(2):
+        yield path.with_stem(f"{path.stem}-{i}")
 
 
 def mend(folder: Path) -> None:

@@ -32,9 +32,9 @@ def backbone_name(width_mult: float) -> str:
 
 def _nearest(name: str) -> str | None:
     """The valid name a person most likely meant by `a75`, `0.75`, `A075`, `mobilenet_0.75`, or None."""
-    number = re.search(r"[0-9]+\.[0-9]+", name) or re.fullmatch(r"[aA]?_?([0-9]+)%?", name)
-    if number:
-        text = number.group(number.lastindex or 0)
+    found = re.search(r"[0-9]+\.[0-9]+", name) or re.fullmatch(r"[aA]?_?([0-9]+)%?", name)
+    if found:
+        text = found.group(found.lastindex or 0)
         percent = round(float(text) * 100) if "." in text or text in ("1", "2") else int(text)
         if 10 <= percent <= 200:
             return f"a{percent:03d}"

@@ -161,7 +161,7 @@ class Handlers:
         if not files:
             return None, "Choose photos first."
         paths = [Path(file) for file in files]
-        number, problems = count_photos(paths), []
+        num_photos, problems = count_photos(paths), []
         out = new_result(".csv")
         room = Path(tempfile.mkdtemp(dir=out.parent))
         try:
@@ -175,10 +175,10 @@ class Handlers:
                     else:
                         for row in self._rows(sent.image, settings):
                             table.writerow([_cell(sent.name), *map(_cell, row), ""])
-                    progress((i, number), unit="photos")
+                    progress((i, num_photos), unit="photos")
         finally:
             shutil.rmtree(room, ignore_errors=True)
-        return str(out), f"{number - len(problems):,} of {number:,} photos are in the table.{_first(problems)}"
+        return str(out), f"{num_photos - len(problems):,} of {num_photos:,} photos are in the table.{_first(problems)}"
 
     def _look(self, image: np.ndarray, settings: Settings) -> Looked:
         with self._predictor(settings) as predictor:

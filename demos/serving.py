@@ -184,6 +184,8 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
     )
     print(f"the page is at {address}" + (f" and for everybody at {public}" if public else ""), flush=True)
     if wait:
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # so that `private_room` is removed then, too
+        signal.signal(
+            signal.SIGTERM, lambda received, frame: sys.exit(0)
+        )  # so that `private_room` is removed then, too
         page.block_thread()
     return address

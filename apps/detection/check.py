@@ -146,14 +146,14 @@ def print_report(title: str, photos: Sequence[Photo], counts: CountTable) -> Non
     print(f"{title}, {len(photos):,} photos, classes: {len(counts):,}; objects without crowds, sizes as COCO's\n")
     width = max(len(name) for name in [*counts, "objects"])
     print(f"{'':{width}}" + "".join(f"{head:>9}" for head in (*splits, *SIZES, "crowds")))
-    print(f"{'photos':{width}}" + "".join(f"{number:9,}" for number in of_split))
+    print(f"{'photos':{width}}" + "".join(f"{count:9,}" for count in of_split))
     rows: dict[str, list[int]] = {}
     for name, count in counts.items():
         sums = [sum(values) for values in zip(*count.values(), strict=True)] or [0] * 4
         rows[name] = [*(count.get(split, Counts()).objects for split in splits), *sums]
     rows["total"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     for name, numbers in rows.items():
-        print(f"{name:{width}}" + "".join(f"{number:9,}" for number in numbers))
+        print(f"{name:{width}}" + "".join(f"{count:9,}" for count in numbers))
 
 
 def write_sheets(

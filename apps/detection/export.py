@@ -198,10 +198,10 @@ def average_precision(detector: Detector, split: CocoSplit, session: Session) ->
     return max(0.0, coco_metrics(split, results).values["AP"])  # -1 without any object
 
 
-def read_squares(detector: Detector, split: CocoSplit, number: int) -> Tensor:
-    """At most `number` photos of a split as the network sees them, (B, 3, H, W) uint8."""
+def read_squares(detector: Detector, split: CocoSplit, num_photos: int) -> Tensor:
+    """At most `num_photos` photos of a split as the network sees them, (B, 3, H, W) uint8."""
     squares = EvalSet(split, resolution=detector.resolution)
-    return stack_images([squares[i] for i in range(min(number, len(squares)))])
+    return stack_images([squares[i] for i in range(min(num_photos, len(squares)))])
 
 
 def _load(config: Config) -> tuple[Detector, Path | None]:

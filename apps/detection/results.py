@@ -135,8 +135,8 @@ class Results:
     def write(self, out: Path) -> None:
         """Write predictions.json, images.json and predictions.csv into a folder."""
         ids = self.image_ids()
-        categories = [{"id": number, "name": name} for name, number in self.ids.items()]
-        images = [{"id": number, **image} for number, image in zip(ids, self.images, strict=True)]
+        categories = [{"id": class_id, "name": name} for name, class_id in self.ids.items()]
+        images = [{"id": image_id, **image} for image_id, image in zip(ids, self.images, strict=True)]
         save_json(out / "images.json", {"images": images, "annotations": [], "categories": categories})
         results = []
         for index, (box, score, name) in self.found:

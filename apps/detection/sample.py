@@ -56,7 +56,7 @@ def draw_picture(slot: Slot) -> Drawn:
 
 def write_annotations(folder: Path, records: list[dict[str, Any]], info: dict[str, Any]) -> None:
     """Make COCO's files of what the pictures hold."""
-    categories = [{"id": number, "name": name, "supercategory": "animal"} for name, number in CATEGORY_IDS.items()]
+    categories = [{"id": class_id, "name": name, "supercategory": "animal"} for name, class_id in CATEGORY_IDS.items()]
     annotations: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     next_id = 1
     for record in records:

@@ -123,7 +123,7 @@ def print_report(listing: FaceListing, splits: Sequence[str], counts: CountTable
     if any(identity is not None for identity in listing.identities):
         pairs = set(zip(splits, listing.identities, strict=True))
         people = [sum(s == split and identity is not None for s, identity in pairs) for split in there]
-        print(f"{'people':{width}}" + "".join(f"{number:17,}" for number in people))
+        print(f"{'people':{width}}" + "".join(f"{count:17,}" for count in people))
     print(f"{'attribute':{width}}" + f"{'known':>9}{'have it':>8}" * len(there))
     for name, of_split in counts.items():
         cells = (of_split[split] for split in there)

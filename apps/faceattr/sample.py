@@ -77,8 +77,8 @@ class Config:
 
 def draw_picture(slot: Slot) -> Drawn:
     """Draw one picture; its record holds split, file, person and the known labels, or is None without labels."""
-    number = slot.number // PICTURES_PER_PERSON
-    person, shot = (Chance(slot.seed, slot.split_index, level, n) for level, n in ((0, number), (1, slot.number)))
+    who = slot.number // PICTURES_PER_PERSON
+    person, shot = (Chance(slot.seed, slot.split_index, level, n) for level, n in ((0, who), (1, slot.number)))
     hair_colour, wears = choose_attributes(person, shot)
     picture, hidden = draw_portrait(person, shot, hair_colour=hair_colour, wears=wears)
     if slot.split == UNLABELLED:
@@ -88,7 +88,7 @@ def draw_picture(slot: Slot) -> Drawn:
     left_out = hidden.union(name for name, lost in zip(ATTRIBUTES, unknown, strict=True) if lost)
     labels = {name: 1 if facts[name] else -1 for name in ATTRIBUTES if name not in left_out}
     name = f"{slot.id:06d}.jpg"
-    return Drawn(f"images/{name}", picture, {"file": name, "split": slot.split, "person": number, "labels": labels})
+    return Drawn(f"images/{name}", picture, {"file": name, "split": slot.split, "person": who, "labels": labels})
 
 
 def choose_attributes(person: Chance, shot: Chance) -> tuple[str, dict[str, bool]]:

@@ -65,8 +65,8 @@ def draw_picture(slot: Slot) -> Drawn:
 
 def read_labelled(root: Path, split: str = "train") -> Iterator[np.ndarray]:
     """The photos (H, W, 3) RGB of a split, one of each species in turn, each with its name."""
-    numbers = sorted({path.name for path in (root / split).glob("*/*.jpg")})
-    for path in (root / split / species / number for number in numbers for species in SPECIES):
+    names = sorted({path.name for path in (root / split).glob("*/*.jpg")})
+    for path in (root / split / species / name for name in names for species in SPECIES):
         if path.exists():
             picture = np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB))
             put_label(picture, path.parent.name, 2, picture.shape[0] - 2)

@@ -55,12 +55,10 @@ def make(config: Config) -> None:
             subprocess.run([sys.executable, *command, *flags], check=True, stdout=subprocess.DEVNULL)
             pictures = sorted(Path(room, "set").glob(pattern))[int(app == "faceattr") :: step][:NUM_PICTURES]
             (config.out / app).mkdir(parents=True, exist_ok=True)
-            for number, picture in enumerate(pictures, start=1):
+            for i, picture in enumerate(pictures, start=1):
                 if picture.stat().st_size > MAX_BYTES:
-                    raise ValueError(
-                        f"picture {number} of {app} has more than {MAX_BYTES:,} bytes: take another --seed"
-                    )
-                shutil.copyfile(picture, config.out / app / f"{number}.jpg")
+                    raise ValueError(f"picture {i} of {app} has more than {MAX_BYTES:,} bytes: take another --seed")
+                shutil.copyfile(picture, config.out / app / f"{i}.jpg")
         print(f"{config.out / app}: {len(pictures)} pictures")
 
 

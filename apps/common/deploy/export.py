@@ -149,10 +149,10 @@ def checkpoint_facts(folder: Path | None) -> dict[str, Any]:
     return {} if folder is None else {"checkpoint_sha256": sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
 
 
-def check_num_photos(number: int) -> None:
+def check_num_photos(num_photos: int) -> None:
     """Raise ValueError for fewer than one."""
-    if number < 1:
-        raise ValueError(f"--num-photos must be 1 or more, got {number}")
+    if num_photos < 1:
+        raise ValueError(f"--num-photos must be 1 or more, got {num_photos}")
 
 
 def check_format(format: Format, *, int8: bool, dynamic_size: bool = False, suppressed: bool = False) -> None:

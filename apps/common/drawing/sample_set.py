@@ -136,14 +136,14 @@ def draw_set(
     """See `SampleSet.make`."""
     from backbone.files import cache_dir, written_whole  # here: its package loads torch
 
-    numbers = {f"num_{split}": count for split, count in counts.items()}
-    smallest = dict.fromkeys(numbers, sample.least) | {"seed": 0}
-    for name, number in (*numbers.items(), ("seed", seed)):
-        if number < smallest[name]:
-            raise ValueError(f"{name} is {number}, it must be {smallest[name]} or more")
+    settings = {f"num_{split}": count for split, count in counts.items()}
+    smallest = dict.fromkeys(settings, sample.least) | {"seed": 0}
+    for name, value in (*settings.items(), ("seed", seed)):
+        if value < smallest[name]:
+            raise ValueError(f"{name} is {value}, it must be {smallest[name]} or more")
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}, it must be 1 or more")
-    info = {"description": sample.description, "drawing": fingerprint(sample.code), **numbers, "seed": seed}
+    info = {"description": sample.description, "drawing": fingerprint(sample.code), **settings, "seed": seed}
     key = hashlib.sha256(json.dumps(info).encode()).hexdigest()[:12]
     given, root = root, Path(root or cache_dir() / f"{sample.app}-sample-v1-{key}").absolute()
     if is_drawn(root, info):
@@ -231,13 +231,13 @@ def draw_share(folder: str, *, draw: str, counts: dict[str, int], seed: int, sha
     """Draw every `num_shares`-th picture, and write the records to `folder`/share-<share>.jsonl."""
     module, _, name = draw.partition(":")
     draw_picture: Callable[[Slot], Drawn] = getattr(importlib.import_module(module), name)
-    places = [(split, order, number) for order, (split, count) in enumerate(counts.items()) for number in range(count)]
+    slots = [(split, order, number) for order, (split, count) in enumerate(counts.items()) for number in range(count)]
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         with open(Path(folder) / f"share-{share}.jsonl", "w", encoding="utf-8") as lines:
-            for image_id, place in list(enumerate(places, start=1))[share::num_shares]:
-                drawn = draw_picture(Slot(seed, *place, image_id))
+            for image_id, slot in list(enumerate(slots, start=1))[share::num_shares]:
+                drawn = draw_picture(Slot(seed, *slot, image_id))
                 path = Path(folder) / drawn.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(pictures.encode_picture(drawn.image, path.suffix))

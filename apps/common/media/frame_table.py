@@ -45,7 +45,7 @@ class FrameTable:
         """A line for each video or camera: its frames, and how often there was what in all of them."""
         return [
             f"{name}: {self._num_frames[name]:,} frames; in all of them "
-            + (", ".join(f"{number:,} {what}" for what, number in counts.most_common()) or "nothing")
+            + (", ".join(f"{count:,} {what}" for what, count in counts.most_common()) or "nothing")
             for name, counts in self._videos.items()
         ]
 

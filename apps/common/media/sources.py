@@ -89,8 +89,8 @@ def relative_path_of(path: Path, *, root: Path) -> Path:
     return Path(*(part for part in path.parts if part not in (path.anchor, "..")))
 
 
-def open_camera(number: int) -> Any:
-    """An open `cv2.VideoCapture`.
+def open_camera(index: int) -> Any:
+    """An open `cv2.VideoCapture` of the camera with that index.
 
     Raises:
         ValueError: no such camera, or it is in use.
@@ -98,13 +98,13 @@ def open_camera(number: int) -> Any:
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would warn of every driver it tries
     try:
-        camera = cv2.VideoCapture(number)
+        camera = cv2.VideoCapture(index)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if camera.isOpened():
         return camera
     raise ValueError(
-        f"camera {number} cannot be opened: it is missing, in use, or you may not read it; in a browser, also with the "
+        f"camera {index} cannot be opened: it is missing, in use, or you may not read it; in a browser, also with the "
         "camera of another machine, use demos/app.py"
     )
 

@@ -75,17 +75,17 @@ def stop_on_signals() -> Iterator[list[int]]:
     received: list[int] = []
     first = 0.0
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(signal_number: int, frame: FrameType | None) -> None:
         nonlocal first
         if not received:
-            received.append(number)
+            received.append(signal_number)
             first = time.monotonic()
         elif time.monotonic() - first > REPEAT_S:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {signal_number: signal.signal(signal_number, note) for signal_number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)

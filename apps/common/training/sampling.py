@@ -74,9 +74,9 @@ class StepSampler:
         for _ in range(len(self)):
             yield list(self.processes.share(list(itertools.islice(draws, self.batch_size))))
 
-    def batch(self, step: int, number: int = 0) -> list[Draw]:
+    def batch(self, step: int, index: int = 0) -> list[Draw]:
         """The samples of all processes in a step's batch of that number, 0 to `accumulate` - 1."""
-        start = (step * self.accumulate + number) * self.batch_size
+        start = (step * self.accumulate + index) * self.batch_size
         return list(itertools.islice(self._draws(start), self.batch_size))
 
     def _draws(self, start: int) -> Iterator[Draw]:
@@ -119,10 +119,10 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
     return np.array([by_class[np.searchsorted(present, own)].max(initial=1.0) for own in classes])
 
 
-def evenly_spaced(total: int, number: int) -> list[int]:
-    """Indices from 0 to `total` - 1, all if there are no more than `number`, else `number` at equal distances."""
-    number = min(total, number)
-    return [i * total // number for i in range(number)]
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Indices from 0 to `total` - 1, all if there are no more than `count`, else `count` at equal distances."""
+    count = min(total, count)
+    return [i * total // count for i in range(count)]
 
 
 class Lengths(NamedTuple):
@@ -154,16 +154,16 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
     if config.steps is not None and config.epochs is not None:
         raise ValueError("give --steps or --epochs, not both")
     for name in ("batch_size", "accumulate", "eval_every", "checkpoint_every"):
-        number = getattr(config, name)
-        if number is not None and number < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {number}")
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
     for name in ("seed", "num_workers"):
         if getattr(config, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(config, name)}")
     for name in ("warmup_steps", "clip_norm"):
-        number = getattr(config, name)
-        if number is not None and not (number >= 0 and math.isfinite(number)):
-            raise ValueError(f"--{name.replace('_', '-')} must be 0 (off) or more, got {number}")
+        value = getattr(config, name)
+        if value is not None and not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"--{name.replace('_', '-')} must be 0 (off) or more, got {value}")
     if config.epochs is not None and not math.isfinite(config.epochs):
         raise ValueError(f"--epochs must be a number, got {config.epochs}")
     images_a_step = config.batch_size * config.accumulate

@@ -130,11 +130,11 @@ def photo_findings(photos: Sequence[Photo], spoilt: Container[Path]) -> list[Fin
     for photo in photos:
         keys = object_keys(photo.record)
         if len(set(keys)) < len(keys):
-            again = next(key for key, number in Counter(keys).items() if number > 1)
+            again = next(key for key, count in Counter(keys).items() if count > 1)
             twice.append(f"{photo}: {len(keys) - len(set(keys))}, as {list(again[1:])} (xyxy)")
         boxes = Counter(key[1:] for key in set(keys))
         if len(boxes) < len(set(keys)):
-            box = next(box for box, number in boxes.items() if number > 1)
+            box = next(box for box, count in boxes.items() if count > 1)
             two_classes.append(f"{photo}: {list(box)} (xyxy)")
     return [
         Finding("error", OTHER_SIZE, other_size),
@@ -155,13 +155,13 @@ def class_findings(counts: CountTable, *, min_objects: int) -> list[Finding]:
     total = {name: sum(count.objects for count in of_split.values()) for name, of_split in counts.items()}
     if not any(total.values()):
         return [Finding("error", "data without an object to learn", [f"none of {', '.join(total)}"])]
-    findings = [Finding("note", "classes without an object", [name for name, number in total.items() if not number])]
+    findings = [Finding("note", "classes without an object", [name for name, count in total.items() if not count])]
     for split in splits:
         here = {name: of_split[split].objects for name, of_split in counts.items() if total[name]}
         level: Level = "error" if split == "train" else "warning"
-        missing = [f"{name}: {total[name]:,} in other splits" for name, number in here.items() if not number]
+        missing = [f"{name}: {total[name]:,} in other splits" for name, count in here.items() if not count]
         findings.append(Finding(level, f"classes without an object in {split}", missing))
         if split == "train":
-            few = [f"{name}: {number}" for name, number in here.items() if 0 < number < min_objects]
+            few = [f"{name}: {count}" for name, count in here.items() if 0 < count < min_objects]
             findings.append(Finding("warning", f"classes with fewer than {min_objects} objects in train", few))
     return findings

@@ -65,8 +65,8 @@ class Layout(NamedTuple):
 
 def id_in(entry: Any, key: str) -> int | None:
     """The whole number under a key of an image or annotation; None if there is none."""
-    number = entry.get(key) if isinstance(entry, dict) else None
-    return number if isinstance(number, int) else None
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def glance_at_images(images: Sequence[Any], folder: Path, *, every: bool = False) -> dict[Path, Glance]:

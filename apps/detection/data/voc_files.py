@@ -113,15 +113,17 @@ def _stems(path: Path, files: dict[str, Path]) -> tuple[list[str], list[Problem]
     """The lines of a list that have an XML file; behind a stem there may be 1 or -1."""
     stems: dict[str, None] = {}
     problems = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for line_number, line in enumerate(read_lines(path), start=1):
         name = normal_name(line)
         if not name:
             continue
         stem = next((n for n in (name, name.rpartition(" ")[0].strip(), Path(name).stem) if n in files), None)
         if stem is None:
-            problems.append(Problem(f"{path} line {number}: there is no {name}.xml in Annotations", kind=DAMAGED_FILE))
+            problems.append(
+                Problem(f"{path} line {line_number}: there is no {name}.xml in Annotations", kind=DAMAGED_FILE)
+            )
         elif stem in stems:
-            problems.append(Problem(f"{path} line {number}: {stem} is listed twice", kind=DAMAGED_FILE))
+            problems.append(Problem(f"{path} line {line_number}: {stem} is listed twice", kind=DAMAGED_FILE))
         else:
             stems[stem] = None
     return list(stems), problems
@@ -186,8 +188,8 @@ class _Reader:
         sides = {side: root.findtext(f"size/{side}") for side in ("width", "height")}
         image |= {side: _whole(text) for side, text in sides.items()}
         part.images.append(image)
-        for number, element in enumerate(root.findall("object"), start=1):
-            self._add_object(part, element, f"{where} object {number}", path)
+        for index, element in enumerate(root.findall("object"), start=1):
+            self._add_object(part, element, f"{where} object {index}", path)
 
     def _add_object(self, part: Part, element: ElementTree.Element, where: str, path: Path) -> None:
         name = normal_name(element.findtext("name") or "")
@@ -221,11 +223,11 @@ class _Reader:
     def finish(parts: Sequence[Part]) -> None:
         """Number the classes, the sorted names of all parts, from 1."""
         names = sorted({annotation["category_id"] for part in parts for annotation in part.annotations})
-        numbers = {name: number for number, name in enumerate(names, start=1)}
+        class_ids = {name: class_id for class_id, name in enumerate(names, start=1)}
         for part in parts:
-            part.categories = [{"id": number, "name": name} for name, number in numbers.items()]
+            part.categories = [{"id": class_id, "name": name} for name, class_id in class_ids.items()]
             for annotation in part.annotations:
-                annotation["category_id"] = numbers[annotation["category_id"]]
+                annotation["category_id"] = class_ids[annotation["category_id"]]
 
 
 def _whole(text: str | None) -> int:

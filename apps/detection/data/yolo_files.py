@@ -166,14 +166,16 @@ class _Reader:
         if source.suffix.lower() != ".txt":
             raise ValueError(f"{self.file}: {part.split} is {entry!r}, which is neither a folder nor a .txt list")
         photos = []
-        for number, line in enumerate(read_lines(source), start=1):
+        for line_number, line in enumerate(read_lines(source), start=1):
             if name := line.strip():
                 near = source.parent / name
                 path = near if near.is_file() else self.folder / name
                 if path.is_file():
                     photos.append(path)
                 else:
-                    part.problems.append(Problem(f"{source} line {number}: there is no {near}", kind=MISSING_PHOTO))
+                    part.problems.append(
+                        Problem(f"{source} line {line_number}: there is no {near}", kind=MISSING_PHOTO)
+                    )
         if not photos:
             part.problems.append(Problem(f"{source}: none of its photos was found", kind=MISSING_PHOTO))
         return photos
@@ -184,10 +186,10 @@ class _Reader:
         except (OSError, UnicodeDecodeError) as error:
             part.problems.append(Problem(f"{file} cannot be read: {error}", kind=DAMAGED_FILE, path=photo))
             return
-        for number, line in enumerate(lines, start=1):
+        for line_number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            where = f"{file} line {number}"
+            where = f"{file} line {line_number}"
             found = self._read_line(line.split(), where, photo)
             if isinstance(found, Problem):
                 part.problems.append(found)
@@ -218,8 +220,8 @@ class _Reader:
         if len(numbers) < 5 or not (len(numbers) == 5 or polygon or self.keypoints):
             what = f"{where} has {len(numbers)} numbers, wanted are class cx cy w h, or class and a polygon's x y ..."
             return Problem(what, kind=DAMAGED_OBJECT, path=photo)
-        number, values = numbers[0], numbers[1:5] if self.keypoints else numbers[1:]
-        if number != int(number) or int(number) not in self.names:
+        class_id, values = numbers[0], numbers[1:5] if self.keypoints else numbers[1:]
+        if class_id != int(class_id) or int(class_id) not in self.names:
             what = f"{where}: class {words[0]} is none of the {len(self.names)} of {self.file.name}"
             return Problem(what, kind=UNKNOWN_CLASS, path=photo)
         if len(values) == 4 and min(values[2:]) <= 0:
@@ -234,7 +236,7 @@ class _Reader:
             cx, cy, w, h = (min(x) + max(x)) / 2, (min(y) + max(y)) / 2, max(x) - min(x), max(y) - min(y)
         if w <= 0 or h <= 0:
             return Problem(f"{where}: width and height must be above 0", kind=NO_AREA, path=photo)
-        return int(number), (cx, cy, w, h)
+        return int(class_id), (cx, cy, w, h)
 
 
 def label_file(photo: Path) -> Path:

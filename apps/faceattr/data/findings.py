@@ -105,7 +105,7 @@ def count_findings(counts: CountTable, *, min_known: int, min_rarer: int) -> lis
             Finding(
                 "warning",
                 f"attributes known on fewer than {min_known} photos of {split}",
-                [f"{name}: {number:,}" for name, number in known.items()],
+                [f"{name}: {count:,}" for name, count in known.items()],
             ),
             Finding(
                 "warning",

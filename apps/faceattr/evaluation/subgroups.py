@@ -79,14 +79,14 @@ class Subgroups:
         """Lines of text: the sizes, the means, and the widest gap that more than a few faces show."""
         unknown = f", {self.num_unknown:,} unknown" if self.num_unknown else ""
         lines = [f"by {self.by}: {self.num_with_it:,} faces have it, {self.num_without:,} have not{unknown}"]
-        number = self.values["num_compared"]
-        if not number:
+        num_compared = self.values["num_compared"]
+        if not num_compared:
             return [*lines, "  no attribute is known both present and absent in both groups"]
         parts = [
             f"{words} {self.values[f'mean_{what}_with_it']:.3f} against {self.values[f'mean_{what}_without']:.3f}"
             for what, words in (("ap", "mean AP"), ("balanced_accuracy", "balanced accuracy"), ("f1", "F1"))
         ]
-        lines.append(f"  over {number} attributes: {', '.join(parts)}")
+        lines.append(f"  over {num_compared} attributes: {', '.join(parts)}")
         gaps = [(gap, row.name) for row in self.rows if (gap := row.gap("balanced_accuracy")) and not row.is_small]
         if gaps:
             gap, name = max(gaps, key=lambda pair: abs(pair[0]))

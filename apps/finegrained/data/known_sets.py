@@ -118,11 +118,11 @@ def _list_cub(source: Path) -> Listing:
     classes = _table(source / "classes.txt")
     names = class_names_of(classes.values())
     listing = Listing(source=source, layout="CUB-200-2011", entries=[], problems=[], skipped=[])
-    for number, file in files.items():
-        if number not in uses or labels.get(number) not in classes:
-            raise ValueError(f"{source}: image {number} of images.txt has no split or no class in the other lists")
-        path, split = source / "images" / file, "train" if uses[number] == "1" else "test"
-        add_entry(listing, path, names[classes[labels[number]]], split, exists=path.is_file(), where=f"{source}: ")
+    for image_id, file in files.items():
+        if image_id not in uses or labels.get(image_id) not in classes:
+            raise ValueError(f"{source}: image {image_id} of images.txt has no split or no class in the other lists")
+        path, split = source / "images" / file, "train" if uses[image_id] == "1" else "test"
+        add_entry(listing, path, names[classes[labels[image_id]]], split, exists=path.is_file(), where=f"{source}: ")
     return listing
 
 
@@ -165,7 +165,7 @@ def _table(path: Path) -> dict[str, str]:
     """CUB's lists: a number, a blank, a value."""
     try:
         pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {number: value.strip() for number, value in pairs}
+        return {key: value.strip() for key, value in pairs}
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: unpack CUB-200-2011 again") from None
     except (UnicodeDecodeError, ValueError):

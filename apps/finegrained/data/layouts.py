@@ -125,8 +125,8 @@ def _list_csv(path: Path) -> Listing:
     listing = Listing(source=path, layout=layout, entries=[], problems=[], skipped=[])
     first = list(itertools.islice(rows, 100))
     folder = folder_of_files(path.parent, [row[columns[0]] for _, row in first if len(row) == len(header)])
-    for number, row in itertools.chain(first, rows):
-        _add_row(listing, folder, f"{path} line {number}", row, len(header), columns)
+    for line_number, row in itertools.chain(first, rows):
+        _add_row(listing, folder, f"{path} line {line_number}", row, len(header), columns)
     _refuse_two_labels(listing)
     return listing
 

@@ -18,28 +18,28 @@ class Table:
         self.vtable = position - unpack_number("i", data, position)
         self.vtable_bytes = unpack_number("H", data, self.vtable)
 
-    def _field(self, number: int) -> int:
-        """The position of field `number`; 0 if it is absent."""
-        entry = 4 + 2 * number
+    def _field(self, field: int) -> int:
+        """The position of a field; 0 if it is absent."""
+        entry = 4 + 2 * field
         offset = unpack_number("H", self.data, self.vtable + entry) if entry < self.vtable_bytes else 0
         return self.position + offset if offset else 0
 
-    def _target(self, number: int) -> int:
-        """Where the vector or table that field `number` points to starts; 0 if it is absent."""
-        position = self._field(number)
+    def _target(self, field: int) -> int:
+        """Where the vector or table that a field points to starts; 0 if it is absent."""
+        position = self._field(field)
         return position + unpack_number("I", self.data, position) if position else 0
 
-    def scalar(self, number: int, form: str, default: int) -> int:
-        position = self._field(number)
+    def scalar(self, field: int, form: str, default: int) -> int:
+        position = self._field(field)
         return unpack_number(form, self.data, position) if position else default
 
-    def table(self, number: int) -> "Table | None":
-        position = self._target(number)
+    def table(self, field: int) -> "Table | None":
+        position = self._target(field)
         return Table(self.data, position) if position else None
 
-    def vector(self, number: int, form: str) -> bytes:
+    def vector(self, field: int, form: str) -> bytes:
         """The bytes of a vector whose elements have struct format `form`; a string is a vector of "B"."""
-        position = self._target(number)
+        position = self._target(field)
         if not position:
             return b""
         length = unpack_number("I", self.data, position) * struct.calcsize("<" + form)
@@ -47,13 +47,13 @@ class Table:
             raise ValueError(f"{length} bytes at {position} reach past the end, {len(self.data)}")
         return self.data[position + 4 : position + 4 + length]
 
-    def numbers(self, number: int, form: str) -> tuple[Any, ...]:
-        content = self.vector(number, form)
+    def numbers(self, field: int, form: str) -> tuple[Any, ...]:
+        content = self.vector(field, form)
         return struct.unpack(f"<{len(content) // struct.calcsize('<' + form)}{form}", content)
 
-    def tables(self, number: int) -> list["Table"]:
-        start = self._target(number) + 4
-        offsets = self.numbers(number, "I")
+    def tables(self, field: int) -> list["Table"]:
+        start = self._target(field) + 4
+        offsets = self.numbers(field, "I")
         return [Table(self.data, start + 4 * i + offset) for i, offset in enumerate(offsets)]
 
 

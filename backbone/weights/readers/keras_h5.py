@@ -102,8 +102,8 @@ def _collect(file: Any, dataset_class: type) -> tuple[dict[str, dict[str, Tensor
             stored = file["/".join(parts[:-1])].attrs.get("name")
             layer = stored if stored in KNOWN else NEW_LAYOUT.get(parts[-3], "")
             variables = NORM_VARIABLES if layer in NORMS else ("kernel", "bias")
-            number = int(parts[-1])
-            variable = variables[number] if number < len(variables) else ""
+            index = int(parts[-1])
+            variable = variables[index] if index < len(variables) else ""
         else:
             layer = next((part for part in reversed(parts[:-1]) if part in KNOWN), "")
             variable = parts[-1].split(":")[0].removeprefix("depthwise_")

@@ -59,7 +59,7 @@ def read_tflite(data: bytes, *, name: str) -> LoadedWeights:
     except (ValueError, IndexError) as error:  # IndexError: an operator with fewer tensors than it needs
         raise ValueError(f"{name}: {error}") from error
     counts = graph.counts()
-    notes = ["operators: " + ", ".join(f"{number} {kind}" for kind, number in counts.items())]
+    notes = ["operators: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())]
     if DETECTION in counts:
         notes.append("an SSD detector: only its backbone is read here")
     return make_weights(

@@ -118,13 +118,13 @@ class TFLiteTensor:
         if quantization is None:
             return self.stored.float()
         per_channel = [1] * len(self.shape)
-        if (number := quantization.scale.numel()) > 1:
-            if not 0 <= quantization.axis < len(self.shape) or self.shape[quantization.axis] != number:
+        if (num_scales := quantization.scale.numel()) > 1:
+            if not 0 <= quantization.axis < len(self.shape) or self.shape[quantization.axis] != num_scales:
                 raise ValueError(
-                    f"tensor {self.index} ({self.name}) of shape {self.shape} has {number} scales along axis "
+                    f"tensor {self.index} ({self.name}) of shape {self.shape} has {num_scales} scales along axis "
                     f"{quantization.axis}"
                 )
-            per_channel[quantization.axis] = number
+            per_channel[quantization.axis] = num_scales
         scale, zero_point = quantization.scale.reshape(per_channel), quantization.zero_point.reshape(per_channel)
         return (self.stored.long() - zero_point).float() * scale
 
@@ -194,7 +194,7 @@ def read_graph(data: bytes, *, name: str) -> TFLiteGraph:
         tensors = tuple(_read_tensor(i, table, buffers) for i, table in enumerate(graph.tables(0)))
         codes = [_read_code(table) for table in model.tables(1)]
         operators = tuple(_read_operator(table, codes, len(tensors)) for table in graph.tables(3))
-        inputs, outputs = (_indices(graph, number, len(tensors)) for number in (1, 2))
+        inputs, outputs = (_indices(graph, slot, len(tensors)) for slot in (1, 2))
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError, ValueError) as error:
         raise ValueError(f"{name}: truncated or damaged TFLite file ({error})") from error
     return TFLiteGraph(name, tensors, operators, inputs, outputs)
@@ -226,29 +226,29 @@ def _read_tensor(index: int, table: Table, buffers: list[bytes]) -> TFLiteTensor
 
 
 def _read_code(table: Table) -> tuple[str, str]:
-    """The kind of an operator code and, of a custom one, its name. Numbers above 127 came with a wider field."""
-    number = max(table.scalar(0, "b", 0), table.scalar(3, "i", 0))
-    return OPERATORS.get(number, f"OP_{number}"), table.vector(1, "B").decode()
+    """The kind of an operator code and, of a custom one, its name. Numbers above 127 came with a wider slot."""
+    code = max(table.scalar(0, "b", 0), table.scalar(3, "i", 0))
+    return OPERATORS.get(code, f"OP_{code}"), table.vector(1, "B").decode()
 
 
 def _read_operator(table: Table, codes: list[tuple[str, str]], num_tensors: int) -> TFLiteOperator:
     kind, custom_name = codes[_checked(table.scalar(0, "I", 0), len(codes), "operator code")]
     options: dict[str, Any] = {}
     stored = table.table(4)
-    for option, (number, form, default) in OPTIONS.get(kind, {}).items():
-        options[option] = stored.scalar(number, form, default) if stored else default
+    for option, (slot, form, default) in OPTIONS.get(kind, {}).items():
+        options[option] = stored.scalar(slot, form, default) if stored else default
     if "padding" in options:
         options["padding"] = PADDINGS.get(options["padding"], f"PADDING_{options['padding']}")
     if "activation" in options:
         options["activation"] = ACTIVATIONS.get(options["activation"], f"ACTIVATION_{options['activation']}")
     if kind == "CUSTOM":
         options = read_flexbuffer_map(table.vector(5, "B"))
-    inputs, outputs = (_indices(table, number, num_tensors) for number in (1, 2))
+    inputs, outputs = (_indices(table, field, num_tensors) for field in (1, 2))
     return TFLiteOperator(kind, inputs, outputs, options, custom_name)
 
 
-def _indices(table: Table, number: int, num_tensors: int) -> tuple[int, ...]:
-    indices = table.numbers(number, "i")
+def _indices(table: Table, slot: int, num_tensors: int) -> tuple[int, ...]:
+    indices = table.numbers(slot, "i")
     for index in indices:
         if index != -1:
             _checked(index, num_tensors, "tensor")

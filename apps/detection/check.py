@@ -53,7 +53,7 @@ from apps.common.data.findings import (
     save_findings,
     worst_first,
 )
-from apps.common.data.photos import inspect_photos
+from apps.common.data.photos import evenly_spaced, inspect_photos
 from apps.common.data.problems import Problem
 from apps.common.images import read_image
 from apps.common.pictures import put_label, write_contact_sheet
@@ -165,7 +165,7 @@ def write_sheets(
         if problem.path and problem.box_xyxy_px:
             wrong.setdefault(problem.path, []).append(problem)
     good = [photo for photo in photos if photo.facts.problem is None and len(photo.record.labels)]
-    some = good[:: max(1, len(good) // SHEET_PHOTOS)][:SHEET_PHOTOS]
+    some = [good[i] for i in evenly_spaced(len(good), SHEET_PHOTOS)]
     bad = [photo for photo in photos if photo.record.path in wrong and photo.facts.problem is None][:SHEET_PHOTOS]
     sheets = []
     for name, shown in (("boxes.jpg", some), ("problems.jpg", bad)):

@@ -56,6 +56,7 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import check_model_flags, model_folder
+from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import (
     PARITY_PHOTOS,
@@ -70,9 +71,8 @@ from apps.common.deploy.export import (
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session
 from apps.common.images import stack_images
-from apps.common.training.sampling import evenly_spaced
 from apps.detection.boxes.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
-from apps.detection.data.batches import EvalSet
+from apps.detection.data.batches import make_eval_set
 from apps.detection.data.coco_classes import match_names
 from apps.detection.data.coco_split import CocoSplit
 from apps.detection.data.load import load_split
@@ -200,7 +200,7 @@ def average_precision(detector: Detector, split: CocoSplit, session: Session) ->
 
 def read_squares(detector: Detector, split: CocoSplit, num_photos: int) -> Tensor:
     """At most `num_photos` photos of a split as the network sees them, (B, 3, H, W) uint8."""
-    squares = EvalSet(split, resolution=detector.resolution)
+    squares = make_eval_set(split, resolution=detector.resolution)
     return stack_images([squares[i] for i in range(min(num_photos, len(squares)))])
 
 

@@ -72,7 +72,7 @@ import numpy as np
 import torch
 
 from apps.common.checkpoint import save_json
-from apps.common.device import autocast
+from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
@@ -81,7 +81,7 @@ from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, repeat_factors, run_lengths
 from apps.detection.boxes.postprocess import PostProcess
-from apps.detection.data.batches import TrainingSet, make_train_loader
+from apps.detection.data.batches import TrainingSet, collate
 from apps.detection.data.load import load_splits
 from apps.detection.evaluation.while_training import evaluate
 from apps.detection.loss.criterion import make_criterion
@@ -168,7 +168,7 @@ def train(config: Config) -> dict[str, float]:
         repeats=repeats,
         processes=processes,
     )
-    loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
+    loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     network.train()
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:

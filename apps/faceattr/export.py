@@ -43,6 +43,7 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder
+from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import (
     PARITY_PHOTOS,
     Metric,
@@ -55,7 +56,6 @@ from apps.common.deploy.export import (
 )
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
-from apps.common.training.sampling import evenly_spaced
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.metrics import attribute_metrics

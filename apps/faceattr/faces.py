@@ -28,7 +28,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.faceattr.faces:measure", Config)
 
 
-from apps.common.data.photos import find_photos
+from apps.common.data.photos import evenly_spaced, find_photos
 from apps.common.images import read_image
 from apps.faceattr.model.face_finder import FaceFinder, Framing, measure_margin
 
@@ -39,8 +39,8 @@ def measure(config: Config) -> Framing:
         raise ValueError(f"--num-photos must be 1 or more, got {config.num_photos}")
     finder = FaceFinder(config.face_model)
     paths = find_photos(config.source, recursive=True)
-    chosen = paths[:: -(-len(paths) // config.num_photos)]
-    framing = measure_margin(map(read_image, chosen), finder)
+    chosen = evenly_spaced(len(paths), config.num_photos)
+    framing = measure_margin((read_image(paths[i]) for i in chosen), finder)
     print(
         f"{framing.num_found:,} faces in {framing.num_images:,} of {len(paths):,} pictures; in longer sides of a face's"
         f" box: margin {framing.margin:z.2f}, the face {framing.drop:z.2f} below the middle"

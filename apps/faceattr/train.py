@@ -82,7 +82,7 @@ import torch
 from torch import nn
 
 from apps.common.checkpoint import save_json
-from apps.common.device import autocast
+from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
 from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
@@ -92,7 +92,7 @@ from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, run_lengths
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
-from apps.faceattr.data.batches import TrainingSet, make_train_loader
+from apps.faceattr.data.batches import TrainingSet, collate
 from apps.faceattr.data.learning_photos import learning_photos
 from apps.faceattr.data.load import AttributeSplit, load_splits
 from apps.faceattr.evaluation.while_training import evaluate, measure_teacher
@@ -176,7 +176,7 @@ def train(config: Config) -> dict[str, Any]:
         seed=config.seed,
         processes=processes,
     )
-    loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
+    loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     meter = Meter(lengths.images_a_step, step=state.done)
     names = LOSSES if teacher else LOSSES[:1]
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:

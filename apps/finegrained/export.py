@@ -44,6 +44,7 @@ import torch
 from torch import Tensor
 
 from apps.common.checkpoint import model_folder
+from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import (
     PARITY_PHOTOS,
     Metric,
@@ -56,7 +57,6 @@ from apps.common.deploy.export import (
 )
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
-from apps.common.training.sampling import evenly_spaced
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import Photo, load_split
 from apps.finegrained.evaluation.metrics import top_k_accuracy

@@ -77,7 +77,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 
 from apps.common.checkpoint import save_json
-from apps.common.device import autocast
+from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
 from apps.common.pretrained import Pretrained, load_pretrained
 from apps.common.training.distributed import start_training
@@ -87,7 +87,7 @@ from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import Lengths, StepSampler, run_lengths
 from apps.finegrained import eval as eval_script
-from apps.finegrained.data.batches import TrainingSet, balanced, class_weights, make_train_loader
+from apps.finegrained.data.batches import TrainingSet, balanced, class_weights, collate
 from apps.finegrained.data.load import load_splits
 from apps.finegrained.data.mix import Mix
 from apps.finegrained.evaluation.while_training import evaluate
@@ -173,7 +173,7 @@ def train(config: Config) -> dict[str, Any]:
         seed=config.seed,
         processes=processes,
     )
-    loader = make_train_loader(dataset, sampler, num_workers=config.num_workers)
+    loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)

@@ -97,13 +97,13 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, little_room):
 
 
 def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tiny_coco, tmp_path, monkeypatch, little_room):
-    make_loader = train_script.make_train_loader
+    make_loader = train_script.make_loader
 
     def fill_the_disk(*args, **kwargs):
         little_room()
         return make_loader(*args, **kwargs)
 
-    monkeypatch.setattr(train_script, "make_train_loader", fill_the_disk)
+    monkeypatch.setattr(train_script, "make_loader", fill_the_disk)
     run = tmp_path / "run"
     with pytest.raises(ValueError, match=r"of step 2 cannot be written to .*last\.pt \(File too large\): an earlier"):
         train_script.train(tiny_config(tiny_coco, run, steps=4, eval_every=4, checkpoint_every=2))

@@ -80,14 +80,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_coco, tmp_path, monkeypa
     monkeypatch.setattr(train_script, "LOG_EVERY", 1)
     train(tiny_config(tiny_coco, straight, **settings))
     image = tiny_coco / "train/005.png"
-    whole, make_loader = image.read_bytes(), train_script.make_train_loader
+    whole, make_loader = image.read_bytes(), train_script.make_loader
 
     def break_it(*args, **kwargs):
         image.write_bytes(whole[: len(whole) // 2])
         return make_loader(*args, **kwargs)
 
     with monkeypatch.context() as broken_later:
-        broken_later.setattr(train_script, "make_train_loader", break_it)
+        broken_later.setattr(train_script, "make_loader", break_it)
         with pytest.raises(ValueError, match=r"train/005\.png is truncated.*; stopped at step \d, go on with --resume"):
             train(tiny_config(tiny_coco, broken, **settings))
     image.write_bytes(whole)

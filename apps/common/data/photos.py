@@ -119,6 +119,12 @@ def walk(folder: Path) -> Iterator[Path]:
             yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
 
 
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Indices from 0 to `total` - 1, all if there are no more than `count`, else `count` at equal distances."""
+    count = min(total, count)
+    return [i * total // count for i in range(count)]
+
+
 def is_photo_name(name: str) -> bool:
     """Whether a file of this name is a photo that `read_image` may read; hidden ones (".x", "._x") are not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES

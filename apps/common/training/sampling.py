@@ -119,12 +119,6 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
     return np.array([by_class[np.searchsorted(present, own)].max(initial=1.0) for own in classes])
 
 
-def evenly_spaced(total: int, count: int) -> list[int]:
-    """Indices from 0 to `total` - 1, all if there are no more than `count`, else `count` at equal distances."""
-    count = min(total, count)
-    return [i * total // count for i in range(count)]
-
-
 class Lengths(NamedTuple):
     """Lengths of a run in optimiser steps, and the images of a step."""
 

@@ -7,18 +7,19 @@ colours are albumentations'.
 Letters in shapes: B batch, H W height and width, N boxes of an image.
 """
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from apps.common.data.augment import changed, import_albumentations
-from apps.common.device import make_loader
+from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
-from apps.common.training.sampling import Draw, StepSampler
+from apps.common.training.sampling import Draw
 from apps.detection.choices import Augment
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 
@@ -96,25 +97,13 @@ class TrainingSet(Dataset):
         return sample._replace(image=changed(sample.image, self.colours, rng))
 
 
-class EvalSet(Dataset):
+def make_eval_set(split: CocoSplit, *, resolution: int) -> EvalSet[ImageRecord]:
     """Whole images warped to the network's square: what evaluation, prediction and demos see."""
-
-    def __init__(self, split: CocoSplit, *, resolution: int) -> None:
-        self.records = split.records
-        self.resolution = resolution
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return to_square(read_sample(self.records[index]).image, self.resolution)
+    return EvalSet(split.records, functools.partial(_read_square, resolution=resolution))
 
 
-def read_some(split: CocoSplit, resolution: int, *, number: int = 64) -> Tensor:
-    """Images (B, 3, resolution, resolution) uint8 from all over a split, at most `number`, as evaluation sees them."""
-    dataset = EvalSet(split, resolution=resolution)
-    step = max(1, len(dataset) // number)
-    return stack_images([dataset[index] for index in range(0, len(dataset), step)[:number]])
+def _read_square(record: ImageRecord, resolution: int) -> np.ndarray:
+    return to_square(read_sample(record).image, resolution)
 
 
 def to_square(image: np.ndarray, resolution: int) -> np.ndarray:
@@ -217,13 +206,3 @@ def collate(samples: list[Sample]) -> tuple[Tensor, Targets]:
         labels[i, :n] = torch.from_numpy(sample.labels)
         is_crowd[i, :n] = torch.from_numpy(sample.is_crowd)
     return stack_images([sample.image for sample in samples]), Targets(boxes, labels, is_crowd)
-
-
-def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
-    """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
-    return make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
-
-
-def make_eval_loader(dataset: EvalSet, *, batch_size: int, num_workers: int) -> DataLoader:
-    """Batches of images (B, 3, H, W) uint8 in the order of the records."""
-    return make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)

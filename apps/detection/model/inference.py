@@ -5,8 +5,10 @@ from typing import Any
 from tqdm import tqdm
 
 from apps.common.data.problems import some_of
+from apps.common.device import make_loader
+from apps.common.images import stack_images
 from apps.common.training.distributed import Processes
-from apps.detection.data.batches import EvalSet, make_eval_loader
+from apps.detection.data.batches import make_eval_set
 from apps.detection.data.coco_classes import match_names
 from apps.detection.data.coco_split import CocoSplit
 from apps.detection.model.detector import Detector
@@ -27,8 +29,8 @@ def predict_split(
     """
     total = len(split.records)
     split = split.take(processes.share(range(total)))
-    dataset = EvalSet(split, resolution=detector.resolution)
-    loader = make_eval_loader(dataset, batch_size=batch_size, num_workers=num_workers)
+    dataset = make_eval_set(split, resolution=detector.resolution)
+    loader = make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)
     category_ids = _ids_by_name(detector, split)
     records = iter(split.records)
     by_image: list[list[dict[str, Any]]] = []

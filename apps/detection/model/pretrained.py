@@ -27,7 +27,7 @@ from apps.common.pretrained import (
 )
 from apps.detection.boxes.anchors import Shapes, fit_shapes, level_shapes
 from apps.detection.choices import Head
-from apps.detection.data.batches import read_some
+from apps.detection.data.batches import make_eval_set
 from apps.detection.data.coco_classes import COCO_CLASSES, match_names
 from apps.detection.data.coco_split import CocoSplit, box_sizes
 from apps.detection.model.create import Network, create_detector
@@ -179,7 +179,7 @@ def start_network(
     print(start.put_into(network, split.class_names))
     network = network.to(device).to(memory_format=torch.channels_last)
     if start.folded:
-        unfold_norms(network, start.preprocessing(read_some(split, resolution).to(device)))
+        unfold_norms(network, start.preprocessing(make_eval_set(split, resolution=resolution).some().to(device)))
     return network
 
 

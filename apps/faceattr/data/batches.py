@@ -6,6 +6,7 @@ of a face detector are, so that no landmarks are needed (AFFACT, arXiv 1611.0615
 Letters in shapes: B batch, H W height and width, A attributes.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,12 +15,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from apps.common.data.augment import changed, import_albumentations
-from apps.common.device import make_loader
+from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
-from apps.common.training.sampling import Draw, StepSampler
+from apps.common.training.sampling import Draw
 from apps.faceattr.choices import Augment
 
 if TYPE_CHECKING:
@@ -76,18 +77,13 @@ class TrainingSet(Dataset):
         return Sample(changed(image, self.changes, rng), labels, taught)
 
 
-class EvalSet(Dataset):
+def make_eval_set(paths: Sequence[Path], *, resolution: int) -> EvalSet[Path]:
     """The central square of each face crop: what evaluation, prediction and demos see."""
+    return EvalSet(paths, functools.partial(_read_square, resolution=resolution))
 
-    def __init__(self, paths: Sequence[Path], *, resolution: int) -> None:
-        self.paths = paths
-        self.resolution = resolution
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return to_square(read_image(self.paths[index]), self.resolution)
+def _read_square(path: Path, resolution: int) -> np.ndarray:
+    return to_square(read_image(path), resolution)
 
 
 def make_changes(augment: Augment) -> "A.Compose":
@@ -145,14 +141,3 @@ def collate(samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
     """Samples of one size to (B, 3, H, W) uint8, channels last, (B, A) int8, and (B, A) or (B, 0) float32."""
     images, labels, taught = zip(*samples, strict=True)
     return stack_images(list(images)), torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(taught)).float()
-
-
-def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
-    """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
-    return make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
-
-
-def make_eval_loader(paths: Sequence[Path], *, resolution: int, batch_size: int, num_workers: int) -> DataLoader:
-    """Batches of images (B, 3, H, W) uint8 in the order of the photos."""
-    dataset = EvalSet(paths, resolution=resolution)
-    return make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from apps.common.device import make_loader
+from apps.common.images import stack_images
 from apps.common.training.inference import join_logits
-from apps.faceattr.data.batches import make_eval_loader
+from apps.faceattr.data.batches import make_eval_set
 from apps.faceattr.model.tagger import Tagger
 
 
@@ -21,5 +23,6 @@ def predict_photos(
     Raises:
         ValueError: no photos, a photo that cannot be read, or logits that are not finite; the message names the photo.
     """
-    loader = make_eval_loader(paths, resolution=tagger.resolution, batch_size=batch_size, num_workers=num_workers)
+    dataset = make_eval_set(paths, resolution=tagger.resolution)
+    loader = make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)
     return join_logits(tagger.logits, loader, paths, name=name, progress=progress)

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from apps.common.images import Normalisation, read_image, stack_images
+from apps.common.data.photos import evenly_spaced
+from apps.common.images import Normalisation, read_image
 from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
-from apps.faceattr.data.batches import EvalSet
+from apps.faceattr.data.batches import make_eval_set
 from apps.faceattr.model.create import create_network, head_path, parse_width
 from apps.faceattr.model.face_finder import FaceFinder, measure_margin
 from apps.faceattr.model.tagger import APP, Tagger
@@ -55,8 +56,7 @@ def start_tagger(
         style, preprocessing, folded = start.style, start.preprocessing, start.folded
     network = network.to(device).to(memory_format=torch.channels_last)
     if folded:
-        some = EvalSet(photos[:: max(1, len(photos) // 64)], resolution=resolution)
-        unfold_norms(network, preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
+        unfold_norms(network, preprocessing(make_eval_set(photos, resolution=resolution).some().to(device)))
     framing, framed = measure_framing(photos)
     tagger = Tagger(
         network=network.train(),
@@ -79,7 +79,7 @@ def measure_framing(photos: Sequence[Path]) -> tuple[tuple[float, float], str]:
     """
     if not photos:
         return (0.0, 0.0), "no photos to measure the margin around faces on"
-    images = [read_image(path) for path in photos[:: -(-len(photos) // NUM_FRAMED)]]
+    images = [read_image(photos[i]) for i in evenly_spaced(len(photos), NUM_FRAMED)]
     try:
         framing = measure_margin(images, FaceFinder())
     except ValueError as error:

@@ -5,6 +5,7 @@ Every random choice comes from `Draw.rng()`, or for a whole batch from `Mix.draw
 Letters in shapes: B batch, H W height and width, K classes.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from apps.common.data.augment import changed, import_albumentations
-from apps.common.device import make_loader
+from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
-from apps.common.training.sampling import Draw, StepSampler
+from apps.common.training.sampling import Draw
 from apps.finegrained.choices import Augment
 from apps.finegrained.data.load import Photo
 
@@ -64,19 +65,13 @@ class TrainingSet(Dataset):
         return changed(image, self.changes, rng), label
 
 
-class EvalSet(Dataset):
+def make_eval_set(photos: Sequence[Photo], *, resolution: int, crop: float) -> EvalSet[Photo]:
     """The central square of each photo: what evaluation, prediction and demos see."""
+    return EvalSet(photos, functools.partial(_read_square, resolution=resolution, crop=crop))
 
-    def __init__(self, photos: Sequence[Photo], *, resolution: int, crop: float) -> None:
-        self.photos = photos
-        self.resolution = resolution
-        self.crop = crop
 
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return to_square(read_image(self.photos[index].path), self.resolution, self.crop)
+def _read_square(photo: Photo, resolution: int, crop: float) -> np.ndarray:
+    return to_square(read_image(photo.path), resolution, crop)
 
 
 def make_changes(augment: Augment) -> "A.Compose":
@@ -145,16 +140,3 @@ def collate(samples: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:
     """Photos of one size and labels to (B, 3, H, W) uint8, channels last, and (B,) int64."""
     images, labels = zip(*samples, strict=True)
     return stack_images(list(images)), torch.tensor(labels)
-
-
-def make_train_loader(dataset: TrainingSet, sampler: StepSampler, *, num_workers: int) -> DataLoader:
-    """Batches of `collate` in the sampler's order, the same whatever the number of workers."""
-    return make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
-
-
-def make_eval_loader(
-    photos: Sequence[Photo], *, resolution: int, crop: float, batch_size: int, num_workers: int
-) -> DataLoader:
-    """Batches of images (B, 3, H, W) uint8 in the order of the photos."""
-    dataset = EvalSet(photos, resolution=resolution, crop=crop)
-    return make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from apps.common.device import make_loader
+from apps.common.images import stack_images
 from apps.common.training.distributed import Processes
 from apps.common.training.inference import join_logits
-from apps.finegrained.data.batches import make_eval_loader
+from apps.finegrained.data.batches import make_eval_set
 from apps.finegrained.data.load import LabelledSplit, Photo
 from apps.finegrained.model.classifier import Classifier
 
@@ -48,7 +50,7 @@ def predict_photos(
     num_workers: int,
     progress: bool = True,
 ) -> Tensor:
-    """Logits (N, K) float32, on the CPU, of photos in their order; labels are not looked at.
+    """Logits (N, K) float32, on the CPU, of photos in their order; labels are ignored.
 
     Args:
         name: what the progress bar calls them.
@@ -57,11 +59,6 @@ def predict_photos(
     Raises:
         ValueError: no photos, a photo that cannot be read, or logits that are not finite; the message names the photo.
     """
-    loader = make_eval_loader(
-        photos,
-        resolution=resolution or classifier.resolution,
-        crop=classifier.crop,
-        batch_size=batch_size,
-        num_workers=num_workers,
-    )
+    dataset = make_eval_set(photos, resolution=resolution or classifier.resolution, crop=classifier.crop)
+    loader = make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)
     return join_logits(classifier.logits, loader, [photo.path for photo in photos], name=name, progress=progress)

@@ -3,10 +3,9 @@
 import torch
 from torch import nn
 
-from apps.common.images import stack_images
 from apps.common.pretrained import Pretrained
 from apps.finegrained.choices import FreezeBn
-from apps.finegrained.data.batches import EvalSet
+from apps.finegrained.data.batches import make_eval_set
 from apps.finegrained.data.load import LabelledSplit
 from apps.finegrained.model.classifier import create_classifier
 from backbone.mobilenet_v1 import MobileNetV1
@@ -21,8 +20,8 @@ def start_network(
     print(start.put_into(network, split.class_names))
     network = network.to(device).to(memory_format=torch.channels_last)
     if start.folded:
-        some = EvalSet(split.photos[:: -(-len(split.photos) // 64)], resolution=resolution, crop=1.0)
-        unfold_norms(network, start.preprocessing(stack_images([some[i] for i in range(len(some))]).to(device)))
+        images = make_eval_set(split.photos, resolution=resolution, crop=1.0).some()
+        unfold_norms(network, start.preprocessing(images.to(device)))
     return network
 
 

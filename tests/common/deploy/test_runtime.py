@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from apps.common.data.photos import evenly_spaced
 from apps.common.deploy import runtime as runtime_module
 from apps.common.deploy.agreement import BF16_FACTOR, check_session, difference, random_image, rms_difference
 from apps.common.deploy.export import check_num_photos, check_target
@@ -20,7 +21,6 @@ from apps.common.deploy.runtime import kept_onnx, start_session, use_runtime
 from apps.common.deploy.sessions import MODULES, Session, TorchSession, device_for, load_session
 from apps.common.device import choose_precision
 from apps.common.images import Normalisation
-from apps.common.training.sampling import evenly_spaced
 from backbone.mobilenet_v1 import create_backbone
 from tests.common.deploy.test_fastest import Fake
 from tests.common.exported_files import need_exporter, need_modules

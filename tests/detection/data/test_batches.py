@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 import torch
 
+from apps.common.device import make_loader
+from apps.common.images import stack_images
 from apps.common.training.sampling import Draw, StepSampler
 from apps.detection.data.batches import (
-    EvalSet,
     Sample,
     TrainingSet,
     collate,
-    make_eval_loader,
-    make_train_loader,
+    make_eval_set,
     mirror,
     random_window,
     read_sample,
@@ -93,7 +93,7 @@ def test_batches_are_the_same_whatever_the_number_of_workers_and_after_a_restart
 
     def batches(num_workers, start_step=0):
         sampler = StepSampler(len(dataset), batch_size=3, num_steps=5, start_step=start_step, seed=7)
-        return list(make_train_loader(dataset, sampler, num_workers=num_workers))
+        return list(make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers))
 
     alone, two = batches(0), batches(2)
     late = batches(2, start_step=3)
@@ -134,7 +134,8 @@ def test_colours_are_rgb(tiny_coco):
 
 def test_eval_images_come_in_order_and_unchanged(tiny_coco):
     split = load_split(tiny_coco, "val")
-    images = torch.cat(list(make_eval_loader(EvalSet(split, resolution=96), batch_size=3, num_workers=2)))
+    dataset = make_eval_set(split, resolution=96)
+    images = torch.cat(list(make_loader(dataset, batch_size=3, collate_fn=stack_images, num_workers=2)))
     assert len(images) == 4
     for record, image in zip(split.records, images, strict=True):
         expected = cv2.resize(read_sample(record).image, (96, 96), interpolation=cv2.INTER_LINEAR)

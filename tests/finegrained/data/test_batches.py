@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 import torch
 
+from apps.common.device import make_loader
+from apps.common.images import stack_images
 from apps.common.training.sampling import Draw, StepSampler
 from apps.finegrained.data.batches import (
-    EvalSet,
     TrainingSet,
     balanced,
     class_weights,
-    make_eval_loader,
-    make_train_loader,
+    collate,
+    make_eval_set,
     random_crop,
     to_square,
 )
@@ -69,7 +70,9 @@ def test_samples_are_functions_of_their_draw(photos, augment):
 def test_batches_do_not_depend_on_the_workers(photos):
     dataset = TrainingSet(photos, resolution=48, crop=0.875, augment="full")
     sampler = StepSampler(len(dataset), batch_size=5, num_steps=4, seed=0)
-    alone, beside = (list(make_train_loader(dataset, sampler, num_workers=number)) for number in (0, 2))
+    alone, beside = (
+        list(make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)) for workers in (0, 2)
+    )
     for (images, labels), (images2, labels2) in zip(alone, beside, strict=True):
         assert torch.equal(images, images2)
         assert torch.equal(labels, labels2)
@@ -77,9 +80,9 @@ def test_batches_do_not_depend_on_the_workers(photos):
 
 
 def test_eval_batches_keep_the_order(photos):
-    loader = make_eval_loader(photos, resolution=40, crop=1.0, batch_size=4, num_workers=1)
+    dataset = make_eval_set(photos, resolution=40, crop=1.0)
+    loader = make_loader(dataset, batch_size=4, collate_fn=stack_images, num_workers=1)
     images = torch.cat(list(loader)).permute(0, 2, 3, 1).numpy()
-    dataset = EvalSet(photos, resolution=40, crop=1.0)
     assert len(images) == len(photos)
     assert all(np.array_equal(images[i], dataset[i]) for i in range(len(photos)))
 
@@ -126,5 +129,7 @@ def test_balanced_classes(photos):
 def test_gray_and_transparent_photos_are_photos_too(tmp_path):
     cv2.imwrite(str(tmp_path / "gray.png"), np.full((50, 40), 90, np.uint8))
     cv2.imwrite(str(tmp_path / "clear.png"), np.full((50, 40, 4), 90, np.uint8))
-    dataset = EvalSet([Photo(tmp_path / name, 0) for name in ("gray.png", "clear.png")], resolution=32, crop=0.875)
+    dataset = make_eval_set(
+        [Photo(tmp_path / name, 0) for name in ("gray.png", "clear.png")], resolution=32, crop=0.875
+    )
     assert all((dataset[i] == 90).all() for i in range(2))

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from apps.common.training.sampling import Draw
+from apps.common.training.sampling import SampleKey
 from apps.detection.data.batches import TrainingSet
 from apps.detection.data.load import load_splits
 
@@ -36,7 +36,7 @@ def main() -> None:
     for number in range(args.rounds + 1):
         start = time.perf_counter()
         for index in range(args.images):
-            dataset[Draw(seed=0, epoch=number, item=index % len(dataset))]
+            dataset[SampleKey(seed=0, epoch=number, item=index % len(dataset))]
         rates.append(args.images / (time.perf_counter() - start))
     print(
         f"{statistics.median(rates[1:]):.0f} images a second in one process, {min(rates[1:]):.0f} to "

@@ -186,7 +186,7 @@ def train(config: Config) -> dict[str, float]:
                     loss = criterion(output, network.anchors_cxcywh, targets.to(device))
                     sums = processes.mean(loss.sums.detach())
                     if not math.isfinite(sums.sum().item()):
-                        photos = [dataset.records[draw.item].path for draw in sampler.batch(step, number)]
+                        photos = [dataset.records[key.item].path for key in sampler.batch(step, number)]
                         raise ValueError(bad_loss(LOSSES, sums / loss.divisor.clamp(min=1), photos))
                     totals, count = totals + sums, count + loss.divisor
                     scaler.scale(loss.sums[0]).backward()

@@ -202,7 +202,7 @@ def train(config: Config) -> dict[str, Any]:
                     losses = torch.stack(loss)[: len(names)]
                     values = processes.mean(losses.detach())
                     if not math.isfinite(values.sum().item()):
-                        photos = [paths[draw.item] for draw in sampler.batch(step, number)]
+                        photos = [paths[key.item] for key in sampler.batch(step, number)]
                         raise ValueError(bad_loss(names, values, photos))
                     totals += values
                     scaler.scale(losses[0]).backward()

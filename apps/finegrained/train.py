@@ -188,14 +188,14 @@ def train(config: Config) -> dict[str, Any]:
                 for number, (images, labels) in enumerate(next(batches_of_steps)):
                     images, labels = images.to(device, non_blocking=True), labels.to(device)
                     turn = step * config.accumulate + number
-                    mix = Mix.draw(config.seed, turn, mixup=config.mixup, cutmix=config.cutmix)
+                    mix = Mix.random(config.seed, turn, mixup=config.mixup, cutmix=config.cutmix)
                     with autocast(device, amp):
                         logits = network(mix.images(classifier.preprocessing(images))).float()
                     teacher_logits = teacher_outputs(teacher, images, mix) if teacher else None
                     loss = torch.stack(criterion(logits, mix.targets(labels, num_classes), teacher_logits))
                     values = processes.mean(loss.detach())
                     if not math.isfinite(values.sum().item()):
-                        batch_photos = [photos[draw.item].path for draw in sampler.batch(step, number)]
+                        batch_photos = [photos[key.item].path for key in sampler.batch(step, number)]
                         raise ValueError(bad_loss(LOSSES, values, batch_photos))
                     totals += values / config.accumulate
                     scaler.scale(loss[0] / config.accumulate).backward()

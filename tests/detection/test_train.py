@@ -163,9 +163,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(tiny_coco,
     step = int(re.search(r"; stopped at step (\d), go on with --resume", line)[1])
     assert step > 0
     files = sorted(path.name for path in (tiny_coco / "train").iterdir())
-    draws = StepSampler(8, batch_size=4, num_steps=6, seed=0).batch(step)
+    keys = StepSampler(8, batch_size=4, num_steps=6, seed=0).batch(step)
     assert line.count(".png") == 4
-    assert all(f"train/{files[draw.item]}" in line for draw in draws)
+    assert all(f"train/{files[key.item]}" in line for key in keys)
     state = torch.load(tmp_path / "run/last.pt")
     assert state["facts"]["step"] <= step  # of a step before the weights were lost
     assert all(value.isfinite().all() for value in state["parts"]["network"].values())

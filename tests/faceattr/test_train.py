@@ -285,9 +285,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(place, tmp
     message = rf"not finite \(.*{part} \S+\).*; stopped at step (\d), go on with --resume"
     with pytest.raises(ValueError, match=message) as stop:
         run(make(place / "data", tmp_path / "run", **settings))
-    draws = StepSampler(16, batch_size=8, num_steps=4, seed=0).batch(int(re.search(message, str(stop.value))[1]))
+    keys = StepSampler(16, batch_size=8, num_steps=4, seed=0).batch(int(re.search(message, str(stop.value))[1]))
     named = [f"images/train{i:02d}.png" in str(stop.value) for i in range(16)]
-    assert named == [i in {draw.item for draw in draws} for i in range(16)]
+    assert named == [i in {key.item for key in keys} for i in range(16)]
     state = torch.load(tmp_path / "run/last.pt")
     step = int(re.search(message, str(stop.value))[1])
     assert state["facts"]["step"] == step if script == "student" else state["facts"]["step"] <= step

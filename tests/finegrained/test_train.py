@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(tiny_photo
     step = int(re.search(message, str(stop.value))[1])
     sampler = StepSampler(18, batch_size=3, num_steps=6, accumulate=2, seed=0)
     named = {i for i, name in enumerate(photos) if name in str(stop.value)}
-    assert named in [{draw.item for draw in sampler.batch(step, number)} for number in range(2)]
+    assert named in [{key.item for key in sampler.batch(step, number)} for number in range(2)]
     state = torch.load(tmp_path / "run/last.pt")
     assert state["facts"]["step"] <= step  # of a step before the weights were lost
     assert all(value.isfinite().all() for value in state["parts"]["network"].values())

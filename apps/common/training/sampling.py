@@ -10,8 +10,10 @@ import numpy as np
 from apps.common.training.distributed import Processes
 
 
-class Draw(NamedTuple):
-    """One sample of a batch. Augmentation draws from `rng`, which no worker or order of loading can change.
+class SampleKey(NamedTuple):
+    """What a training set is indexed by: an item in an epoch of a run.
+
+    Augmentation draws from `rng`, which depends on neither the workers nor the order of loading.
 
     Attributes:
         turn: how often the item came before in this epoch; above 0 only where items are repeated.
@@ -27,7 +29,7 @@ class Draw(NamedTuple):
 
 
 class StepSampler:
-    """A batch sampler for `torch.utils.data.DataLoader`: the batches of `Draw`s for each step that is left.
+    """A batch sampler for `torch.utils.data.DataLoader`: the batches of `SampleKey`s for each step that is left.
 
     Every epoch is a fresh permutation of all samples; batches run across the border of two epochs, so that all have
     the same size and no sample is left out.
@@ -69,22 +71,22 @@ class StepSampler:
     def __len__(self) -> int:
         return (self.num_steps - self.start_step) * self.accumulate
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        draws = self._draws(self.start_step * self.accumulate * self.batch_size)
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        keys = self._keys(self.start_step * self.accumulate * self.batch_size)
         for _ in range(len(self)):
-            yield list(self.processes.share(list(itertools.islice(draws, self.batch_size))))
+            yield list(self.processes.share(list(itertools.islice(keys, self.batch_size))))
 
-    def batch(self, step: int, index: int = 0) -> list[Draw]:
+    def batch(self, step: int, index: int = 0) -> list[SampleKey]:
         """The samples of all processes in a step's batch of that number, 0 to `accumulate` - 1."""
         start = (step * self.accumulate + index) * self.batch_size
-        return list(itertools.islice(self._draws(start), self.batch_size))
+        return list(itertools.islice(self._keys(start), self.batch_size))
 
-    def _draws(self, start: int) -> Iterator[Draw]:
+    def _keys(self, start: int) -> Iterator[SampleKey]:
         """All samples of all epochs, without end, from position `start`."""
         for epoch in itertools.count():
-            draws = self._epoch(epoch)
-            yield from (Draw(self.seed, epoch, *draw) for draw in draws[start:].tolist())
-            start = max(0, start - len(draws))
+            keys = self._epoch(epoch)
+            yield from (SampleKey(self.seed, epoch, *row) for row in keys[start:].tolist())
+            start = max(0, start - len(keys))
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """(n, 2): item and turn of each sample of an epoch, in its order."""

@@ -1,6 +1,6 @@
 """Training and evaluation images: reading, augmenting, batching.
 
-Every random choice comes from `Draw.rng()`, a function of seed, epoch and index. The geometry is the SSD paper's
+Every random choice comes from `SampleKey.rng()`, a function of seed, epoch and index. The geometry is the SSD paper's
 (section 2.2, "Data augmentation"): a window into or around the image, warped to the network's square at once; the
 colours are albumentations'.
 
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from apps.common.data.augment import changed, import_albumentations
 from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
-from apps.common.training.sampling import Draw
+from apps.common.training.sampling import SampleKey
 from apps.detection.choices import Augment
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 
@@ -70,7 +70,7 @@ def make_colours() -> "A.Compose":
 
 
 class TrainingSet(Dataset):
-    """Augmented samples at the network's resolution; indexed by `Draw`.
+    """Augmented samples at the network's resolution; indexed by `SampleKey`.
 
     Args:
         augment: "none"; "mirror", half of the images; "full", a random window and other colours, too.
@@ -85,9 +85,9 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, draw: Draw) -> Sample:
-        sample = read_sample(self.records[draw.item])
-        rng = draw.rng()
+    def __getitem__(self, key: SampleKey) -> Sample:
+        sample = read_sample(self.records[key.item])
+        rng = key.rng()
         window = random_window(sample, rng) if self.augment == "full" else WHOLE
         sample = warp(sample, window, self.resolution)
         if self.augment != "none" and rng.random() < 0.5:

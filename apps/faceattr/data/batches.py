@@ -1,7 +1,7 @@
 """Training and evaluation faces: reading, augmenting, batching.
 
-Every random choice comes from `Draw.rng()`, a function of seed, epoch and index. Crops of faces are jittered as boxes
-of a face detector are, so that no landmarks are needed (AFFACT, arXiv 1611.06158).
+Every random choice comes from `SampleKey.rng()`, a function of seed, epoch and index. Face crops are jittered as the
+boxes of a face detector are, so no landmarks are needed (AFFACT, arXiv 1611.06158).
 
 Letters in shapes: B batch, H W height and width, A attributes.
 """
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from apps.common.data.augment import changed, import_albumentations
 from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
-from apps.common.training.sampling import Draw
+from apps.common.training.sampling import SampleKey
 from apps.faceattr.choices import Augment
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
 
 
 class TrainingSet(Dataset):
-    """Augmented face crops (resolution, resolution, 3), their labels and what a teacher said, (A,); indexed by `Draw`.
+    """Augmented face crops (resolution, resolution, 3), labels (A,) and teacher logits (A,); indexed by `SampleKey`.
 
     Args:
         paths, labels: N photos and (N, A) int8 of 1, 0 or -1 for unknown; unlabelled photos have -1 alone.
@@ -68,11 +68,11 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, draw: Draw) -> Sample:
-        image, labels, taught = read_image(self.paths[draw.item]), self.labels[draw.item], self.taught[draw.item]
+    def __getitem__(self, key: SampleKey) -> Sample:
+        image, labels, taught = read_image(self.paths[key.item]), self.labels[key.item], self.taught[key.item]
         if self.augment == "none":
             return Sample(to_square(image, self.resolution), labels, taught)
-        rng = draw.rng()
+        rng = key.rng()
         image = jittered(image, rng, self.resolution, JITTER[self.augment])
         return Sample(changed(image, self.changes, rng), labels, taught)
 

@@ -1,6 +1,6 @@
 """Training and evaluation photos: reading, augmenting, batching, mixing.
 
-Every random choice comes from `Draw.rng()`, or for a whole batch from `Mix.draw`: functions of seed, epoch and number.
+Every random choice is a function of the seed and of epoch and item (`SampleKey.rng`) or step (`Mix.random`).
 
 Letters in shapes: B batch, H W height and width, K classes.
 """
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from apps.common.data.augment import changed, import_albumentations
 from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
-from apps.common.training.sampling import Draw
+from apps.common.training.sampling import SampleKey
 from apps.finegrained.choices import Augment
 from apps.finegrained.data.load import Photo
 
@@ -31,7 +31,7 @@ CROP_TRIES = 10
 
 
 class TrainingSet(Dataset):
-    """Augmented photos (resolution, resolution, 3) and labels; indexed by `Draw`.
+    """Augmented photos (resolution, resolution, 3) and labels; indexed by `SampleKey`.
 
     Args:
         crop: of the central square, for the photos of `augment` "none" and "mirror".
@@ -50,10 +50,10 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int]:
-        path, label = self.photos[draw.item]
+    def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, int]:
+        path, label = self.photos[key.item]
         image = read_image(path)
-        rng = draw.rng()
+        rng = key.rng()
         if self.augment in MIN_AREA:
             image = random_crop(image, rng, self.resolution, min_area=MIN_AREA[self.augment])
         else:

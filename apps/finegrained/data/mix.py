@@ -20,7 +20,7 @@ class Mix(NamedTuple):
     box: tuple[float, float, float, float] | None
 
     @classmethod
-    def draw(cls, seed: int, step: int, *, mixup: float, cutmix: float) -> "Mix":
+    def random(cls, seed: int, step: int, *, mixup: float, cutmix: float) -> "Mix":
         """Mixup (arXiv 1710.09412) or cutmix (1905.04899), each as often if both are wanted.
 
         Args:

@@ -12,6 +12,7 @@ from apps.common.data.copies import find_duplicates
 from apps.common.data.photos import (
     IMAGE_SUFFIXES,
     Glance,
+    evenly_spaced,
     find_photos,
     glance_at_photo,
     glance_at_photos,
@@ -209,3 +210,8 @@ def test_a_glance_says_what_reading_says(tmp_path):
         40,
     )
     assert "does not exist" in glance_at_photo(tmp_path / "gone.jpg").problem
+
+
+def test_photos_are_chosen_at_equal_distances():
+    assert evenly_spaced(3, 10) == [0, 1, 2]
+    assert evenly_spaced(10, 5) == [0, 2, 4, 6, 8]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from apps.common.training.distributed import Processes
-from apps.common.training.sampling import Draw, Lengths, StepSampler, repeat_factors, run_lengths
+from apps.common.training.sampling import Lengths, SampleKey, StepSampler, repeat_factors, run_lengths
 
 REPEATS = np.array([1.0, 2.4, 1.0, 1.25, 1.0])
 
 
-def batches(**changes) -> list[list[Draw]]:
+def batches(**changes) -> list[list[SampleKey]]:
     return list(StepSampler(5, **{"batch_size": 4, "num_steps": 6, "seed": 3, **changes}))
 
 
@@ -42,11 +42,11 @@ def test_two_processes_share_repeated_images_out():
 
 def test_every_image_is_drawn_once_an_epoch_in_an_order_of_its_own():
     drawn = list(chain(*batches(batch_size=5, num_steps=4)))
-    orders = [[draw.item for draw in drawn[5 * epoch : 5 * epoch + 5]] for epoch in range(4)]
+    orders = [[key.item for key in drawn[5 * epoch : 5 * epoch + 5]] for epoch in range(4)]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert len(set(map(tuple, orders))) > 1
-    assert {draw.turn for draw in drawn} == {0}
-    assert Draw(3, 1, 2).rng().random() == np.random.default_rng((3, 1, 2)).random()
+    assert {key.turn for key in drawn} == {0}
+    assert SampleKey(3, 1, 2).rng().random() == np.random.default_rng((3, 1, 2)).random()
 
 
 def test_images_are_repeated_as_often_as_their_factor_says():
@@ -54,11 +54,11 @@ def test_images_are_repeated_as_often_as_their_factor_says():
     sampler = StepSampler(5, batch_size=1, num_steps=10**6, seed=0, repeats=REPEATS)
     times = np.zeros((epochs, 5), dtype=int)
     turns = set()
-    for (draw,) in sampler:
-        if draw.epoch == epochs:
+    for (key,) in sampler:
+        if key.epoch == epochs:
             break
-        turns.add((draw.item, draw.turn))
-        times[draw.epoch, draw.item] += 1
+        turns.add((key.item, key.turn))
+        times[key.epoch, key.item] += 1
     assert (times[:, [0, 2, 4]] == 1).all()
     assert set(times[:, 1]) == {2, 3}
     assert set(times[:, 3]) == {1, 2}
@@ -67,7 +67,7 @@ def test_images_are_repeated_as_often_as_their_factor_says():
 
 
 def test_a_repeated_image_is_augmented_anew():
-    first, second = Draw(0, 1, 2), Draw(0, 1, 2, turn=1)
+    first, second = SampleKey(0, 1, 2), SampleKey(0, 1, 2, turn=1)
     assert first.rng().random() != second.rng().random()
 
 

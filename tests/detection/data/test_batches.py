@@ -5,7 +5,7 @@ import torch
 
 from apps.common.device import make_loader
 from apps.common.images import stack_images
-from apps.common.training.sampling import Draw, StepSampler
+from apps.common.training.sampling import SampleKey, StepSampler
 from apps.detection.data.batches import (
     Sample,
     TrainingSet,
@@ -79,12 +79,12 @@ def test_a_window_of_less_than_a_pixel():
 
 def test_samples_depend_on_seed_epoch_and_item_only(tiny_coco):
     dataset = TrainingSet(load_split(tiny_coco, "train"), resolution=48)
-    first = dataset[Draw(1, 2, 3)]
-    dataset[Draw(1, 2, 4)]
-    again = dataset[Draw(1, 2, 3)]
+    first = dataset[SampleKey(1, 2, 3)]
+    dataset[SampleKey(1, 2, 4)]
+    again = dataset[SampleKey(1, 2, 3)]
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.boxes_xyxy, again.boxes_xyxy)
-    for other in (Draw(0, 2, 3), Draw(1, 3, 3)):
+    for other in (SampleKey(0, 2, 3), SampleKey(1, 3, 3)):
         assert (dataset[other].image != first.image).any()
 
 
@@ -105,15 +105,15 @@ def test_batches_are_the_same_whatever_the_number_of_workers_and_after_a_restart
 
 
 def test_every_image_is_drawn_once_in_an_epoch():
-    draws = [draw for batch in StepSampler(7, batch_size=4, num_steps=7, seed=0) for draw in batch]
+    keys = [key for batch in StepSampler(7, batch_size=4, num_steps=7, seed=0) for key in batch]
     for epoch in range(4):
-        assert sorted(draw.item for draw in draws if draw.epoch == epoch) == list(range(7))
-    assert [d.item for d in draws[:7]] != [d.item for d in draws[7:14]]
+        assert sorted(key.item for key in keys if key.epoch == epoch) == list(range(7))
+    assert [d.item for d in keys[:7]] != [d.item for d in keys[7:14]]
 
 
 def test_collate_is_channels_last_and_pads(tiny_coco):
     dataset = TrainingSet(load_split(tiny_coco, "train"), resolution=40, augment="none")
-    samples = [dataset[Draw(0, 0, item)] for item in range(3)]
+    samples = [dataset[SampleKey(0, 0, item)] for item in range(3)]
     samples[1] = samples[1]._replace(
         boxes_xyxy=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), is_crowd=np.zeros(0, bool)
     )

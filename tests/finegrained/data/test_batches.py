@@ -7,7 +7,7 @@ import torch
 
 from apps.common.device import make_loader
 from apps.common.images import stack_images
-from apps.common.training.sampling import Draw, StepSampler
+from apps.common.training.sampling import SampleKey, StepSampler
 from apps.finegrained.data.batches import (
     TrainingSet,
     balanced,
@@ -57,12 +57,14 @@ def test_samples_are_functions_of_their_draw(photos, augment):
     dataset = TrainingSet(photos, resolution=48, crop=0.875, augment=augment)
     again = TrainingSet(photos, resolution=48, crop=0.875, augment=augment)
     for item in range(len(photos)):
-        image, label = dataset[Draw(0, 1, item)]
+        image, label = dataset[SampleKey(0, 1, item)]
         assert image.shape == (48, 48, 3)
         assert image.dtype == np.uint8
         assert label == photos[item].label
-        np.testing.assert_array_equal(image, again[Draw(0, 1, item)][0])
-    differ = [not np.array_equal(dataset[Draw(0, 1, i)][0], dataset[Draw(0, 2, i)][0]) for i in range(len(photos))]
+        np.testing.assert_array_equal(image, again[SampleKey(0, 1, item)][0])
+    differ = [
+        not np.array_equal(dataset[SampleKey(0, 1, i)][0], dataset[SampleKey(0, 2, i)][0]) for i in range(len(photos))
+    ]
     expected = {"none": 0, "mirror": range(1, len(photos)), "light": len(photos), "full": len(photos)}[augment]
     assert sum(differ) in expected if augment == "mirror" else sum(differ) == expected
 
@@ -100,7 +102,7 @@ def test_cutmix_labels_follow_the_pasted_area():
     images = torch.stack([torch.full((3, 200, 200), float(i)) for i in range(3)])
     shares = []
     for step in range(60):
-        mix = Mix.draw(0, step, mixup=0.0, cutmix=1.0)
+        mix = Mix.random(0, step, mixup=0.0, cutmix=1.0)
         own = (mix.images(images)[1] == 1).float().mean().item()
         assert own == pytest.approx(mix.share, abs=0.02)  # the box ends on whole pixels
         shares.append(own)
@@ -109,10 +111,10 @@ def test_cutmix_labels_follow_the_pasted_area():
 
 
 def test_mixing_is_drawn_by_seed_and_step():
-    ways = [Mix.draw(0, step, mixup=0.2, cutmix=1.0) for step in range(40)]
-    assert ways == [Mix.draw(0, step, mixup=0.2, cutmix=1.0) for step in range(40)]
+    ways = [Mix.random(0, step, mixup=0.2, cutmix=1.0) for step in range(40)]
+    assert ways == [Mix.random(0, step, mixup=0.2, cutmix=1.0) for step in range(40)]
     assert 5 < sum(mix.box is None for mix in ways) < 35  # each of the two is drawn
-    assert Mix.draw(0, 0, mixup=0.0, cutmix=0.0).share == 1
+    assert Mix.random(0, 0, mixup=0.0, cutmix=0.0).share == 1
 
 
 def test_balanced_classes(photos):

@@ -4,14 +4,42 @@ Letters in shapes: B batch, H W height and width.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import importlib.util
+import io
+import multiprocessing
+import sys
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings do not say which file they are about
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `_check_size` has the word
+warnings.filterwarnings("ignore", module="PIL")
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"BM", "BMP"),
+    *((start, "TIFF") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    *((start, "GIF") for start in (b"GIF87a", b"GIF89a")),
+    *((start, "JPEG2000") for start in (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
+    *((b"P%d%c" % (kind, space), "PPM") for kind in range(1, 7) for space in b" \t\r\n"),
+)
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "HEIC")
+HEIC_IS_READ = importlib.util.find_spec("pillow_heif") is not None
+MANY_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # more pixels than the first are believed of a file of some size alone
+_SAID: set[str] = set()
+_LOCK = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,11 +64,26 @@ class Normalisation:
         return images.float().sub_(mean).div_(std)
 
 
+def picture_format(data: bytes) -> str:
+    """One of `READ_FORMATS`, by a file's first bytes, whatever its name is; "" for all else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        brands = {data[i : i + 4] for i in range(8, min(int.from_bytes(data[:4], "big"), 128), 4)}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        return "HEIC" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"} else ""
+    return next((name for start, name in _SIGNATURES if data.startswith(start)), "")
+
+
 def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB; gray becomes RGB, transparency is dropped, 16 bits become 8.
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    Gray becomes RGB. What is transparent is put on white, as people see it. 16 bits become 8; where a file uses at most
+    14 of the 16, they are stretched to what it uses.
 
     Args:
-        path: of any format that OpenCV reads.
+        path: of a format of `READ_FORMATS`, by its first bytes; HEIC needs the package pillow-heif.
         orient: turn the picture as its EXIF tag says.
 
     Raises:
@@ -50,20 +93,130 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise ValueError(f"image {path} does not exist") from None
-    except OSError as error:
-        raise ValueError(f"image {path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"image {path} cannot be read: {getattr(error, 'strerror', error)}") from None
     if not data:
         raise ValueError(f"image {path} is empty (0 bytes)")
+    kind = picture_format(data)
+    if not kind:
+        if data.startswith(b"version https://git-lfs"):
+            raise ValueError(f"image {path} is not an image but a Git LFS pointer to one: run `git lfs pull`")
+        raise ValueError(f"image {path} is not an image: read are {', '.join(READ_FORMATS)}")
     if is_truncated(data):
         raise ValueError(f"image {path} is truncated: its end is missing ({len(data)} bytes)")
-    flags = cv2.IMREAD_COLOR_RGB if orient else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    if kind == "HEIC" and not HEIC_IS_READ:
+        raise ValueError(
+            f"image {path} is in HEIC, which needs another package: `python -m pip install pillow-heif`, or save it as "
+            "JPEG"
+        )
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = _decode(data, kind, path, orient=orient)
     except cv2.error as error:
         raise ValueError(f"image {path} cannot be decoded: {error.err}") from None
-    if image is None:
-        raise ValueError(f"image {path} is not an image, or of a format that OpenCV does not read")
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        raise ValueError(f"image {path} cannot be decoded: {str(error) or type(error).__name__}") from None
+    check_image(image)
     return image
+
+
+def _decode(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
+    """The pixels of a file, by OpenCV; by Pillow what OpenCV reads otherwise than people see it, or not silently."""
+    if kind == "JPEG":
+        width, height, is_odd = _jpeg_header(data)
+        _check_size(width, height, data)
+        if is_odd:  # of which OpenCV writes to the terminal
+            with suppress(Image.UnidentifiedImageError, SyntaxError):
+                return _by_pillow(data, path, orient=orient)
+        return _by_opencv(data, kind, path, orient=orient)
+    if kind == "PNG":
+        _check_png(data)
+    if kind == "HEIC":
+        import pillow_heif  # type: ignore[import-not-found]
+
+        pillow_heif.register_heif_opener()
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            _check_size(*header.size, data)
+            alpha = header.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in header.info
+    except Image.DecompressionBombError:
+        _check_size(MANY_PIXELS + 1, 1, data)
+        alpha = False
+    except (Image.UnidentifiedImageError, SyntaxError, OSError, KeyError):
+        if kind in ("AVIF", "HEIC"):
+            raise
+        alpha = False  # of kinds that OpenCV alone reads
+    if kind in ("AVIF", "HEIC") or alpha:
+        return _by_pillow(data, path, orient=orient)
+    return _by_opencv(data, kind, path, orient=orient)
+
+
+def _by_pillow(data: bytes, path: Path, *, orient: bool) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as opened:
+        picture: Image.Image = opened
+        picture.load()
+        if orient and opened.format != "TIFF":  # which Pillow turns by itself
+            picture = ImageOps.exif_transpose(picture)
+        if "A" not in picture.getbands() and "a" not in picture.getbands() and "transparency" not in picture.info:
+            return np.array(picture.convert("RGB"))
+        return _on_white(np.array(picture.convert("RGBA")), path)
+
+
+def _by_opencv(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
+    flags = cv2.IMREAD_COLOR | (0 if kind in ("JPEG", "WEBP", "GIF", "BMP") else cv2.IMREAD_ANYDEPTH)
+    flags |= 0 if orient else cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise ValueError("it is damaged, or of a kind that OpenCV does not read")
+    if image.dtype == np.uint16:
+        image = _eight_bits(image, path)
+    if image.dtype != np.uint8:
+        raise ValueError(f"it holds {image.dtype} numbers, no colours: save it with 8 or 16 bits")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
+    """16 bits to 8, stretched where at most 14 are used."""
+    used = max(8, int(image.max()).bit_length())
+    used = 16 if used > 14 else used
+    if 8 < used < 16:
+        _say_once(f"of 16-bit photos, the bits that are used are stretched ({used} in {path})", "16 bits")
+    return (image >> (used - 8)).astype(np.uint8)
+
+
+def _on_white(image: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W, 4) RGBA to RGB, what is transparent on white."""
+    if image[..., 3].min() == 255:
+        return np.ascontiguousarray(image[..., :3])
+    _say_once(f"what is transparent in pictures is put on white ({path})", "alpha")
+    picture = Image.fromarray(image)
+    return np.array(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
+
+
+def _say_once(sentence: str, about: str) -> None:
+    """A note on stderr, once in a run; processes that load data are silent."""
+    with _LOCK:
+        if about in _SAID or multiprocessing.parent_process() is not None:
+            return
+        _SAID.add(about)
+    print(f"note: {sentence}".encode(errors="replace").decode(), file=sys.stderr)
+
+
+def _check_png(data: bytes) -> None:
+    """Refuse a PNG of a wrong checksum, about which OpenCV writes to the terminal."""
+    place = 8
+    while place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if end + 4 <= len(data) and zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError("it is damaged: a checksum is wrong")
+        if data[place + 4 : place + 8] == b"IEND":
+            return
+        place = end + 4
+
+
+def _check_size(width: int, height: int, data: bytes) -> None:
+    """Refuse a header that asks for memory which so few bytes cannot fill."""
+    if width * height > max(MANY_PIXELS, PIXELS_PER_BYTE * len(data)):
+        raise ValueError(f"it has {len(data):,} bytes, but says that it is of {width:,} x {height:,} pixels")
 
 
 def check_image(image: Any) -> None:
@@ -80,15 +233,40 @@ def is_truncated(data: bytes) -> bool:
         return b"IEND" not in data
     if not data.startswith(b"\xff\xd8"):
         return False
-    position = 2  # walk the segments, since a thumbnail in one of them has an end mark of its own
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        if data[position + 1] == 0xFF:  # filling before a mark
-            position += 1
-            continue
-        if data[position + 1] == 0xDA:  # start of scan: the picture itself
+    for mark, position in _jpeg_marks(data):
+        if mark == 0xDA:  # start of scan: the picture itself
             return data.find(b"\xff\xd9", position) < 0
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return True
+
+
+def _jpeg_marks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marks of a JPEG's segments up to its picture, and where each is: a thumbnail within one has marks of its own.
+
+    What is between segments, which the format does not allow, is passed by, as libjpeg does.
+    """
+    position = 2
+    while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
+        mark = data[position + 1]
+        if mark == 0xFF:  # filling before a mark
+            position += 1
+        elif mark in (0x00, 0x01) or 0xD0 <= mark <= 0xD8:  # without a segment
+            position += 2
+        else:
+            yield mark, position
+            if mark == 0xDA:
+                return
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, bool]:
+    """Width and height that a JPEG says it has, 0 if it does not, and whether there are bytes between its segments."""
+    width, height, is_odd, end = 0, 0, False, 2
+    for mark, position in _jpeg_marks(data):
+        is_odd |= bool(data[end:position].strip(b"\xff"))
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
+            height, width = (int.from_bytes(data[position + i : position + i + 2], "big") for i in (5, 7))
+    return width, height, is_odd
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:

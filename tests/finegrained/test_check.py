@@ -70,7 +70,7 @@ EXPECTED = {
     ("note", "files named as another format"): ["png.jpg is PNG"],
     ("note", "photos turned by EXIF"): ["turned.jpg: orientation 8"],
     ("note", "gray photos"): ["gray.jpg"],
-    ("note", "photos with transparency, which is dropped"): ["clear.png"],
+    ("note", "photos with transparency, which is put on white"): ["clear.png"],
     ("note", "photos in CMYK or with a palette"): ["print.jpg"],
     ("note", "files skipped: no photos by their names"): ["notes.txt is not a photo"],
 }

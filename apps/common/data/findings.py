@@ -40,7 +40,9 @@ def file_findings(facts: Sequence[PhotoFacts], *, min_side: int) -> list[Finding
         those("note", "files named as another format", lambda f: f.suffix_is_wrong, "{0.path} is {0.format}"),
         those("note", "photos turned by EXIF", lambda f: f.orientation > 1, "{0.path}: orientation {0.orientation}"),
         those("note", "gray photos", lambda f: f.channels.startswith("gray")),
-        those("note", "photos with transparency, which is dropped", lambda f: f.channels in ("RGBA", "gray+alpha")),
+        those(
+            "note", "photos with transparency, which is put on white", lambda f: f.channels in ("RGBA", "gray+alpha")
+        ),
         those("note", "photos in CMYK or with a palette", lambda f: f.channels in ("CMYK", "palette")),
         those("note", "photos of other than 8 bits", lambda f: f.bits not in (0, 8), "{0.path}: {0.bits} bits"),
     ]

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from apps.common.images import is_truncated, read_image
+from apps.common.images import HEIC_IS_READ, is_truncated, read_image
 
 SUFFIXES_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -26,16 +26,26 @@ SUFFIXES_OF_FORMAT = {
     "GIF": (".gif",),
     "AVIF": (".avif",),
     "JPEG2000": (".jp2",),
-}
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+} | ({"HEIF": (".heic", ".heif")} if HEIC_IS_READ else {})
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF_FORMAT.values() for suffix in suffixes)
 """What `read_image` reads, in lower case."""
 
-UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"))
+UNREAD_SUFFIXES = (
+    frozenset((".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"))
+    - IMAGE_SUFFIXES
+)
 """Pictures, too, but not for `read_image`: to be converted, not skipped."""
 
 _CHANNELS = {"1": "gray", "L": "gray", "I": "gray", "F": "gray", "LA": "gray+alpha", "P": "palette", "PA": "palette"}
 _EXIF_ORIENTATION = 0x0112
-_STORED_AS_SIZED = ("JPEG", "MPO", "PNG", "WEBP")  # Pillow's size of others may be, or not be, as EXIF turns them
+_STORED_AS_SIZED = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "WEBP",
+    "AVIF",
+)  # Pillow's size of others may be, or not be, as EXIF turns them
 _END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by their first bytes
 _START, _TAIL = 65_536, 4096  # bytes read of a large file
 

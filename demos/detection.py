@@ -14,6 +14,7 @@ Letters in shapes: H W height and width.
 """
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,12 +49,13 @@ import gradio as gr
 import numpy as np
 
 from apps.detection.predict import Predictor
-from apps.detection.results import Found, draw
+from apps.detection.results import Found, draw, one_name_each
 from demos.page import serve
 from demos.task import Choice, Settings, Task, make_table, scaled
 from demos.uploads import fit
 
 LEAST_SCORE = 0.05
+MOST_CANDIDATES, MOST_SHOWN = 400, 100  # boxes, before and after each object has one name
 COCO_WIDTHS = ("a075", "a100")  # of the published detectors
 
 
@@ -75,7 +77,7 @@ class DetectionTask(Task):
         return [Choice(f"published: COCO, {one}", None, "coco", one) for one in widths]
 
     def load(self, option: bool, **source: Any) -> Predictor:
-        return Predictor(**source, conf=LEAST_SCORE)
+        return Predictor(**source, conf=LEAST_SCORE, all_names=True, max_detections=MOST_CANDIDATES)
 
     def names(self, predictor: Predictor) -> Sequence[str]:
         return predictor.detector.class_names
@@ -87,8 +89,12 @@ class DetectionTask(Task):
     def computed_by(self, predictor: Predictor) -> str:
         return predictor.detector.session.name
 
+    def usual_threshold(self, predictor: Predictor) -> float:
+        return max(LEAST_SCORE, math.floor(100 * predictor.threshold) / 100)  # the slider's steps
+
     def find(self, predictor: Predictor, image: np.ndarray, settings: Settings) -> list[Found]:
-        return [one for one in predictor(image) if settings.shows(one.name, one.score)]
+        shown = [one for one in predictor(image) if settings.shows(one.name, one.score)]
+        return one_name_each(shown, iou=predictor.detector.postprocess.nms_iou)[:MOST_SHOWN]
 
     def draw(self, predictor: Predictor, image: np.ndarray, found: list[Found], settings: Settings) -> np.ndarray:
         picture, factor = fit(image, least=320)

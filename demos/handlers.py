@@ -32,12 +32,14 @@ SHOWN_PROBLEMS = 3
 
 
 class About(NamedTuple):
-    """All names that a model knows, a few words about it, what computes it, and why it cannot be used if it cannot."""
+    """All names that a model knows, a few words about it, what computes it, and why it cannot be used if it cannot; the
+    threshold that is usual for it."""
 
     names: list[str]
     words: str
     by: str
     problem: str
+    threshold: float
 
 
 class Looked(NamedTuple):
@@ -59,30 +61,32 @@ class Handlers:
         """What a page says of the model that it begins with."""
         if model in self.models.choices and not self.models.is_here(model):
             problem = f"{self.models.missing} Or choose a published model: it is downloaded when first used."
-            return About([], "", "", problem)
+            return About([], "", "", problem, self.task.threshold[2])
         return self._describe(model, None)
 
     def _describe(self, model: str | None, runtime: str | None) -> About:
         try:
             with self.models.use(model, runtime=runtime) as predictor:
                 names, about = list(self.task.names(predictor)), self.task.about(predictor)
-                return About(names, about, self.task.computed_by(predictor), "")
+                threshold = self.task.usual_threshold(predictor)
+                return About(names, about, self.task.computed_by(predictor), "", threshold)
         except ValueError as error:
-            return About([], "", "", f"**{for_visitors(error)}**")
+            return About([], "", "", f"**{for_visitors(error)}**", self.task.threshold[2])
 
     def warm_up(self) -> None:
         """Run the model on a blank picture, so that the first visitor does not wait for what is loaded at first use."""
         if self.models.default is not None and self.models.is_here(self.models.default):
             self._look(np.zeros((120, 160, 3), np.uint8), Settings(self.models.default, 1.0, []))
 
-    def choose(self, model: str | None, runtime: str | None) -> tuple[Any, Any, Any, str]:
-        """Update the class list and the captions after the model was changed."""
+    def choose(self, model: str | None, runtime: str | None) -> tuple[Any, Any, Any, str, Any]:
+        """Update the class list, the captions and the threshold after the model was changed."""
         about = self._describe(model, runtime)
         return (
             gr.Dropdown(about.names, value=[]),
             gr.Dropdown(info=about.words),
             gr.Dropdown(info=about.by),
             about.problem,
+            gr.Slider(value=about.threshold),
         )
 
     def compute(self, model: str | None, runtime: str | None) -> tuple[Any, str]:

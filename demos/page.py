@@ -56,7 +56,7 @@ class Controls(NamedTuple):
     def changes(self) -> list[Any]:
         """The events after which a photo is looked at again."""
         ticked = [self.option.change] if self.option else []
-        return [self.model.change, self.threshold.release, self.only.change, self.runtime.change, *ticked]
+        return [self.model.change, self.threshold.change, self.only.change, self.runtime.change, *ticked]
 
 
 def make_page(tasks: Sequence[tuple[Task, Models]], *, title: str) -> gr.Blocks:
@@ -101,15 +101,15 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
     models = handlers.models
     about = handlers.describe(models.default)
     model = gr.Dropdown(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
-    label, least, default = task.threshold
-    threshold = gr.Slider(least, 1, value=default, step=0.01, label=label)
+    label, least, _ = task.threshold
+    threshold = gr.Slider(least, 1, value=about.threshold, step=0.01, label=label)
     only = Names(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
     runtimes = list(models.runtimes)
     runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
     notice = gr.Markdown(about.problem)
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress_on": notice}
-    model.change(guarded(handlers.choose), [model, runtime], [only, model, runtime, notice], **hidden)
+    model.change(guarded(handlers.choose), [model, runtime], [only, model, runtime, notice, threshold], **hidden)
     runtime.change(guarded(handlers.compute), [model, runtime], [runtime, notice], **hidden)
     return Controls(model, threshold, only, runtime, option)
 

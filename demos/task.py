@@ -54,7 +54,7 @@ class Task(Protocol):
         app: its name, which is that of its folders in runs, models and examples.
         verb: what the functions of the public API are called: /verb, /verb_video, /verb_photos.
         tab, title, lead: a word for a tab, the heading, and what the page does, for people.
-        threshold: label, least and default value of the slider.
+        threshold: label, least and default value of the slider; see `usual_threshold`.
         names_label: what `only` is a choice of.
         option: name in the API, label and explanation of a tick box; None for none.
         option_is_of_model: whether the option is for loading a model, or for what is shown.
@@ -91,6 +91,10 @@ class Task(Protocol):
     def computed_by(self, predictor: Any) -> str:
         """What computes, with its version."""
         ...
+
+    def usual_threshold(self, predictor: Any) -> float:
+        """Where the slider of `threshold` stands when a model is chosen."""
+        return self.threshold[2]
 
     def find(self, predictor: Any, image: np.ndarray, settings: Settings) -> Any:
         """What is in an image (H, W, 3) uint8 RGB, as far as it is to be shown."""

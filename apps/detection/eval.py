@@ -1,6 +1,7 @@
 """Measure a detector on a split with COCO's 12 metrics, and say where the rest goes.
 
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --split val
+    python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --calibrate
     python apps/detection/eval.py --weights coco --backbone a075 --data PATH
 
 Writes metrics.json, predictions.json (COCO's results format: pycocotools' `loadRes` reads it) and report.html into
@@ -34,6 +35,8 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     """folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set"""
     split: str = "val"
     """train, val, test, or the name of a COCO file's split"""
+    calibrate: bool = False
+    """also write the threshold of best F1 on this split into the checkpoint, for predict.py, exports and pages"""
     batch_size: int = 16
     """images per batch"""
     out: Path | None = None
@@ -44,10 +47,10 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.eval:evaluate", Config)
 
-from apps.common.checkpoint import check_model_flags, model_folder, save_json
+from apps.common.checkpoint import DESCRIPTION, check_model_flags, load_json, model_folder, save_json
 from apps.common.device import choose_device
 from apps.detection.data.load import load_split
-from apps.detection.evaluation.analysis import Analysis, analyse, confusions
+from apps.detection.evaluation.analysis import Analysis, analyse, best_threshold, confusions
 from apps.detection.evaluation.errors import ERRORS, ORACLES
 from apps.detection.evaluation.metrics import run_cocoeval, summarise
 from apps.detection.evaluation.report import write_report
@@ -58,6 +61,8 @@ from apps.detection.sample import make_sample
 
 def evaluate(config: Config) -> dict[str, float]:
     """Print the 12 metrics, write them, the detections and a report, and return them by name."""
+    if config.calibrate and config.checkpoint is None:
+        raise ValueError("--calibrate writes into a --checkpoint: published weights keep the threshold that they have")
     detector = load_detector(config)
     root = make_sample() if config.data == "sample" else Path(config.data)
     split = load_split(root, config.split, bad_data=config.bad_data)
@@ -73,7 +78,23 @@ def evaluate(config: Config) -> dict[str, float]:
     write_report(out / "report.html", model=model, split=split, metrics=metrics, analysis=analysis)
     print(f"{metrics.text}\n{describe(analysis)}")
     print(f"metrics.json, predictions.json and report.html are in {out}")
+    if config.calibrate:
+        assert config.checkpoint is not None
+        set_threshold(model_folder(config.checkpoint), analysis)
     return metrics.values
+
+
+def set_threshold(folder: Path, analysis: Analysis) -> None:
+    """Write the threshold of best F1 into a model folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    threshold = best_threshold(analysis.curve)
+    if threshold is None:
+        raise ValueError("--calibrate: no detection is right, so no threshold is best; the checkpoint is as it was")
+    save_json(folder / DESCRIPTION, {**load_json(folder / DESCRIPTION), "threshold": threshold})
+    print(f"{folder} now has the threshold {threshold:.3f}")
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:

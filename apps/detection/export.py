@@ -144,6 +144,8 @@ def describe(detector: Detector, config: Config) -> dict[str, Any]:
         "preprocessing": "RGB; resized to a square, the aspect ratio not kept",
         "nms_iou": detector.postprocess.nms_iou,
     }
+    if detector.threshold is not None:
+        facts["threshold"] = detector.threshold
     if config.outputs == "detections":
         return facts | {"score_threshold": detector.postprocess.score_threshold}
     return facts | {

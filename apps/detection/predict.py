@@ -45,10 +45,12 @@ class Config(PredictOptions, GivenFlags):
     """without --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
     """width of --weights"""
-    conf: float = 0.3
-    """lowest score that is reported"""
+    conf: float | None = None
+    """lowest score that is reported; default the model's own, of best F1 on its val split, and 0.3 where it has none"""
     classes: tuple[str, ...] = ()
     """names of the classes to report; default all"""
+    all_names: bool = False
+    """report a box under every class name that it scores for; default only under the best"""
     max_dets: int = 100
     """largest number of objects per image, the best"""
     slice: int | None = None
@@ -69,7 +71,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import check_model_flags
+from apps.common.checkpoint import check_model_flags, model_folder
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
@@ -80,10 +82,11 @@ from apps.detection.boxes.slicing import check_slices, make_tiles, merge
 from apps.detection.data.batches import to_square
 from apps.detection.data.coco_classes import match_names
 from apps.detection.model.detector import Detector
-from apps.detection.results import Found, Results, draw, save_crops
+from apps.detection.results import Found, Results, draw, one_name_each, save_crops
 
 SAID = 12  # objects in a photo's line
-EVERY_CANDIDATE = 100_000  # for --classes: what is not wanted must not push out what is
+EVERY_CANDIDATE = 100_000  # what is not wanted must not push out what is
+UNMEASURED = 0.3  # threshold of a model that has none of its own
 
 
 class Predictor:
@@ -93,15 +96,19 @@ class Predictor:
         checkpoint: a run of train.py or its best/; None for a published detector.
         weights, backbone: which published detector; see `pretrained.load_pretrained`.
         device: auto, cpu, cuda, mps.
-        conf: lower scores are not reported.
+        conf: lower scores are not reported; None for `threshold`.
         runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.deploy.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
         precision: auto or float32, see `apps.common.deploy.sessions.load_session`.
         classes: names of the classes to report; none for all.
+        all_names: whether boxes of one place may have several names; else only the best stays, see `one_name_each`.
         max_detections: at most so many in a photo, the best.
         slice_side: side in pixels of the tiles in which photos are searched, too; None to look at the whole only.
         slice_overlap: of neighbouring tiles, as a share of their side.
         batch_size: photos and tiles that are computed at once.
+
+    Attributes:
+        threshold: the model's own, or 0.3.
 
     Raises:
         ValueError: the detector cannot be loaded, has no such class, or a number is out of its range.
@@ -114,17 +121,18 @@ class Predictor:
         weights: str = "coco",
         backbone: str = "a075",
         device: str = "auto",
-        conf: float = 0.3,
+        conf: float | None = None,
         runtime: Runtime = "auto",
         threads: int | None = None,
         precision: Precision = "float32",
         classes: Sequence[str] = (),
+        all_names: bool = False,
         max_detections: int = 100,
         slice_side: int | None = None,
         slice_overlap: float = 0.2,
         batch_size: int = 8,
     ) -> None:
-        if not 0 <= conf <= 1:
+        if conf is not None and not 0 <= conf <= 1:
             raise ValueError(f"conf must be from 0 to 1, got {conf}")
         for name, value in (("max_detections", max_detections), ("batch_size", batch_size)):
             if value < 1:
@@ -136,14 +144,17 @@ class Predictor:
         else:
             detector = Detector.load(Path(checkpoint), device=torch_device)
         self.labels = find_labels(classes, detector.class_names)
+        self.threshold = UNMEASURED if detector.threshold is None else detector.threshold
+        self.all_names = all_names
         self.max_detections, self.batch_size = max_detections, batch_size
         self.slice_side, self.slice_overlap = slice_side, slice_overlap
         self.detector = detector.with_thresholds(
-            score_threshold=conf,
-            max_detections=EVERY_CANDIDATE if self.labels else max_detections,
+            score_threshold=self.threshold if conf is None else conf,
+            max_detections=max_detections if all_names and not self.labels else EVERY_CANDIDATE,
             max_candidates=EVERY_CANDIDATE if self.labels else max(detector.postprocess.max_candidates, max_detections),
         )
-        use_runtime(self.detector, runtime, threads=threads, precision=precision)
+        folder = None if checkpoint is None else model_folder(Path(checkpoint))
+        use_runtime(self.detector, runtime, folder=folder, threads=threads, precision=precision)
 
     def __call__(self, image: np.ndarray) -> list[Found]:
         """Objects in an image (H, W, 3) uint8 RGB, best first."""
@@ -189,6 +200,7 @@ class Predictor:
             for (x0, y0, x1, y1), score, label in every
             if not self.labels or label in self.labels
         ]
+        found = found if self.all_names else one_name_each(found, iou=self.detector.postprocess.nms_iou)
         return found[: self.max_detections]
 
 
@@ -227,6 +239,7 @@ def make_predictor(config: Config) -> Predictor:
         threads=config.threads,
         precision=config.precision,
         classes=config.classes,
+        all_names=config.all_names,
         max_detections=config.max_dets,
         slice_side=config.slice,
         slice_overlap=config.slice_overlap,

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
 from apps.common.checkpoint import save_json
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
 from apps.common.pictures import RESULT_QUALITY, write_picture
+from apps.detection.boxes.nms import nms
 
 BoxPx = tuple[int, int, int, int]  # of a label: left, top, right, bottom
 
@@ -24,6 +26,14 @@ class Found(NamedTuple):
     box_xyxy_px: tuple[float, float, float, float]
     score: float
     name: str
+
+
+def one_name_each(found: Sequence[Found], *, iou: float) -> list[Found]:
+    """Of boxes that overlap by more than `iou`, whatever their names, the best alone: no object has two names."""
+    if not found:
+        return []
+    boxes, scores = torch.tensor([one.box_xyxy_px for one in found]), torch.tensor([one.score for one in found])
+    return [found[i] for i in nms(boxes, scores, iou).tolist()]
 
 
 def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:

@@ -1,11 +1,15 @@
 """Which models are offered, the bundled ones, and the example pictures."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
+import torchvision
 
 from apps.common.checkpoint import load_json, load_model
 from apps.common.images import read_image
@@ -17,7 +21,7 @@ from demos.examples.make import MAX_BYTES as MAX_PICTURE_BYTES
 from demos.handlers import Handlers
 from demos.models import make as make_script
 from demos.models.make import CARD, MAX_BYTES, Config, make
-from demos.task import Choice
+from demos.task import Choice, Settings
 
 APPS = ("detection", "finegrained", "faceattr")
 
@@ -56,12 +60,37 @@ def test_flags_decide_what_comes_first(home, monkeypatch):
         make_models(DetectionTask(), checkpoint=home, weights="coco")
 
 
+def test_the_slider_begins_where_the_model_has_its_threshold(home):
+    about = home / "runs/detection/b/best/model.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "threshold": 0.687}))
+    handlers = Handlers(DetectionTask(), make_models(DetectionTask(), device="cpu"))
+    assert handlers.describe("your run: a").threshold == 0.3
+    assert handlers.describe("your run: b").threshold == 0.68  # a step of the slider, none above the threshold
+    *_, slider = handlers.choose("your run: b", None)
+    assert slider.value == 0.68
+
+
+def test_a_page_shows_one_name_for_each_object(home):
+    """Torchvision's suppression without regard to classes, among those that are asked for."""
+    image = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8), (90, 120))
+    task = DetectionTask()
+    predictor = task.load(False, checkpoint=home / "runs/detection/a/best", device="cpu")
+    names = {}
+    for only in ((), ("red",), ("blue",)):
+        found = task.find(predictor, image, Settings(None, 0.05, only))
+        boxes = torch.tensor([one.box_xyxy_px for one in found])
+        assert torchvision.ops.box_iou(boxes, boxes).fill_diagonal_(0).max() <= 0.6
+        names[only] = [one.name for one in found]
+    assert set(names["red",]) == {"red"} and set(names["blue",]) == {"blue"}
+    assert len(names[()]) < len(names["red",]) + len(names["blue",])
+
+
 def test_a_page_begins_without_a_download(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("demos.chooser.BUNDLED", tmp_path)
     monkeypatch.setattr(detection, "Predictor", lambda **options: pytest.fail("nothing may be fetched yet"))
     models = make_models(DetectionTask())
-    names, _, _, problem = Handlers(DetectionTask(), models).describe(models.default)
+    names, _, _, problem, _ = Handlers(DetectionTask(), models).describe(models.default)
     assert names == []
     assert "python apps/detection/train.py" in problem
     assert "downloaded when first used" in problem

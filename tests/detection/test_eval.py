@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from apps.common.cli import run_command
 from apps.detection import eval as eval_script
@@ -80,6 +81,30 @@ def test_the_files_are_in_the_run_whether_it_or_its_best_is_given(tiny_coco, tmp
     for given in ("run", "run/best"):
         config = Config(checkpoint=tmp_path / given, data=str(tiny_coco))
         assert default_out(config) == tmp_path / "run/eval-val"
+
+
+def test_calibrate_writes_the_threshold_of_best_f1(checkpoint, tiny_coco, monkeypatch, capsys):
+    """Half of the objects are found at 0.9, the others at 0.6, and as many detections at 0.3 are of nothing."""
+    found = perfect(tiny_coco)
+    for i, one in enumerate(found):
+        one["score"] = (0.9, 0.6)[i % 2]
+    nothing = [{**one, "bbox": [0, 0, 1, 1], "score": 0.3} for one in found]
+    before = read(checkpoint / "model.json")
+    flags = {"checkpoint": checkpoint, "data": str(tiny_coco), "num_workers": 0, "device": "cpu"}
+    monkeypatch.setattr(eval_script, "predict_split", lambda *args, **options: [*found, *nothing])
+    evaluate(Config(**flags))
+    assert read(checkpoint / "model.json") == before
+    evaluate(Config(**flags, calibrate=True))
+    assert read(checkpoint / "model.json") == {**before, "threshold": pytest.approx(0.6, abs=1e-5)}
+    threshold = Detector.load(checkpoint, device=torch.device("cpu")).threshold
+    assert threshold is not None and threshold < 0.6  # scores must be above it
+    assert f"{checkpoint} now has the threshold 0.600" in capsys.readouterr().out
+    monkeypatch.setattr(eval_script, "predict_split", lambda *args, **options: nothing)
+    with pytest.raises(ValueError, match="--calibrate: no detection is right, so no threshold is best"):
+        evaluate(Config(**flags, calibrate=True))
+    assert read(checkpoint / "model.json")["threshold"] == threshold
+    with pytest.raises(ValueError, match="--calibrate writes into a --checkpoint"):
+        evaluate(Config(weights="coco", data=str(tiny_coco), calibrate=True))
 
 
 def test_a_detector_that_has_learnt_nothing(checkpoint, tiny_coco, monkeypatch):

@@ -39,6 +39,7 @@ def make_detector() -> Detector:
         "class_names": ["red", "blue"],
         "category_ids": [3, 7],
         "postprocess": PostProcess("sigmoid"),
+        "threshold": 0.25,
     }
     return Detector(network=network, **about)
 
@@ -107,6 +108,7 @@ def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_
         assert np.median(np.abs(boxes[i, :count] - expected.boxes_xyxy.numpy())) < 1e-4
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["category_ids"]) == [3, 7] and float(about["score_threshold"]) == 0.2
+    assert float(about["threshold"]) == 0.25
 
 
 def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torchvision
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -113,18 +115,51 @@ def test_several_threads_get_what_one_gets(checkpoint, images):
                 assert_same(found, expected[(first + i) % len(images)])
 
 
+def test_no_object_has_two_names(checkpoint, images):
+    """Against torchvision's suppression of all candidates without regard to their classes."""
+    every = Predictor(checkpoint, device="cpu", conf=0.1, all_names=True, max_detections=100_000)(images[1])
+    boxes, scores = (torch.tensor([one[i] for one in every]) for i in (0, 1))
+    kept = torchvision.ops.nms(boxes, scores, 0.6)
+    found = Predictor(checkpoint, device="cpu", conf=0.1)(images[1])
+    assert 3 < len(found) < len(every)
+    assert_same(found, [every[i] for i in kept[:100].tolist()])
+    overlaps = torchvision.ops.box_iou(*[torch.tensor([one.box_xyxy_px for one in found])] * 2)
+    assert overlaps.fill_diagonal_(0).max() <= 0.6
+    blue = Predictor(checkpoint, device="cpu", conf=0.1, classes="blue")(images[1])
+    assert len(blue) > len([one for one in found if one.name == "blue"])  # red that is not asked for hides none
+
+
+def test_a_model_reports_from_its_own_threshold_on(checkpoint, images, tmp_path):
+    about = json.loads((checkpoint / "model.json").read_text())
+    assert "threshold" not in about
+    own = Path(shutil.copytree(checkpoint, tmp_path / "own"))
+    (own / "model.json").write_text(json.dumps({**about, "threshold": 0.2}))
+    without, with_own, given = (
+        [one.score for one in Predictor(folder, device="cpu", **settings)(images[1])]
+        for folder, settings in ((checkpoint, {}), (own, {}), (own, {"conf": 0.15}))
+    )
+    assert 0.2 < with_own[-1] < 0.3 < without[-1]
+    assert 0.15 < given[-1] < 0.2
+    cv2.imwrite(str(tmp_path / "a.png"), images[1][..., ::-1])
+    run("--checkpoint", own, "--source", tmp_path / "a.png", "--out", tmp_path / "found")
+    rows = rows_of(tmp_path / "found/predictions.csv")
+    assert [float(row["score"]) for row in rows] == pytest.approx(with_own, abs=1e-4)
+
+
 def test_classes_and_limits(checkpoint, images):
-    every = Predictor(checkpoint, device="cpu", conf=0.1)(images[1])
+    every = Predictor(checkpoint, device="cpu", conf=0.1, all_names=True)(images[1])
     assert len({one.name for one in every}) == 3
     blue = [one for one in every if one.name == "blue"]
-    chosen = Predictor(checkpoint, device="cpu", conf=0.1, classes=["Blue"], max_detections=3)(images[1])
+    chosen = Predictor(checkpoint, device="cpu", conf=0.1, all_names=True, classes=["Blue"], max_detections=3)(
+        images[1]
+    )
     assert_same(chosen, blue[:3])  # not those of blue among the best 3
-    assert_same(Predictor(checkpoint, device="cpu", conf=0.1, classes="blue")(images[1]), blue)
+    assert_same(Predictor(checkpoint, device="cpu", conf=0.1, all_names=True, classes="blue")(images[1]), blue)
     with pytest.raises(ValueError, match=r"must be .* uint8 RGB"):
         Predictor(checkpoint, device="cpu")(images[1] / 255)
     two = Predictor(checkpoint, device="cpu", conf=0.1, classes=["traffic_light", "red"])(images[1])
     assert {one.name for one in two} == {"traffic light", "red"}
-    assert_same(Predictor(checkpoint, device="cpu", conf=0.1, max_detections=2)(images[1]), every[:2])
+    assert_same(Predictor(checkpoint, device="cpu", conf=0.1, all_names=True, max_detections=2)(images[1]), every[:2])
     for settings, message in (
         (
             {"classes": ["trafic light"]},

@@ -55,6 +55,8 @@ def test_eval_gives_the_same_numbers_and_pycocotools_by_hand_too(finished_run, t
     evaluated = eval_script.evaluate(
         eval_script.Config(checkpoint=finished_run / "best", data=str(tiny_coco), num_workers=0, out=tmp_path / "eval")
     )
+    best = json.loads((tmp_path / "eval/metrics.json").read_text())["best_threshold"]["threshold"]
+    assert json.loads((finished_run / "best/model.json").read_text())["threshold"] == pytest.approx(best, abs=1e-4)
     in_training = json.loads((finished_run / "metrics.json").read_text())
     assert evaluated == pytest.approx({name: in_training[name] for name in METRIC_NAMES}, abs=1e-6)
     truth = COCO(str(tiny_coco / "annotations/instances_val.json"))
@@ -131,13 +133,13 @@ def test_a_run_ends_when_its_patience_does(tiny_coco, tmp_path, monkeypatch, cap
     """Interrupted in between, too; and resumed after its end, it says that it is finished."""
     values = iter([0.1, 0.3, None, 0.3, 0.2, 0.9])
 
-    def measured(split, results):
+    def measured(evaluation):
         value = next(values)
         if value is None:
             raise KeyboardInterrupt
         return CocoMetrics(dict.fromkeys(METRIC_NAMES, value), f"AP {value}")
 
-    monkeypatch.setattr(while_training, "coco_metrics", measured)
+    monkeypatch.setattr(while_training, "summarise", measured)
     config = tiny_config(tiny_coco, tmp_path / "run", steps=90, eval_every=2, patience=2, checkpoint_every=2)
     with pytest.raises(KeyboardInterrupt):
         train(config)

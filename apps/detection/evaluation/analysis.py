@@ -21,6 +21,7 @@ from apps.detection.evaluation.errors import (
     overlaps,
 )
 
+SCORE_STEP = 1e-5  # scores of a split's detections are rounded to, see `model.inference`
 SIZES = ("small", "medium", "large")  # COCOeval's, after "all"
 
 
@@ -136,7 +137,7 @@ def analyse(split: CocoSplit, evaluation: COCOeval) -> Analysis:
         make_curve(outcomes.scores[member], right[member], int(num_objects))
         for member, num_objects in zip(members, numbers, strict=True)
     ]
-    curve = make_curve(outcomes.scores, right, int(numbers.sum()))
+    curve = whole_curve(outcomes)
     threshold = curve.best.threshold
     kept = np.ones(len(right), dtype=bool) if threshold is None else outcomes.scores >= threshold
     return Analysis(
@@ -150,6 +151,11 @@ def analyse(split: CocoSplit, evaluation: COCOeval) -> Analysis:
         bad_photos=find_bad_photos(outcomes, kept),
         kept=kept,
     )
+
+
+def whole_curve(outcomes: Outcomes) -> Curve:
+    """The curve of all classes together."""
+    return make_curve(outcomes.scores, outcomes.matches >= 0, int(outcomes.num_objects.sum()))
 
 
 def make_curve(scores: np.ndarray, right: np.ndarray, num_objects: int) -> Curve:
@@ -167,6 +173,14 @@ def make_curve(scores: np.ndarray, right: np.ndarray, num_objects: int) -> Curve
     else:
         best = Point(None, 0.0 if len(true) else None, 0.0 if num_objects else None, 0.0 if num_objects else None)
     return Curve(thresholds, precision, recall, f1, best)
+
+
+def best_threshold(curve: Curve) -> float | None:
+    """What scores must be above so that F1 is best; None if no detection is right.
+
+    It is half a unit of a score's last place below the lowest score that counts.
+    """
+    return None if curve.best.threshold is None else round(max(0.0, curve.best.threshold - SCORE_STEP / 2), 6)
 
 
 def confusion_matrix(outcomes: Outcomes, kept: np.ndarray) -> np.ndarray:

@@ -6,7 +6,9 @@ from apps.common.training.distributed import Processes
 from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState
 from apps.detection.data.coco_split import CocoSplit
-from apps.detection.evaluation.metrics import coco_metrics
+from apps.detection.evaluation.analysis import best_threshold, whole_curve
+from apps.detection.evaluation.errors import match_detections
+from apps.detection.evaluation.metrics import run_cocoeval, summarise
 from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
 
@@ -23,8 +25,10 @@ def evaluate(
 ) -> None:
     """Log the COCO metrics of a detector, and keep it in best/ if no earlier one had a higher AP."""
     results = predict_split(detector, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
-    metrics = coco_metrics(split, results)
+    evaluation = run_cocoeval(split, results)
+    metrics = summarise(evaluation)
     log.write("eval", state.done, **metrics.values)
     tqdm.write(f"step {state.done:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
     if state.note_evaluation(metrics.values, text=metrics.text) and processes.is_first:
+        detector.threshold = best_threshold(whole_curve(match_detections(evaluation, split)))
         detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})

@@ -32,6 +32,7 @@ class Detector:
         category_ids: COCO's category id of label 1, 2, ... K.
         postprocess: from raw outputs to detections, with the score function of the loss; see `with_thresholds`.
         preprocessing: of the pixels.
+        threshold: scores above it give the best F1 on val; None where that was not measured.
         session: what computes the outputs: torch, or see `use_runtime`.
     """
 
@@ -41,6 +42,7 @@ class Detector:
     category_ids: list[int]
     postprocess: PostProcess
     preprocessing: Normalisation = dataclasses.field(default_factory=Normalisation)
+    threshold: float | None = None
     session: Session = None  # type: ignore[assignment]  # see `__post_init__`
 
     def __post_init__(self) -> None:
@@ -113,6 +115,8 @@ class Detector:
             },
             "metrics": metrics,
         }
+        if self.threshold is not None:
+            description["threshold"] = self.threshold
         if self.network.anchor_shapes:
             description["anchor_shapes"] = self.network.anchor_shapes
         save_model(folder, self.network, description)
@@ -142,6 +146,7 @@ class Detector:
                 category_ids=about["category_ids"],
                 postprocess=PostProcess(about["score_function"]),
                 preprocessing=Normalisation.from_dict(about["preprocessing"]),
+                threshold=about.get("threshold"),
             )
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
@@ -182,4 +187,5 @@ class Detector:
             category_ids=list(start.category_ids),
             postprocess=PostProcess("sigmoid"),
             preprocessing=start.preprocessing,
+            threshold=start.threshold,
         )

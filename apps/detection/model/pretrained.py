@@ -39,6 +39,9 @@ from backbone.weights import CATALOG, LoadedWeights, load_graph, unfold_norms
 from backbone.weights.fetch import is_fetched
 
 APP = "detection"
+COCO_THRESHOLD = 0.482195
+"""Scores above it give the best F1 (0.385: precision 0.496, recall 0.315) of the published TFLite detector of width
+0.75 on 106 photos of COCO val2017: `eval.py --weights coco --backbone a075`. It is used for that of width 1, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class Pretrained:
         resolution: that a detector was trained at, in pixels; None if it is not one.
         head: of a detector, see `model.create_detector`; None if it is not one.
         anchor_shapes: that the box predictors of an SSD learnt with; None for the reference's.
+        threshold: of a detector, see `Detector`; None where it is not known.
         folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
     """
 
@@ -66,6 +70,7 @@ class Pretrained:
     resolution: int | None = None
     head: Head | None = None
     anchor_shapes: Shapes | None = None
+    threshold: float | None = None
     folded: bool = False
 
     @property
@@ -215,6 +220,7 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
         category_ids=list(names),
         resolution=loaded.resolution,
         head="ssd",
+        threshold=COCO_THRESHOLD if num_rows == 91 else None,
         folded=loaded.folded,
     )
 

@@ -1,7 +1,14 @@
-"""The apps. All of them need OpenCV, whose usual build needs libraries of a desktop that servers lack: say so first."""
+"""The apps.
 
+What onnxruntime sends to its maker, and the number that it gives this machine, are off before anything imports it. All
+apps need OpenCV, whose usual build needs libraries of a desktop that servers lack: say so first.
+"""
+
+import os
 import sys
 from importlib.metadata import version
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when onnxruntime is first imported
 
 try:
     import cv2 as _cv2  # noqa: F401

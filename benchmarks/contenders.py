@@ -139,7 +139,7 @@ def use_way(app: str, model: Any, width: str, way: str, settings: Settings) -> N
     if way == "openvino-int8":
         model.session = load_session(int8_file(app, width, settings), "openvino", threads=settings.threads)
         return
-    use_runtime(model, runtime, folder=settings.folder, threads=settings.threads, precision=precision)
+    use_runtime(model, runtime, threads=settings.threads, precision=precision)
     if isinstance(model.session, TorchSession) and way != "torch":
         raise ValueError(f"{name} is not available")
     if way == "openvino-bf16" and not model.session.bf16:
@@ -149,7 +149,7 @@ def use_way(app: str, model: Any, width: str, way: str, settings: Settings) -> N
 def prepare(app: str, width: str, settings: Settings, photos: Sequence[np.ndarray]) -> None:
     """Export one of our networks, in float32 and in 8 bits calibrated on photos."""
     graph: Graph = MODELS[app](width, settings).graph()
-    exact = kept_onnx(graph, resolution=SIDES[app], folder=settings.folder)
+    exact = kept_onnx(graph, resolution=SIDES[app])
     inputs = (graph.feed(make_square(app, photo)).contiguous().numpy() for photo in photos)
     quantize(exact, int8_file(app, width, settings), inputs)
 

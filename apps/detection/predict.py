@@ -71,7 +71,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import check_model_flags, model_folder
+from apps.common.checkpoint import check_model_flags
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
@@ -153,8 +153,7 @@ class Predictor:
             max_detections=max_detections if all_names and not self.labels else EVERY_CANDIDATE,
             max_candidates=EVERY_CANDIDATE if self.labels else max(detector.postprocess.max_candidates, max_detections),
         )
-        folder = None if checkpoint is None else model_folder(Path(checkpoint))
-        use_runtime(self.detector, runtime, folder=folder, threads=threads, precision=precision)
+        use_runtime(self.detector, runtime, threads=threads, precision=precision)
 
     def __call__(self, image: np.ndarray) -> list[Found]:
         """Objects in an image (H, W, 3) uint8 RGB, best first."""

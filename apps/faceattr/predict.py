@@ -55,7 +55,6 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import model_folder
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
@@ -106,7 +105,7 @@ class Predictor:
         if margin is not None and margin < 0:
             raise ValueError(f"margin must be 0 (the face's box alone) or more, got {margin}")
         self.tagger = Tagger.load(Path(checkpoint), device=device_for(runtime, device))
-        use_runtime(self.tagger, runtime, folder=model_folder(Path(checkpoint)), threads=threads, precision=precision)
+        use_runtime(self.tagger, runtime, threads=threads, precision=precision)
         self.shown = shown(self.tagger.attributes, show_sensitive)
         self.hidden = [name for name in self.tagger.attributes if name not in self.shown]
         self.finder = None if whole else FaceFinder(face_model)

@@ -53,7 +53,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import check_model_flags, model_folder
+from apps.common.checkpoint import check_model_flags
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
@@ -100,8 +100,7 @@ class Predictor:
             self.classifier = Classifier.published(weights, backbone=backbone, device=torch_device)
         else:
             self.classifier = Classifier.load(Path(checkpoint), device=torch_device)
-        folder = None if checkpoint is None else model_folder(Path(checkpoint))
-        use_runtime(self.classifier, runtime, folder=folder, threads=threads, precision=precision)
+        use_runtime(self.classifier, runtime, threads=threads, precision=precision)
         self.top = top
 
     def __call__(self, image: np.ndarray) -> Guesses:

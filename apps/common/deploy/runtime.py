@@ -4,7 +4,7 @@
 fastest here. A runtime that is missing, fails or disagrees with torch is skipped; torch is the fallback.
 """
 
-import contextlib
+import hashlib
 import importlib.util
 import os
 import sys
@@ -49,7 +49,6 @@ class Model(Protocol):
 class Settings(NamedTuple):
     """How a file is computed, see `start_session`."""
 
-    folder: Path | None
     threads: int | None
     precision: Precision
 
@@ -58,33 +57,30 @@ def use_runtime(
     model: Model,
     runtime: Runtime,
     *,
-    folder: Path | None = None,
     threads: int | None = None,
     precision: Precision = "float32",
 ) -> None:
     """Let a runtime compute a model from now on; see `start_session`."""
-    model.session = start_session(model, runtime, folder=folder, threads=threads, precision=precision)
+    model.session = start_session(model, runtime, threads=threads, precision=precision)
 
 
 def start_session(
     model: Model,
     runtime: Runtime,
     *,
-    folder: Path | None = None,
     threads: int | None = None,
     precision: Precision = "float32",
 ) -> Session:
     """A session for a model's network; torch's own where no other can be used.
 
-    Each other session is compared with torch on a random image before it is trusted. A runtime that was asked for and
-    cannot be used, or fails, is reported in one line on stderr.
+    Each other session is compared with torch on a new random image before it is trusted. A runtime that was asked for
+    and cannot be used, or fails, is reported in one line on stderr.
 
     Args:
         runtime: "auto" is the fastest for the device: torch except on a CPU, and there the one that was faster when the
-            network was first used, which is kept beside the exported file; torch, slower than both for every network
-            in docs/latency.md, does not take part. The environment's MOBILENET_APPS_RUNTIME, if set, stands for "auto".
-            "torch-compile" compiles the network first, which takes half a minute in each process.
-        folder: of the model; the exported file is kept in its runtime/, or else in the user's cache.
+            network was first used, which is kept beside the exported file in the user's cache; torch, slower than both
+            for every network in docs/latency.md, does not take part. The environment's MOBILENET_APPS_RUNTIME, if set,
+            stands for "auto". "torch-compile" compiles the network first, which takes half a minute in each process.
         threads: on which to compute; None for as many as torch uses, a number is set for torch, too.
         precision: see `load_session`; torch always computes in float32.
 
@@ -100,7 +96,7 @@ def start_session(
     if runtime == "torch-compile":
         session, failed = _compile(model, eager)
     else:
-        session, failed = _open(model, eager, runtime, Settings(folder, threads, precision))
+        session, failed = _open(model, eager, runtime, Settings(threads, precision))
     if failed:
         _warn(f"{'; '.join(failed)}: {session.name} computes")
     return session
@@ -141,7 +137,7 @@ def _open(model: Model, eager: TorchSession, runtime: Runtime, settings: Setting
         return eager, [f"{name} is not installed (pip install -e '.[fast]' -c constraints.txt)" for name in missing]
     graph = model.graph()
     try:
-        path = kept_onnx(graph, resolution=model.resolution, folder=settings.folder)
+        path = kept_onnx(graph, resolution=model.resolution)
     except Exception as error:  # whatever it is, torch can do without
         return eager, [f"the network cannot be exported ({plain_message(error)})"]
     computed_in = "bf16" if computes_in_bf16(settings.precision) else "float32"
@@ -181,29 +177,27 @@ def _working(
     return working, failed
 
 
-def kept_onnx(graph: Graph, *, resolution: int, folder: Path | None) -> Path:
-    """The ONNX file of a graph: exported now, or before from equal weights by the same torch.
+def kept_onnx(graph: Graph, *, resolution: int) -> Path:
+    """The ONNX file of a graph in the user's cache: exported now, or before from equal weights by the same torch.
+
+    What lies in a model folder is never computed, whoever made it. A file that is not the one that was written, by the
+    digest beside it, is exported anew.
 
     Raises:
-        OSError: it cannot be written, neither into `folder` nor into the user's cache.
+        OSError: the user's cache cannot be written.
         ValueError: see `write_onnx`.
     """
-    name = f"{graph.content_hash()}-{resolution}-torch{torch_version()}.onnx"
-    folders = [cache_dir() / "runtime"] if folder is None else [folder / "runtime", cache_dir() / "runtime"]
-    *first, last = [kept / name for kept in folders]
-    for file in (*first, last):
-        if file.is_file():
-            return file
-    for file in first:
-        with contextlib.suppress(OSError):
-            return _written(file, graph, resolution)
-    return _written(last, graph, resolution)
-
-
-def _written(file: Path, graph: Graph, resolution: int) -> Path:
-    with written_whole(file) as temporary:
-        write_onnx(temporary, graph, resolution=resolution)
+    file = cache_dir() / "runtime" / f"{graph.content_hash()}-{resolution}-torch{torch_version()}.onnx"
+    digest = file.with_suffix(".sha256")
+    if not (file.is_file() and digest.is_file() and digest.read_bytes() == _digest(file)):
+        with written_whole(file) as temporary, written_whole(digest) as of_it:
+            write_onnx(temporary, graph, resolution=resolution)
+            of_it.write_bytes(_digest(temporary))
     return file
+
+
+def _digest(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).hexdigest().encode()
 
 
 def _warn(sentence: str) -> None:

@@ -73,11 +73,20 @@ def make_images(number: int, height: int = SIDE, width: int = SIDE) -> torch.Ten
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    """A model folder in which the network was exported already."""
+    """A cache in which the network was exported already."""
     need_exporter()
-    folder = tmp_path_factory.mktemp("a model")
-    kept_onnx(make_graph(), resolution=SIDE, folder=folder)
-    return folder
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOBILENET_APPS_CACHE", str(cache))
+        kept_onnx(make_graph(), resolution=SIDE)
+    return cache
+
+
+@pytest.fixture
+def cache(exported, tmp_path, monkeypatch) -> Path:
+    """A copy of it, in use."""
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
+    return shutil.copytree(exported, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -121,9 +130,9 @@ def test_the_hash_is_of_all_that_matters():
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_runtimes_compute_what_torch_does(exported, runtime, capsys):
+def test_runtimes_compute_what_torch_does(cache, runtime, capsys):
     need_modules(MODULES[runtime])
-    session = start_session(Model(), runtime, folder=exported, threads=1, precision="float32")
+    session = start_session(Model(), runtime, threads=1, precision="float32")
     assert not session.name.endswith("bf16")
     for number in (1, 3):
         images = make_images(number)
@@ -152,28 +161,6 @@ print(type(openvino.tools.ovc.telemetry).__module__, sys.modules["openvino_telem
     assert list(tmp_path.iterdir()) == []  # nor is there a client's number
 
 
-def test_an_export_is_kept_beside_the_model_until_its_weights_change(exported, monkeypatch):
-    (kept,) = (exported / "runtime").iterdir()
-    monkeypatch.setattr(runtime_module, "write_onnx", lambda *args, **options: pytest.fail("exported again"))
-    assert kept_onnx(make_graph(), resolution=SIDE, folder=exported) == kept
-    graph = make_graph()
-    graph.network.get_parameter("stem.bias")[0] += 1
-    with pytest.raises(pytest.fail.Exception):
-        kept_onnx(graph, resolution=SIDE, folder=exported)
-
-
-def test_where_the_folder_cannot_be_written_the_users_cache_is_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime_module, "write_onnx", lambda path, *args, **options: path.write_bytes(b"x"))
-    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
-    not_a_folder = tmp_path / "model"
-    not_a_folder.write_text("")
-    graph = make_graph()
-    path = kept_onnx(graph, resolution=SIDE, folder=not_a_folder)
-    assert path.parent == tmp_path / "cache/runtime"
-    assert kept_onnx(graph, resolution=SIDE, folder=None) == path
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
 @pytest.mark.parametrize("runtime", ["auto", "onnx", "openvino"])
 def test_a_broken_runtime_falls_back_to_torch_with_one_line(tmp_path, monkeypatch, capsys, runtime):
     def broken(*args, **options):
@@ -190,25 +177,28 @@ def test_a_broken_runtime_falls_back_to_torch_with_one_line(tmp_path, monkeypatc
     assert line.endswith(f"torch {torch.__version__.split('+')[0]} on cpu computes")
 
 
-def test_bfloat16_is_used_where_allowed_and_judged_by_what_it_costs(exported, monkeypatch):
+def test_bfloat16_is_used_where_allowed_and_judged_by_what_it_costs(cache, monkeypatch):
     need_modules("openvino")
-    options = {"folder": exported, "threads": 1}
     monkeypatch.setattr("apps.common.deploy.sessions.choose_precision", lambda device, amp: "none")
-    assert not start_session(Model(), "openvino", **options, precision="auto").name.endswith("bf16")
+    assert not start_session(Model(), "openvino", threads=1, precision="auto").name.endswith("bf16")
     monkeypatch.undo()
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(cache))
     if choose_precision(CPU, "auto") != "bf16":
         pytest.skip("this processor does not multiply in bfloat16")
-    session = start_session(Model(), "openvino", **options, precision="auto")
+    session = start_session(Model(), "openvino", threads=1, precision="auto")
     assert session.name.startswith("OpenVINO") and session.name.endswith(", bf16")
-    far = rms_difference(make_graph().reference(random_image(SIDE)), session(random_image(SIDE)))
+    image = random_image(SIDE)
+    far = rms_difference(make_graph().reference(image), session(image))
     assert 1e-4 < far < 0.05
 
 
-def test_what_bfloat16_may_cost():
+def test_what_bfloat16_may_cost(monkeypatch):
     graph = make_graph()
-    reference = graph.reference(random_image(SIDE))
+    image = random_image(SIDE)
+    monkeypatch.setattr("apps.common.deploy.agreement.random_image", lambda side: image)
+    reference = graph.reference(image)
     with torch.autocast("cpu", torch.bfloat16):
-        cost = rms_difference(reference, graph.reference(random_image(SIDE)))
+        cost = rms_difference(reference, graph.reference(image))
     allowed = BF16_FACTOR * max(2**-8, cost)
     assert allowed < 0.08
 

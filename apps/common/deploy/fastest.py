@@ -1,4 +1,4 @@
-"""Which runtime is the fastest for a network: measured once, and remembered beside the exported file.
+"""Which runtime is the fastest for a network: measured once and stored beside the exported file.
 
 A choice holds for the circumstances in which it was measured: versions, threads, processor, precision.
 """
@@ -36,7 +36,7 @@ def time_in_turn(sessions: Mapping[Name, Callable[[Tensor], object]], image: Ten
 
 
 def read_choices(exported: Path) -> dict[str, str]:
-    """The fastest runtime of an exported file by the circumstances in which it was measured; none if unreadable."""
+    """The fastest runtime of an exported file in each environment it was measured in; empty if unreadable."""
     try:
         found = json.loads(exported.with_suffix(CHOICES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -45,14 +45,14 @@ def read_choices(exported: Path) -> dict[str, str]:
 
 
 def keep_choice(exported: Path, key: str, runtime: str) -> None:
-    """Remember the fastest; where nothing can be written it is measured again."""
+    """Store the fastest runtime; if the file cannot be written, it is measured again next time."""
     choices = {**read_choices(exported), key: runtime}
     with contextlib.suppress(OSError), written_whole(exported.with_suffix(CHOICES)) as temporary:
         temporary.write_text(json.dumps(choices, indent=1), encoding="utf-8")
 
 
 def circumstances(modules: Iterable[str], threads: int, precision: str) -> str:
-    """What may change which of these runtimes is the fastest for a network."""
+    """The environment on which the fastest runtime depends, as one line."""
     versions = []
     for module in modules:
         try:
@@ -63,7 +63,7 @@ def circumstances(modules: Iterable[str], threads: int, precision: str) -> str:
 
 
 def _processor() -> str:
-    """Its name, as well as the system tells it."""
+    """The processor's name as the system reports it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

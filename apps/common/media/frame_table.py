@@ -9,7 +9,7 @@ from apps.common.media.frames import Frame
 
 
 class FrameTable:
-    """Rows for photos and frames: the file, cells of the app, and what is wrong.
+    """Rows for photos and frames: the file, cells of the app, and the problem.
 
     Where there are videos or a camera, the columns frame (from 0) and seconds say which row is of when.
 
@@ -30,7 +30,7 @@ class FrameTable:
             rows: cells of each thing found; without any, a row with empty cells is written.
             names: what is counted in a video.
         """
-        bare = frame._replace(image=None)  # a table is no reason to keep pictures
+        bare = frame._replace(image=None)  # the table does not keep pictures in memory
         self._rows += [(bare, cells) for cells in rows or [[""] * len(self.header)]]
         if frame.number is not None and frame.image is not None:
             self._num_frames[frame.name] += 1
@@ -42,7 +42,7 @@ class FrameTable:
         return any(frame.number is not None for frame, _ in self._rows)
 
     def of_videos(self) -> list[str]:
-        """A line for each video or camera: its frames, and how often there was what in all of them."""
+        """A line for each video or camera: its frames, and how often each object or class occurs in them."""
         return [
             f"{name}: {self._num_frames[name]:,} frames; in all of them "
             + (", ".join(f"{count:,} {what}" for what, count in counts.most_common()) or "nothing")

@@ -6,7 +6,7 @@
     source, tally = find_source("photos/"), Tally()
     with closing(read_frames(source)) as frames:
         for frame, found in answered(frames, predictor.batch, batch_size=8, tally=tally):
-            ...                                         # found is None where frame.problem says why
+            ...                                         # found is None where the frame has a problem
     tally.check("the table", source=source)
 
 Letters in shapes: H W height and width.
@@ -30,25 +30,25 @@ from apps.common.images import read_image
 from apps.common.media.sources import ALLOWED, VIDEO_SUFFIXES, Source
 
 T = TypeVar("T")
-AHEAD = 8  # frames decoded, or being decoded, before the network wants them
+AHEAD = 8  # frames decoded, or being decoded, ahead of the network
 MOST_THREADS = 4
-USUAL_RATE = 25.0  # frames a second, where a video or camera does not say
-LEAST_SHARE = 0.95  # of the frames a video says it has, below which it counts as damaged; many say it roughly
+USUAL_RATE = 25.0  # frames a second, if a video or camera does not report it
+LEAST_SHARE = 0.95  # of the frames in a video's header, below which it counts as damaged; many headers are inexact
 
 
 class Frame(NamedTuple):
     """A photo, or a frame of a video or camera.
 
     Attributes:
-        name: for people: the path as it was given, or "camera 0".
+        name: for display: the path as it was given, or "camera 0".
         image: (H, W, 3) uint8 RGB; None where it could not be read.
         problem: a sentence that names the file, where it could not be read.
         path: the file; None for a camera.
         relative_path: where results belong, relative to their folder: the path from the source's folder on.
         number: of a video's or camera's frame, from 0; None for a photo, and for a video that cannot be opened.
         seconds: since the video or the camera began.
-        rate: frames a second of the video, as far as they are read.
-        total: frames that the video says will be read; 0 for not known.
+        rate: frames a second that are read of the video.
+        total: frames to be read by the video's header; 0 if unknown.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Frame(NamedTuple):
 
 
 class Tally:
-    """Counts what was read, and what was not.
+    """Counts files that were read, and those that were not.
 
     Attributes:
         num_files, num_frames: photos and videos that were met; photos and frames that could be read.
@@ -146,7 +146,7 @@ def answered(
     """Each frame with what was found in it, in order; None for those without an image, which are counted.
 
     Args:
-        find: from images (H, W, 3) of any sizes to an answer for each.
+        find: predicts for images (H, W, 3) of any sizes; one result each.
         batch_size: frames that are read before `find` is asked.
     """
     waiting = iter(frames)
@@ -158,7 +158,7 @@ def answered(
 
 
 def _feed(source: Source, every: int, pool: ThreadPoolExecutor, ready: Queue, stop: Event) -> None:
-    """Put frames, or the promise of one, into `ready`; at the end None, or the exception that ended it."""
+    """Put frames, or futures of frames, into `ready`; at the end None, or the exception that ended it."""
     end = None
     try:
         if source.camera is not None:
@@ -172,13 +172,13 @@ def _feed(source: Source, every: int, pool: ThreadPoolExecutor, ready: Queue, st
             for frame in read_video(path, relative_path, every=every):
                 if not _put(ready, frame, stop):
                     return
-    except BaseException as error:  # whatever it is, the caller has to know
+    except BaseException as error:  # it is raised in the caller
         end = error
     _put(ready, end, stop)
 
 
 def _put(ready: Queue, item: Any, stop: Event) -> bool:
-    """Wait for room; False if nobody wants it any more."""
+    """Wait for room; False if reading was stopped."""
     while not stop.is_set():
         with suppress(Full):
             ready.put(item, timeout=0.1)
@@ -216,7 +216,7 @@ def _read_photo(path: Path, relative_path: Path) -> Frame:
 
 def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[Frame]:
     """Frames of a video file; one without an image at the end if it cannot be read, or not to its end."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints do not say which file they are about
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its messages do not name the file
     frame = Frame(printable(path), path=path, relative_path=relative_path)
     if not path.is_file():
         yield frame._replace(problem=f"video {frame.name} does not exist")
@@ -224,7 +224,7 @@ def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[F
     if frame.name != str(path):  # OpenCV would crash
         yield frame._replace(problem=f"video {frame.name}: its name is not UTF-8, rename it")
         return
-    video = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)  # "12:30.mp4" alone is an address to FFmpeg
+    video = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)  # FFmpeg takes "12:30.mp4" for an address
     number = 0
     try:
         rate, total = _rate(video), max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -251,5 +251,5 @@ def _rate(video: Any) -> float:
 
 
 def printable(text: Path | str) -> str:
-    """A name that can be written to a terminal: bytes that are no text become question marks."""
+    """A name that can be printed: bytes that are not UTF-8 become question marks."""
     return str(text).encode("utf-8", "replace").decode("utf-8")

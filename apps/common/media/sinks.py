@@ -30,7 +30,7 @@ from apps.common.pictures import RESULT_QUALITY, write_lines, write_picture
 from backbone.files import numbered, written_whole
 
 CODEC = "mp4v"  # MPEG-4, which every build of OpenCV writes fast
-KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # pictures of these keep their photo's name
+KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # results of photos with these endings keep the name
 PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 
 
@@ -125,7 +125,7 @@ class Showing:
             video.close(keep=keep)
 
     def _target(self, frame: Frame) -> Path:
-        """The name of a frame's picture or video."""
+        """The path of a frame's picture or video."""
         assert self.out is not None
         if frame.path is None:
             return self.out / f"{frame.name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}.mp4"
@@ -191,7 +191,7 @@ class Recording:
             if not self._writer.isOpened():
                 raise ValueError(f"{self.path}: this OpenCV cannot write a video of {width} x {height} pixels")
         if (picture.shape[1], picture.shape[0]) != self._size:
-            picture = cv2.resize(picture, self._size)  # a video whose frames change their size
+            picture = cv2.resize(picture, self._size)  # the frames of a video may change their size
         frame = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         while seconds is None or self.num_frames <= seconds * self.rate:
             self._writer.write(frame)
@@ -206,7 +206,7 @@ class Recording:
         if keep and self.num_frames:
             self._room.close()
         else:
-            abandoned = RuntimeError("abandoned")  # to `written_whole`, which removes what a block that fails wrote
+            abandoned = RuntimeError("abandoned")  # makes `written_whole` remove the file
             self._room.__exit__(type(abandoned), abandoned, None)
 
 

@@ -1,4 +1,4 @@
-"""What a prediction is made of: photos, videos and cameras; `frames.read_frames` reads them.
+"""What predict.py takes: photos, videos and cameras; `frames.read_frames` reads them.
 
 A source, as people write it: a photo, a video, a folder (with all in it, in the order of the names), a pattern such as
 "photos/**/*.jpg" (quoted, or the shell replaces it), a camera's number, or "-" for paths on standard input, one a line.
@@ -18,16 +18,16 @@ from apps.common.data.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES, walk
 from backbone.files import numbered
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv"))
-KNOWN_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES  # the unread get a sentence each
+KNOWN_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES  # each unread file gets a message
 ALLOWED = 'give a photo, a video, a folder, a quoted pattern ("photos/*.jpg"), a camera\'s number, or - for a list'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """What `find_source` found.
+    """The photos, videos or camera that `find_source` found.
 
     Attributes:
-        name: for people.
+        name: for display.
         files: each file in order, with the path of its results, relative to their folder.
         camera: an open camera instead.
     """
@@ -49,7 +49,7 @@ def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
 
     Args:
         given: see the top of this file. What exists under that very name is not taken for a pattern or a camera.
-        apart_from: a folder for results, whose files are no sources where it lies within one.
+        apart_from: a folder for results; its files are skipped if it is inside the source.
 
     Raises:
         ValueError: it is nothing of the kind, or holds no photo and no video.
@@ -71,7 +71,7 @@ def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
             for each in (_within(Path(match), apart_from) if Path(match).is_dir() else [Path(match)])
             if each.suffix.lower() in KNOWN_SUFFIXES and not _is_inside(each, apart_from, source=_root(path))
         )
-        found = list(dict.fromkeys(found))  # "**" finds a folder, and what is in it
+        found = list(dict.fromkeys(found))  # "**" finds a folder and its contents
     elif "://" in text:
         raise ValueError(f"{text}: addresses are not read; {ALLOWED}")
     else:
@@ -83,7 +83,7 @@ def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
 
 
 def relative_path_of(path: Path, *, root: Path) -> Path:
-    """A relative path for results: from `root` on if the path lies in it, else the path without what leads out."""
+    """A relative path for results: relative to `root` if the path is inside it, else the path without root and `..`."""
     if path.is_relative_to(root):
         return path.relative_to(root)
     return Path(*(part for part in path.parts if part not in (path.anchor, "..")))
@@ -96,7 +96,7 @@ def open_camera(index: int) -> Any:
         ValueError: no such camera, or it is in use.
     """
     level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would warn of every driver it tries
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else it warns about every driver it tries
     try:
         camera = cv2.VideoCapture(index)
     finally:
@@ -110,7 +110,7 @@ def open_camera(index: int) -> Any:
 
 
 def _within(folder: Path, apart_from: Path | None) -> list[Path]:
-    """All photos and videos in a folder, hidden ones and those in `apart_from` apart."""
+    """All photos and videos in a folder, without hidden ones and those in `apart_from`."""
     return sorted(
         path
         for path in walk(folder)
@@ -119,7 +119,7 @@ def _within(folder: Path, apart_from: Path | None) -> list[Path]:
 
 
 def _is_inside(path: Path, folder: Path | None, *, source: Path) -> bool:
-    """Whether a file is in a folder that itself lies within the source."""
+    """Whether a file is in a folder that is itself inside the source."""
     if folder is None:
         return False
     inner, outer = folder.absolute(), source.absolute()
@@ -127,7 +127,7 @@ def _is_inside(path: Path, folder: Path | None, *, source: Path) -> bool:
 
 
 def _root(given: Path) -> Path:
-    """A folder itself; of a pattern, the part before the first folder or name with a sign in it."""
+    """A folder itself; of a pattern, the part before the first wildcard."""
     fixed: Sequence[str] = given.parts
     if not given.is_dir():
         first = next(i for i, part in enumerate(given.parts) if glob.has_magic(part))
@@ -154,7 +154,7 @@ def _read_paths() -> Iterator[Path]:
 
 def _read_lines() -> Iterator[bytes]:
     rest = b""
-    while chunk := os.read(sys.stdin.fileno(), 65536):  # not by sys.stdin: a thread that waits there hinders the exit
+    while chunk := os.read(sys.stdin.fileno(), 65536):  # not sys.stdin: a thread that blocks there prevents the exit
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
     yield rest

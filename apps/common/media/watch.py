@@ -1,4 +1,4 @@
-"""What stands around predict's loop: where frames come from, where results go, and how it ends.
+"""The frame around predict's loop: where frames come from, where results go, and how it ends.
 
 The loop itself is in each script:
 
@@ -60,7 +60,7 @@ class Watch:
         ending: str = "",
         photos: bool = True,
     ) -> Iterator[tuple[Generator[Frame, None, None], Showing]]:
-        """Frames to predict on, and where drawn ones go; the results are written at the end, also of what is stopped.
+        """Frames to predict on, and the sink of drawn ones; results are written at the end, also after an interruption.
 
         Args:
             table: of the results, with a line for each video.
@@ -86,7 +86,7 @@ class Watch:
             stopped = True
         except (OSError, ValueError):
             if self.out is not None:
-                write(self.out)  # what was predicted until then
+                write(self.out)  # the results so far
             raise
         for line in table.of_videos():
             print(line)

@@ -32,7 +32,7 @@ class Fitted(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """A sentence."""
+        """The fit in one sentence."""
         return (
             f"anchors are fitted to {self.num_boxes:,} boxes: their mean IoU with the best shape is "
             f"{self.iou_after:.3f}, with the reference's {self.iou_before:.3f}"

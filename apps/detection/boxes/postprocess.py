@@ -22,7 +22,7 @@ class RawOutput(TypedDict):
 
 
 class Detections(NamedTuple):
-    """What was found in one image, best first.
+    """The detections of one image, best first.
 
     Attributes:
         boxes_xyxy: (D, 4), clipped to the image; in image sides from `PostProcess`, in pixels from `Predictor`.

@@ -144,7 +144,7 @@ def _join(parts: Detections, tiles_px: Tensor) -> Detections:
 
 
 def _intersect(one: Tensor, other: Tensor) -> Tensor:
-    """What boxes (..., 4) have in common; their ends before their starts where this is nothing."""
+    """The intersection of boxes (..., 4); its ends come before its starts where it is empty."""
     return torch.cat((torch.maximum(one[..., :2], other[..., :2]), torch.minimum(one[..., 2:], other[..., 2:])), -1)
 
 
@@ -156,7 +156,7 @@ def _covered(detections: Detections, others: Detections) -> Tensor:
 
 
 def _is_cut(boxes_xyxy_px: Tensor, tiles_px: Tensor, *, height: int, width: int) -> Tensor:
-    """(D,) bool: whether boxes (D, 4) reach an edge of their tiles (D, 4) that is none of the photo's."""
+    """(D,) bool: whether boxes (D, 4) reach an edge of their tiles (D, 4) that is not an edge of the photo."""
     starts = (tiles_px[:, :2] > 0) & (boxes_xyxy_px[:, :2] < tiles_px[:, :2] + EDGE_PX)
     inside = tiles_px[:, 2:] < tiles_px.new_tensor([width, height])
     ends = inside & (boxes_xyxy_px[:, 2:] > tiles_px[:, 2:] - EDGE_PX)
@@ -164,6 +164,6 @@ def _is_cut(boxes_xyxy_px: Tensor, tiles_px: Tensor, *, height: int, width: int)
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:
-    """Where tiles begin along a photo's side of some length."""
+    """The start of each tile along a photo's side."""
     last = max(0, length - side)
     return [*range(0, last, max(1, step)), last]

@@ -1,4 +1,4 @@
-"""What stands behind the 12 numbers: classes, sizes, thresholds, confusions, kinds of errors, and the worst photos.
+"""Details behind the 12 metrics: classes, sizes, thresholds, confusions, kinds of errors, and the worst photos.
 
 Letters in shapes: D detections of a split, K classes.
 """
@@ -37,7 +37,7 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """Precision, recall and F1 over the threshold: one value for each different score, the highest first.
 
-    `best` is where F1 is largest; without a right detection there is no such threshold.
+    `best` is where F1 is largest; without a correct detection there is no such threshold.
     """
 
     thresholds: np.ndarray
@@ -84,7 +84,7 @@ class SizeResult(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """`num` objects of class `true` taken for `predicted`; None is background: nothing there, or nothing found."""
+    """`num` objects of class `true` predicted as `predicted`; None is background: no object, or not detected."""
 
     true: str | None
     predicted: str | None
@@ -101,10 +101,10 @@ class BadPhoto(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """All that is known of an evaluation beside the 12 numbers.
+    """All results of an evaluation besides the 12 metrics.
 
     Attributes:
-        outcomes: what belongs to what.
+        outcomes: the matches of detections and objects.
         errors: the kinds of errors and their costs.
         curve: of all classes together.
         class_curves: of each class.
@@ -127,7 +127,7 @@ class Analysis:
 
 
 def analyse(split: CocoSplit, evaluation: COCOeval) -> Analysis:
-    """Everything beside the 12 numbers, from pycocotools' own matches; see `run_cocoeval`."""
+    """All results besides the 12 metrics, from pycocotools' own matches; see `run_cocoeval`."""
     outcomes = match_detections(evaluation, split)
     errors = find_errors(outcomes)
     numbers = outcomes.num_objects
@@ -159,10 +159,10 @@ def whole_curve(outcomes: Outcomes) -> Curve:
 
 
 def make_curve(scores: np.ndarray, right: np.ndarray, num_objects: int) -> Curve:
-    """The curve of detections (D,), of which some are right, each a different one of `num_objects` objects."""
+    """The curve of detections (D,), the correct ones of which each match another one of `num_objects` objects."""
     order = np.argsort(-scores, kind="stable")
     scores, true = scores[order], np.cumsum(right[order])
-    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # equal scores pass a threshold together
+    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # equal scores reach a threshold together
     thresholds, true, taken = scores[last], true[last], np.flatnonzero(last) + 1
     recall = true / num_objects if num_objects else np.zeros(len(true))
     f1 = 2 * true / (taken + num_objects)
@@ -226,7 +226,7 @@ def find_bad_photos(outcomes: Outcomes, kept: np.ndarray) -> list[BadPhoto]:
 
 
 def _split_up(outcomes: Outcomes, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places of the objects found, of the wrong detections and of the objects not found."""
+    """Indices of the detected objects, of the wrong detections and of the missed objects."""
     found = outcomes.matches[kept & (outcomes.matches >= 0)]
     not_found = np.ones(len(outcomes.object_classes), dtype=bool)
     not_found[found] = False
@@ -234,8 +234,7 @@ def _split_up(outcomes: Outcomes, kept: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def confusions(analysis: Analysis, *, background: bool = True) -> list[Confusion]:
-    """What is not on the diagonal of the confusion matrix, the largest counts first; without `background`, only what
-    is between classes."""
+    """The confusion matrix off its diagonal, the largest counts first; without `background`, between classes alone."""
     names = [*(one.name for one in analysis.classes), None][: None if background else -1]
     part = analysis.confusion[: len(names), : len(names)]
     pairs = [Confusion(names[t], names[p], int(part[t, p])) for t, p in zip(*part.nonzero(), strict=True) if t != p]
@@ -284,6 +283,6 @@ def _size_results(evaluation: COCOeval) -> list[SizeResult]:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean of COCOeval's values; they are -1 where there is nothing to find."""
+    """The mean of COCOeval's values; they are -1 where there is no object."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None

@@ -1,8 +1,8 @@
 """Where the missing AP goes: what each kind of error costs, after the TIDE paper (Bolya et al., arXiv 2008.08115).
 
-A false detection is of one kind, an object that nothing found may be missed; each kind is mended alone, and the AP50
-that this gains is what it costs. Objects and detections belong together as COCOeval says, at an IoU of 0.5; crowds,
-and detections on them, have no part.
+Each false detection has one kind of error, and an undetected object may be missed. Each kind is corrected alone; the
+AP50 gained is its cost. Objects and detections are matched by COCOeval at an IoU of 0.5; crowds, and detections on
+them, are ignored.
 
 Letters in shapes: D detections and G objects of a split, K classes.
 """
@@ -22,24 +22,24 @@ MEANING = {
     "classification": "the box of an object, another class",
     "localisation": "the class of an object, IoU 0.1 to 0.5",
     "both": "near an object of another class, IoU 0.1 to 0.5",
-    "duplicate": "an object that a better detection has found",
-    "background": "nothing there: IoU below 0.1 with every object",
-    "missed": "objects that no detection found, nor would with its class or box mended",
-    "false positives": "all detections that are wrong, whatever the kind",
-    "false negatives": "all objects that were not found",
+    "duplicate": "an object that a better detection has matched",
+    "background": "no object there: IoU below 0.1 with every object",
+    "missed": "objects that no detection matches, even with its class or box corrected",
+    "false positives": "all wrong detections of any kind",
+    "false negatives": "all objects that were not detected",
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """The detections and objects of a split, and what belongs to what at an IoU of 0.5.
+    """The detections and objects of a split, and their matches at an IoU of 0.5.
 
     Attributes:
         num_classes: K.
         scores: (D,); sorted by class, then image, then best score, as COCOeval's.
         classes, images: (D,) indices into the split's class names and records.
         boxes_xywh_px: (D, 4).
-        matches: (D,) the object that each detection found; -1 for a false one.
+        matches: (D,) the object that each detection matches; -1 for a false positive.
         own, own_iou: (D,) the object of its class that it overlaps most, -1 if there is none, and the IoU.
         other, other_iou: (D,) the same among the objects of other classes.
         object_classes, object_images, object_boxes_xywh_px: (G,), (G,), (G, 4), as above.
@@ -67,11 +67,11 @@ class Outcomes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Errors:
-    """What is wrong, and what it costs.
+    """The errors of a split by their kind, and the AP50 that each kind costs.
 
     Attributes:
         ap50: mean AP50 over the classes with objects; None where there is no object.
-        counts: of each of `ORACLES`, how many detections (objects, if missed or false negatives) it mends.
+        counts: of each of `ORACLES`, the detections (objects, if missed or false negatives) it corrects.
         gains: AP50 gained by each of `ORACLES`, 0 to 1; None where there is no object.
         kinds: (D,) index into `ERRORS`; -1 for a correct detection.
         missed: (G,) whether an object counts as missed.
@@ -89,7 +89,7 @@ class Errors:
 
 
 def match_detections(evaluation: COCOeval, split: CocoSplit) -> Outcomes:
-    """What a COCOeval, after its `evaluate()`, matched at an IoU of 0.5 among objects of all sizes."""
+    """The matches of a COCOeval, after its `evaluate()`, at an IoU of 0.5 among objects of all sizes."""
     params = evaluation.params
     (at,) = np.flatnonzero(np.isclose(params.iouThrs, FOREGROUND_IOU))
     num_images, num_areas = len(params.imgIds), len(params.areaRng)
@@ -172,11 +172,11 @@ def _nearest(
 
 
 def find_errors(outcomes: Outcomes) -> Errors:
-    """Name the kind of each error, and measure what mending each kind alone gains.
+    """Name the kind of each error, and measure the AP50 gained by correcting each kind alone.
 
     Of a detection that fits several kinds the first of localisation, classification, duplicate, both is taken, as the
-    authors' tool does. Where mending gives an object two detections, the lower score goes, as the paper says; the tool
-    keeps the one that was right already, and mends an object by one of localisation and classification alone.
+    authors' tool does. Where a correction gives an object two detections, the lower score goes, as the paper says; the tool
+    keeps the one that was already correct, and corrects an object by localisation or by classification alone.
     """
     kinds = error_kinds(outcomes)
     mended_to = np.where(kinds == ERRORS.index("classification"), outcomes.other, outcomes.own)
@@ -229,7 +229,7 @@ def _mended(
     missed: np.ndarray,
     unmatched: np.ndarray,
 ) -> np.ndarray:
-    """(K,) AP50 of each class after one kind of error is mended."""
+    """(K,) AP50 of each class after one kind of error is corrected."""
     if oracle in ("missed", "false negatives"):
         gone = missed if oracle == "missed" else unmatched
         return _ap50(outcomes, num_objects=np.bincount(outcomes.object_classes[~gone], minlength=outcomes.num_classes))
@@ -250,7 +250,7 @@ def _mended(
 def _ap50(outcomes: Outcomes, *, keep: np.ndarray | None = None, num_objects: np.ndarray | None = None) -> np.ndarray:
     """(K,) average precision of each class of the detections that are kept, over `num_objects` (K,).
 
-    A class that has no object (left) has 1 if it has no detection either, else 0: there is nothing right in it.
+    A class that has no object (left) has 1 if it has no detection either, else 0.
     """
     kept = np.flatnonzero(keep) if keep is not None else np.arange(len(outcomes.scores))
     counts = outcomes.num_objects if num_objects is None else num_objects

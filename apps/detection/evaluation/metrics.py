@@ -1,4 +1,4 @@
-"""COCO evaluation, refereed by pycocotools."""
+"""COCO evaluation by pycocotools."""
 
 import contextlib
 import io

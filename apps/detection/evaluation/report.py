@@ -1,4 +1,4 @@
-"""An evaluation as one page: how good, where the missing AP goes, at which threshold, and how it looks.
+"""An evaluation as one page: metrics, causes of the missing AP, thresholds, and photos with errors.
 
 Letters in shapes: H W height and width, K classes.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 30  # classes that a confusion matrix can show with names and counts
 MAX_SHOWN = 20  # of the most confused ones, where there are more
-MAX_COLOURS = 7  # classes whose curves are told apart by their colour
+MAX_COLOURS = 7  # classes whose curves have different colours
 NUM_PHOTOS = 12
 SIDE = 640  # of the photos, pixels
 RIGHT, WRONG, MISSED, TRUTH, CROWD = (60, 200, 80), (255, 80, 70), (255, 180, 0), (255, 255, 255), (150, 150, 150)
@@ -54,7 +54,7 @@ def write_report(path: Path, *, model: str, split: CocoSplit, metrics: CocoMetri
     page.paragraph(split.describe())
     page.heading("COCO's 12 numbers")
     rows = [(name, None if value < 0 else value, METRICS[name]) for name, value in metrics.values.items()]
-    page.table(["", "value", "what it is"], rows)
+    page.table(["", "value", "meaning"], rows)
     if any(value is None for _, value, _ in rows):
         page.paragraph("A dash (-1 in metrics.json): the split has no such object.")
     _add_errors(page, analysis.errors)
@@ -73,13 +73,13 @@ def _add_errors(page: Page, errors: Errors) -> None:
         page.paragraph("The split has no objects: there is nothing to find, and no AP to miss.")
         return
     page.paragraph(
-        f"AP50 is {errors.ap50:.3f}. Each line mends one kind of error and nothing else (the oracles of the TIDE "
-        "paper, arXiv 2008.08115): the more AP50 that gains, the more the error costs. The gains do not add up to the "
-        "missing AP: errors hide each other. All detections count, down to the lowest score."
+        f"AP50 is {errors.ap50:.3f}. Each line corrects one kind of error alone (the oracles of the TIDE paper, "
+        "arXiv 2008.08115); the AP50 gained is the cost of the error. The gains do not add up to the missing AP, since "
+        "errors hide each other. All detections count, down to the lowest score."
     )
-    page.figure(errors_figure(errors), "AP50 gained by mending each kind of error alone.")
+    page.figure(errors_figure(errors), "AP50 gained by correcting each kind of error alone.")
     rows: list[list[Cell]] = [[kind, errors.counts[kind], errors.gains[kind], MEANING[kind]] for kind in ORACLES]
-    page.table(["error", "how many", "AP50 gained", "what it is"], rows)
+    page.table(["error", "count", "AP50 gained", "meaning"], rows)
 
 
 def errors_figure(errors: Errors) -> "Figure":
@@ -99,7 +99,7 @@ def _add_thresholds(page: Page, analysis: Analysis) -> None:
     page.heading("Which threshold?")
     best = analysis.curve.best
     if best.threshold is None:
-        page.paragraph("No detection is right: no threshold can be recommended.")
+        page.paragraph("No detection is correct: no threshold can be recommended.")
         return
     page.paragraph(
         f"All classes together, at an IoU of 0.5: F1 is best, {best.f1:.3f}, where scores from {best.threshold:.3f} on "
@@ -134,21 +134,21 @@ def curves_figure(analysis: Analysis) -> "Figure":
 
 
 def _add_confusion(page: Page, analysis: Analysis, class_names: Sequence[str]) -> None:
-    """The matrix whole, and where that is too large to read, the part of the most confused classes."""
-    page.heading("What is taken for what?")
+    """The whole matrix and, if it is too large to read, its part of the most confused classes."""
+    page.heading("Confusions")
     matrix, names = analysis.confusion, [*class_names, "background"]
     if not matrix.any():
         page.paragraph("There are neither objects nor detections.")
         return
-    caption = "Row: what it is; column: what it is taken for; the colour is the share of the row."
-    meaning = "The last column holds the objects that were not found, the last row detections of nothing."
+    caption = "Row: true class; column: predicted class; the colour is the share of the row."
+    meaning = "The last column holds missed objects, the last row detections without an object."
     if len(class_names) <= MAX_NAMED:
         page.figure(confusion_figure(matrix, names), f"{caption} {meaning}")
         return
     page.figure(confusion_figure(matrix, None), f"All {len(class_names)} classes and background. {caption} {meaning}")
     pairs = confusions(analysis, background=False)
     if not pairs:
-        page.paragraph("No object is taken for another class.")
+        page.paragraph("No object is predicted as another class.")
         return
     mixed_up = dict.fromkeys(name for pair in pairs for name in (pair.true, pair.predicted))
     most = [*sorted(names.index(str(name)) for name in list(mixed_up)[:MAX_SHOWN]), len(class_names)]
@@ -169,7 +169,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: 
     figure = new_figure(size + 1, size)
     axes = figure.subplots()
     figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest"), ax=axes, shrink=0.6)
-    axes.set(xlabel="taken for", ylabel="is")
+    axes.set(xlabel="predicted", ylabel="true")
     if names is not None:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
         axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
@@ -183,12 +183,12 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: 
 def _add_photos(page: Page, analysis: Analysis, split: CocoSplit) -> None:
     page.heading("The worst photos")
     if not analysis.bad_photos:
-        page.paragraph("There is no mistake in any photo.")
+        page.paragraph("No photo has an error.")
         return
     page.paragraph(
-        f"{len(analysis.bad_photos):,} of {len(split.records):,} photos have mistakes; here those with the most. "
-        "White: an object, green: the detection that found it, red: a wrong one and the kind of its error, orange: an "
-        "object that was not found, gray: a crowd, which does not count."
+        f"{len(analysis.bad_photos):,} of {len(split.records):,} photos have errors; these have the most. "
+        "White: an object; green: the detection that matches it; red: a wrong detection and the kind of its error; "
+        "orange: a missed object; gray: a crowd, which is ignored."
     )
     page.gallery(_photo(bad, analysis, split) for bad in analysis.bad_photos[:NUM_PHOTOS])
 
@@ -230,7 +230,7 @@ def _corners(box_xywh: np.ndarray) -> np.ndarray:
 
 
 def _box(picture: np.ndarray, box_xyxy: np.ndarray, colour: tuple[int, int, int], text: str = "") -> None:
-    """Draw a box, and a label at its top if there is a text; letters that the font lacks become question marks."""
+    """Draw a box, and a label at its top if there is a text; letters not in the font become question marks."""
     x0, y0, x1, y1 = (round(float(v)) for v in box_xyxy)
     end = min(x1, picture.shape[1] - 1), min(y1, picture.shape[0] - 1)
     cv2.rectangle(picture, (x0, y0), end, colour, 2 if text else 1)
@@ -249,7 +249,7 @@ def _add_classes(page: Page, analysis: Analysis) -> None:
     absent = sum(not one.num_objects for one in classes)
     page.heading("Every class, worst first")
     if absent:
-        page.paragraph(f"{absent:,} of the {len(classes):,} classes have no object here and no part in the means.")
+        page.paragraph(f"{absent:,} of the {len(classes):,} classes have no object here and are left out of the means.")
     page.paragraph("Precision, recall and F1 hold at the class's own best threshold and an IoU of 0.5.")
     shown = ("num_objects", "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "threshold", "precision")
     fields = ("name", *shown, "recall", "f1", "main_error", "main_error_gain")

@@ -1,4 +1,4 @@
-"""Which anchors answer for which box, and how well each of them does: for a head with one anchor a cell.
+"""Which anchors are assigned to which box, and the quality of each: for a head with one anchor a cell.
 
 Letters in shapes: B batch, A anchors, K classes, N boxes of an image (padded to the largest count in the batch).
 """
@@ -75,7 +75,7 @@ def assign_closest(
 
 @torch.no_grad()
 def assign_aligned(scores: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, targets: Targets) -> Assignment:
-    """Task alignment: a box takes the 13 anchors that already predict its class and its place best, taken together.
+    """Task alignment: a box takes the 13 anchors that already predict its class and position best, taken together.
 
     Alignment is score times IoU to the sixth power, among anchors whose centres the box holds (a box smaller than the
     finest cells holds those within a cell). Quality is the alignment, scaled for each box so that its highest is the

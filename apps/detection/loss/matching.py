@@ -1,4 +1,4 @@
-"""Which anchor answers for which box: the SSD paper's matching (section 2.2), for a whole batch at once.
+"""Which anchor is assigned to which box: the SSD paper's matching (section 2.2), for a whole batch at once.
 
 Letters in shapes: B batch, A anchors, N boxes of an image (padded to the largest count in the batch).
 """
@@ -64,7 +64,7 @@ def match_anchors(anchors_cxcywh: Tensor, targets: Targets) -> Match:
 
 
 def real_boxes(targets: Targets) -> Tensor:
-    """(B, N) bool: boxes to be found, which padding, crowds and boxes without area are not."""
+    """(B, N) bool: boxes to be detected; padding, crowds and boxes without area are not."""
     return (targets.labels > 0) & ~targets.is_crowd & (box_area(targets.boxes_xyxy) > 0)
 
 

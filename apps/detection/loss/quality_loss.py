@@ -68,10 +68,10 @@ class QualityLoss(nn.Module):
 
 
 def side_loss(side_logits: Tensor, centres: Tensor, cells: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """How far distributions of distances are from the true ones: cross-entropy less its minimum, mean of four sides.
+    """Difference of distance distributions from the true ones: cross-entropy less its minimum, mean of four sides.
 
-    A distance between two whole numbers of cells is wanted of both, the nearer the more; what lies outside of what can
-    be told is wanted of the last.
+    A distance between two whole numbers of cells is a target of both, more of the nearer one; a distance beyond the
+    largest is a target of the largest.
 
     Args:
         side_logits: (P, 4, D), of left, top, right, bottom.

@@ -1,4 +1,4 @@
-"""A network together with all that is needed to use it, as one object that train, eval, predict and demo share."""
+"""A network with everything needed to use it, in one object that train, eval, predict and the demos share."""
 
 import dataclasses
 from pathlib import Path
@@ -69,7 +69,7 @@ class Detector:
 
     @property
     def head(self) -> Head:
-        """What stands on the backbone."""
+        """The kind of head on the backbone."""
         return "pyramid" if isinstance(self.network, PyramidDetector) else "ssd"
 
     @property

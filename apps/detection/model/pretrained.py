@@ -46,7 +46,7 @@ COCO_THRESHOLD = 0.482195
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """Weights of a whole detector, of a backbone alone, or none, and what a network must be like to take them.
+    """Weights of a whole detector, of a backbone alone, or none, and the style of network that takes them.
 
     Attributes:
         summary: what they are and where they came from.
@@ -79,7 +79,7 @@ class Pretrained:
         return bool(self.class_names)
 
     def choose_head(self, asked: Head | None) -> Head:
-        """What was asked for, else what the weights have, else the pyramid.
+        """The head that was asked for, else that of the weights, else the pyramid.
 
         Raises:
             ValueError: the weights have another head than was asked for.
@@ -103,7 +103,7 @@ class Pretrained:
         """
         mine = network.state_dict()
         if not self.state.keys() <= mine.keys():
-            raise ValueError(f"{self.summary}: its head is of kind {self.head}, that of the network is of another")
+            raise ValueError(f"{self.summary}: its head is {self.head}, the network has another one")
         known_rows = [-1 if i is None else i for i in match_names(class_names, self.class_names)]
         background = self.head == "ssd"  # it has a row of its own, the first
         rows = [0, *(row + (row >= 0) for row in known_rows)] if background else known_rows
@@ -204,7 +204,7 @@ def _from_model(folder: Path, width_mult: float) -> Pretrained:
 
 
 def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
-    """A published detector. Of COCO's 90 rows only the 80 that stand for a class are kept."""
+    """A published detector. Of COCO's 90 rows only the 80 of a class are kept."""
     bias = head["class_predictors.0.bias"]
     num_rows = len(bias) // len(level_shapes(sum(name.startswith("box_predictors.") for name in head) // 2)[0])
     names = COCO_CLASSES if num_rows == 91 else {row: f"class {row}" for row in range(1, num_rows)}
@@ -226,7 +226,7 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
 
 
 def _coco_name(width_mult: float) -> str:
-    """The catalog's COCO detector of a width; of several the one that is on this machine, else the first."""
+    """The catalog's COCO detector of a width; of several, one that is on this machine, else the first."""
     detectors = [entry for entry in CATALOG if entry.task == "detection" and entry.class_list == "coco"]
     fitting = [entry for entry in detectors if abs(entry.width_mult - width_mult) < 1e-9]
     if not fitting:

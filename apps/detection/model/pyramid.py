@@ -1,4 +1,4 @@
-"""A detector that looks at four levels joined by a light pyramid, with one anchor a cell.
+"""A detector on four levels joined by a light pyramid, with one anchor a cell.
 
 It takes less compute than the reference SSD and begins a level finer, at stride 8, which is where small objects are.
 Each level has a quarter of the cells and twice the channels of the one before, as in the backbone, so that all cost
@@ -6,9 +6,9 @@ about the same and the coarse ones, where large objects are, keep most of what t
 
 The parts are known: a feature pyramid with a path back down (FPN, arXiv 1612.03144; PANet, arXiv 1803.01534) of
 depthwise separable convolutions, and a head of two of them a level for classes and boxes together, as in NanoDet-Plus
-and PicoDet (arXiv 2111.00902). Where a side of a box lies is told as a distribution over distances, whose mean counts
-(generalised focal loss, arXiv 2006.04388, section 3.2). Raw outputs, coder and decoding are the reference's, so that
-all that follows is too; the loss is `quality_loss.QualityLoss`.
+and PicoDet (arXiv 2111.00902). The position of each side of a box is predicted as a distribution over distances, and
+its mean is used (generalised focal loss, arXiv 2006.04388, section 3.2). Raw outputs, coder and decoding are the
+reference's; the loss is `quality_loss.QualityLoss`.
 
 Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted), D
 distances.
@@ -37,7 +37,7 @@ FIRST_SCORE = 0.01  # of every class at every anchor before training (focal loss
 
 
 class PyramidOutput(RawOutput):
-    """`RawOutput`, and what the offsets were made of: `side_logits` (B, A, 4, D), left, top, right, bottom."""
+    """`RawOutput`, and the distributions behind the offsets: `side_logits` (B, A, 4, D), left, top, right, bottom."""
 
     side_logits: Tensor
 

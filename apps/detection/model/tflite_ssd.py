@@ -1,4 +1,4 @@
-"""The TensorFlow Object Detection API's SSD on MobileNet V1 out of a TFLite file: everything after the backbone.
+"""Reads the TensorFlow Object Detection API's SSD on MobileNet V1 from a TFLite file: all layers after the backbone.
 
 The reader walks the graph from the two feature maps on, since tensor names differ from converter to converter: a
 convolution whose output goes to another convolution belongs to an extra level, one whose output is reshaped is a

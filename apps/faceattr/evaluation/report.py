@@ -100,7 +100,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
             ("difference of probabilities", value["teacher_difference"], "mean absolute, student's and teacher's"),
         ]
     page.heading("Headline numbers")
-    page.table(["", "value", "what it is"], rows)
+    page.table(["", "value", "meaning"], rows)
     if evaluation.metrics.not_measured:
         names = ", ".join(evaluation.metrics.not_measured)
         page.paragraph(f"In no mean, since the labels do not show them both present and absent: {names}.")

@@ -1,4 +1,4 @@
-"""An evaluation as one page: what goes wrong, how often, and how it looks.
+"""An evaluation as one page: metrics, confusions, calibration, and photos with errors.
 
 Letters in shapes: N photos, K classes.
 """
@@ -31,7 +31,7 @@ SIDE = 224  # of the photos, pixels
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured on a split, and what it was measured with.
+    """The results of a model on a split.
 
     Attributes:
         model: the checkpoint's name.
@@ -96,16 +96,16 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
         unknown = evaluation.unknown
         what = f"of {unknown['num_unknown']:,} unknown photos"
         rows += [
-            ("AUROC, unknown", unknown["auroc"], f"known photos of this split told from {what[3:]}"),
+            ("AUROC, unknown", unknown["auroc"], f"known photos of this split against {what[3:]}"),
             ("unknown kept at 95 % known", unknown["fpr_at_95_tpr"], f"share {what}, at a threshold set here"),
             ("unknown kept", unknown.get("unknown_kept"), f"share {what}, at the checkpoint's threshold"),
         ]
     page.heading("Headline numbers")
-    page.table(["", "value", "what it is"], rows)
+    page.table(["", "value", "meaning"], rows)
 
 
 def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
-    """The photos with the least probability for their class; how they look to the network."""
+    """The photos with the lowest probability of their class, with heat maps."""
     logits = evaluation.logits if evaluation.scaled is None else evaluation.scaled
     probs = logits.double().softmax(1)
     own = probs.gather(1, evaluation.labels[:, None])[:, 0]
@@ -116,8 +116,8 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
         page.paragraph("All photos are named rightly.")
         return
     page.paragraph(
-        f"{len(wrong):,} of {len(own):,} photos are named wrongly; here those with the least probability for their own "
-        "class. Beside the photo: what speaks for the class that it was taken for, and for its own (red: most)."
+        f"{len(wrong):,} of {len(own):,} photos are wrong; these give their true class the lowest probability. Beside "
+        "each photo: the evidence for the predicted class and for the true class (red: most)."
     )
     names = evaluation.split.class_names
     pictures = []
@@ -133,12 +133,12 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
 
 
 def _add_confused_pairs(page: Page, evaluation: Evaluation) -> None:
-    """A misnamed photo beside a typical one of the class that it was taken for."""
+    """A wrong photo beside a typical one of the predicted class."""
     pairs = evaluation.metrics.confused[:NUM_PAIRS]
     if not pairs:
         return
     page.heading("Most confused classes")
-    page.paragraph("Left a photo that was misnamed, right a typical one of the class it was taken for.")
+    page.paragraph("Left: a wrong photo; right: a typical one of the predicted class.")
     page.gallery(_pair_picture(pair, evaluation) for pair in pairs)
 
 
@@ -247,4 +247,4 @@ def _add_classes(page: Page, evaluation: Evaluation) -> None:
     page.heading("Every class, worst first")
     if absent:
         page.paragraph(f"{absent} of the {len(classes)} classes have no photo here and no part in the macro means.")
-    page.table(["class", "photos", "taken for it", "precision", "recall", "F1"], classes)
+    page.table(["class", "photos", "predicted", "precision", "recall", "F1"], classes)

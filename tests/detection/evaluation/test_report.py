@@ -71,7 +71,7 @@ def test_the_page_shows_what_went_wrong(split, tmp_path):
     assert "classification 1 0.444" in shown  # class 7 gains 1, class 9 the 1/3 that its wrong first detection costs
     assert "F1 is best, 0.727, where scores from 0.550 on count; precision is 0.667 and recall 0.800 there" in shown
     assert re.findall("<figcaption>(.*?)</figcaption>", text)[-1:] == ["2 wrong, 1 missed: 1.png"]
-    assert "1 of 3 photos have mistakes" in shown
+    assert "1 of 3 photos have errors" in shown
     assert "nan" not in shown.lower().replace("meaning", "")
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     assert "<script" not in text
@@ -122,8 +122,8 @@ def test_the_figures_show_the_numbers(split):
     [
         (OBJECTS, [], ["No detection is right: no threshold", "missed 5 1.000", "3 missed: 2.png", "2 of 3 photos"]),
         ([], FOUND, ["The split has no objects: there is nothing to find", "4 wrong, 0 missed: 2.png"]),
-        ([], [], ["There are neither objects nor detections.", "There is no mistake in any photo."]),
-        ([box(3, A)], [box(3, A, score=0.5)], ["There is no mistake in any photo.", "F1 is best, 1.000"]),
+        ([], [], ["There are neither objects nor detections.", "No photo has an error."]),
+        ([box(3, A)], [box(3, A, score=0.5)], ["No photo has an error.", "F1 is best, 1.000"]),
     ],
 )
 def test_empty_cases_are_said_plainly(objects, found, said, tmp_path):
@@ -144,4 +144,4 @@ def test_many_classes_are_shown_whole_and_the_confused_ones_by_name(tmp_path):
     assert "The 2 most confused classes and background" in text
     assert len(text) < 2_000_000
     found[6]["category_id"] = 7
-    assert "No object is taken for another class." in written(tmp_path, split, found)
+    assert "No object is predicted as another class." in written(tmp_path, split, found)

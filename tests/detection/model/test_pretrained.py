@@ -202,7 +202,7 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
     start.put_into(third, ["new", "y"])
     row = first.class_predictors[0].weight.unflatten(0, (-1, 4))[:, 2]
     torch.testing.assert_close(third.class_predictors[0].weight.unflatten(0, (-1, 3))[:, 2], row)
-    with pytest.raises(ValueError, match="its head is of kind ssd, that of the network is of another"):
+    with pytest.raises(ValueError, match="its head is ssd, the network has another one"):
         start.put_into(create_detector("a025", num_classes=3, head="pyramid"), ["x", "y", "z"])
     with pytest.raises(ValueError, match="are of width a025, a050 was asked for"):
         load_pretrained(tmp_path, width_mult=0.5)

@@ -62,7 +62,7 @@ def test_the_page_shows_what_went_wrong(evaluation, tmp_path):
     ]
     assert "aki taken for bol, sour: 2 photos, 67% of aki" in captions
     assert "bol, sour taken for céru: 1 photo, 33% of bol, sour" in captions
-    assert "3 of 9 photos are named wrongly" in text
+    assert "3 of 9 photos are wrong" in text
     assert '<td>AUROC, unknown</td><td class="number">0.875</td>' in text
     assert "Accuracy by test resolution" in text
     assert "nan" not in re.sub(r'base64,[^"]+', "", text).lower()

@@ -1,4 +1,4 @@
-"""Print what a backbone costs, layer by layer, beside the paper's figures.
+"""Print the cost of a backbone, layer by layer, beside the paper's figures.
 
 python -m backbone a075 --resolution 192    # layers, layer types (Table 2), what the paper prints
 python -m backbone a100 --conv full         # a variant: Table 4's; --shallow is Table 5's
@@ -71,7 +71,7 @@ def main(args: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     try:
         print("\n".join(line.rstrip() for line in lines), flush=True)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough; nothing more goes out at exit either
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Pages that show the apps at work. What Gradio would send to others is off before it is first imported."""
+"""Web pages of the apps. Gradio's telemetry is switched off before its first import."""
 
 import os
 

@@ -4,7 +4,7 @@
     python demos/app.py --detection runs/detection/NAME/best --faceattr runs/faceattr/NAME/best
     python demos/app.py --host 0.0.0.0 --auth me:secret                  for others, too
 
-The public API is that of the single demos: /detect, /classify, /describe_faces, and each with _video and _photos.
+The public API has the single demos' functions: /detect, /classify, /describe_faces, and each with _video and _photos.
 """
 
 import dataclasses

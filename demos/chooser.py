@@ -21,7 +21,7 @@ MAX_LOADED = 12  # predictors that stay in memory
 
 
 class NotUsable(ValueError):
-    """A model that cannot be loaded; why is for whoever runs the page: it may name folders."""
+    """A model that cannot be loaded; the reason goes to the console alone, as it may name folders."""
 
 
 Load = Callable[[Choice, bool, Runtime], Any]
@@ -42,13 +42,13 @@ def find_choices(app: str, *, checkpoint: Path | None = None, published: Sequenc
 
 
 def find_runtimes(default: Runtime = "torch") -> dict[str, Runtime]:
-    """What can compute here, by what people call it: the default first, then what is installed."""
+    """The runtimes by their label on the page: the default first, then the installed ones."""
     installed: list[Runtime] = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
     return {CALLED.get(one, one): one for one in (default, "torch", *installed)}
 
 
 def example_pictures(app: str) -> list[Path]:
-    """The pictures that a page has ready."""
+    """The example pictures of a page."""
     return sorted((EXAMPLES / app).glob("*.jpg"))
 
 
@@ -82,7 +82,7 @@ class Models:
 
     @property
     def runtime(self) -> str:
-        """The label of what computes unless a visitor chooses something else."""
+        """The label of the default runtime."""
         return next(iter(self.runtimes))
 
     def is_here(self, label: str) -> bool:
@@ -132,7 +132,7 @@ def make_models(
     device: str = "auto",
     runtime: Runtime = "torch",
 ) -> Models:
-    """What a page offers. A model that was asked for is loaded, so that a mistake shows at once.
+    """The models that a page offers. A model that a flag names is loaded at once, so that a mistake shows at the start.
 
     Raises:
         ValueError: both a checkpoint and weights are given, or they cannot be loaded.

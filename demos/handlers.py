@@ -1,4 +1,4 @@
-"""What a page does when a visitor sends something: the functions behind its buttons and its public API.
+"""The handlers of a page: the functions behind its buttons and its public API.
 
 Letters in shapes: H W height and width.
 """
@@ -32,8 +32,7 @@ SHOWN_PROBLEMS = 3
 
 
 class About(NamedTuple):
-    """All names that a model knows, a few words about it, what computes it, and why it cannot be used if it cannot; the
-    threshold that is usual for it."""
+    """Class names of a model, a description, its runtime, the reason if it cannot be used, its default threshold."""
 
     names: list[str]
     words: str
@@ -43,7 +42,7 @@ class About(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """A picture (H, W, 3) uint8 RGB of what was found, what that is, and a sentence about it with the time it took."""
+    """A picture (H, W, 3) uint8 RGB with the predictions drawn, the predictions, and a sentence with their time."""
 
     picture: np.ndarray
     found: Any
@@ -58,7 +57,7 @@ class Handlers:
         self.models = models
 
     def describe(self, model: str | None) -> About:
-        """What a page says of the model that it begins with."""
+        """The description of the first model of the page."""
         if model in self.models.choices and not self.models.is_here(model):
             problem = f"{self.models.missing} Or choose a published model: it is downloaded when first used."
             return About([], "", "", problem, self.task.threshold[2])
@@ -74,7 +73,7 @@ class Handlers:
             return About([], "", "", f"**{for_visitors(error)}**", self.task.threshold[2])
 
     def warm_up(self) -> None:
-        """Run the model on a blank picture, so that the first visitor does not wait for what is loaded at first use."""
+        """Run the model on a blank picture, so that the first visitor does not wait for lazy imports."""
         if self.models.default is not None and self.models.is_here(self.models.default):
             self._look(np.zeros((120, 160, 3), np.uint8), Settings(self.models.default, 1.0, []))
 
@@ -105,7 +104,7 @@ class Handlers:
         path = Path(photo)
         image = read_photo(path)
         if num_pictures(path) > 1:
-            gr.Warning("This file has several pictures: only the first is looked at.")
+            gr.Warning("This file has several pictures: only the first is used.")
         picture, found, sentence = self._look(image, settings)
         return picture, sentence, self.task.details(found)
 
@@ -116,7 +115,7 @@ class Handlers:
         clock: tuple[float, float] | None,
         settings: Settings,
     ) -> tuple[Any, str, Any, tuple[float, float] | None]:
-        """The same for a frame of the webcam; `clock` has when the last came, and the smoothed time between two."""
+        """The same for a frame of the webcam; `clock` has the last frame's time and the smoothed time between two."""
         if frame is None:
             return None, "The camera is off.", None, None
         now = time.monotonic()
@@ -141,7 +140,7 @@ class Handlers:
         settings: Settings,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[str | None, str]:
-        """A video with what was found drawn into it, and a sentence."""
+        """A video with the predictions drawn on it, and a sentence."""
         if video is None:
             return None, "Choose a video first."
         out = new_result(".webm")
@@ -161,7 +160,7 @@ class Handlers:
         settings: Settings,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[str | None, str]:
-        """A CSV table of what many photos show, and a sentence that counts those that could not be read."""
+        """A CSV table of the predictions for many photos, and a sentence with the number of unreadable ones."""
         if not files:
             return None, "Choose photos first."
         paths = [Path(file) for file in files]
@@ -225,7 +224,7 @@ def one_by_one(handler: Callable, option: tuple[str, str, str] | None) -> Callab
 
 
 def guarded(handler: Callable) -> Callable:
-    """A handler whose mistakes are told to people, and bugs to the console alone."""
+    """A handler that shows users' mistakes on the page, and bugs on the console alone."""
 
     @functools.wraps(handler)
     def run(*args: Any) -> Any:
@@ -243,7 +242,7 @@ def guarded(handler: Callable) -> Callable:
 
 
 def for_visitors(error: ValueError) -> str:
-    """What visitors are told of a mistake; what is for whoever runs the page goes to the console, once."""
+    """The message about a mistake for visitors; details go to the console, once."""
     if not isinstance(error, NotUsable):
         return str(error)
     warnings.warn(str(error), stacklevel=2)
@@ -258,5 +257,5 @@ def _first(problems: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A cell that a spreadsheet takes for text: names come from strangers."""
+    """A cell that a spreadsheet does not run as a formula: names are untrusted."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value

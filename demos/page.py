@@ -1,4 +1,4 @@
-"""The page of an app: photo, webcam, video, many photos. What differs between the apps is a `task.Task`.
+"""The page of an app: photo, webcam, video, many photos. A `task.Task` holds the differences of the apps.
 
 Letters in shapes: H W height and width.
 """
@@ -32,7 +32,7 @@ NOTE = "Frames of the camera are not stored. Uploads and results go after ten mi
 
 
 def serve(title: str, asked: Sequence[tuple[Task, Mapping[str, Any]]], computing: Computing, server: Server) -> None:
-    """Serve a page with some tasks until Ctrl-C, each with the models that `make_models` gives for what was asked."""
+    """Serve a page with some tasks until Ctrl-C, each with its models by `make_models`."""
     check_server(server)
     private_room()
     device, runtime = computing.device, computing.runtime
@@ -41,7 +41,7 @@ def serve(title: str, asked: Sequence[tuple[Task, Mapping[str, Any]]], computing
 
 
 class Controls(NamedTuple):
-    """The settings on a page: model, threshold, names, what computes, and the option if the app has one."""
+    """The settings on a page: model, threshold, names, runtime, and the option if the app has one."""
 
     model: gr.Dropdown
     threshold: gr.Slider
@@ -54,7 +54,7 @@ class Controls(NamedTuple):
         return [one for one in self if one is not None]
 
     def changes(self) -> list[Any]:
-        """The events after which a photo is looked at again."""
+        """The events after which a photo is predicted again."""
         ticked = [self.option.change] if self.option else []
         return [self.model.change, self.threshold.change, self.only.change, self.runtime.change, *ticked]
 
@@ -115,12 +115,12 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
 
 
 def _left() -> gr.Column:
-    """The column of what is given."""
+    """The column of inputs."""
     return gr.Column(scale=3, min_width=300)
 
 
 def _right() -> gr.Column:
-    """The column of what was found, which is larger."""
+    """The column of results, which is wider."""
     return gr.Column(scale=4, min_width=300)
 
 
@@ -130,7 +130,7 @@ def _given(kind: Callable[..., Kind], label: str, **options: Any) -> Kind:
 
 
 def _result(kind: Callable[..., Kind], label: str = "Result", **options: Any) -> Kind:
-    """The picture or video of what was found."""
+    """The picture or video of the result."""
     return kind(label=label, height=RESULT_HEIGHT, elem_classes="picture", interactive=False, **options)
 
 

@@ -71,14 +71,14 @@ class PictureInFile(gr.Image, metaclass=AsParent):
 
 
 class PictureInAnswer(gr.Image, metaclass=AsParent):
-    """Shows a picture (H, W, 3) that lies within the answer itself instead of in a file."""
+    """Shows a picture (H, W, 3) that is part of the answer instead of a file."""
 
     def postprocess(self, value: Any) -> ImageData | None:
         return None if value is None else ImageData(url=as_data_url(value))
 
 
 class Names(gr.Dropdown, metaclass=AsParent):
-    """Gives the chosen names, also those of another model than the page began with."""
+    """Gives the chosen names, also if they belong to another model than the first one of the page."""
 
     def preprocess(self, payload: Any) -> list[Any]:
         return [str(name) for name in payload or []]

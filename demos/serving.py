@@ -1,4 +1,4 @@
-"""How a page is served: to this machine alone unless its owner says otherwise, and nothing sent to it is kept."""
+"""How a page is served: to this machine alone by default, and no upload is kept."""
 
 import atexit
 import ipaddress
@@ -30,7 +30,7 @@ FONT = ("system-ui", "sans-serif")  # of the visitor's machine: nothing is fetch
 
 @dataclass(frozen=True, kw_only=True)
 class Computing(DeviceOption):
-    """What computes."""
+    """The runtime."""
 
     runtime: Runtime = "torch"
     """library that runs the network: torch, torch-compile, onnx, openvino, or auto: the fastest installed, found in a
@@ -95,7 +95,7 @@ def is_local(host: str) -> bool:
 
 
 def private_room() -> Path:
-    """A folder for uploads and results that nobody else may read and that goes when the process ends.
+    """A folder for uploads and results that no other user may read; it is removed when the process ends.
 
     Called before a page is built: Gradio's components ask for it then.
     """

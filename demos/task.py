@@ -1,4 +1,4 @@
-"""What a page needs to know of an app, and what a visitor may choose.
+"""The interface between an app and its page, and the settings of a visitor.
 
 Letters in shapes: H W height and width.
 """
@@ -20,14 +20,14 @@ class Choice(NamedTuple):
     backbone: str = "a075"
 
     def source(self) -> dict[str, Any]:
-        """What an app's Predictor takes it by."""
+        """The arguments of an app's Predictor for this model."""
         return (
             {"checkpoint": self.checkpoint} if self.checkpoint else {"weights": self.weights, "backbone": self.backbone}
         )
 
 
 class Settings(NamedTuple):
-    """What a visitor has chosen, in the order of the controls on a page.
+    """The settings of a visitor, in the order of the controls on a page.
 
     Attributes:
         model, runtime: their labels; None for the page's default runtime.
@@ -43,15 +43,15 @@ class Settings(NamedTuple):
     option: bool = False
 
     def shows(self, name: str, score: float) -> bool:
-        """Whether something of this name and score is to be shown."""
+        """Whether a prediction of this name and score is shown."""
         return score >= self.threshold and (not self.only or name in self.only)
 
 
 class Task(Protocol):
-    """What a page needs to know of an app.
+    """The interface between an app and its page.
 
     Attributes:
-        app: its name, which is that of its folders in runs, models and examples.
+        app: its name, also of its folders in runs, models and examples.
         verb: what the functions of the public API are called: /verb, /verb_video, /verb_photos.
         tab, title, lead: a word for a tab, the heading, and what the page does, for people.
         threshold: label, least and default value of the slider; see `usual_threshold`.
@@ -81,7 +81,7 @@ class Task(Protocol):
         ...
 
     def names(self, predictor: Any) -> Sequence[str]:
-        """All that it may find."""
+        """All class names of a model."""
         ...
 
     def about(self, predictor: Any) -> str:
@@ -89,7 +89,7 @@ class Task(Protocol):
         ...
 
     def computed_by(self, predictor: Any) -> str:
-        """What computes, with its version."""
+        """The runtime in use, with its version."""
         ...
 
     def usual_threshold(self, predictor: Any) -> float:
@@ -97,15 +97,15 @@ class Task(Protocol):
         return self.threshold[2]
 
     def find(self, predictor: Any, image: np.ndarray, settings: Settings) -> Any:
-        """What is in an image (H, W, 3) uint8 RGB, as far as it is to be shown."""
+        """The predictions for an image (H, W, 3) uint8 RGB that are shown."""
         ...
 
     def draw(self, predictor: Any, image: np.ndarray, found: Any, settings: Settings) -> np.ndarray:
-        """A picture of it, not much larger than `uploads.SHOWN_SIDE`."""
+        """The image with predictions drawn, not much larger than `uploads.SHOWN_SIDE`."""
         ...
 
     def say(self, found: Any) -> str:
-        """A sentence about it."""
+        """A sentence about the predictions."""
         ...
 
     def rows(self, found: Any) -> list[list[Any]]:
@@ -117,7 +117,7 @@ class Task(Protocol):
         ...
 
     def details(self, found: Any) -> Any:
-        """Bars or a table of it."""
+        """Bars or a table of the predictions."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What strangers send: looked at before it is decoded, and refused in a sentence.
+"""Uploads of visitors: checked before they are decoded, and refused with a message.
 
 Letters in shapes: H W height and width.
 """
@@ -28,7 +28,7 @@ FORMATS = (*SUFFIXES_OF_FORMAT, "MPO")
 
 
 class Sent(NamedTuple):
-    """One of many files: what to call it, and the photo (H, W, 3) uint8 RGB or what is wrong with it."""
+    """One of many files: its name, and the photo (H, W, 3) uint8 RGB or the problem."""
 
     name: str
     image: np.ndarray | None
@@ -36,7 +36,7 @@ class Sent(NamedTuple):
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """Read an uploaded photo as (H, W, 3) uint8 RGB, after its header was found harmless.
+    """Read an uploaded photo as (H, W, 3) uint8 RGB, after its header was checked.
 
     Raises:
         ValueError: no photo, too large, or damaged; the message has the file's name, not the server's folder.
@@ -55,7 +55,7 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def check_header(file: io.IOBase, name: str, *, max_pixels: int) -> None:
-    """Refuse what is no picture, or would have too many pixels, from its header alone.
+    """Refuse files that are no picture or have too many pixels, by the header alone.
 
     Raises:
         ValueError: with what it is and what is allowed.
@@ -110,7 +110,7 @@ def fit(image: np.ndarray, *, side: int = SHOWN_SIDE, least: int = 0) -> tuple[n
 
 
 def open_photos(paths: Iterable[Path], room: Path) -> Iterator[Sent]:
-    """All photos among uploaded files, also those in zip archives; what cannot be read comes with its problem.
+    """All photos among uploaded files, also those in zip archives; unreadable ones come with the problem.
 
     Args:
         room: an empty folder for one file at a time.
@@ -125,7 +125,7 @@ def open_photos(paths: Iterable[Path], room: Path) -> Iterator[Sent]:
 
 
 def count_photos(paths: Iterable[Path]) -> int:
-    """How many answers `open_photos` will have.
+    """The number of photos that `open_photos` will give.
 
     Raises:
         ValueError: more than `MAX_PHOTOS`, or none.
@@ -156,7 +156,7 @@ def _members(path: Path) -> list[str]:
 
 
 def _unzip(path: Path, room: Path) -> Iterator[Sent]:
-    """The photos of an archive, one at a time and under a name of ours: names in an archive may lead anywhere."""
+    """The photos of an archive, one at a time and under a new name: names in an archive may point outside of it."""
     try:
         names = _members(path)
         with zipfile.ZipFile(path) as archive:

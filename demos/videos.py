@@ -1,4 +1,4 @@
-"""Video files, frame by frame. Sound is left out; what comes back is WebM (VP8), which browsers play.
+"""Video files, frame by frame. Sound is dropped; results are WebM (VP8), which browsers play.
 
 Letters in shapes: H W height and width.
 """
@@ -16,7 +16,7 @@ SIDE = 960  # longer side of the result, pixels
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file starts as MP4, MOV, WebM, Matroska or AVI; playlists, which lead to other files, are none."""
+    """Whether a file starts as MP4, MOV, WebM, Matroska or AVI; playlists, which refer to other files, do not."""
     with path.open("rb") as file:
         start = file.read(12)
     return (
@@ -33,7 +33,7 @@ def annotate(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, int]:
-    """Write a video of what `look` makes of each frame.
+    """Write a video of the pictures that `look` makes of each frame.
 
     Args:
         source: the uploaded file.

@@ -88,7 +88,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and weights of a model folder; a run's folder stands for its `best`.
+    """Description and weights of a model folder; of a run's folder, those of its `best`.
 
     Raises:
         ValueError: not a model folder, of another app, or damaged.

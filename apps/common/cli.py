@@ -123,7 +123,7 @@ def _in_sections(config_class: Any) -> Any:
 
 
 def _section(source: Any, title: str, names: Sequence[str]) -> type:
-    """A dataclass with these fields of another one; what stands for a default of None is said by the help text."""
+    """A dataclass with these fields of another one; the help text describes a default of None."""
     fields = {field.name: field for field in dataclasses.fields(source)}
     hints, helps = get_type_hints(source, include_extras=True), _help_texts(source)
     made = []

@@ -54,7 +54,7 @@ class Normalisation:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Normalisation":
-        """From `mean` and `std` as they stand in a model's JSON file."""
+        """From `mean` and `std` in a model's JSON file."""
         (r, g, b), (r_std, g_std, b_std) = stored["mean"], stored["std"]
         return cls(mean=(r, g, b), std=(r_std, g_std, b_std))
 

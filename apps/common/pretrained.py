@@ -1,4 +1,4 @@
-"""What a classifying network starts from: published weights, a model of the same app, or nothing.
+"""The weights that a classifying network starts from: published weights, a model of the same app, or nothing.
 
     import dataclasses
     from backbone import create_backbone
@@ -31,7 +31,7 @@ TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", n
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """Weights of a `MobileNetV1` with or without its classifier, or none, and what a network must be like to take them.
+    """Weights of a `MobileNetV1` with or without its classifier, or none, and the style of network that takes them.
 
     Attributes:
         summary: what they are and where they came from.

@@ -59,7 +59,7 @@ class Page:
         self.parts.append(f"<p>{html.escape(text)}</p>")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[Cell]], *, caption: str = "") -> None:
-        """A table: floats get three decimals, None is a dash, and columns of numbers stand to the right.
+        """A table: floats get three decimals, None is a dash, and columns of numbers are right-aligned.
 
         Raises:
             ValueError: a row has not the header's length, or a number is not finite.

@@ -1,4 +1,4 @@
-"""What detectors cost, by width and head.
+"""The cost of detectors by width and head.
 
 python -m apps.detection
 python -m apps.detection --resolution 320 --num-classes 20 --backbones a100 a035
@@ -13,7 +13,7 @@ from apps.detection.choices import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What detectors cost, by width and head.
+    """The cost of detectors by width and head.
 
     example: python -m apps.detection --resolution 320
     """

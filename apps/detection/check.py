@@ -1,4 +1,4 @@
-"""Look for everything that is wrong with annotated photos, before training does.
+"""Check annotated photos for errors before training.
 
     python apps/detection/check.py --data PATH           a folder, COCO json file or data.yaml, as for train.py
     python apps/detection/check.py --data PATH --fix     and write PATH-clean.json, which train.py reads as --data
@@ -20,7 +20,7 @@ from apps.detection.choices import VAL_FRACTION
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CheckOptions):
-    """Look for everything that is wrong with annotated photos.
+    """Check annotated photos for errors.
 
     example: python apps/detection/check.py --data PATH
     """

@@ -1,4 +1,4 @@
-"""Measure a detector on a split with COCO's 12 metrics, and say where the rest goes.
+"""Measure a detector on a split with COCO's 12 metrics, and analyse its errors.
 
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --split val
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --calibrate

@@ -1,4 +1,4 @@
-"""Find objects in photos, videos, and in front of a camera.
+"""Detect objects in photos, videos and camera frames.
 
     python apps/detection/predict.py --source photo.jpg                       the published COCO detector, a075
     python apps/detection/predict.py --checkpoint runs/detection/NAME/best --source photos/ --out found/

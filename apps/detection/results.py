@@ -1,4 +1,4 @@
-"""What was found: objects, drawn into a picture, cut out of it, and written down.
+"""Detected objects: drawn on a picture, cropped, and written to files.
 
 Letters in shapes: H W of a photo.
 """
@@ -103,7 +103,7 @@ def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
 
 
 class Results:
-    """All that was found, for two files that pycocotools reads, and a table.
+    """All detections, for two files that pycocotools reads, and a table.
 
     predictions.json is a list of {"image_id", "category_id", "bbox" (x, y, w, h in pixels), "score", "file_name"}.
     images.json has the {"id", "file_name", "width", "height"} of each image, also of those in which nothing was found,
@@ -119,7 +119,7 @@ class Results:
         self.table = FrameTable(["class", "score", "x0", "y0", "x1", "y1"])
 
     def add(self, frame: Frame, found: Sequence[Found]) -> None:
-        """Take what is in a frame; frames without an image only stand in the table."""
+        """Add the objects of a frame; frames without an image are in the table alone."""
         rows = [[one.name, f"{one.score:.5f}", *(f"{v:.1f}" for v in one.box_xyxy_px)] for one in found]
         self.table.add(frame, rows, names=(one.name for one in found))
         if frame.image is None:

@@ -6,7 +6,7 @@
 
 PATH has COCO json (annotations/instances_train.json and instances_val.json, or instances_train2017.json ..., the images
 in train/ and val/ or images/), Pascal VOC XML (Annotations/, JPEGImages/) or YOLO txt with data.yaml; without a val
-split, val is taken out of train. check.py looks for everything that is wrong with it. A run leaves config.json,
+split, val is taken out of train. check.py finds errors in it. A run leaves config.json,
 metrics.jsonl, metrics.json, curves.png, last.pt (for --resume) and best/ (for eval.py and predict.py).
 """
 

@@ -1,4 +1,4 @@
-"""Look for everything that is wrong with sets of labelled faces, before training does.
+"""Check sets of labelled faces for errors before training.
 
     python apps/faceattr/check.py --data PATH [PATH ...]           folders or lists of labels, as for train.py
     python apps/faceattr/check.py --data PATH [PATH ...] --fix     and write PATH-clean.csv, which train.py reads
@@ -20,7 +20,7 @@ from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CheckOptions):
-    """Look for everything that is wrong with sets of labelled faces.
+    """Check sets of labelled faces for errors.
 
     example: python apps/faceattr/check.py --data PATH
     """

@@ -1,4 +1,4 @@
-"""Measure how faces sit in face crops: the margin to train and predict with.
+"""Measure the position of faces in face crops: the margin to train and predict with.
 
 python apps/faceattr/faces.py --source crops/            the margin of a folder of face crops
 """

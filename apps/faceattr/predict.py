@@ -1,4 +1,4 @@
-"""Find faces in photos, videos, and before a camera, and say how they appear.
+"""Find faces in photos, videos and camera frames, and predict their attributes.
 
     python apps/faceattr/predict.py --checkpoint runs/faceattr/NAME/best --source photo.jpg
     python apps/faceattr/predict.py --checkpoint runs/faceattr/NAME/best --source photos/ --out seen/
@@ -30,7 +30,7 @@ from apps.common.options import PredictOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(PredictOptions):
-    """Find faces in photos, videos or before a camera and say how they appear; write pictures and a CSV file.
+    """Find faces in photos, videos and camera frames and predict their attributes; write pictures and a CSV file.
 
     example: python apps/faceattr/predict.py --source photos/ --checkpoint runs/faceattr/NAME
     """

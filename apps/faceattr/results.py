@@ -1,4 +1,4 @@
-"""How faces appear, drawn beside them and as rows of a table.
+"""The predicted attributes of faces, drawn beside them and as rows of a table.
 
 Letters in shapes: H W of a photo.
 """

@@ -1,6 +1,6 @@
 """Train a teacher on labels: a network as large as you like, which train.py then distils into a small one.
 
-The loop is that of train.py without a teacher; the defaults differ.
+It runs train.py's loop without a teacher, with other defaults.
 
     python apps/faceattr/teacher.py --backbone a100 --data FACES           from ImageNet weights
     python apps/faceattr/teacher.py --backbone resnet50 --data FACES MORE  any classifier of torchvision

@@ -1,4 +1,4 @@
-"""Look for everything that is wrong with a data set of labelled photos, before training does.
+"""Check a data set of labelled photos for errors before training.
 
     python apps/finegrained/check.py --data PATH           a folder, a CSV file or a name, as for train.py
     python apps/finegrained/check.py --data PATH --fix     and write PATH-clean.csv, which train.py reads as --data
@@ -21,7 +21,7 @@ from apps.finegrained.choices import VAL_FRACTION
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CheckOptions):
-    """Look for everything that is wrong with a data set of labelled photos.
+    """Check a data set of labelled photos for errors.
 
     example: python apps/finegrained/check.py --data PATH
     """

@@ -1,4 +1,4 @@
-"""Name what photos, videos, or the pictures of a camera show.
+"""Classify photos, videos and camera frames.
 
     python apps/finegrained/predict.py --source photo.jpg                       # the published ImageNet classifier
     python apps/finegrained/predict.py --weights cub --source bird.jpg          # 200 birds
@@ -12,7 +12,7 @@ In Python:
     predict = Predictor("runs/finegrained/NAME/best")  # or Predictor(): ImageNet's classes
     guesses = predict(image)
     for name, prob in guesses: ...
-    if guesses.is_unknown: ...                         # it looks like none of the classes
+    if guesses.is_unknown: ...                         # it is like none of the classes
 
 Letters in shapes: B batch, H W of a photo, K classes.
 """
@@ -43,7 +43,7 @@ class Config(PredictOptions, GivenFlags):
     top: int = 5
     """guesses per photo"""
     cam: bool = False
-    """draw where in each photo or frame the best guess is seen: red speaks for it"""
+    """draw a heat map of the best guess on each photo or frame: red is evidence for it"""
     out: Path | None = None
     """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
 
@@ -69,7 +69,7 @@ BATCH_SIZE = 8  # photos in memory at once
 
 
 class Predictor:
-    """Names what photos of any size show, with calibrated probabilities.
+    """Classifies photos of any size, with calibrated probabilities.
 
     Args:
         checkpoint: a run of train.py or its best/; None for a published classifier.
@@ -116,7 +116,7 @@ class Predictor:
         return make_guesses(model, model.logits(stack_images(squares)), top=self.top) if squares else []
 
     def explain(self, image: np.ndarray, name: str | None = None) -> np.ndarray:
-        """The part of an image (H, W, 3) that is looked at, with what speaks for a class in red: see `cam.overlay`.
+        """The part of an image (H, W, 3) that the network sees, with evidence for a class in red: see `cam.overlay`.
 
         Args:
             name: of the class; None for the best guess.
@@ -174,6 +174,6 @@ def predict(config: Config) -> None:
 
 
 def _picture(predictor: Predictor, guesses: Guesses, number: int | None, cam: bool, image: np.ndarray) -> np.ndarray:
-    """What is written of an image: its heat map with `cam`, and on frames, which have a number, the best guesses."""
+    """The picture written for an image: its heat map with `cam` and, on numbered frames, the best guesses."""
     picture = predictor.explain(image, guesses[0].name) if cam else image
     return picture if number is None else draw(picture, guesses)

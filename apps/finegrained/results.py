@@ -1,4 +1,4 @@
-"""What predict gives: guesses, their table and their picture."""
+"""The results of predict: guesses, their table and their picture."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Every published weight file of MobileNet V1 that this project reads: where it is, what it is, how good it is.
+"""Every published weight file of MobileNet V1 that this project reads: address, format, licence and accuracy.
 
 Nobody's file is copied here; `figures.py` has the figures and their sources.
 """

@@ -1,4 +1,4 @@
-"""Downloads of published weights into the user's cache: whole and verified, or not at all.
+"""Downloads of published weights into the user's cache, verified before they are kept.
 
 A file that is already there, put by an earlier download or by hand, is verified and used.
 """

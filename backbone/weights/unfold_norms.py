@@ -1,4 +1,4 @@
-"""BatchNorm for networks whose file has it folded into the convolutions, so that they can be trained on.
+"""BatchNorm for networks whose file has it folded into the convolutions, so that training can continue.
 
 A folded layer computes conv(x) + bias, which our networks keep as BatchNorm with gamma 1, mean 0 and variance 1 - eps
 (`Layer.folded`). That is exact in eval mode, but not in training mode, where the batch's own mean and variance would

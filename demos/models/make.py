@@ -1,11 +1,11 @@
-"""Put a trained model where the demos find it without a run: weights in 16 bits, under 2 MB, with a model card.
+"""Bundle a trained model with the demos: weights in 16 bits, under 2 MB, with a model card.
 
     python demos/models/make.py --app detection --checkpoint runs/detection/NAME/best
     python demos/models/make.py --app finegrained --checkpoint runs/finegrained/NAME/best
     python demos/models/make.py --app faceattr --checkpoint runs/faceattr/NAME/best
 
 The bundled models are of width 0.25 and trained on the sample sets, the detector for 40 epochs. It prints by how much
-the scores of the example pictures differ from those of the checkpoint.
+the scores of the example pictures differ from the checkpoint's.
 """
 
 import dataclasses

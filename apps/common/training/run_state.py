@@ -123,7 +123,7 @@ class RunState:
 
 
 def bad_loss(names: Sequence[str], values: Tensor, photos: Sequence[Path]) -> str:
-    """What to tell of a batch whose loss is not finite: the parts of the loss by name, and the photos."""
+    """The message about a batch whose loss is not finite: the parts of the loss by name, and the photos."""
     parts = ", ".join(f"{name} {value:g}" for name, value in zip(names, values.tolist(), strict=True))
     files = ", ".join(f"{photo.parent.name}/{photo.name}" for photo in photos)
     return f"the loss is not finite ({parts}): try a lower --lr, or look at these photos: {files}"

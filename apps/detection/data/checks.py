@@ -1,4 +1,4 @@
-"""Finding everything that is wrong with a part of annotated photos before training does."""
+"""Checks of a part of annotated photos."""
 
 import math
 from collections.abc import Mapping, Sequence

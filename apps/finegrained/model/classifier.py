@@ -48,7 +48,7 @@ class Classifier:
         resolution: side of the square input it was trained for, pixels; it takes others too.
         class_names: of the K logits.
         preprocessing: of the pixels.
-        crop: side of the central square that is looked at, over the short side of the photo.
+        crop: side of the central square that the network sees, over the short side of the photo.
         temperature: divides the logits before the softmax; 1 before calibration.
         unknown_threshold: photos whose best logit is below it are "none of these"; None before calibration.
         session: what computes the outputs: torch, or see `use_runtime`.
@@ -147,7 +147,7 @@ class Classifier:
         if Path(weights).is_dir():
             raise ValueError(f"--weights {weights} is a folder: a model of this app is given as --checkpoint")
         if weights == "none":
-            raise ValueError("--weights none cannot tell classes apart before it is trained: use imagenet or cub")
+            raise ValueError("--weights none cannot classify before it is trained: use imagenet or cub")
         loaded, _ = find_weights(weights, width_mult=parse_backbone(backbone), words={"imagenet": imagenet_name})
         names = load_class_names(loaded.class_list)
         if not loaded.num_classes or names is None:

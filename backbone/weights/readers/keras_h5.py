@@ -1,4 +1,4 @@
-"""MobileNet V1 out of Keras files: the old layout of one group per layer, and Keras 3's `.weights.h5`.
+"""Reads MobileNet V1 from Keras files: the old layout of one group per layer, and Keras 3's `.weights.h5`.
 
 Old layout (keras.applications' downloads; also inside `model.save("x.h5")`, under `model_weights`):
 

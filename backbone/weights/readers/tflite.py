@@ -1,4 +1,4 @@
-"""MobileNet V1 out of a TFLite file: float, float16 or 8 bits, one scale per tensor or per channel.
+"""Reads MobileNet V1 from a TFLite file: float, float16 or 8 bits, one scale per tensor or per channel.
 
 The reader walks the operators from the graph's input, since tensor names differ from converter to converter. A
 convolution here is what the converter left of convolution, BatchNorm and activation: BatchNorm is folded into weight
@@ -17,10 +17,10 @@ from backbone.mobilenet_v1 import TABLE_1, Activation, Padding
 from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeights, Preprocessing, make_weights
 from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteOperator, TFLiteTensor, read_graph
 
-NORM_EPS = 1e-3  # of the networks these files were made from; folded, so that any would do
+NORM_EPS = 1e-3  # of the original networks; it is folded, so any value would do
 DETECTION = "TFLite_Detection_PostProcess"
 _PASS_THROUGH = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")
-_MAX_PASSED = 4  # operators between two convolutions; a bound for damaged files that run in circles
+_MAX_PASSED = 4  # operators between two convolutions; stops at cycles in damaged files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ def input_preprocessing(graph: TFLiteGraph) -> Preprocessing:
     tensor = graph.tensors[graph.inputs[0]]
     if tensor.quantization is None or tensor.dtype not in (torch.uint8, torch.int8):
         return TENSORFLOW_INPUT
-    zero = tensor.quantization.zero_point[0].item() - torch.iinfo(tensor.dtype).min  # the pixel that stands for 0
+    zero = tensor.quantization.zero_point[0].item() - torch.iinfo(tensor.dtype).min  # the pixel value of 0
     scale = tensor.quantization.scale[0].item()
     if scale <= 0:
         raise ValueError(f"its input has scale {scale}")

@@ -1,4 +1,4 @@
-"""MobileNet V1 out of PyTorch files, safetensors or `.pth`, in the names of timm or of pytorchcv.
+"""Reads MobileNet V1 from PyTorch files, safetensors or `.pth`, in the names of timm or of pytorchcv.
 
 Both number the blocks by stage, a stage being the blocks from one stride-2 block to the next: 1, 2, 2, 6 and 2 of them.
 Nothing but tensors is unpickled.
@@ -19,7 +19,7 @@ from backbone.weights.loaded_weights import Layer, LoadedWeights, Preprocessing,
 
 @dataclass(frozen=True, kw_only=True)
 class TorchLayout:
-    """How a library names MobileNet V1's tensors, and what its training fixed.
+    """A library's names for MobileNet V1's tensors, and the settings of its training.
 
     `stem`, `depthwise` and `pointwise` are the prefixes of a convolution and of its norm; {stage} and {unit} count
     from `first`.

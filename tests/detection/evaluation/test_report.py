@@ -120,7 +120,7 @@ def test_the_figures_show_the_numbers(split):
 @pytest.mark.parametrize(
     ("objects", "found", "said"),
     [
-        (OBJECTS, [], ["No detection is right: no threshold", "missed 5 1.000", "3 missed: 2.png", "2 of 3 photos"]),
+        (OBJECTS, [], ["No detection is correct: no threshold", "missed 5 1.000", "3 missed: 2.png", "2 of 3 photos"]),
         ([], FOUND, ["The split has no objects: there is nothing to find", "4 wrong, 0 missed: 2.png"]),
         ([], [], ["There are neither objects nor detections.", "No photo has an error."]),
         ([box(3, A)], [box(3, A, score=0.5)], ["No photo has an error.", "F1 is best, 1.000"]),

@@ -76,7 +76,7 @@ def test_wrong_input_is_one_line(shared, tmp_path):
     tflite = shared / "weights" / "ssd_mobilenet_v1_0.75_coco_quant.tflite"
     with pytest.raises(ValueError, match="has no classifier: use imagenet or cub"):
         Classifier.published(str(tflite), backbone="a075", device=CPU)
-    with pytest.raises(ValueError, match="--weights none cannot tell classes apart"):
+    with pytest.raises(ValueError, match="--weights none cannot classify before it is trained"):
         Classifier.published("none", backbone="a100", device=CPU)
     with pytest.raises(ValueError, match="is a folder: a model of this app is given as --checkpoint"):
         Classifier.published(str(tmp_path), backbone="a100", device=CPU)

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,8 @@ from apps.common.options import SECTIONS
 
 ConfigT = TypeVar("ConfigT")
 REGISTRY = ConstructorRegistry()
+UNSEEN = ("Cc", "Cf", "Zl", "Zp")  # Unicode's controls, marks of direction, ends of lines and paragraphs
+JOINERS = "\u200c\u200d"  # of letters in Persian and Hindi
 OTHER = "other"  # the section of flags that options.SECTIONS does not name
 
 
@@ -180,9 +183,17 @@ def _given(fields: set[str], args: Sequence[str] | None) -> frozenset[str]:
     return frozenset(names & fields)
 
 
+def printable(text: Path | str) -> str:
+    """A name as it can be shown anywhere: in one line, without bytes that are no text, nor what steers a terminal."""
+    shown = str(text).encode("utf-8", "replace").decode("utf-8")
+    if shown.isascii() and shown.isprintable():
+        return shown
+    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in UNSEEN and c not in JOINERS else c for c in shown)
+
+
 def fail(message: str) -> None:
     """End the process with one line on stderr and exit code 2."""
-    print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: error: {printable(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 

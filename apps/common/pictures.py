@@ -1,17 +1,47 @@
-"""Pictures that people look at: text on them, contact sheets, JPEG bytes, files."""
+"""Pictures that people look at: text on them, contact sheets, JPEG bytes, files.
 
-from collections.abc import Iterable, Sequence
+Text is drawn in a font that has its letters; where there is none, a letter's number stands for it: two names stay two.
+"""
+
+import functools
+import importlib.util
+import os
+import sys
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from apps.common.cli import printable
 
 JPEG_QUALITY, RESULT_QUALITY = 88, 90  # 90: what predict writes
 PAPER, LABEL_PAPER, INK = (255, 255, 255), (255, 255, 80), (0, 30, 60)  # RGB
+MOST_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels that a format can hold
+
+Colour = tuple[int, int, int]
+FONT_FOLDERS = {
+    "win32": ("C:/Windows/Fonts",),
+    "darwin": ("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),
+}.get(sys.platform, ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts"))
+LIKELY: tuple[str, ...] = (
+    *("cjk", "wqy", "wenquan", "droidsansfallback", "unicode", "pingfang", "hiragino", "msyh", "malgun", "gothic"),
+    *("meiryo", "simsun", "noto", "nanum", "ipa", "arial", "free", "unifont", "nirmala", "leelaw"),
+)
+MOST_FONTS = 60  # of the system's that are looked into, the likely ones first
+NO_LETTER = "\U0010ffff"
+LINE, BASE = 1.32, 1.02  # height of a line, and of its base line below its top, in font sizes
+HERSHEY = 29  # size in pixels of letters as tall as those of OpenCV's font at scale 1
 
 
 def write_picture(path: Path, picture: np.ndarray, *, quality: int = JPEG_QUALITY) -> None:
     """Write a picture (H, W, 3) uint8 RGB, whole or not at all, in the format that the suffix of its file names.
+
+    One that is too large for the format is made smaller.
 
     Args:
         quality: of a JPEG, 0 to 100.
@@ -32,6 +62,10 @@ def write_picture(path: Path, picture: np.ndarray, *, quality: int = JPEG_QUALIT
 def encode_picture(picture: np.ndarray, suffix: str = ".jpg", *, quality: int = JPEG_QUALITY) -> bytes:
     """The bytes of a file of a picture (H, W, 3) uint8 RGB, in the format that `suffix` names; see `write_picture`."""
     assert picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8, "(H, W, 3) uint8"
+    longest, allowed = max(picture.shape[:2]), MOST_SIDE.get(suffix.lower(), 1_000_000)
+    if longest > allowed:  # the format has no such pictures
+        height, width = (max(1, side * allowed // longest) for side in picture.shape[:2])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.lower() in (".jpg", ".jpeg") else []
     done, data = cv2.imencode(suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     assert done
@@ -61,11 +95,10 @@ def write_contact_sheet(path: Path, pictures: Iterable[np.ndarray], *, width: in
 
 def put_label(picture: np.ndarray, text: str, left: int, bottom: int) -> None:
     """Write a word on a yellow label into an RGB picture, its lower left corner there, or lower if it does not fit."""
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    wide, tall = cv2.getTextSize(text, font, 0.4, 1)[0]
-    top = max(bottom - tall - 5, 0)
-    cv2.rectangle(picture, (left, top), (left + wide + 3, top + tall + 4), LABEL_PAPER, -1)
-    cv2.putText(picture, text, (left + 2, top + tall + 2), font, 0.4, INK, 1, cv2.LINE_AA)
+    wide, tall = text_size(text, 0.4 * HERSHEY)
+    top = max(bottom - tall - 1, 0)
+    cv2.rectangle(picture, (left, top), (left + wide + 3, top + tall), LABEL_PAPER, -1)
+    put_text(picture, text, left + 2, top, 0.4 * HERSHEY, INK)
 
 
 def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:
@@ -73,11 +106,115 @@ def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:
     picture = picture.copy()
     if not lines:
         return picture
-    scale = max(0.45, max(picture.shape) / 1100)
-    font, thickness, step = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(1.6 * scale)), round(36 * scale)
-    width = max(cv2.getTextSize(line, font, scale, thickness)[0][0] for line in lines)
+    scale = max(0.45, letter_scale(picture))
+    size, step = scale * HERSHEY, round(36 * scale)
+    width = max(text_size(line, size)[0] for line in lines)
     under = picture[: step * len(lines) + step // 2, : width + step]
     under[:] = under // 5 + 204  # white paper that lets a little through
-    for i, line in enumerate(lines, start=1):
-        cv2.putText(picture, line, (step // 2, i * step), font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
+    for i, line in enumerate(lines):
+        put_text(picture, line, step // 2, i * step + step // 5, size, (20, 20, 20))
     return picture
+
+
+def letter_scale(picture: np.ndarray) -> float:
+    """How large letters in a picture (H, W, 3) are, in `HERSHEY`: by its longer side, in very long ones the shorter."""
+    height, width = picture.shape[:2]
+    return min(max(height, width) / 1100, max(0.35, min(height, width) / 200))
+
+
+def text_size(text: str, size: float) -> tuple[int, int]:
+    """Width and height in pixels of a text in letters of `size` pixels; the height does not depend on the text."""
+    height, width = _letters(text, max(6, round(size))).shape
+    return width, height
+
+
+def put_text(picture: np.ndarray, text: str, left: int, top: int, size: float, ink: Colour) -> None:
+    """Write a text into a picture (H, W, 3) uint8, its upper left corner there; what is outside is cut off."""
+    mask = _letters(text, max(6, round(size)))
+    y0, x0 = max(0, -top), max(0, -left)
+    under = picture[max(0, top) : max(0, top + mask.shape[0]), max(0, left) : max(0, left + mask.shape[1])]
+    share = mask[y0 : y0 + under.shape[0], x0 : x0 + under.shape[1], None].astype(np.uint16)
+    under[:] = (under * (255 - share) + np.array(ink, np.uint16) * share + 127) // 255
+
+
+@functools.lru_cache(maxsize=2048)
+def _letters(text: str, size: int) -> np.ndarray:
+    """How much ink each pixel gets, (H, W) uint8."""
+    runs = [(run, ImageFont.truetype(path, size, index=index)) for run, (path, index) in _runs(drawable(text))]
+    width = sum(font.getlength(run) for run, font in runs)
+    mask = Image.new("L", (max(1, int(np.ceil(width)) + 1), int(np.ceil(LINE * size))))
+    brush, x = ImageDraw.Draw(mask), 0.0
+    for run, font in runs:
+        brush.text((x, round(BASE * size)), run, fill=255, font=font, anchor="ls")
+        x += font.getlength(run)
+    return np.asarray(mask)
+
+
+def drawable(text: str) -> str:
+    """A text of letters that some font has; others become their numbers: two names stay two."""
+    text = printable(unicodedata.normalize("NFC", text))
+    words = []
+    for there, group in groupby(text, lambda c: _font_of(c) is not None):
+        run = "".join(group)
+        if there:
+            words.append(run)
+        else:
+            more = f" {zlib.crc32(run.encode()) & 0xFFFF:04X}" if len(run) > 4 else ""
+            words.append("<" + " ".join(f"{ord(c):04X}" for c in run[: 3 if more else 4]) + more + ">")
+    return "".join(words)
+
+
+def fonts_of(text: str) -> set[str]:
+    """The font files of its letters, but for the one that matplotlib uses anyway."""
+    return {font[0] for font in map(_font_of, text) if font is not None} - {_fonts()[0][0]}
+
+
+def _runs(text: str) -> Iterator[tuple[str, tuple[str, int]]]:
+    for font, run in groupby(text, _font_of):
+        yield "".join(run), font or _fonts()[0]
+
+
+@functools.cache
+def _font_of(letter: str) -> tuple[str, int] | None:
+    """File and place in it of the first font that has a letter."""
+    return next((font for font in _known_fonts(letter) if _has(font, letter)), None)
+
+
+def _known_fonts(letter: str) -> Iterator[tuple[str, int]]:
+    yield _fonts()[0]
+    if not letter.isascii():
+        yield from _fonts()[1:]
+
+
+def _has(font: tuple[str, int], letter: str) -> bool:
+    if letter.isspace():
+        return True
+    face = _face(font)
+    return face is not None and bytes(face.getmask(letter)) not in (bytes(face.getmask(NO_LETTER)), b"")
+
+
+@functools.cache
+def _face(font: tuple[str, int]) -> ImageFont.FreeTypeFont | None:
+    try:
+        return ImageFont.truetype(font[0], 20, index=font[1])
+    except OSError:
+        return None
+
+
+@functools.cache
+def _fonts() -> list[tuple[str, int]]:
+    """matplotlib's DejaVu Sans, then the system's fonts, those that are likely to have many letters first."""
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None, "matplotlib is a dependency"
+    found = []
+    for folder in FONT_FOLDERS:
+        for place, _, files in os.walk(os.path.expanduser(folder)):
+            found += [os.path.join(place, f) for f in files if f.lower().endswith((".ttf", ".otf", ".ttc"))]
+
+    def rank(path: str) -> tuple[int, bool, str]:
+        name = os.path.basename(path).lower()
+        likely = next((i for i, word in enumerate(LIKELY) if word in name), len(LIKELY))
+        return likely, not any(word in name for word in ("regular", "normal")), path
+
+    own = Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    return [(str(own), 0), *((path, 0) for path in sorted(found, key=rank)[:MOST_FONTS])]

@@ -1,8 +1,10 @@
 """Pictures of a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apps.common.pictures import drawable, fonts_of
 from backbone.files import written_whole
 
 if TYPE_CHECKING:
@@ -17,6 +19,21 @@ def new_figure(width: float, height: float) -> "Figure":
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def with_letters(names: Sequence[str]) -> list[str]:
+    """Names as matplotlib can draw them, see `pictures.drawable`; it is told of fonts that have their letters."""
+    from matplotlib import font_manager, rcParams
+
+    families = list(rcParams["font.family"])
+    for path in sorted({path for name in names for path in fonts_of(name)}):
+        try:
+            font_manager.fontManager.addfont(path)
+            families.append(font_manager.FontProperties(fname=path).get_name())
+        except (OSError, RuntimeError):  # of a kind that matplotlib does not read
+            continue
+    rcParams["font.family"] = list(dict.fromkeys(families))
+    return [drawable(name) for name in names]
 
 
 def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, list[str]]) -> None:

@@ -14,7 +14,7 @@ import torch
 from apps.common.checkpoint import save_json
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
-from apps.common.pictures import RESULT_QUALITY, write_picture
+from apps.common.pictures import HERSHEY, RESULT_QUALITY, letter_scale, put_text, text_size, write_picture
 from apps.detection.boxes.nms import nms
 
 BoxPx = tuple[int, int, int, int]  # of a label: left, top, right, bottom
@@ -42,9 +42,7 @@ def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
     Names stand where they hide no other name, those of the best first; where no spot is free, the box has none.
     """
     image = image.copy()
-    longest = max(image.shape)
-    thickness, scale, font = max(1, round(longest / 500)), max(0.35, longest / 1100), cv2.FONT_HERSHEY_SIMPLEX
-    of_text = max(1, round(longest / 900))
+    thickness, size = max(1, round(max(image.shape) / 500)), HERSHEY * max(0.35, letter_scale(image))
     for box, _, name in reversed(found):
         x0, y0, x1, y1 = (round(v) for v in box)
         end = min(x1, image.shape[1] - 1), min(y1, image.shape[0] - 1)
@@ -52,20 +50,20 @@ def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
     taken: list[BoxPx] = []
     for box, score, name in found:
         text = f"{name} {score:.2f}"
-        (w, h), below = cv2.getTextSize(text, font, scale, of_text)
-        label_xyxy = _free_label(box, (w + 4, h + below + 2), image.shape, taken)
+        w, h = text_size(text, size)
+        label_xyxy = _free_label(box, (w + 4, h), image.shape, taken)
         if label_xyxy is None:
             continue
         taken.append(label_xyxy)
         left, top, right, bottom = label_xyxy
         cv2.rectangle(image, (left, top), (right, bottom), _colour(name), -1)
-        cv2.putText(image, text, (left + 2, bottom - below), font, scale, (0, 0, 0), of_text, cv2.LINE_AA)
+        put_text(image, text, left + 2, top, size, (0, 0, 0))
     return image
 
 
 def _colour(name: str) -> tuple[int, int, int]:
     """A bright colour that belongs to a class name."""
-    hue = sum(name.encode()) * 47 % 180
+    hue = sum(name.encode(errors="replace")) * 47 % 180
     r, g, b = cv2.cvtColor(np.array([[[hue, 200, 230]]], dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return r, g, b
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from apps.common.images import resize
+from apps.common.pictures import HERSHEY, letter_scale, put_text, text_size
 from apps.faceattr.model.face_finder import Box
 
 MIN_SIDE = 800  # of a drawn picture's longer side, pixels, so that letters can be read
@@ -43,7 +44,7 @@ def draw(image: np.ndarray, faces: Sequence[FaceAttributes]) -> np.ndarray:
     zoom = max(1.0, MIN_SIDE / max(image.shape[:2]))
     picture = resize(image, *(max(1, round(zoom * side)) for side in image.shape[1::-1]))
     picture = picture.copy() if picture is image else picture
-    scale = max(0.35, max(picture.shape) / 1100)
+    scale = max(0.35, letter_scale(picture))
     boxes = [tuple(round(zoom * v) for v in face.box_xyxy_px) for face in faces]
     taken = list(boxes)
     for i, (face, box) in enumerate(zip(faces, boxes, strict=True)):
@@ -64,9 +65,9 @@ def _write_beside(
     picture: np.ndarray, box: tuple[int, ...], lines: list[str], colour: Sequence[int], taken: list, scale: float
 ) -> tuple[int, int, int, int]:
     """Write lines where they hide least: right, left, below or above of a box; returns where: xyxy in pixels."""
-    font, gap, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(2, round(6 * scale)), max(1, round(1.6 * scale))
-    text_sizes = [cv2.getTextSize(line, font, scale, thickness)[0] for line in lines]
-    step = round(1.6 * max(h for _, h in text_sizes))
+    gap, size = max(2, round(6 * scale)), scale * HERSHEY
+    text_sizes = [text_size(line, size) for line in lines]
+    step = max(h for _, h in text_sizes)
     w, h = max(w for w, _ in text_sizes) + 2 * gap, step * len(lines) + 2 * gap
     x0, y0, x1, y1 = box
     candidates = []
@@ -77,9 +78,8 @@ def _write_beside(
     under = picture[label_xyxy[1] : label_xyxy[3], label_xyxy[0] : label_xyxy[2]]
     under[:] = under // 5 + 204  # white paper that lets a little through
     cv2.rectangle(picture, label_xyxy[:2], (label_xyxy[2] - 1, label_xyxy[3] - 1), colour, 1)
-    for i, line in enumerate(lines, start=1):
-        at = (label_xyxy[0] + gap, label_xyxy[1] + gap + i * step - step // 4)
-        cv2.putText(picture, line, at, font, scale, (20, 20, 20), thickness, cv2.LINE_AA)
+    for i, line in enumerate(lines):
+        put_text(picture, line, label_xyxy[0] + gap, label_xyxy[1] + gap + i * step, size, (20, 20, 20))
     return label_xyxy
 
 

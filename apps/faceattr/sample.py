@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from apps.common.drawing.sample_set import USUAL, DrawingFlags, Drawn, SampleSet, Slot
-from apps.common.pictures import INK, PAPER
+from apps.common.pictures import INK, PAPER, put_text
 from apps.faceattr.portraits.canvas import Chance
 from apps.faceattr.portraits.scene import draw_portrait
 
@@ -120,8 +120,7 @@ def read_captioned(root: Path, split: str = "train", *, side: int = 224) -> Iter
         picture = cv2.copyMakeBorder(picture, 4, 58, 4, 4, cv2.BORDER_CONSTANT, value=PAPER)
         words = ", ".join(name for name in ATTRIBUTES if row[name] == "1")
         for number, line in enumerate(textwrap.wrap(words, side // 5)):
-            corner_px = 6, side + 20 + 15 * number
-            cv2.putText(picture, line, corner_px, cv2.FONT_HERSHEY_SIMPLEX, 0.37, INK, 1, cv2.LINE_AA)
+            put_text(picture, line, 6, side + 8 + 15 * number, 11, INK)
         yield picture
 
 

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
+from apps.common.cli import printable
 from apps.common.images import read_image
 from apps.common.media.sources import ALLOWED, VIDEO_SUFFIXES, Source
 
@@ -221,7 +222,7 @@ def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[F
     if not path.is_file():
         yield frame._replace(problem=f"video {frame.name} does not exist")
         return
-    if frame.name != str(path):  # OpenCV would crash
+    if not is_text(path):  # OpenCV would crash
         yield frame._replace(problem=f"video {frame.name}: its name is not UTF-8, rename it")
         return
     video = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)  # FFmpeg takes "12:30.mp4" for an address
@@ -245,11 +246,14 @@ def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[F
         yield frame._replace(problem=said, number=number, seconds=seconds)
 
 
+def is_text(path: Path) -> bool:
+    """Whether all bytes of a path are text in UTF-8."""
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _rate(video: Any) -> float:
     rate = float(video.get(cv2.CAP_PROP_FPS))
     return rate if 0.05 <= rate <= 1000 else USUAL_RATE
-
-
-def printable(text: Path | str) -> str:
-    """A name that can be printed: bytes that are not UTF-8 become question marks."""
-    return str(text).encode("utf-8", "replace").decode("utf-8")

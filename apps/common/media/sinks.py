@@ -25,7 +25,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from apps.common.media.frames import Frame, printable
+from apps.common.cli import printable
+from apps.common.media.frames import Frame, is_text
 from apps.common.pictures import RESULT_QUALITY, write_lines, write_picture
 from backbone.files import numbered, written_whole
 
@@ -183,7 +184,7 @@ class Recording:
         if self._writer is None:
             height, width = picture.shape[:2]
             self._size = width, height
-            if printable(self.path) != str(self.path):  # OpenCV would crash
+            if not is_text(self.path):  # OpenCV would crash
                 raise ValueError(f"{printable(self.path)}: videos are not written to names that are not UTF-8")
             temporary = self._room.enter_context(written_whole(self.path))
             fourcc = cv2.VideoWriter.fourcc(*CODEC)

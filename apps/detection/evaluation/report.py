@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from apps.common.images import resize
-from apps.common.plots import new_figure
+from apps.common.pictures import put_text, text_size
+from apps.common.plots import new_figure, with_letters
 from apps.common.report import Cell, Page
 from apps.detection.data.batches import read_sample
 from apps.detection.data.coco_split import CocoSplit
@@ -27,6 +28,7 @@ MAX_SHOWN = 20  # of the most confused ones, where there are more
 MAX_COLOURS = 7  # classes whose curves have different colours
 NUM_PHOTOS = 12
 SIDE = 640  # of the photos, pixels
+LETTERS = 12  # of their labels, pixels
 RIGHT, WRONG, MISSED, TRUTH, CROWD = (60, 200, 80), (255, 80, 70), (255, 180, 0), (255, 255, 255), (150, 150, 150)
 METRICS = {
     "AP": "mean over IoU 0.5 to 0.95 and over classes",
@@ -116,8 +118,9 @@ def curves_figure(analysis: Analysis) -> "Figure":
     many = len(analysis.classes) > MAX_COLOURS
     for i, (curve, one) in enumerate(zip(analysis.class_curves, analysis.classes, strict=True)):
         if curve.best.threshold is not None:
+            name = with_letters([one.name])[0].replace("$", r"\$")
             style = {"color": "gray" if many else f"C{i + 3}", "linewidth": 0.5 if many else 1, "alpha": 0.5}
-            left.plot(curve.recall, curve.precision, label=None if many else one.name.replace("$", r"\$"), **style)
+            left.plot(curve.recall, curve.precision, label=None if many else name, **style)
             right.plot(curve.thresholds, curve.f1, **style)
     curve, best = analysis.curve, analysis.curve.best
     left.plot(curve.recall, curve.precision, color="C0", linewidth=2.5, label="all classes together")
@@ -171,8 +174,8 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: 
     figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest"), ax=axes, shrink=0.6)
     axes.set(xlabel="predicted", ylabel="true")
     if names is not None:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
-        axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+        axes.set_xticks(range(len(names)), with_letters(names), rotation=90, fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(names)), with_letters(names), fontsize=8, parse_math=False)
         for true, predicted in zip(*matrix.nonzero(), strict=True):
             colour = "white" if shares[true, predicted] > 0.5 else "black"
             count = matrix[true, predicted]
@@ -230,17 +233,16 @@ def _corners(box_xywh: np.ndarray) -> np.ndarray:
 
 
 def _box(picture: np.ndarray, box_xyxy: np.ndarray, colour: tuple[int, int, int], text: str = "") -> None:
-    """Draw a box, and a label at its top if there is a text; letters not in the font become question marks."""
+    """Draw a box, and a label at its top if there is a text."""
     x0, y0, x1, y1 = (round(float(v)) for v in box_xyxy)
     end = min(x1, picture.shape[1] - 1), min(y1, picture.shape[0] - 1)
     cv2.rectangle(picture, (x0, y0), end, colour, 2 if text else 1)
     if not text:
         return
-    text, font = text.encode("ascii", "replace").decode(), cv2.FONT_HERSHEY_SIMPLEX
-    (width, height), below = cv2.getTextSize(text, font, 0.4, 1)
-    left, bottom = max(0, min(x0, picture.shape[1] - width)), max(y0, height + below)
-    cv2.rectangle(picture, (left, bottom - height - below), (left + width, bottom), colour, -1)
-    cv2.putText(picture, text, (left, bottom - below // 2 - 1), font, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    width, height = text_size(text, LETTERS)
+    left, bottom = max(0, min(x0, picture.shape[1] - width)), max(y0, height)
+    cv2.rectangle(picture, (left, bottom - height), (left + width, bottom), colour, -1)
+    put_text(picture, text, left, bottom - height, LETTERS, (0, 0, 0))
 
 
 def _add_classes(page: Page, analysis: Analysis) -> None:

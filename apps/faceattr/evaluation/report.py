@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from apps.common.images import read_image
-from apps.common.plots import new_figure
+from apps.common.plots import new_figure, with_letters
 from apps.common.report import Cell, Page
 from apps.common.training.calibration import Bin, reliability_bins
 from apps.faceattr.data.batches import to_square
@@ -146,7 +146,7 @@ def precision_figure(metrics: Metrics) -> "Figure":
     axes.plot(
         [one.positive / one.known for _, one in drawn], heights, "|", color="black", markersize=9, markeredgewidth=2
     )
-    axes.set_yticks(heights, [one.name for _, one in drawn], fontsize=9, parse_math=False)
+    axes.set_yticks(heights, with_letters([one.name for _, one in drawn]), fontsize=9, parse_math=False)
     axes.set(xlim=(0, 1), ylim=(-0.6, len(drawn) - 0.4), xlabel="average precision")
     axes.grid(axis="x", alpha=0.3)
     return figure

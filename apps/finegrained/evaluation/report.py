@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from apps.common.images import read_image
-from apps.common.plots import new_figure
+from apps.common.plots import new_figure, with_letters
 from apps.common.report import Cell, Page
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import LabelledSplit
@@ -200,8 +200,8 @@ def confusion_figure(
     figure.colorbar(picture, ax=axes, shrink=0.6)
     axes.set(xlabel="predicted", ylabel="true")
     if names is not None:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
-        axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+        axes.set_xticks(range(len(names)), with_letters(names), rotation=90, fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(names)), with_letters(names), fontsize=8, parse_math=False)
         for true, predicted in zip(*confusion.nonzero(), strict=True):
             colour = "white" if shares[true, predicted] > 0.5 else "black"
             count = confusion[true, predicted]

@@ -33,7 +33,7 @@ from apps.detection.model import pretrained as detection_pretrained
 from backbone import __main__ as backbone_costs
 from backbone import create_backbone
 from backbone.weights import find_entry
-from backbone.weights.load import read_weights
+from backbone.weights.read import read_weights
 from tests.backbone.weights.weight_files import keras_layers, write_keras_old
 from tests.faceattr.blob_faces import ATTRIBUTES, draw_faces
 

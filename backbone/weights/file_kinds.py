@@ -1,17 +1,22 @@
 """The kind of a weight file, recognised by its first bytes, and the one weight file inside an archive."""
 
+import gzip
 import io
 import struct
 import tarfile
 import zipfile
 import zlib
+from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Literal
+from typing import IO, Literal, cast
+
+from backbone.weights.budget import Budget
 
 Kind = Literal["keras", "tflite", "safetensors", "torch", "zip", "tar"]
 WEIGHT_KINDS = ("keras", "tflite", "safetensors", "torch")
-MAX_MEMBER_BYTES = 1 << 30  # of a file in an archive; the largest MobileNet V1 has 0.03 GB
+MAX_MEMBERS = 10_000  # of an archive; those of published ones are ten or less
+MAX_READ_BYTES = 1 << 20  # of a tar at once
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before torch 1.6: a pickled magic number comes first
@@ -35,6 +40,8 @@ def kind_of(data: bytes) -> Kind | None:
 
 
 def _is_torch_zip(data: bytes) -> bool:
+    if data.count(b"PK\x01\x02") > MAX_MEMBERS:
+        return False
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
@@ -46,7 +53,7 @@ def unpack(data: bytes, *, name: str) -> tuple[bytes, str]:
     """The one weight file in a zip or tar archive, and what to call it. Bytes of other kinds are returned as they are.
 
     Raises:
-        ValueError: the archive is damaged, or holds no weight file, or several.
+        ValueError: the archive is damaged, or holds no weight file, or several, or unpacks to too much.
     """
     kind = kind_of(data)
     if kind not in ("zip", "tar"):
@@ -62,9 +69,12 @@ def unpack(data: bytes, *, name: str) -> tuple[bytes, str]:
         OSError,
         NotImplementedError,  # a method of compression that zipfile lacks
         RuntimeError,  # encrypted
+        OverflowError,
         ValueError,
     ) as error:
-        raise ValueError(f"{name}: truncated or damaged archive ({first_line(error)})") from error
+        raise ValueError(
+            f"{name}: truncated or damaged archive, or one to unpack first ({first_line(error)})"
+        ) from error
     if len(members) != 1:
         found = f"{len(members)} weight files ({', '.join(sorted(members))})" if members else "no weight file"
         raise ValueError(f"{name}: holds {found}; unpack it and give one")
@@ -72,27 +82,66 @@ def unpack(data: bytes, *, name: str) -> tuple[bytes, str]:
     return content, f"{name}/{member}"
 
 
+def check_zip(data: bytes, budget: Budget) -> None:
+    """Count what a zip declares to unpack to.
+
+    Raises:
+        ValueError: it is too much, or compressed in a way whose output nothing bounds. zipfile.BadZipFile: damaged.
+    """
+    if data.count(b"PK\x01\x02") > MAX_MEMBERS:  # before zipfile makes an object of each
+        raise ValueError(f"more than {MAX_MEMBERS:,} files in it")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for info in archive.infolist():
+            budget.take(info.file_size, f"{info.filename} unpacked")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{info.filename} is compressed by method {info.compress_type}")
+
+
 def _zip_members(data: bytes) -> dict[str, bytes]:
+    check_zip(data, Budget())
     members = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
-            if not info.is_dir() and (content := _weights(archive.read(info) if _fits(info.file_size) else b"")):
-                members[info.filename] = content
+            if info.is_dir():
+                continue
+            with archive.open(info) as file:  # `read(n)` inflates n bytes, `read()` all there is
+                if content := _weights(file.read(info.file_size)):
+                    members[info.filename] = content
     return members
 
 
 def _tar_members(data: bytes) -> dict[str, bytes]:
-    members = {}
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        for info in archive:
-            file = archive.extractfile(info) if info.isfile() and _fits(info.size) else None
-            if file and (content := _weights(file.read())):
+    source = gzip.GzipFile(fileobj=io.BytesIO(data)) if data.startswith(b"\x1f\x8b") else io.BytesIO(data)
+    budget, members = Budget(), {}
+    with tarfile.open(fileobj=cast(IO[bytes], _SmallReads(source)), mode="r:") as archive:
+        for number, info in enumerate(archive):
+            if number == MAX_MEMBERS:
+                raise ValueError(f"more than {MAX_MEMBERS:,} files in it")
+            budget.take(info.size, f"{info.name} unpacked")
+            file = archive.extractfile(info) if info.isfile() else None
+            if file and (content := _weights(b"".join(iter(partial(file.read, MAX_READ_BYTES), b"")))):
                 members[info.name] = content
     return members
 
 
-def _fits(size: int) -> bool:
-    return 0 < size <= MAX_MEMBER_BYTES
+class _SmallReads(io.RawIOBase):
+    """A file of which nothing large is read at once, such as a header of tarfile's that declares to be long."""
+
+    def __init__(self, file: io.BytesIO | gzip.GzipFile) -> None:
+        self.file = file
+        self.budget = Budget()
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_READ_BYTES:
+            raise ValueError(f"a header of {size / 1e6:,.0f} MB")
+        self.budget.take(size, "what was read of it")
+        return self.file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
 
 def _weights(content: bytes) -> bytes | None:

@@ -5,15 +5,9 @@ from pathlib import Path
 
 from backbone.weights.catalog import WeightFile, find_entry
 from backbone.weights.fetch import fetch
-from backbone.weights.file_kinds import kind_of, unpack
 from backbone.weights.loaded_weights import LoadedWeights, check_asked
-from backbone.weights.readers.keras_h5 import read_keras
-from backbone.weights.readers.tflite import read_tflite
-from backbone.weights.readers.tflite_graph import TFLiteGraph, read_graph
-from backbone.weights.readers.torch_files import read_pth, read_safetensors
-
-READERS = {"keras": read_keras, "tflite": read_tflite, "safetensors": read_safetensors, "torch": read_pth}
-READABLE = "Keras .h5 or .weights.h5, TFLite, safetensors, a torch state dict, or a zip or tar of one of these"
+from backbone.weights.read import READABLE, read_bytes, read_tflite_graph, read_weights
+from backbone.weights.readers.tflite_graph import TFLiteGraph
 
 
 def load_weights(
@@ -31,24 +25,10 @@ def load_weights(
             asked for (with both numbers); a download that failed; a library that is not installed. Always one line.
     """
     path, entry = locate_weights(source)
-    weights = read_weights(_read_bytes(path), name=str(path))
+    weights = read_weights(read_bytes(path), name=str(path))
     if entry:
         weights = _with_entry(weights, entry)
     return check_asked(weights, width_mult=width_mult, num_classes=num_classes)
-
-
-def read_weights(data: bytes, *, name: str) -> LoadedWeights:
-    """Read weights from the bytes of a file; `name` is what errors call it.
-
-    Raises:
-        ValueError: as `load_weights`.
-    """
-    content, name = unpack(data, name=name)
-    reader = READERS.get(kind_of(content) or "")
-    if reader is None:
-        start = f"it starts with {data[:8]!r}" if data else "it is empty"
-        raise ValueError(f"{name}: no weight file that this reads ({start}); weights are {READABLE}")
-    return reader(content, name=name)
 
 
 def load_graph(source: str | Path) -> TFLiteGraph:
@@ -58,8 +38,7 @@ def load_graph(source: str | Path) -> TFLiteGraph:
         ValueError: no such file or name, no TFLite file, a damaged one. Always one line.
     """
     path, _ = locate_weights(source)
-    content, name = unpack(_read_bytes(path), name=str(path))
-    return read_graph(content, name=name)
+    return read_tflite_graph(read_bytes(path), name=str(path))
 
 
 def locate_weights(source: str | Path) -> tuple[Path, WeightFile | None]:
@@ -79,13 +58,6 @@ def locate_weights(source: str | Path) -> tuple[Path, WeightFile | None]:
     except ValueError as error:
         raise ValueError(f"{path}: {missing}, and {error}") from error
     return fetch(entry), entry
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _with_entry(weights: LoadedWeights, entry: WeightFile) -> LoadedWeights:

@@ -3,17 +3,25 @@
 A flatbuffer is a tree of tables. A table starts with the distance to its vtable, which holds, per field number, where
 in the table that field is (0: absent, the default applies). Vectors start with their length. All numbers are
 little-endian. A damaged file raises ValueError, struct.error or IndexError.
+
+Offsets may overlap, so that many tables and vectors can share the same bytes: what is read is counted in a `Budget`.
 """
 
 import struct
 from typing import Any
 
+from backbone.weights.budget import Budget
+
+OBJECT_BYTES = 1024  # of a `Table` and what a reader makes of it
+NUMBER_BYTES = 40  # of a number in a tuple
+
 
 class Table:
     """A flatbuffer table at `position` of `data`; absent fields give their default, an empty value or None."""
 
-    def __init__(self, data: bytes, position: int) -> None:
+    def __init__(self, data: bytes, position: int, budget: Budget) -> None:
         self.data = data
+        self.budget = budget
         self.position = position
         self.vtable = position - unpack_number("i", data, position)
         self.vtable_bytes = unpack_number("H", data, self.vtable)
@@ -35,7 +43,7 @@ class Table:
 
     def table(self, field: int) -> "Table | None":
         position = self._target(field)
-        return Table(self.data, position) if position else None
+        return Table(self.data, position, self.budget) if position else None
 
     def vector(self, field: int, form: str) -> bytes:
         """The bytes of a vector whose elements have struct format `form`; a string is a vector of "B"."""
@@ -45,16 +53,20 @@ class Table:
         length = unpack_number("I", self.data, position) * struct.calcsize("<" + form)
         if position + 4 + length > len(self.data):
             raise ValueError(f"{length} bytes at {position} reach past the end, {len(self.data)}")
+        self.budget.take(length, f"{length:,} bytes at {position:,}")
         return self.data[position + 4 : position + 4 + length]
 
     def numbers(self, field: int, form: str) -> tuple[Any, ...]:
         content = self.vector(field, form)
-        return struct.unpack(f"<{len(content) // struct.calcsize('<' + form)}{form}", content)
+        length = len(content) // struct.calcsize("<" + form)
+        self.budget.take(length * NUMBER_BYTES, f"{length:,} numbers")
+        return struct.unpack(f"<{length}{form}", content)
 
     def tables(self, field: int) -> list["Table"]:
         start = self._target(field) + 4
         offsets = self.numbers(field, "I")
-        return [Table(self.data, start + 4 * i + offset) for i, offset in enumerate(offsets)]
+        self.budget.take(len(offsets) * OBJECT_BYTES, f"{len(offsets):,} tables")
+        return [Table(self.data, start + 4 * i + offset, self.budget) for i, offset in enumerate(offsets)]
 
 
 def unpack_number(form: str, data: bytes, position: int) -> Any:
@@ -64,7 +76,7 @@ def unpack_number(form: str, data: bytes, position: int) -> Any:
     return struct.unpack_from("<" + form, data, position)[0]
 
 
-def read_flexbuffer_map(data: bytes) -> dict[str, Any]:
+def read_flexbuffer_map(data: bytes, budget: Budget) -> dict[str, Any]:
     """The scalars of a FlexBuffer map, in which custom operators keep their options; other values are left out.
 
     The last byte is the width of the root's offset, the byte before it its type: (type << 2) | log2(width of the
@@ -82,7 +94,9 @@ def read_flexbuffer_map(data: bytes) -> dict[str, Any]:
     for i in range(length):
         entry = keys + i * key_width
         start = entry - _integer(data, entry, key_width)
-        key = data[start : data.index(0, start)].decode()
+        end = data.index(0, start)
+        budget.take(end - start + OBJECT_BYTES, f"an option's name of {end - start:,} bytes")
+        key = data[start:end].decode()
         packed = data[values + length * width + i]
         form = {1: "bhiq", 2: "BHIQ", 3: "  fd", 26: "BHIQ"}.get(packed >> 2)
         if form:

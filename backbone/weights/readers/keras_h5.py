@@ -14,12 +14,15 @@ resolution that is a multiple of 32. Its applications use BatchNorm epsilon 1e-3
 """
 
 import io
+import math
+import zlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from backbone.mobilenet_v1 import TABLE_1
+from backbone.weights.budget import Budget, TooLargeError
 from backbone.weights.file_kinds import first_line, import_when_needed
 from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeights, make_weights
 
@@ -29,6 +32,10 @@ CLASSIFIER = "conv_preds"
 CONVS = ("conv1", *(f"conv_{part}_{i}" for i in range(1, NUM_BLOCKS + 1) for part in ("dw", "pw")))
 NORMS = tuple(f"{name}_bn" for name in CONVS)
 NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+class RefusedError(ValueError):
+    """A sound file that must not be read, and why."""
 
 
 def _numbered(kind: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -53,7 +60,9 @@ def read_keras(data: bytes, *, name: str) -> LoadedWeights:
     h5py = import_when_needed("h5py", package="h5py", purpose=f"{name}: reading Keras weights")
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            found, layout = _collect(file, h5py.Dataset)
+            found, layout = _collect(file, h5py)
+    except (RefusedError, TooLargeError) as error:
+        raise ValueError(f"{name}: refused: {error}") from error
     except Exception as error:  # damaged bytes make the library raise errors of any kind
         raise ValueError(f"{name}: truncated or damaged HDF5 file ({first_line(error)})") from error
 
@@ -87,22 +96,20 @@ def read_keras(data: bytes, *, name: str) -> LoadedWeights:
     )
 
 
-def _collect(file: Any, dataset_class: type) -> tuple[dict[str, dict[str, Tensor]], str]:
+def _collect(file: Any, h5py: Any) -> tuple[dict[str, dict[str, Tensor]], str]:
     """Tensors by layer and variable, under the names of the old layout, and the name of the layout."""
-    paths: list[str] = []
-    file.visititems(lambda path, item: paths.append(path) if isinstance(item, dataset_class) else None)
     found: dict[str, dict[str, Tensor]] = {}
-    layout = "Keras .h5"
-    for path in paths:
+    layout, budget = "Keras .h5", Budget()
+    for path in _dataset_paths(file, h5py):
         parts = path.split("/")
         if parts[0].startswith("optimizer"):
             continue
         if len(parts) >= 3 and parts[-2] == "vars":
             layout = "Keras 3 .weights.h5"
-            stored = file["/".join(parts[:-1])].attrs.get("name")
+            stored = _name_of(file["/".join(parts[:-1])], h5py)
             layer = stored if stored in KNOWN else NEW_LAYOUT.get(parts[-3], "")
             variables = NORM_VARIABLES if layer in NORMS else ("kernel", "bias")
-            index = int(parts[-1])
+            index = int(parts[-1]) if parts[-1].isdecimal() else len(variables)
             variable = variables[index] if index < len(variables) else ""
         else:
             layer = next((part for part in reversed(parts[:-1]) if part in KNOWN), "")
@@ -111,5 +118,76 @@ def _collect(file: Any, dataset_class: type) -> tuple[dict[str, dict[str, Tensor
             continue
         if variable in found.setdefault(layer, {}):
             raise ValueError(f"{variable} of layer {layer} occurs twice")
-        found[layer][variable] = torch.from_numpy(file[path][()])
+        found[layer][variable] = _read_dataset(file[path], path, h5py, budget)
     return found, layout
+
+
+def _dataset_paths(file: Any, h5py: Any) -> list[str]:
+    """The paths of all data sets in the file itself.
+
+    Raises:
+        ValueError: a link by which a file could hand over another one's bytes.
+    """
+    paths: list[str] = []
+    file.visit_links(paths.append)
+    datasets = []
+    for path in paths:
+        link = file.get(path, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            target = f"{getattr(link, 'filename', '')}:{link.path}".removeprefix(":")
+            raise RefusedError(f"{path} is a link to {target}, weights must be in the file itself")
+        if file.get(path, getclass=True) is h5py.Dataset:
+            datasets.append(path)
+    return datasets
+
+
+def _name_of(group: Any, h5py: Any) -> str:
+    """The layer's name beside its variables; "" if there is none, or something that is no short text."""
+    attributes = group.attrs
+    if "name" not in attributes or attributes.get_id("name").shape != ():
+        return ""
+    if h5py.check_string_dtype(attributes.get_id("name").dtype) is None:
+        return ""
+    stored = attributes["name"]
+    return stored.decode(errors="replace") if isinstance(stored, bytes) else str(stored)
+
+
+def _read_dataset(dataset: Any, path: str, h5py: Any, budget: Budget) -> Tensor:
+    """The numbers of a data set that lie in the file, counted as declared before they are read.
+
+    Raises:
+        ValueError: they lie in other files, or are no numbers; there are too many; compressed, they hold more than
+            declared.
+    """
+    if dataset.external or dataset.is_virtual:
+        where = dataset.external[0][0] if dataset.external else "other data sets"
+        raise RefusedError(f"the numbers of {path} are in {where}, weights must be in the file itself")
+    if dataset.dtype.kind not in "fiu" or dataset.shape is None:
+        raise RefusedError(f"{path} holds {dataset.dtype}, not numbers")
+    budget.take(2 * dataset.size * max(dataset.dtype.itemsize, 4), f"{path} of shape {dataset.shape}")
+    if dataset.chunks:
+        chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        budget.take(chunk_bytes, f"a chunk of {path}")
+        _check_chunks(dataset, path, chunk_bytes, h5py, budget)
+    return torch.from_numpy(dataset[()])
+
+
+def _check_chunks(dataset: Any, path: str, chunk_bytes: int, h5py: Any, budget: Budget) -> None:
+    """That each chunk, where compressed, holds no more than it declares: HDF5 inflates it whatever comes out."""
+    filters = dataset.id.get_create_plist()
+    kinds = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+    if not set(kinds) <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}:
+        raise RefusedError(f"{path} is compressed in another way than gzip")
+    if kinds.count(h5py.h5z.FILTER_DEFLATE) > 1:
+        raise RefusedError(f"{path} is compressed twice")
+    if h5py.h5z.FILTER_DEFLATE not in kinds:
+        return
+    for i in range(dataset.id.get_num_chunks()):
+        chunk = dataset.id.get_chunk_info(i)
+        budget.take(chunk.size, f"a chunk of {path}")
+        skipped, packed = dataset.id.read_direct_chunk(chunk.chunk_offset)
+        if skipped:
+            continue
+        inflate = zlib.decompressobj()
+        if len(inflate.decompress(packed, chunk_bytes + 5)) > chunk_bytes + 4:  # Fletcher's sum has four bytes
+            raise RefusedError(f"{path} unpacks to more than it declares")

@@ -113,7 +113,7 @@ def read_conv(graph: TFLiteGraph, operator: TFLiteOperator, *, pads: tuple[int, 
     Raises:
         ValueError: a form of convolution that MobileNet V1 and SSD do not use, or constants that are missing.
     """
-    weight = _constant(graph, operator.inputs[1]).real()
+    weight = graph.real(_constant(graph, operator.inputs[1]))
     if operator.kind == "FULLY_CONNECTED":
         weight = weight[..., None, None]  # (O, I) -> (O, I, 1, 1)
     elif weight.ndim != 4:
@@ -133,7 +133,7 @@ def read_conv(graph: TFLiteGraph, operator: TFLiteOperator, *, pads: tuple[int, 
             raise ValueError(
                 f"the bias of {operator.kind} (tensor {stored.index}) is stored as integers without a scale"
             )
-        bias = stored.real()
+        bias = graph.real(stored)
     activation, output = _activation(graph, operator)
     return FoldedConv(
         weight=weight,

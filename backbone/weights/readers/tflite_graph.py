@@ -19,7 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbone.weights.readers.flatbuffer import Table, read_flexbuffer_map, unpack_number
+from backbone.weights.budget import MAX_BYTES, Budget
+from backbone.weights.readers.flatbuffer import OBJECT_BYTES, Table, read_flexbuffer_map, unpack_number
+
+HELD_PER_BYTE = OBJECT_BYTES // 4 + 16  # of a file without overlaps, at most: a table for each offset of four bytes
+MAX_DIMENSIONS = 8  # of a tensor
+REAL_BYTES = 16  # of a constant's number while it becomes a float
 
 # schema.fbs, enum TensorType -> the type and its bytes; anything else is reported by its number
 DTYPES = {
@@ -161,6 +166,13 @@ class TFLiteGraph:
     operators: tuple[TFLiteOperator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    budget: Budget = field(default_factory=Budget, repr=False, compare=False)  # of the constants in real numbers
+
+    def real(self, constant: TFLiteTensor) -> Tensor:
+        """A constant of the graph in real numbers, counted: many operators may name the same one."""
+        length = len(constant.raw or b"") // constant.dtype.itemsize
+        self.budget.take(REAL_BYTES * length, f"tensor {constant.index} of shape {constant.shape}")
+        return constant.real()
 
     def consumers(self, index: int) -> list[TFLiteOperator]:
         """The operators that take tensor `index` as an input."""
@@ -188,7 +200,7 @@ def read_graph(data: bytes, *, name: str) -> TFLiteGraph:
     if data[4:8] != b"TFL3":
         raise ValueError(f"{name}: not a TFLite file (bytes 4 to 8 are {data[4:8]!r}, not b'TFL3')")
     try:
-        model = Table(data, unpack_number("I", data, 0))
+        model = Table(data, unpack_number("I", data, 0), Budget(min(MAX_BYTES, HELD_PER_BYTE * len(data))))
         buffers = [table.vector(0, "B") for table in model.tables(4)]
         graph = model.tables(2)[0]
         tensors = tuple(_read_tensor(i, table, buffers) for i, table in enumerate(graph.tables(0)))
@@ -212,7 +224,7 @@ def _read_tensor(index: int, table: Table, buffers: list[bytes]) -> TFLiteTensor
             raise ValueError(f"tensor {index} has {len(scale)} scales and {len(zero_point)} zero points")
         quantization = Quantization(torch.tensor(scale), torch.tensor(zero_point), details.scalar(6, "i", 0))
     shape = table.numbers(0, "i")
-    if any(side < 0 for side in shape):
+    if len(shape) > MAX_DIMENSIONS or any(side < 0 for side in shape):
         raise ValueError(f"tensor {index} has shape {shape}")
     raw = buffers[_checked(table.scalar(2, "I", 0), len(buffers), "buffer")]
     return TFLiteTensor(
@@ -242,7 +254,7 @@ def _read_operator(table: Table, codes: list[tuple[str, str]], num_tensors: int)
     if "activation" in options:
         options["activation"] = ACTIVATIONS.get(options["activation"], f"ACTIVATION_{options['activation']}")
     if kind == "CUSTOM":
-        options = read_flexbuffer_map(table.vector(5, "B"))
+        options = read_flexbuffer_map(table.vector(5, "B"), table.budget)
     inputs, outputs = (_indices(table, field, num_tensors) for field in (1, 2))
     return TFLiteOperator(kind, inputs, outputs, options, custom_name)
 

@@ -1,20 +1,35 @@
 """Reads MobileNet V1 from PyTorch files, safetensors or `.pth`, in the names of timm or of pytorchcv.
 
 Both number the blocks by stage, a stage being the blocks from one stride-2 block to the next: 1, 2, 2, 6 and 2 of them.
-Nothing but tensors is unpickled.
+Nothing in a file is executed.
 """
 
+import argparse
 import io
+import pickle
+import pickletools
+import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from backbone.mobilenet_v1 import TABLE_1, Activation
-from backbone.weights.file_kinds import first_line, import_when_needed
+from backbone.weights.budget import Budget, TooLargeError
+from backbone.weights.file_kinds import check_zip, first_line, import_when_needed
 from backbone.weights.loaded_weights import Layer, LoadedWeights, Preprocessing, make_weights
+
+# Where training scripts keep the network in a checkpoint, the averaged one first: timm's, torchvision's, others'
+STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile, Lightning
+AVERAGES = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
+_PATHS = [f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")]
+PLAIN_OBJECTS = [argparse.Namespace, *((PurePath, name) for name in _PATHS)]  # settings beside a state dict
+OLD_PICKLES = 5  # that a file from before torch 1.6 begins with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +102,31 @@ def read_safetensors(data: bytes, *, name: str) -> LoadedWeights:
 
 
 def read_pth(data: bytes, *, name: str) -> LoadedWeights:
-    """Read MobileNet V1 from the bytes of a `torch.save`d state dict; nothing but tensors is unpickled.
+    """Read MobileNet V1 from the bytes of a `torch.save`d state dict, or of a checkpoint that has one in it.
+
+    Nothing in the file is executed: tensors, plain values, `argparse.Namespace` and paths are unpickled, nothing else.
+    Of several state dicts the averaged one is taken, as timm does.
 
     Raises:
-        ValueError: the file is damaged, holds more than tensors, or another network. One line, with its name.
+        ValueError: the file is damaged, holds other objects, or another network. One line, with its name.
     """
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        _check_file(data)
+        with torch.serialization.safe_globals(PLAIN_OBJECTS):
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except TooLargeError as error:
+        raise ValueError(f"{name}: refused: {error}") from error
     except Exception as error:  # damaged bytes make the unpickler raise errors of any kind
-        raise ValueError(
-            f"{name}: truncated or damaged torch file, or one that holds more than tensors ({first_line(error)})"
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+        if unknown := re.search(r"(?:Unsupported global: GLOBAL|Trying to (?:load|call).*?) ([\w.]+)", str(error)):
+            raise ValueError(
+                f"{name}: refused: nothing of a file is executed, save its state dict alone; this one holds more than "
+                f"tensors ({unknown[1]})"
+            ) from error
+        raise ValueError(f"{name}: truncated or damaged torch file ({first_line(error)})") from error
+    for key in STATE_DICTS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
@@ -107,13 +134,40 @@ def read_pth(data: bytes, *, name: str) -> LoadedWeights:
     return read_state_dict(content, name=name)
 
 
-def read_state_dict(tensors: Mapping[str, Any], *, name: str) -> LoadedWeights:
-    """Read MobileNet V1 from tensors in timm's or pytorchcv's names; "module." of DataParallel is taken off.
+def _check_file(data: bytes) -> None:
+    """Count what a file declares to unpack to, and look for what multiplies: a record that goes by several names, and
+    bytes made from a number.
 
     Raises:
-        ValueError: the names belong to neither library, or to another network of one of them.
+        ValueError: too much, or such a thing. Also whatever damage makes zipfile and pickletools raise.
     """
-    tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    if not data.startswith(b"PK"):
+        pickles, records = io.BytesIO(data), set()
+    else:
+        check_zip(data, Budget())
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = {info.filename: info for info in archive.infolist()}
+            info = next(info for name, info in infos.items() if name.endswith("/data.pkl"))
+            with archive.open(info) as file:  # all but the last byte, since torch may save without checksums
+                pickles = io.BytesIO(file.read(info.file_size - 1) + pickle.STOP)
+        records = {name.split("/data/", 1)[1] for name in infos if "/data/" in name}
+    folded = {record.lower() for record in records}
+    for _ in range(1 if data.startswith(b"PK") else OLD_PICKLES):
+        for code, value, _ in pickletools.genops(pickles):
+            if code.name == "GLOBAL" and str(value).endswith(" bytearray"):
+                raise TooLargeError("it makes bytes of any number")
+            if isinstance(value, str) and value not in records and value.lower() in folded:
+                raise TooLargeError(f"it names the record {value.lower()} in several ways")
+
+
+def read_state_dict(tensors: Mapping[str, Any], *, name: str) -> LoadedWeights:
+    """Read MobileNet V1 from tensors in timm's or pytorchcv's names, perhaps behind the prefixes of wrappers.
+
+    Raises:
+        ValueError: the names belong to neither library, or to another network of one of them; or the tensors are too
+            much, or of a kind that holds no plain numbers.
+    """
+    tensors = _without_prefixes(tensors)
     layout = next((layout for layout in LAYOUTS if f"{layout.stem[0]}.weight" in tensors), None)
     if layout is None:
         known = " or ".join(f"{layout.name} ({layout.stem[0]}.weight, ...)" for layout in LAYOUTS)
@@ -121,10 +175,12 @@ def read_state_dict(tensors: Mapping[str, Any], *, name: str) -> LoadedWeights:
         raise ValueError(f"{name}: its tensors are not named as in {known}, but {first}")
     left = {key: value for key, value in tensors.items() if not key.endswith(".num_batches_tracked")}
 
+    budget = Budget()
+
     def take(key: str) -> Tensor:
         if key not in left:
             raise ValueError(f"{name}: not {layout.name}'s MobileNet V1: {key} is missing")
-        return left.pop(key)
+        return _checked(left.pop(key), key, budget, name)
 
     layers = []
     for conv, norm in layout.prefixes():
@@ -152,3 +208,29 @@ def read_state_dict(tensors: Mapping[str, Any], *, name: str) -> LoadedWeights:
         norm_eps=1e-5,
         preprocessing=layout.preprocessing,
     )
+
+
+def _without_prefixes(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the prefixes that wrappers put before every name, and without what a wrapper counts."""
+    found = {key: value for key, value in tensors.items() if key != AVERAGES}
+    while found and any(all(key.startswith(prefix) for key in found) for prefix in PREFIXES):
+        found = {key.split(".", 1)[1]: value for key, value in found.items()}
+    return found
+
+
+def _checked(tensor: Tensor, key: str, budget: Budget, name: str) -> Tensor:
+    """A tensor of plain numbers that has as many in its file as in its shape.
+
+    Raises:
+        ValueError: it has not.
+    """
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not plain or tensor.is_nested or tensor.is_complex():
+        raise ValueError(f"{name}: {key} is no plain tensor of real numbers")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{name}: refused: {key} of shape {tuple(tensor.shape)} repeats the numbers that are stored")
+    try:
+        budget.take(2 * tensor.numel() * max(tensor.element_size(), 4), f"{key} of shape {tuple(tensor.shape)}")
+        return tensor.detach().float()
+    except (TooLargeError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{name}: refused: {key}: {first_line(error)}") from error

@@ -12,7 +12,7 @@ import torch
 from backbone import create_backbone
 from backbone.weights import load_weights
 from backbone.weights.file_kinds import kind_of
-from backbone.weights.load import read_weights
+from backbone.weights.read import read_weights
 from tests.backbone.weights.weight_files import keras_layers, write_keras_new, write_keras_old
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backbone.weights import create_backbone_from
-from backbone.weights.load import read_weights
+from backbone.weights.read import read_weights
 from tests.backbone.weights.weight_files import keras_layers, keras_logits, write_keras_new, write_keras_old
 
 pytest.importorskip("h5py")

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from backbone import create_backbone
 from backbone.weights import create_backbone_from
-from backbone.weights.load import read_weights
+from backbone.weights.read import read_weights
 from backbone.weights.readers.tflite import input_preprocessing
 from backbone.weights.readers.tflite_graph import read_graph
 from tests.backbone.weights.tflite_files import Writer, write_tflite

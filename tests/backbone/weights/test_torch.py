@@ -1,13 +1,15 @@
 """Networks of timm and pytorchcv, randomly initialised, give the same logits in ours."""
 
+import argparse
 import io
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from backbone.weights import create_backbone_from, find_entry
-from backbone.weights.load import read_weights
+from backbone.weights.read import read_weights
 from tests.backbone.weights.weight_files import shuffle_norms
 
 
@@ -113,3 +115,58 @@ def test_what_is_no_state_dict_is_refused(small):
         read_weights(saved([1, 2]), name="l.pth")
     with pytest.raises(ValueError, match=r"^m\.pth: .* holds more than tensors \(.*\)$"):
         read_weights(saved(small[0]), name="m.pth")  # a pickled module: code
+
+
+def test_checkpoints_of_training_scripts(small, tmp_path):
+    """timm's train.py, torchvision's references, tutorials, DistributedDataParallel, torch.compile, Lightning."""
+    model, state_dict = small
+    args = argparse.Namespace(model="mobilenetv1_100", lr=0.1, output=tmp_path, opt_kwargs={}, mean=None)
+    wrapped = torch.nn.DataParallel(model).state_dict()
+    averaged = torch.optim.swa_utils.AveragedModel(model).state_dict()
+    for content in (
+        {"epoch": 3, "arch": "mobilenetv1_100", "state_dict": state_dict, "version": 2, "args": args, "metric": 70.1},
+        {"model": state_dict, "optimizer": {"state": {}}, "epoch": 1, "args": args},
+        {"epoch": 1, "model_state_dict": state_dict, "loss": torch.tensor(0.5)},
+        {"state_dict": {f"model.{name}": tensor for name, tensor in state_dict.items()}},
+        {"model": {f"_orig_mod.{name}": tensor for name, tensor in state_dict.items()}},
+        {f"module._orig_mod.{name}": tensor for name, tensor in state_dict.items()},
+        {f"_orig_mod.module.{name}": tensor for name, tensor in state_dict.items()},
+        wrapped,
+        averaged,
+    ):
+        for new in (True, False):
+            assert_same_logits(saved(content, _use_new_zipfile_serialization=new), model, 64)
+
+
+def test_timms_own_checkpoint_is_read_and_the_average_preferred(small, tmp_path):
+    """As `timm.models.load_checkpoint` does unless told otherwise."""
+    from timm.utils import CheckpointSaver, ModelEmaV3
+
+    model, _ = small
+    ema = ModelEmaV3(model)
+    shuffle_norms(ema.module, seed=9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    args = argparse.Namespace(model="mobilenetv1_100", lr=0.1)
+    for average, expected in ((None, model), (ema, ema.module)):
+        folder = tmp_path / str(average is None)
+        folder.mkdir()
+        saver = CheckpointSaver(model, optimizer, args=args, model_ema=average, checkpoint_dir=str(folder))
+        saver.save_checkpoint(epoch=1, metric=70.0)
+        assert_same_logits((folder / "last.pth.tar").read_bytes(), expected.eval(), 64)
+
+
+def test_files_saved_without_checksums_are_read(small):
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        data = saved(small[1])
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert_same_logits(data, small[0], 64)
+
+
+def test_what_else_a_checkpoint_holds_is_named(small):
+    with pytest.raises(
+        ValueError, match=r"^n\.pth: refused: .*save its state dict alone; .* more than tensors \(numpy.*scalar\)$"
+    ):
+        read_weights(saved({"state_dict": small[1], "best": np.float64(1)}), name="n.pth")

@@ -10,7 +10,7 @@ import pickle
 import pickletools
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -28,7 +28,11 @@ STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_stat
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile, Lightning
 AVERAGES = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 _PATHS = [f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")]
-PLAIN_OBJECTS = [argparse.Namespace, *((PurePath, name) for name in _PATHS)]  # settings beside a state dict
+# Settings that may stand beside a state dict.
+PLAIN_OBJECTS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    argparse.Namespace,
+    *((PurePath, name) for name in _PATHS),
+]
 OLD_PICKLES = 5  # that a file from before torch 1.6 begins with
 
 

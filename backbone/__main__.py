@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Print the tables that the flags ask for; a mistake ends in one line on stderr and exit code 2.
 
     Args:
-        args: the flags; None for those of the command line.
+        args: the flags; None for the command line's.
     """
     parser = make_parser()
     flags = parser.parse_args(args)

@@ -74,7 +74,7 @@ class ScheduleOptions:
     batch_size: int = 32
     """photos per batch"""
     accumulate: int = 1
-    """batches per optimiser step: their gradients add up to those of one large batch (BatchNorm sees one at a time)"""
+    """batches per optimiser step; gradients add up to the gradient of one large batch (BatchNorm sees one at a time)"""
     warmup_steps: int | None = None
     """steps in which the learning rate rises to its peak, before a cosine lowers it to 0; default a tenth of the run,
     at most 500"""

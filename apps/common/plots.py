@@ -41,7 +41,7 @@ def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, li
 
     Args:
         path: the PNG to write.
-        lines: those of `runlog.read_metrics`.
+        lines: the result of `run_log.read_metrics`.
         panels: title -> names of the values drawn in it.
     """
     figure = new_figure(5 * len(panels), 3.6)

@@ -8,7 +8,7 @@
 The file takes photos (B, H, W, 3) uint8 RGB, resized to a square, the aspect ratio not kept. With `--outputs raw` it
 gives `class_logits` (B, A, K + 1) and `offsets` (B, A, 4), with the anchors and the decoding in its metadata; with
 `--outputs detections` it gives `boxes_xyxy` (B, D, 4) in image sides, `scores` (B, D) and `labels` (B, D), 1 to K, the
-best first, filled up with zeros. It stays only if these are torch's on photos of the val split and AP there is no worse
+best first, padded with zeros. It is kept only if these are torch's on photos of the val split and AP there is no worse
 than --max-drop allows.
 """
 

@@ -34,7 +34,7 @@ from apps.common.options import GivenFlags, PredictOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(PredictOptions, GivenFlags):
-    """Find objects in photos, videos or before a camera; write pictures with boxes, JSON and CSV files.
+    """Detect objects in photos, videos and camera frames; write pictures with boxes, JSON and CSV files.
 
     example: python apps/detection/predict.py --source photos/ --checkpoint runs/detection/NAME
     """

@@ -48,7 +48,7 @@ class Config(TrainOptions):
     weight_decay: float | None = None
     """weight decay; depthwise filters, norms and biases have none; default 0.05 with adamw, else 4e-5"""
     head: Head | None = None
-    """pyramid (one anchor per cell, from stride 8 on) or ssd (the reference); default that of --weights, else
+    """pyramid (one anchor per cell, from stride 8 on) or ssd (the reference); default the head of --weights, else
     pyramid"""
     assigner: Assigner | None = None
     """assignment of anchors to boxes (pyramid only): closest (ATSS) or aligned (TOOD: those that predict the box

@@ -5,8 +5,8 @@
     python apps/faceattr/export.py --checkpoint runs/faceattr/NAME/best --data PATH --format openvino
 
 The file takes face crops (B, H, W, 3) uint8 RGB and gives logits (B, A); probabilities are
-`sigmoid(logits / temperatures)`, with the temperatures and the thresholds in its metadata. It stays only if its logits
-are torch's on faces of the val split and the mean AP there is no worse than --max-drop allows.
+`sigmoid(logits / temperatures)`, with temperatures and thresholds in its metadata. It is kept only if its logits are
+torch's on faces of the val split and the mean AP there is no worse than --max-drop allows.
 """
 
 import dataclasses

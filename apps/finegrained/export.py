@@ -5,7 +5,7 @@
     python apps/finegrained/export.py --checkpoint runs/finegrained/NAME/best --data PATH --format openvino
 
 The file takes photos (B, H, W, 3) uint8 RGB, cut to the central square and resized as `preprocessing` in its metadata
-says, and gives logits (B, K). It stays only if its logits are torch's on photos of the val split and its top-1 accuracy
+says, and gives logits (B, K). It is kept only if its logits are torch's on photos of the val split and top-1 accuracy
 there is no worse than --max-drop allows.
 """
 

@@ -29,7 +29,7 @@ from apps.common.options import GivenFlags, PredictOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(PredictOptions, GivenFlags):
-    """Name what photos, videos or the pictures of a camera show; the guesses go to a CSV file.
+    """Classify photos, videos and camera frames; the guesses go to a CSV file.
 
     example: python apps/finegrained/predict.py --source photos/ --checkpoint runs/finegrained/NAME
     """

@@ -11,7 +11,7 @@ from apps.common.data.photos import PhotoFacts
 
 T = TypeVar("T")
 SHARE = 64  # files that a thread takes at a time
-ENDS = 4096  # bytes at both ends of a file by which most files of one size are told apart
+ENDS = 4096  # bytes at both ends of a file, in which most different files of one size differ
 
 
 def grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:

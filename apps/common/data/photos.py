@@ -141,7 +141,7 @@ def is_photo_name(name: str) -> bool:
 
 
 def inspect_photos(paths: Sequence[Path], *, num_workers: int | None = None, progress: bool = True) -> list[PhotoFacts]:
-    """Open and decode every file, as training would, and say what it is; the order of the answers is that of `paths`.
+    """Open and decode every file, as training would, and say what it is; the results are in the order of `paths`.
 
     Args:
         num_workers: threads (reading, decoding and hashing run beside each other); default one for each core.
@@ -158,7 +158,7 @@ class Glance(NamedTuple):
     Attributes:
         problem: a sentence that names the file if `read_image` refuses it, else None.
         width, height: pixels as stored; 0 if unknown.
-        turned: EXIF turns the picture to stand or lie.
+        turned: EXIF turns the picture by 90 degrees.
     """
 
     problem: str | None = None
@@ -264,7 +264,7 @@ def _header(data: bytes) -> dict[str, Any]:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's, 1 to 8; above 4 the picture is to stand or lie otherwise than it is stored."""
+    """EXIF's, 1 to 8; above 4 it turns the stored picture by 90 degrees."""
     given = picture.getexif().get(_EXIF_ORIENTATION, 1)
     return int(given) if given in range(1, 9) else 1
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def name_hash(seed: int, name: str) -> bytes:
-    """Ranks a file by its name: the same wherever the data lies, and another order for each seed."""
+    """Ranks a file by its name: the same in every folder, and another order for each seed."""
     key = f"{seed}/{unicodedata.normalize('NFC', name)}".encode(errors="surrogateescape")
     return hashlib.blake2b(key, digest_size=8).digest()
 

@@ -55,7 +55,7 @@ def random_image(side: int) -> Tensor:
 
 
 def rms_difference(reference: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float:
-    """The root mean square of the difference over that of the outputs, the worst output's; infinite for NaN."""
+    """Root mean square of the difference over the outputs' own, of the worst output; infinite for NaN."""
     worst = 0.0
     for name, expected in reference.items():
         if given[name].shape != expected.shape:

@@ -161,7 +161,7 @@ def _installed(runtime: Runtime) -> list[FileRuntime]:
 def _working(
     path: Path, graph: Graph, names: Sequence[FileRuntime], known: str | None, *, side: int, settings: Settings
 ) -> tuple[dict[FileRuntime, Session], list[str]]:
-    """Sessions that compute what torch does, and why others do not; only that of the `known` fastest if it works."""
+    """Sessions that agree with torch, and the reasons against others; the `known` fastest alone if it works."""
     working: dict[FileRuntime, Session] = {}
     failed = []
     for name in [*(name for name in names if name == known), *(name for name in names if name != known)]:

@@ -139,7 +139,7 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
     """What the flags --steps or --epochs, --batch-size, --accumulate, --warmup-steps and --eval-every amount to.
 
     Args:
-        config: with these fields; None in them stands for the default.
+        config: with these fields; None is the default.
         num_samples: of an epoch.
         default_epochs: without --steps and --epochs.
 

@@ -43,7 +43,7 @@ class PostProcess:
     pairs of an image, over all classes, enter the suppression.
 
     Args:
-        score_function: that of the loss the network was trained with.
+        score_function: of the loss that the network was trained with.
         score_threshold: lower scores are dropped.
         nms_iou: of two boxes of one class that overlap more, the better one stays (reference: 0.6).
         max_detections: of an image, the best.

@@ -49,7 +49,7 @@ KEEP_WHOLE = 0.4  # share of training images that are not cropped
 ZOOM_OUT = 0.15  # share that are shown smaller, on a plain ground
 MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
 CROP_TRIES = 32
-GROUND = (127, 127, 127)  # what lies outside of an image
+GROUND = (127, 127, 127)  # the area outside of an image
 WHOLE = np.array([0.0, 0.0, 1.0, 1.0])  # the window that is the image itself
 
 

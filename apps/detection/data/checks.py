@@ -46,7 +46,7 @@ class Checked(NamedTuple):
 
 
 def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData) -> CocoSplit:
-    """Check a part and glance at its photos; arguments and errors are those of `load_splits` and `check_part`."""
+    """Check a part and glance at its photos; arguments and errors as of `load_splits` and `check_part`."""
     checked = check_part(part, class_names, open_photos=True)
     problems = [problem.sentence for problem in checked.problems]
     refuse_problems(problems, bad_data)

@@ -47,7 +47,7 @@ class CocoSplit:
         records: the images.
         ground_truth: the annotation file's content as pycocotools wants it, of the images in `records`.
         skipped: a sentence for each image or object that was left out.
-        notes: what else one should know, such as that val was taken out of train.
+        notes: remarks, such as that val was taken out of train.
     """
 
     name: str

@@ -107,7 +107,7 @@ def size_matches(photo: Photo) -> bool:
 
 
 def annotated_as_stored(photo: Photo) -> bool:
-    """Whether the annotation is of the picture before its EXIF tag turns it to lie or stand."""
+    """Whether the annotation is of the picture before its EXIF tag turns it by 90 degrees."""
     size, facts = (photo.record.width, photo.record.height), photo.facts
     return facts.orientation > 4 and size == (facts.height, facts.width) and facts.height != facts.width
 

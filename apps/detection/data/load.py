@@ -26,7 +26,7 @@ from apps.detection.data.yolo_files import find_yolo
 def load_split(
     root: Path, split: str, *, bad_data: BadData = "refuse", val_fraction: float = VAL_FRACTION, seed: int = 0
 ) -> CocoSplit:
-    """Read and check one split; arguments and errors are those of `load_splits`."""
+    """Read and check one split; arguments and errors as of `load_splits`."""
     return load_splits(root, [split], bad_data=bad_data, val_fraction=val_fraction, seed=seed)[0]
 
 

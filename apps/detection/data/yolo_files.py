@@ -4,7 +4,7 @@
     PATH/images/train/NAME.jpg      a photo
     PATH/labels/train/NAME.txt      its objects, "class cx cy w h" or "class x1 y1 x2 y2 x3 y3 ...", in image sides
 
-Where a path has no folder "images", the text file lies beside the photo. A photo without a text file has no objects.
+Where a path has no folder "images", the text file is beside the photo. A photo without a text file has no objects.
 """
 
 import math

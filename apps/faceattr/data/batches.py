@@ -106,7 +106,7 @@ def jittered(
 ) -> np.ndarray:
     """The central square of an image (H, W, 3), shifted, scaled, turned, and mirrored half of the time.
 
-    What lies beyond the image repeats its edge, as in crops of faces at the border of a photo.
+    The area beyond the image repeats its edge, as in crops of faces at the border of a photo.
     """
     shift, scale, turn = jitter
     height, width = image.shape[:2]

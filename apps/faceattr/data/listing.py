@@ -198,7 +198,7 @@ def join_listings(listings: Sequence[FaceListing]) -> FaceListing:
 
 
 def _prefixes(listings: Sequence[FaceListing]) -> list[str]:
-    """What tells the people of sets in different folders apart; nothing where there is one folder."""
+    """A prefix that separates the people of sets in different folders; empty for one folder."""
     folders = [Path(os.path.abspath(listing.sources[0].parent)) for listing in listings]
     if len(set(folders)) == 1:
         return [""] * len(folders)

@@ -37,7 +37,7 @@ class AttributeSplit:
         labels: (N, A) int8: 1 (the face has it), 0 (it has not), -1 (unknown).
         identities: who is on the photo, or None.
         skipped: a sentence for each row or photo that was left out.
-        notes: what else one should know, such as that val was taken out of train.
+        notes: remarks, such as that val was taken out of train.
     """
 
     name: str

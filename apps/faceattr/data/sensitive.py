@@ -5,8 +5,8 @@ face that are read as signs of these, and verdicts on looks and body. A guess at
 often for some groups than for others, and hurts when it is. Shown is what is worn, how hair and beard are done, and
 what the face does: Eyeglasses, Bangs, Mustache, Smiling.
 
-This hides, it does not protect: a beard or lipstick tells most of what is hidden, and an attribute of your own that is
-sensitive, but has none of these names, is shown. Evaluation shows everything: that is how one finds such errors.
+This hides, it does not protect: a beard or lipstick reveals most of what is hidden, and a sensitive attribute of your
+own with another name is shown. Evaluation shows everything, so that such errors are found.
 """
 
 from collections.abc import Sequence

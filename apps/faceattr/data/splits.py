@@ -112,7 +112,7 @@ def people_of(listing: FaceListing) -> dict[str, list[int]]:
 
 
 def _hash_of_name(listing: FaceListing, i: int, seed: int) -> bytes:
-    """The same wherever the data lies."""
+    """The same in every folder."""
     folder = listing.sources[listing.origins[i]].parent
     path = listing.paths[i]
     name = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)

@@ -50,7 +50,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def choose_threshold(probs: Tensor, labels: Tensor) -> float:
     """The threshold with the highest mean of F1 of "present" and F1 of "absent", for probs (n,), labels (n,).
 
-    F1 of "present" alone is highest for always saying "present" where that is common and hard to tell (No_Beard);
+    F1 of "present" alone is highest for always saying "present" where that is common and hard to predict (No_Beard);
     balanced accuracy takes a rare attribute for present so early that most who are said to have it do not. The mean of
     both F1 does neither. Half-way between two probabilities; among equally good ones the nearest to 0.5. With fewer
     than 10 photos of one value it is 0.5.

@@ -14,7 +14,7 @@ from torch import Tensor
 from apps.common.training.calibration import NUM_BINS
 from apps.faceattr.data.listing import UNKNOWN
 
-FEW = 10  # photos of the rarer value, with fewer of which a number says little
+FEW = 10  # photos of the rarer value, with fewer a metric is unreliable
 MEANS = ("ap", "balanced_accuracy", "f1", "accuracy", "ece")
 
 
@@ -149,7 +149,7 @@ class Agreement(NamedTuple):
 def agreement(
     student: Metrics, probs: Tensor, present: Tensor, teacher: Metrics, teacher_probs: Tensor, teacher_present: Tensor
 ) -> list[Agreement]:
-    """How alike a student and a teacher are, of each attribute; columns of both are those of the metrics."""
+    """The agreement of a student and a teacher on each attribute; both have the columns of the metrics."""
     same = (present == teacher_present).double().mean(0).tolist()
     difference = (probs.double() - teacher_probs.double()).abs().mean(0).tolist()
     aps = [(own.ap, other.ap) for own, other in zip(student.per_attribute, teacher.per_attribute, strict=True)]

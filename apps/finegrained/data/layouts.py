@@ -84,7 +84,7 @@ def _list_split_folders(source: Path, splits: Sequence[Path], others: Sequence[P
 def _strays(folder: Path, split: str | None) -> list[Problem]:
     """Photos that lie beside class folders, without a class."""
     names = [entry.name for entry in _entries(folder) if is_photo_name(entry.name) and entry.is_file()]
-    return [Problem(f"{folder / name} lies outside a class folder", split) for name in names]
+    return [Problem(f"{folder / name} is outside of a class folder", split) for name in names]
 
 
 def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | None, Path]]) -> Listing:

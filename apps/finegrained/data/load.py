@@ -35,7 +35,7 @@ class LabelledSplit:
         class_names: of label 0, 1, ... K - 1; all that the data has in any split, or those that were asked for.
         photos: in the order of the data's list or file names.
         skipped: a sentence for each file, row or class that was left out.
-        notes: what else one should know, such as that val was taken out of train.
+        notes: remarks, such as that val was taken out of train.
     """
 
     name: str
@@ -76,7 +76,7 @@ def load_split(
     seed: int = 0,
     download_dir: Path | None = None,
 ) -> LabelledSplit:
-    """Read and check one split; arguments and errors are those of `load_splits`."""
+    """Read and check one split; arguments and errors as of `load_splits`."""
     options: dict[str, Any] = {"val_fraction": val_fraction, "seed": seed, "download_dir": download_dir}
     return load_splits(data, [split], class_names=class_names, bad_data=bad_data, **options)[0]
 

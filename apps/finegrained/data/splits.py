@@ -34,7 +34,7 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
 
 
 def _chosen_for_val(entries: Sequence[Entry], folder: Path, fraction: float, seed: int) -> set[int]:
-    """Positions of the entries with the lowest hashes of their class: those of other files do not matter."""
+    """Positions of the entries with the lowest hashes of their class: other files do not matter."""
     copies = find_copies([entry.path for entry in entries])
     group_of = {i: group for group in copies for i in group}
     of_class: dict[str, list[int]] = {}

@@ -80,7 +80,7 @@ def cross_validate(logits: Tensor, labels: Tensor) -> CrossValidated | None:
 
 
 def unknown_metrics(known: Tensor, unknown: Tensor, *, threshold: float | None) -> dict[str, float]:
-    """How well scores tell known photos (N,) from unknown ones (M,).
+    """How well scores separate known photos (N,) from unknown ones (M,).
 
     Returns:
         "num_unknown"; "auroc": chance that a known photo has the higher score, 0 to 1; "fpr_at_95_tpr": share of

@@ -122,12 +122,12 @@ def test_what_is_no_photo_is_passed_over_and_counted(folders):
     assert "skipped 4: " in split.describe()
     assert any(s.endswith("extra is not a split with class folders") for s in split.skipped)
     assert any(s.endswith("readme.txt is not a photo by its name") for s in split.skipped)
-    assert any(s.endswith("photo.jpg lies outside a class folder") for s in split.skipped)
+    assert any(s.endswith("photo.jpg is outside of a class folder") for s in split.skipped)
 
 
 FAULTS = {
     "iPhone's format": ("train/a/x.HEIC", r"x\.HEIC: \.HEIC is not read; convert it to JPEG or PNG"),
-    "without a class": ("train/stray.jpg", r"stray\.jpg lies outside a class folder"),
+    "without a class": ("train/stray.jpg", r"stray\.jpg is outside of a class folder"),
     "too deep": ("train/a/more/x.jpg", r"more is a folder inside a class folder"),
     "empty class": ("train/empty/.keep", r"class folder .*empty holds no photos"),
 }

@@ -58,16 +58,7 @@ from torch import Tensor
 from apps.common.checkpoint import check_model_flags, model_folder
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.agreement import difference
-from apps.common.deploy.export import (
-    PARITY_PHOTOS,
-    Metric,
-    check_format,
-    check_num_photos,
-    check_target,
-    checkpoint_facts,
-    default_out,
-    write_checked,
-)
+from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session
 from apps.common.images import stack_images
@@ -97,19 +88,16 @@ def export(config: Config) -> Path:
         raise ValueError("--score-threshold is for --outputs detections: raw outputs have no scores")
     detector, folder = _load(config)
     name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (config.outputs == "detections")
-    out = config.out or default_out(folder or Path("runs") / APP / "-", name, format=config.format, int8=config.int8)
     if not 0 <= config.score_threshold < 1:
         raise ValueError(f"--score-threshold must be from 0 to below 1, got {config.score_threshold}")
     detector = detector.with_thresholds(score_threshold=config.score_threshold)
-    check_format(config.format, int8=config.int8, suppressed=config.outputs == "detections")
-    check_target(out, config.format)
-    check_num_photos(config.num_photos)
+    finished = config.outputs == "detections"
+    out = choose_target(config, folder or Path("runs") / APP / "-", name, suppressed=finished)
     root = make_sample() if config.data == "sample" else Path(config.data)
     val = _load_some(root, "val", config)
     calibration = None
     if config.int8:
         calibration = read_squares(detector, _load_some(root, "train", config), config.num_photos)
-    finished = config.outputs == "detections"
     write_checked(
         out,
         make_graph(detector, config.outputs, input=config.input),

@@ -45,16 +45,7 @@ from torch import Tensor
 
 from apps.common.checkpoint import model_folder
 from apps.common.data.photos import evenly_spaced
-from apps.common.deploy.export import (
-    PARITY_PHOTOS,
-    Metric,
-    check_format,
-    check_num_photos,
-    check_target,
-    checkpoint_facts,
-    default_out,
-    write_checked,
-)
+from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
 from apps.common.images import read_image, stack_images
 from apps.finegrained.data.batches import to_square
@@ -74,10 +65,7 @@ def export(config: Config) -> Path:
     model = Classifier.load(config.checkpoint, device=torch.device("cpu"))
     folder = model_folder(config.checkpoint)
     name = f"{APP}-{model.backbone}-{model.resolution}"
-    out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
-    check_format(config.format, int8=config.int8, dynamic_size=config.dynamic_size)
-    check_target(out, config.format)
-    check_num_photos(config.num_photos)
+    out = choose_target(config, folder, name, dynamic_size=config.dynamic_size)
     data = str(make_sample()) if config.data == "sample" else config.data
     val = _load_some(data, "val", model, config)
     calibration = read_squares(model, _load_some(data, "train", model, config)) if config.int8 else None

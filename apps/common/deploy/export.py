@@ -149,6 +149,17 @@ def checkpoint_facts(folder: Path | None) -> dict[str, Any]:
     return {} if folder is None else {"checkpoint_sha256": sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
 
 
+def choose_target(
+    config: Any, folder: Path, name: str, *, dynamic_size: bool = False, suppressed: bool = False
+) -> Path:
+    """--out, or by default `default_out`; ValueError for flags of an export.py that do not fit each other or it."""
+    out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
+    check_format(config.format, int8=config.int8, dynamic_size=dynamic_size, suppressed=suppressed)
+    check_target(out, config.format)
+    check_num_photos(config.num_photos)
+    return out
+
+
 def check_num_photos(num_photos: int) -> None:
     """Raise ValueError for fewer than one."""
     if num_photos < 1:

@@ -6,7 +6,7 @@ backbone, resolution, class names, preprocessing, metrics). A training state is 
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,11 +57,107 @@ def load_json(path: Path) -> Any:
         ValueError: it is missing or not JSON; the message names the file and the place in it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes())  # in UTF-8, UTF-16 or UTF-32, with or without a byte order mark
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         raise ValueError(f"{path} is not valid JSON: {error}") from None
+
+
+def load_object(path: Path, *, most_bytes: int = 20_000_000) -> dict[str, Any]:
+    """Read a JSON file that describes a model or a run: an object, and of no size that none of them has.
+
+    Raises:
+        ValueError: see `load_json`, or it is another file.
+    """
+    if path.is_file() and (size := path.stat().st_size) > most_bytes:
+        raise ValueError(f"{path} has {size:,} bytes: it is not the file of a model or a run")
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold an object, {{...}}, it holds {type(content).__name__}")
+    return content
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _are_numbers(value: Any, low: float, high: float, lengths: Container[int]) -> bool:
+    return isinstance(value, list) and len(value) in lengths and all(_is_number(v, low, high) for v in value)
+
+
+def _is_one_of(*names: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in names
+
+
+def _are_names(value: Any) -> bool:
+    many = isinstance(value, list) and 1 <= len(value) <= MOST_CLASSES and all(isinstance(v, str) for v in value)
+    return many and len(set(value)) == len(value) and max(map(len, value)) <= 1000
+
+
+def _are_shapes(value: Any) -> bool:
+    levels = isinstance(value, list) and 1 <= len(value) <= 16 and all(isinstance(v, list) for v in value)
+    return levels and all(
+        1 <= len(level) <= 64 and all(_are_numbers(pair, 1e-6, 1e6, (2,)) for pair in level) for level in value
+    )
+
+
+MOST_CLASSES, LARGE = 50_000, 1e9
+STYLE = {"padding", "activation", "norm", "norm_eps"}
+COUNTS = range(1, MOST_CLASSES + 1)
+_SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "backbone": (lambda v: isinstance(v, str), "a name such as a100"),
+    "resolution": (lambda v: isinstance(v, int) and _is_number(v, 16, 8192), "a whole number from 16 to 8192"),
+    "class_names": (_are_names, f"a list of different names, at most {MOST_CLASSES:,}"),
+    "style": (lambda v: isinstance(v, dict) and set(v) == STYLE, f"an object with {', '.join(sorted(STYLE))}"),
+    "style.padding": (lambda v: isinstance(v, str), "a name"),
+    "style.activation": (lambda v: isinstance(v, str), "a name"),
+    "style.norm": (lambda v: isinstance(v, str), "a name"),
+    "style.norm_eps": (lambda v: _is_number(v, 1e-12, 1), "a number above 0, to 1"),
+    "preprocessing": (lambda v: isinstance(v, dict), "an object"),
+    "preprocessing.mean": (lambda v: _are_numbers(v, -LARGE, LARGE, (3,)), "three numbers"),
+    "preprocessing.std": (lambda v: _are_numbers(v, 1e-9, LARGE, (3,)), "three numbers above 0"),
+}
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "head": (_is_one_of("ssd", "pyramid"), "ssd or pyramid"),
+    "score_function": (_is_one_of("sigmoid", "softmax"), "sigmoid or softmax"),
+    "conv": (_is_one_of("separable", "full"), "separable or full"),
+    "category_ids": (
+        lambda v: isinstance(v, list) and all(isinstance(one, int) for one in v) and len(set(v)) == len(v),
+        "a list of different whole numbers",
+    ),
+    "threshold": (lambda v: v is None or _is_number(v, 0, 1), "a number from 0 to 1"),
+    "anchor_shapes": (_are_shapes, "pairs of numbers above 0 in a list for each level"),
+    "metrics": (lambda v: isinstance(v, dict), "an object"),
+    "preprocessing.crop": (lambda v: _is_number(v, 0.01, 1), "a number above 0, to 1"),
+    "preprocessing.face_margin": (lambda v: _is_number(v, -0.49, 100), "a number above -0.5"),
+    "preprocessing.face_drop": (lambda v: _is_number(v, -100, 100), "a number"),
+    "calibration": (lambda v: isinstance(v, dict), "an object"),
+    "calibration.temperature": (lambda v: _is_number(v, 1e-6, 1e6), "a number above 0"),
+    "calibration.unknown_threshold": (lambda v: v is None or _is_number(v, -LARGE, LARGE), "a number"),
+    "calibration.temperatures": (lambda v: _are_numbers(v, 1e-6, 1e6, COUNTS), "numbers above 0"),
+    "calibration.thresholds": (lambda v: _are_numbers(v, 0, 1, COUNTS), "numbers from 0 to 1"),
+}
+PER_CLASS = ("category_ids", "calibration.temperatures", "calibration.thresholds")
+
+
+def check_description(path: Path, about: dict[str, Any]) -> None:
+    """Refuse a model's description that no model of this project has, before anything is built of it.
+
+    Raises:
+        ValueError: with the key, what it must be, and what it is.
+    """
+    for key, (is_right, allowed) in {**_SCHEMA, **_OPTIONAL}.items():
+        value: Any = about
+        there = True
+        for part in key.split("."):
+            there = there and isinstance(value, dict) and part in value
+            value = value[part] if there else None
+        if (not there and key in _SCHEMA) or (there and not is_right(value)):
+            shown = f"{value!r:.80}" if there else "missing"
+            raise ValueError(f"{path} is damaged, or not of this project: {key} must be {allowed}, it is {shown}")
+        if there and key in PER_CLASS and len(value) != len(about["class_names"]):
+            raise ValueError(f"{path}: {key} has {len(value):,} values for {len(about['class_names']):,} class names")
 
 
 def save_model(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
@@ -94,9 +190,10 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
         ValueError: not a model folder, of another app, or damaged.
     """
     folder = model_folder(folder)
-    description = load_json(folder / DESCRIPTION)
+    description = load_object(folder / DESCRIPTION)
     if description.get("app") != app:
-        raise ValueError(f"checkpoint {folder} is of the app {description.get('app')!r}, this is {app!r}")
+        raise ValueError(f"checkpoint {folder} is of the app {description.get('app')!r:.40}, this is {app!r}")
+    check_description(folder / DESCRIPTION, description)
     try:
         return description, load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -55,8 +55,8 @@ class Config(TrainOptions):
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.faceattr.train:train_teacher", Config)
 
-from apps.common.checkpoint import load_json, restore_state, save_json, save_state
-from apps.common.training.run_log import CONFIG, STATE
+from apps.common.checkpoint import load_object, restore_state, save_json, save_state
+from apps.common.training.run_log import CONFIG, STATE, load_settings
 
 SAMPLE_EPOCHS = 26.0
 EPOCHS = 15.0
@@ -89,12 +89,12 @@ def updated_run(run: Path | None) -> Path | None:
     Raises:
         ValueError: its record or its state is missing or damaged.
     """
-    record = load_json(run / CONFIG) if run else {"config": {}}
-    if run is None or "conv" not in record["config"] or "teacher" in record["config"]:
+    settings = load_settings(run) if run else {}
+    if run is None or "conv" not in settings or "teacher" in settings:
         return run
     parts = {name: Kept() for name in ("network", "ema", "optimizer", "scaler")}
     facts = restore_state(run / STATE, parts)
     learning = {f"network.{name}": value for name, value in parts.pop("network").state.items()}
     save_state(run / STATE, {"learning": Kept(learning), **parts}, **facts)
-    save_json(run / CONFIG, {**record, "config": student_settings(Config(**record["config"]))})
+    save_json(run / CONFIG, {**load_object(run / CONFIG), "config": student_settings(Config(**settings))})
     return run

@@ -7,9 +7,9 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_type_hints
 
-from apps.common.checkpoint import load_json, save_json
+from apps.common.checkpoint import load_object, save_json
 from apps.common.cli import is_set
 from apps.common.training.distributed import Processes
 from backbone.files import mend, numbered, written_whole
@@ -87,7 +87,7 @@ class RunLog:
         Raises:
             ValueError: the run is another app's, or its data have changed.
         """
-        record = load_json(folder / CONFIG)
+        record = load_object(folder / CONFIG)
         if record.get("app") != app:
             raise ValueError(f"--resume {folder} is a run of {record.get('app')!r}, this is {app!r}")
         for name, what in (("num_photos", "photos to learn"), ("num_steps", "steps")):
@@ -138,10 +138,23 @@ def claim(folder: Path, *, wanted: bool) -> Path:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run's metrics.jsonl; a last line cut off by a kill is left out."""
+    """All whole lines of a run's metrics.jsonl; a last line cut off by a kill is left out.
+
+    Raises:
+        ValueError: one is damaged.
+    """
     path = folder / METRICS
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(json.loads(line))
+            whole = isinstance(found[-1]["step"], int) and isinstance(found[-1]["event"], str)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            whole = False
+        if not whole:
+            raise ValueError(f"{path} line {number} is damaged: no JSON object with a step and an event")
+    return found
 
 
 def import_board() -> Any:
@@ -184,7 +197,7 @@ def resumed_config(config: ConfigT, run: Path | None) -> ConfigT:
     """
     if run is None:
         return config
-    saved = load_json(run / CONFIG)["config"]
+    saved = load_settings(run)
     given = _plain(config)
     fields = {field.name: field.default for field in dataclasses.fields(config) if field.name != "given"}
     if unknown := sorted(set(saved) - set(fields)):
@@ -198,8 +211,32 @@ def resumed_config(config: ConfigT, run: Path | None) -> ConfigT:
             raise ValueError(
                 f"{flag} {given[name]} cannot be changed by --resume: the run has {saved.get(name, default)}"
             )
-    saved = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    return type(config)(**{**saved, "resume": run, "out": None})
+    return type(config)(**{**_checked(type(config), saved, run / CONFIG), "resume": run, "out": None})
+
+
+def load_settings(run: Path) -> dict[str, Any]:
+    """The settings that a run was started with, as config.json has them.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    settings = load_object(run / CONFIG).get("config")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{run / CONFIG} is damaged: it has no settings of a run")
+    return settings
+
+
+def _checked(config_class: type, saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Settings as a configuration has them: lists are tuples, text is paths; ValueError if one is of another type."""
+    from pydantic import TypeAdapter, ValidationError
+
+    hints, settings = get_type_hints(config_class), {}
+    for name, value in saved.items():
+        try:
+            settings[name] = TypeAdapter(hints[name]).validate_json(json.dumps(value, allow_nan=False), strict=True)
+        except (ValidationError, ValueError):
+            raise ValueError(f"{file} is damaged: {name} cannot be {value!r:.80}") from None
+    return settings
 
 
 def git_commit() -> str | None:

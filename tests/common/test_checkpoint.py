@@ -1,0 +1,131 @@
+"""Files of models and runs that others made: every wrong value is one line, nothing is built of it."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from apps.common.checkpoint import load_json, load_model, load_object
+from apps.common.training.run_log import load_settings, read_metrics, resumed_config
+from apps.detection.model.detector import Detector
+from apps.faceattr.model.tagger import Tagger
+from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.train import Config
+
+MODELS = Path(__file__).parents[2] / "demos/models"
+CPU = torch.device("cpu")
+LOADERS = {"detection": Detector.load, "finegrained": Classifier.load, "faceattr": Tagger.load}
+WRONG = [None, [], {}, "160", 0, -1, 60_000, 1.5, float("nan"), float("inf"), True, "\x1b[31m", [[]], [0], [None] * 3]
+
+
+@pytest.fixture(params=sorted(LOADERS))
+def model(request, tmp_path):
+    """A model folder, its description, and what loads it."""
+    folder = tmp_path / "model"
+    app = f'"app": "{request.param}"'
+    shutil.copytree(next(f.parent for f in MODELS.glob("*/model.json") if app in f.read_text()), folder)
+    return folder, json.loads((folder / "model.json").read_text()), LOADERS[request.param]
+
+
+def places(about, path=()):
+    for key, value in about.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from places(value, (*path, key))
+
+
+def test_every_wrong_value_of_a_model_is_one_line(model):
+    folder, about, load = model
+    load(folder, device=CPU)
+    kept = json.dumps(about)
+    refused = 0
+    for path in places(about):
+        if path[0] == "metrics" and len(path) > 1:
+            continue
+        for wrong in WRONG:
+            changed = copy.deepcopy(about)
+            inner = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = wrong
+            (folder / "model.json").write_text(json.dumps(changed))
+            try:
+                load(folder, device=CPU)
+            except ValueError as error:
+                assert str(error).isprintable(), (path, wrong, error)
+                refused += 1
+    assert refused > 150
+    (folder / "model.json").write_text(kept)
+    load(folder, device=CPU)
+
+
+DEEP = ("[" * 100_000, '{"a":' * 100_000)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"a"', "{", "", "{}", "1" * 5000, *DEEP])
+def test_what_is_no_description_is_one_line(model, text):
+    folder, _, load = model
+    (folder / "model.json").write_text(text)
+    with pytest.raises(ValueError, match=r"model|checkpoint") as error:
+        load(folder, device=CPU)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "message"),
+    [
+        ("resolution", "160", r"model\.json .* resolution must be a whole number from 16 to 8192, it is '160'"),
+        ("resolution", 60_000, "resolution must be"),
+        ("preprocessing", {"mean": [0, 0, 0], "std": [1, 0, 1]}, r"preprocessing\.std must be three numbers above 0"),
+        ("class_names", ["a", "a"], "class_names must be a list of different names"),
+        ("style", None, "style must be an object with activation, norm, norm_eps, padding"),
+    ],
+)
+def test_the_message_has_the_key_and_what_is_allowed(model, key, wrong, message):
+    folder, about, _ = model
+    (folder / "model.json").write_text(json.dumps({**about, key: wrong}))
+    with pytest.raises(ValueError, match=message):
+        load_model(folder, app=about["app"])
+
+
+def test_json_of_other_encodings(tmp_path):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
+        (tmp_path / "a.json").write_bytes('{"é": "猫"}'.encode(encoding))
+        assert load_json(tmp_path / "a.json") == {"é": "猫"}
+    (tmp_path / "a.json").write_bytes(b'{"' + b"x" * 300 + b'": 1}')
+    with pytest.raises(ValueError, match="has 307 bytes: it is not the file of a model or a run"):
+        load_object(tmp_path / "a.json", most_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("[]", "must hold an object"),
+        ("{}", "it has no settings of a run"),
+        ('{"config": []}', "it has no settings of a run"),
+        ('{"config": {"resolution": "160"}}', "is damaged: resolution cannot be '160'"),
+        ('{"config": {"epochs": NaN}}', "is damaged: epochs cannot be nan"),
+        ('{"config": {"data": [3]}}', r"is damaged: data cannot be \[3\]"),
+        ('{"config": ' + "[" * 50_000, "is not valid JSON"),
+    ],
+)
+def test_settings_of_a_damaged_run(tmp_path, settings, message):
+    (tmp_path / "config.json").write_text(settings)
+    with pytest.raises(ValueError, match=message):
+        resumed_config(Config(resume=tmp_path), tmp_path)
+
+
+def test_settings_come_back_with_their_types(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {"backbone": "a050", "resume": null, "epochs": 3}}')
+    assert load_settings(tmp_path)["backbone"] == "a050"
+    assert resumed_config(Config(resume=tmp_path), tmp_path) == Config(resume=tmp_path, backbone="a050", epochs=3)
+
+
+@pytest.mark.parametrize("line", ["[]", "null", '{"event": "eval"}', '{"step": "1", "event": "x"}', "{", "[" * 50_000])
+def test_damaged_lines_of_a_record_are_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text('{"event": "train", "step": 1}\n' + line + "\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl line 2 is damaged"):
+        read_metrics(tmp_path)

@@ -1,5 +1,7 @@
 """What holds for every script: flags are read at once, whatever the script imports when it runs."""
 
+import dataclasses
+import importlib
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from apps.common import options
+from apps.common.cli import help_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -62,3 +65,13 @@ def check_help(script, text):
         assert sections == [name for name in SECTIONS[:5] if name in sections] + ["output"]
         flags = re.findall(r"^│ --([a-z0-9-]+)", text, re.MULTILINE)
         assert flags[: len(EVERYDAY)] == EVERYDAY
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_flag_has_its_help(script):
+    config = importlib.import_module(script.removesuffix(".py").replace("/", ".")).Config
+    nested = {field.name: type(field.default) for field in dataclasses.fields(config)}
+    nested = {name: kind for name, kind in nested.items() if dataclasses.is_dataclass(kind)}
+    for one in (config, *nested.values()):
+        names = {field.name for field in dataclasses.fields(one)} - nested.keys()
+        assert {name for name in names if not help_texts(one).get(name)} == set()

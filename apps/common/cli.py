@@ -128,7 +128,7 @@ def _in_sections(config_class: Any) -> Any:
 def _section(source: Any, title: str, names: Sequence[str]) -> type:
     """A dataclass with these fields of another one; the help text describes a default of None."""
     fields = {field.name: field for field in dataclasses.fields(source)}
-    hints, helps = get_type_hints(source, include_extras=True), _help_texts(source)
+    hints, helps = get_type_hints(source, include_extras=True), help_texts(source)
     made = []
     for name in names:
         default, factory = fields[name].default, fields[name].default_factory
@@ -140,7 +140,7 @@ def _section(source: Any, title: str, names: Sequence[str]) -> type:
     return section
 
 
-def _help_texts(config_class: type) -> dict[str, str]:
+def help_texts(config_class: type) -> dict[str, str]:
     """The docstring under each field, by name; a class overrides those that it inherits from."""
     texts = {}
     for one in reversed(config_class.__mro__):

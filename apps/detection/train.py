@@ -158,15 +158,8 @@ def train(config: Config) -> dict[str, float]:
     )
 
     # Loop
-    sampler = StepSampler(
-        len(dataset),
-        batch_size=config.batch_size,
-        num_steps=num_steps,
-        accumulate=config.accumulate,
-        start_step=state.done,
-        seed=config.seed,
-        repeats=repeats,
-        processes=processes,
+    sampler = StepSampler.of_run(
+        config, len(dataset), num_steps, start_step=state.done, repeats=repeats, processes=processes
     )
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     network.train()

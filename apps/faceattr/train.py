@@ -77,7 +77,6 @@ class Config(TrainOptions):
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.faceattr.train:train", Config)
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -94,7 +93,7 @@ from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr.data.batches import TrainingSet, collate
 from apps.faceattr.data.learning_photos import learning_photos
-from apps.faceattr.data.load import AttributeSplit, load_splits
+from apps.faceattr.data.load import load_splits
 from apps.faceattr.evaluation.while_training import evaluate, measure_teacher
 from apps.faceattr.loss.distill_loss import Distillation, DistillLoss, count_known
 from apps.faceattr.loss.teacher_outputs import cached_outputs, teacher_outputs
@@ -124,7 +123,14 @@ def train(config: Config) -> dict[str, Any]:
     if config.teacher is None:
         config = dataclasses.replace(config, teacher=str(train_missing_teacher(config, on_sample=on_sample)))
     teacher = None if config.teacher == "none" else Tagger.load(Path(str(config.teacher)), device=device)
-    train_split, val_split, paths, labels = load_photos(config, teacher, processes, on_sample=on_sample)
+    with processes.first_goes_first():
+        sample = make_sample() if on_sample else None
+    data = [str(sample)] if sample else list(config.data)
+    attributes = teacher.attributes if teacher else None
+    train_split, val_split = load_splits(data, ("train", "val"), attributes=attributes, bad_data=config.bad_data)
+    print(train_split.describe(), val_split.describe(), sep="\n")
+    folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
+    paths, labels = learning_photos(train_split, folders, data=data, withhold=config.withhold, seed=config.seed)
     loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
     cached = None
     if teacher and config.teacher_outputs == "cached":
@@ -167,15 +173,7 @@ def train(config: Config) -> dict[str, Any]:
     )
 
     # Loop
-    sampler = StepSampler(
-        len(dataset),
-        batch_size=config.batch_size,
-        num_steps=num_steps,
-        accumulate=config.accumulate,
-        start_step=state.done,
-        seed=config.seed,
-        processes=processes,
-    )
+    sampler = StepSampler.of_run(config, len(dataset), num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     meter = Meter(lengths.images_a_step, step=state.done)
     names = LOSSES if teacher else LOSSES[:1]
@@ -235,16 +233,9 @@ def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None
     best = state.best
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["mean_ap"]})
+    same = {name: getattr(config, name) for name in ("data", "bad_data", "num_workers", "device")}
     eval_script.evaluate(
-        eval_script.Config(
-            checkpoint=log.folder / "best",
-            data=tuple(config.data),
-            calibrate=True,
-            bad_data=config.bad_data,
-            num_workers=config.num_workers,
-            device=config.device,
-            out=log.folder / "eval-val",
-        )
+        eval_script.Config(checkpoint=log.folder / "best", calibrate=True, out=log.folder / "eval-val", **same)
     )
     print(
         f"{config.backbone}: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; the run in "
@@ -267,31 +258,14 @@ def check_flags(config: Config) -> None:
                 raise ValueError(f"--{field.name.replace('_', '-')} needs a --teacher")
 
 
-def load_photos(
-    config: Config, teacher: Tagger | None, processes: Processes, *, on_sample: bool
-) -> tuple[AttributeSplit, AttributeSplit, list[Path], np.ndarray]:
-    """The train and val splits, and all photos to learn from with their labels, see `learning_photos`."""
-    with processes.first_goes_first():
-        sample = make_sample() if on_sample else None
-    data = [str(sample)] if sample else list(config.data)
-    attributes = teacher.attributes if teacher else None
-    train_split, val_split = load_splits(data, ("train", "val"), attributes=attributes, bad_data=config.bad_data)
-    print(train_split.describe(), val_split.describe(), sep="\n")
-    folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
-    photos = learning_photos(train_split, folders, data=data, withhold=config.withhold, seed=config.seed)
-    return train_split, val_split, *photos
-
-
 def make_criterion(config: Config, network: nn.Module, teacher: Tagger | None, processes: Processes) -> Distillation:
     """The loss that the flags describe; without a teacher the labels count alone."""
-    if teacher is None:
-        return Distillation(distill_weight=0.0, processes=processes)
     return Distillation(
-        distill_weight=config.distill_weight,
+        distill_weight=config.distill_weight if teacher else 0.0,
         temperature=config.temperature,
         hint_weight=config.hint_weight,
-        features=(num_pooled_features(network), num_pooled_features(teacher.network)),
-        photo_share=1 / config.accumulate,
+        features=(num_pooled_features(network), num_pooled_features(teacher.network)) if teacher else None,
+        photo_share=1 / config.accumulate if teacher else 1.0,
         processes=processes,
     )
 
@@ -316,14 +290,6 @@ def train_missing_teacher(config: Config, *, on_sample: bool) -> Path:
             "give --teacher none to learn from labels alone"
         )
     out = config.out / "teacher" if config.out else Path("runs") / APP / f"teacher-{time.strftime('%Y%m%d-%H%M%S')}"
-    train_teacher(
-        teacher_script.Config(
-            backbone=SAMPLE_TEACHER,
-            resolution=config.resolution,
-            seed=config.seed,
-            num_workers=config.num_workers,
-            device=config.device,
-            out=out,
-        )
-    )
+    same = {name: getattr(config, name) for name in ("resolution", "seed", "num_workers", "device")}
+    train_teacher(teacher_script.Config(backbone=SAMPLE_TEACHER, out=out, **same))
     return out

@@ -149,7 +149,8 @@ def train(config: Config) -> dict[str, Any]:
     # Optimiser
     recipe = optimizer_recipe(config, start, lengths, len(dataset))
     scales = lr_scales_by_depth(network, decay=recipe.layer_decay)
-    optimizer = make_optimizer(recipe.name, network, lr=recipe.lr, weight_decay=recipe.weight_decay, lr_scales=scales)
+    decay = config.weight_decay
+    optimizer = make_optimizer(config.optimizer, network, lr=recipe.lr, weight_decay=decay, lr_scales=scales)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
     criterion = make_criterion(config, [photo.label for photo in photos], num_classes).to(device)
 
@@ -160,19 +161,12 @@ def train(config: Config) -> dict[str, Any]:
     log = state.open_log(config, app=APP, processes=processes, **facts, start=start.summary)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
-        f"{lengths.describe(len(dataset), 'photos')}, {recipe.describe()}; run: {log.folder}"
+        f"{lengths.describe(len(dataset), 'photos')}, the first {recipe.head_steps:,} steps for the classifier alone, "
+        f"{config.optimizer}, learning rate {recipe.lr:g}; run: {log.folder}"
     )
 
     # Loop
-    sampler = StepSampler(
-        len(dataset),
-        batch_size=config.batch_size,
-        num_steps=num_steps,
-        accumulate=config.accumulate,
-        start_step=state.done,
-        seed=config.seed,
-        processes=processes,
-    )
+    sampler = StepSampler.of_run(config, len(dataset), num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
@@ -234,22 +228,11 @@ def make_criterion(config: Config, labels: Sequence[int], num_classes: int) -> D
 
 
 class OptimizerRecipe(NamedTuple):
-    """What an optimiser is made with.
+    """What depends on where the network starts."""
 
-    Attributes:
-        layer_decay: each block learns so many times as fast as the one behind it.
-        head_steps: at the start, that train the classifier alone.
-    """
-
-    name: OptimizerName
     lr: float
-    layer_decay: float
-    weight_decay: float
-    head_steps: int
-
-    def describe(self) -> str:
-        """In words."""
-        return f"the first {self.head_steps:,} steps for the classifier alone, {self.name}, learning rate {self.lr:g}"
+    layer_decay: float  # each block's learning rate as a multiple of the next block's
+    head_steps: int  # at the start, that train the classifier alone
 
 
 def optimizer_recipe(config: Config, start: Pretrained, lengths: Lengths, num_photos: int) -> OptimizerRecipe:
@@ -257,10 +240,8 @@ def optimizer_recipe(config: Config, start: Pretrained, lengths: Lengths, num_ph
     lr, layer_decay, head_epochs = (0.05, 0.9, 2.0) if start.state else (0.2, 1.0, 0.0)
     head_epochs = head_epochs if config.head_epochs is None else config.head_epochs
     return OptimizerRecipe(
-        config.optimizer,
         lr if config.lr is None else config.lr,
         layer_decay if config.layer_decay is None else config.layer_decay,
-        config.weight_decay,
         min(lengths.num_steps, round(head_epochs * num_photos / lengths.images_a_step)),
     )
 
@@ -277,16 +258,9 @@ def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None
     best = state.best
     plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["top1", "top5"]})
     save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
+    same = {name: getattr(config, name) for name in ("data", "bad_data", "num_workers", "device")}
     eval_script.evaluate(
-        eval_script.Config(
-            checkpoint=log.folder / "best",
-            data=config.data,
-            calibrate=True,
-            bad_data=config.bad_data,
-            num_workers=config.num_workers,
-            device=config.device,
-            out=log.folder / "eval-val",
-        )
+        eval_script.Config(checkpoint=log.folder / "best", calibrate=True, out=log.folder / "eval-val", **same)
     )
     print(
         f"best of the evaluations on val, at step {best['step']:,}; the run in {log.folder} is finished: "

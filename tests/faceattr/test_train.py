@@ -1,7 +1,6 @@
 """Both training scripts on a tiny case: teacher, student, exact resume, what each setting does, one line a mistake."""
 
 import dataclasses
-import inspect
 import json
 import re
 import subprocess
@@ -17,7 +16,6 @@ from safetensors.torch import load_file
 from apps.common.training.run_log import read_metrics
 from apps.common.training.sampling import StepSampler
 from apps.faceattr import eval as eval_script
-from apps.faceattr import predict as predict_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr import train as train_script
 from apps.faceattr.data.learning_photos import withheld
@@ -327,11 +325,3 @@ def test_wrong_input(place, tmp_path, capsys):
     args = (*data, "--backbone", "resnet-50")
     assert "did you mean resnet50?" in error_of(capsys, train_teacher, teacher_script.Config, *args)
     assert not (tmp_path / "new/metrics.jsonl").exists()
-
-
-def test_every_field_of_the_configs_has_its_help():
-    for script in (train_script, teacher_script, eval_script, predict_script):
-        source = inspect.getsource(script.Config)
-        for field in dataclasses.fields(script.Config):
-            after = source.split(f"    {field.name}: ", 1)[1].split("\n")[1]
-            assert after.strip().startswith('"""'), f"{script.__name__}: {field.name} has no docstring"

@@ -68,6 +68,12 @@ class StepSampler:
         self.repeats = repeats
         self.processes = processes
 
+    @classmethod
+    def of_run(cls, config: Any, num_samples: int, num_steps: int, **others: Any) -> "StepSampler":
+        """With --batch-size, --accumulate and --seed of a training script's config."""
+        flags = {name: getattr(config, name) for name in ("batch_size", "accumulate", "seed")}
+        return cls(num_samples, num_steps=num_steps, **flags, **others)
+
     def __len__(self) -> int:
         return (self.num_steps - self.start_step) * self.accumulate
 

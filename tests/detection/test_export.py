@@ -114,6 +114,7 @@ def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_
 def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monkeypatch, capsys):
     need_exporter()
     need_modules("openvino")
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
     slow = Predictor(place, runtime="torch", device="cpu", conf=0.2)
     images = [read_image(path) for path in sorted((tiny_coco / "val").glob("*.png"))]
     for runtime in ("onnx", "openvino"):
@@ -123,7 +124,7 @@ def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monke
             one, other = slow(image), fast(image)
             assert len(one) == len(other) > 3
             assert [o.score for o in one] == pytest.approx([o.score for o in other], abs=1e-4)
-    (kept,) = (place / "best/runtime").iterdir()
+    (kept,) = (tmp_path / "cache/runtime").glob("*.onnx")
     reuse(monkeypatch, kept)
     capsys.readouterr()
     config = {"checkpoint": place, "data": str(tiny_coco), "int8": True, "max_drop": 1.0}

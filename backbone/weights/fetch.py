@@ -10,10 +10,17 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from backbone.files import cache_dir, written_whole
+from backbone.mobilenet_v1 import create_backbone
+from backbone.weights.budget import one_line
 from backbone.weights.catalog import WeightFile
 from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, unpack
+from backbone.weights.loaded_weights import check_asked
+from backbone.weights.read import read_bytes, read_weights
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 18
@@ -48,7 +55,10 @@ def fetch(entry: WeightFile) -> Path:
     """
     path = weights_dir() / entry.file_name
     if path.is_file():
-        verify(entry, path, where=str(path))
+        try:
+            verify(entry, path, where=str(path))
+        except ValueError as error:
+            raise ValueError(f"{error}; delete the file to download it again") from error
         return path
     try:
         if entry.hub_repo:
@@ -64,25 +74,27 @@ def fetch(entry: WeightFile) -> Path:
 
 
 def verify(entry: WeightFile, path: Path, *, where: str) -> None:
-    """Check a file against the size and hashes of its catalog entry, as far as they are known.
+    """Check a file against the size and hashes of its catalog entry; one without a known hash is read as weights.
 
     Args:
         where: what errors call the file.
 
     Raises:
-        ValueError: they differ; the message has what was published and what was found.
+        ValueError: they differ; the message has what was published and what was found. Or it cannot be read, or has
+            another width.
     """
-    data = path.read_bytes()
-    if entry.size is not None and len(data) != entry.size:
-        raise ValueError(f"{where}: refused: it has {len(data)} bytes, {entry.name} has {entry.size}")
+    if entry.size is not None and (size := path.stat().st_size) != entry.size:
+        raise ValueError(f"{where}: refused: it has {size} bytes, {entry.name} has {entry.size}")
+    data = read_bytes(path)
     if kind_of(data) is None:
         raise ValueError(f"{where}: refused: no weight file, it starts with {data[:12]!r}")
     if entry.digest:
         _check_digest(entry, data, entry.digest, f"{where}: refused: it")
-    if entry.inner_digest or not entry.digest:
-        content, _ = unpack(data, name=where)  # which also refuses an archive that was cut short
-        if entry.inner_digest:
-            _check_digest(entry, content, entry.inner_digest, f"{where}: refused: the file in it")
+    if entry.inner_digest:
+        content, _ = unpack(data, name=where)
+        _check_digest(entry, content, entry.inner_digest, f"{where}: refused: the file in it")
+    if not entry.digest and not entry.inner_digest:  # nothing else tells a whole file from one that was cut short
+        check_asked(read_weights(data, name=where), width_mult=entry.width_mult, num_classes=None)
 
 
 def _check_digest(entry: WeightFile, data: bytes, published: str, subject: str) -> None:
@@ -92,19 +104,60 @@ def _check_digest(entry: WeightFile, data: bytes, published: str, subject: str) 
         raise ValueError(f"{subject} has {algorithm} {found}, {entry.name} has {expected}")
 
 
+class _SecureRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but from an encrypted address to an encrypted one only."""
+
+    def redirect_request(self, request: Any, response: Any, code: int, message: str, headers: Any, url: str) -> Any:
+        if request.type == "https" and not url.startswith("https:"):
+            raise urllib.error.URLError(f"redirected from https to {one_line(url)}")
+        return super().redirect_request(request, response, code, message, headers, url)
+
+
+def _open(request: urllib.request.Request) -> Any:
+    return urllib.request.build_opener(_SecureRedirects).open(request, timeout=TIMEOUT_SECONDS)
+
+
+def _most_bytes(entry: WeightFile) -> int:
+    """Ten times what a file should have: float32 parameters, which Google's archives hold six times in all."""
+    if entry.size is not None:
+        return 10 * entry.size
+    with torch.device("meta"):  # shapes only
+        model = create_backbone(entry.backbone, num_classes=entry.num_classes)
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    return 10 * size * (6 if entry.url.endswith(".tgz") else 1)
+
+
+def _length(response: Any, most: int) -> int | None:
+    """The length that a server announces; None if it does not.
+
+    Raises:
+        ConnectionError: it is no number, or above `most`.
+    """
+    announced = response.headers.get("Content-Length")
+    if announced is None:
+        return None
+    if not announced.strip().isdecimal():
+        raise ConnectionError(f"the server announces a length of {one_line(announced)!r}")
+    if int(announced) > most:
+        raise ConnectionError(f"the server announces {int(announced):,} bytes, more than {most:,} cannot be right")
+    return int(announced)
+
+
 def _download(entry: WeightFile, path: Path) -> None:
     """Write the file at `entry.url` to `path` once all of it has come and is what was published."""
     tqdm = import_when_needed("tqdm", package="tqdm", purpose="the progress bar of a download").tqdm
     request = urllib.request.Request(entry.url, headers={"User-Agent": "mobilenet-apps"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response, written_whole(path) as partial:
-        announced = response.headers.get("Content-Length")
-        total = int(announced) if announced else entry.size
+    with _open(request) as response, written_whole(path) as partial:
+        most = _most_bytes(entry)
+        total = _length(response, most) or entry.size
         print(f"downloading {entry.url} to {path}", file=sys.stderr)
         received = 0
         with open(partial, "wb") as file, tqdm(total=total, unit="B", unit_scale=True, desc=entry.name) as bar:
             while chunk := response.read(CHUNK_BYTES):
-                file.write(chunk)
                 received += len(chunk)
+                if received > most:
+                    raise ConnectionError(f"more than {most:,} bytes came, which cannot be right")
+                file.write(chunk)
                 bar.update(len(chunk))
         if total is not None and received != total:
             raise ConnectionError(f"{received} of {total} bytes came")
@@ -120,7 +173,7 @@ def _from_hub(entry: WeightFile) -> Path:
         if not hub.constants.HF_HUB_OFFLINE:
             # The hub retries for half a minute before it reports that there is no network: ask once first.
             head = urllib.request.Request(hub.hf_hub_url(entry.hub_repo, file), method="HEAD")
-            urllib.request.urlopen(head, timeout=TIMEOUT_SECONDS).close()
+            _open(head).close()
         cached = hub.hf_hub_download(entry.hub_repo, file)
     verify(entry, Path(cached), where=cached)
     return Path(cached)

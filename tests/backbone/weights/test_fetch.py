@@ -1,9 +1,11 @@
 """Downloads, against a server on this machine: whole and verified, or not at all and one line."""
 
 import hashlib
+import http.client
 import http.server
 import socket
 import threading
+import urllib.request
 from dataclasses import replace
 
 import pytest
@@ -23,6 +25,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content: bytes) -> None:
         self.content, self.announced, self.status = content, len(content), 200
         self.headers: dict[str, str] = {}
+        self.endless = False  # the content again and again, without a length
         self.requests: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -35,10 +38,13 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    redirected = False  # answer 200 at the second address
+
     def do_HEAD(self) -> None:
         self.server.requests.append(f"{self.command} {self.path}")
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(self.server.announced))
+        self.send_response(200 if self.redirected and "elsewhere" in self.path else self.server.status)
+        if self.server.announced is not None:
+            self.send_header("Content-Length", str(self.server.announced))
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -46,6 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.do_HEAD()
         self.wfile.write(self.server.content)
+        while self.server.endless:
+            self.wfile.write(self.server.content)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -114,6 +122,75 @@ def test_cut_short_without_any_length(entry, server):
         with pytest.raises(ValueError, match=r"mobilenet\.h5: refused: it has (\d+ bytes|sha256)"):
             fetch(known)
     assert left_over() == []
+
+
+def test_cut_short_without_length_and_digest_does_not_stay_in_the_cache(entry, server, content):
+    """What the server says of its end is then all there is: the file must be opened."""
+    unknown = replace(entry, size=None, digest=None)
+    server.content, server.announced = content[: len(content) * 9 // 10], None
+    with pytest.raises(ValueError, match=r"mobilenet\.h5: truncated or damaged HDF5 file"):
+        fetch(unknown)
+    assert left_over() == []
+    server.content = content
+    assert fetch(unknown).read_bytes() == content
+    server.content, server.announced = write_keras_old(keras_layers(0.5, num_classes=4, seed=1)), None
+    (weights_dir() / "mobilenet.h5").unlink()
+    with pytest.raises(ValueError, match=r"mobilenet\.h5: has width 0\.50, 0\.25 was asked for$"):
+        fetch(unknown)
+    assert left_over() == []
+
+
+def test_a_cut_file_that_an_earlier_version_left_is_named(entry, content):
+    weights_dir().mkdir(parents=True)
+    path = weights_dir() / "mobilenet.h5"
+    path.write_bytes(content[:-1000])
+    with pytest.raises(ValueError, match=rf"^{path}: truncated .*; delete the file to download it again$"):
+        fetch(replace(entry, size=None, digest=None))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_endless(entry, server, content, known):
+    """Ends at ten times the size: known, or of the parameters (0.47 million of four bytes at width 0.25)."""
+    server.endless, server.announced = True, None
+    most = 10 * len(content) if known else 40 * 470_072
+    with pytest.raises(
+        ValueError, match=rf"^cannot download .* \(more than {most:,} bytes came, which cannot be right\)"
+    ):
+        fetch(entry if known else replace(entry, size=None))
+    assert left_over() == []
+
+
+@pytest.mark.parametrize(
+    ("announced", "match"),
+    [
+        ("abc", r"the server announces a length of 'abc'"),
+        ("-5", r"the server announces a length of '-5'"),
+        ("1e9", r"the server announces a length of '1e9'"),
+        (10**12, r"the server announces 1,000,000,000,000 bytes, more than [\d,]+ cannot be right"),
+    ],
+)
+def test_a_wrong_length_is_one_clear_line(entry, server, announced, match):
+    server.announced = announced
+    with pytest.raises(ValueError, match=rf"^cannot download keras-a025-128 \({match}\): put the file from"):
+        fetch(entry)
+    assert left_over() == []
+
+
+def test_https_is_not_left(entry, server, content, monkeypatch):
+    """Here "https" is plain http to the server: what counts is which address a redirect may lead to."""
+    monkeypatch.setattr(
+        urllib.request.HTTPSHandler, "https_open", lambda self, req: self.do_open(http.client.HTTPConnection, req)
+    )
+    secure = replace(entry, url=server.url("mobilenet.h5").replace("http:", "https:"))
+    server.status, server.headers = 302, {"Location": server.url("elsewhere.h5")}
+    with pytest.raises(
+        ValueError, match=r"^cannot download .* \(redirected from https to http://127\.0\.0\.1:\d+/else"
+    ):
+        fetch(secure)
+    assert server.requests == ["GET /mobilenet.h5"] and left_over() == []
+    monkeypatch.setattr(Handler, "redirected", True)
+    server.headers = {"Location": server.url("elsewhere.h5").replace("http:", "https:")}
+    assert fetch(secure).read_bytes() == content
 
 
 def test_another_hash(entry, server):

@@ -16,9 +16,8 @@ import torch
 
 from backbone.files import cache_dir, written_whole
 from backbone.mobilenet_v1 import create_backbone
-from backbone.weights.budget import one_line
 from backbone.weights.catalog import WeightFile
-from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, unpack
+from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, one_line, unpack
 from backbone.weights.loaded_weights import check_asked
 from backbone.weights.read import read_bytes, read_weights
 

@@ -1,4 +1,8 @@
-"""The kind of a weight file, recognised by its first bytes, and the one weight file inside an archive."""
+"""The kind of a weight file, recognised by its first bytes, the one weight file inside an archive, and how large.
+
+A small file must not unfold to gigabytes: readers count in a `Budget` what a file declares before they hold it, and
+read no more than was counted.
+"""
 
 import gzip
 import io
@@ -11,15 +15,46 @@ from importlib import import_module
 from types import ModuleType
 from typing import IO, Literal, cast
 
-from backbone.weights.budget import Budget
-
 Kind = Literal["keras", "tflite", "safetensors", "torch", "zip", "tar"]
 WEIGHT_KINDS = ("keras", "tflite", "safetensors", "torch")
+MAX_BYTES = (
+    1 << 30
+)  # of a file, of what an archive unpacks to, and of its tensors: the largest published one has 0.1 GB
 MAX_MEMBERS = 10_000  # of an archive; those of published ones are ten or less
 MAX_READ_BYTES = 1 << 20  # of a tar at once
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before torch 1.6: a pickled magic number comes first
+
+
+class TooLargeError(ValueError):
+    """A file that becomes too much in memory."""
+
+
+class Budget:
+    """Counts bytes; `take` raises once there are too many."""
+
+    def __init__(self, limit: int = MAX_BYTES) -> None:
+        self.limit = self.left = limit
+
+    def take(self, num_bytes: int, what: str) -> None:
+        """Count `num_bytes` of `what`, before they are held.
+
+        Raises:
+            TooLargeError: with them the file would be too large; the message says what and how large.
+        """
+        self.left -= max(num_bytes, 0)
+        if self.left < 0:
+            total = (self.limit - self.left) / 1e6
+            raise TooLargeError(
+                f"too large: with {what} it has {total:,.0f} MB in memory, {self.limit / 1e6:,.0f} MB are allowed"
+            )
+
+
+def one_line(text: str) -> str:
+    """A message as one printable line of at most 400 letters; names in a file may hold anything."""
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return line if len(line) <= 400 else f"{line[:300]} ... {line[-80:]}"
 
 
 def kind_of(data: bytes) -> Kind | None:

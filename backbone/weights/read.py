@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from backbone.weights.budget import MAX_BYTES, one_line
-from backbone.weights.file_kinds import kind_of, unpack
+from backbone.weights.file_kinds import MAX_BYTES, kind_of, one_line, unpack
 from backbone.weights.loaded_weights import LoadedWeights
 from backbone.weights.readers.keras_h5 import read_keras
 from backbone.weights.readers.tflite import read_tflite

@@ -10,7 +10,7 @@ Offsets may overlap, so that many tables and vectors can share the same bytes: w
 import struct
 from typing import Any
 
-from backbone.weights.budget import Budget
+from backbone.weights.file_kinds import Budget
 
 OBJECT_BYTES = 1024  # of a `Table` and what a reader makes of it
 NUMBER_BYTES = 40  # of a number in a tuple

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from backbone.mobilenet_v1 import TABLE_1
-from backbone.weights.budget import Budget, TooLargeError
-from backbone.weights.file_kinds import first_line, import_when_needed
+from backbone.weights.file_kinds import Budget, TooLargeError, first_line, import_when_needed
 from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeights, make_weights
 
 NUM_BLOCKS = len(TABLE_1) - 1

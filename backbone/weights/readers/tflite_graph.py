@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbone.weights.budget import MAX_BYTES, Budget
+from backbone.weights.file_kinds import MAX_BYTES, Budget
 from backbone.weights.readers.flatbuffer import OBJECT_BYTES, Table, read_flexbuffer_map, unpack_number
 
 HELD_PER_BYTE = OBJECT_BYTES // 4 + 16  # of a file without overlaps, at most: a table for each offset of four bytes

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from backbone.mobilenet_v1 import TABLE_1, Activation
-from backbone.weights.budget import Budget, TooLargeError
-from backbone.weights.file_kinds import check_zip, first_line, import_when_needed
+from backbone.weights.file_kinds import Budget, TooLargeError, check_zip, first_line, import_when_needed
 from backbone.weights.loaded_weights import Layer, LoadedWeights, Preprocessing, make_weights
 
 # Where training scripts keep the network in a checkpoint, the averaged one first: timm's, torchvision's, others'

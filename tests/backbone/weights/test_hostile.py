@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbone.weights.budget import MAX_BYTES, Budget
+from backbone.weights.file_kinds import MAX_BYTES, Budget
 from backbone.weights.read import read_bytes, read_weights
 from backbone.weights.readers.flatbuffer import read_flexbuffer_map
 from tests.backbone.weights.test_damaged import keras_file, refused, tarred, zipped

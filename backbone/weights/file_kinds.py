@@ -17,9 +17,8 @@ from typing import IO, Literal, cast
 
 Kind = Literal["keras", "tflite", "safetensors", "torch", "zip", "tar"]
 WEIGHT_KINDS = ("keras", "tflite", "safetensors", "torch")
-MAX_BYTES = (
-    1 << 30
-)  # of a file, of what an archive unpacks to, and of its tensors: the largest published one has 0.1 GB
+# Of a file, of what an archive unpacks to, and of its tensors: the largest published ones have 0.1 GB.
+MAX_BYTES = 1 << 30
 MAX_MEMBERS = 10_000  # of an archive; those of published ones are ten or less
 MAX_READ_BYTES = 1 << 20  # of a tar at once
 

@@ -203,14 +203,14 @@ def _say_once(sentence: str, about: str) -> None:
 
 def _check_png(data: bytes) -> None:
     """Refuse a PNG of a wrong checksum, about which OpenCV writes to the terminal."""
-    place = 8
-    while place + 12 <= len(data):
-        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
-        if end + 4 <= len(data) and zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+    position = 8
+    while position + 12 <= len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        if end + 4 <= len(data) and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             raise ValueError("it is damaged: a checksum is wrong")
-        if data[place + 4 : place + 8] == b"IEND":
+        if data[position + 4 : position + 8] == b"IEND":
             return
-        place = end + 4
+        position = end + 4
 
 
 def _check_size(width: int, height: int, data: bytes) -> None:

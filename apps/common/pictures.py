@@ -208,8 +208,8 @@ def _fonts() -> list[tuple[str, int]]:
     assert spec is not None and spec.origin is not None, "matplotlib is a dependency"
     found = []
     for folder in FONT_FOLDERS:
-        for place, _, files in os.walk(os.path.expanduser(folder)):
-            found += [os.path.join(place, f) for f in files if f.lower().endswith((".ttf", ".otf", ".ttc"))]
+        for parent, _, files in os.walk(os.path.expanduser(folder)):
+            found += [os.path.join(parent, f) for f in files if f.lower().endswith((".ttf", ".otf", ".ttc"))]
 
     def rank(path: str) -> tuple[int, bool, str]:
         name = os.path.basename(path).lower()

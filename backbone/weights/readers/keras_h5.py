@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from backbone.mobilenet_v1 import TABLE_1
-from backbone.weights.file_kinds import Budget, TooLargeError, first_line, import_when_needed
+from backbone.weights.file_kinds import MAX_MEMBERS, Budget, TooLargeError, first_line, import_when_needed
 from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeights, make_weights
 
+MAX_DEPTH = 30  # of groups
 NUM_BLOCKS = len(TABLE_1) - 1
 CLASSIFIER = "conv_preds"
 # Convolutions in the order of `loaded_weights.LAYERS`; each has its BatchNorm beside it, named with "_bn" at the end.
@@ -125,18 +126,24 @@ def _dataset_paths(file: Any, h5py: Any) -> list[str]:
     """The paths of all data sets in the file itself.
 
     Raises:
-        ValueError: a link by which a file could hand over another one's bytes.
+        RefusedError: a link by which a file could hand over another one's bytes; groups within groups without end.
     """
-    paths: list[str] = []
-    file.visit_links(paths.append)
-    datasets = []
-    for path in paths:
-        link = file.get(path, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            target = f"{getattr(link, 'filename', '')}:{link.path}".removeprefix(":")
-            raise RefusedError(f"{path} is a link to {target}, weights must be in the file itself")
-        if file.get(path, getclass=True) is h5py.Dataset:
-            datasets.append(path)
+    datasets: list[str] = []
+    groups, seen = [("", file)], 0
+    while groups:
+        above, group = groups.pop()
+        for name in group:
+            path, link, seen = f"{above}{name}", group.get(name, getlink=True), seen + 1
+            if not isinstance(link, h5py.HardLink):
+                target = f"{getattr(link, 'filename', '')}:{link.path}".removeprefix(":")
+                raise RefusedError(f"{path} is a link to {target}, weights must be in the file itself")
+            if seen > MAX_MEMBERS or path.count("/") > MAX_DEPTH:
+                raise RefusedError(f"more than {MAX_MEMBERS:,} groups and data sets, or {MAX_DEPTH} within each other")
+            kind = group.get(name, getclass=True)
+            if kind is h5py.Dataset:
+                datasets.append(path)
+            elif kind is h5py.Group:
+                groups.append((f"{path}/", group[name]))
     return datasets
 
 

@@ -129,6 +129,33 @@ def inflating_h5() -> bytes:
     return buffer.getvalue()
 
 
+def nested_h5() -> bytes:
+    """2,000 groups within each other: minutes, if each is looked up from the top."""
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="latest") as file:
+        group = file
+        for _ in range(2000):
+            group = group.create_group("g")
+    return buffer.getvalue()
+
+
+def knotted_h5() -> bytes:
+    """20 levels of groups, each under ten names in the one above: 10^20 paths."""
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        group = file
+        for _ in range(20):
+            below = group.create_group("0")
+            for i in range(1, 10):
+                group[str(i)] = below
+            group = below
+    return buffer.getvalue()
+
+
 def repeated_tensors() -> bytes:
     """Tensors of the right names, of stride 0: one number each in the file, 3.6 GB in memory."""
     state_dict = timm_state_dict(num_classes=3, seed=1)
@@ -258,6 +285,8 @@ FILES = {
     "h5 that declares 8 GB": (declared_h5, r"refused: too large: with conv1.* of shape \(2000000000,\)"),
     "h5 chunk of 3.6 GB": (huge_chunk_h5, "refused: too large: with a chunk of conv1"),
     "h5 chunk that inflates": (inflating_h5, "unpacks to more than it declares"),
+    "h5 groups within groups": (nested_h5, "refused: more than 10,000 groups and data sets, or 30 within each other"),
+    "h5 groups of many names": (knotted_h5, "refused: more than 10,000 groups"),
     "tensors of stride 0": (repeated_tensors, "conv_stem.weight of shape .* repeats the numbers that are stored"),
     "one storage for all": (shared_storage, "too large: with blocks.* of shape"),
     "record that inflates": (inflating_record, "too large: with .* unpacked"),

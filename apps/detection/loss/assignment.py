@@ -12,9 +12,11 @@ from torch import Tensor
 from apps.detection.boxes.boxes import box_iou, cxcywh_to_xyxy
 from apps.detection.data.batches import Targets
 from apps.detection.loss.matching import real_boxes, under_crowds
-from apps.detection.model.pyramid import ANCHOR_CELLS
+from apps.detection.model.pyramid import ANCHOR_CELLS, NUM_DISTANCES
 
+TIE = 1e-6  # of two IoUs: those of anchors around the whole box differ by rounding
 CLOSEST = 9  # anchors of each level, to a box (ATSS)
+REACH_IOU = 0.9  # with a box, that an anchor which is assigned to it must be able to reach, if any can
 BEST = 13  # anchors of all levels, for a box (TOOD)
 SCORE_POWER, IOU_POWER = 1.0, 6.0  # of the alignment (TOOD)
 
@@ -37,18 +39,27 @@ class Assignment(NamedTuple):
 
 @torch.no_grad()
 def assign_closest(
-    scores: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, targets: Targets, *, level_sizes: Sequence[int]
+    scores: Tensor,
+    boxes_xyxy: Tensor,
+    anchors_cxcywh: Tensor,
+    targets: Targets,
+    *,
+    cells: Tensor,
+    level_sizes: Sequence[int],
 ) -> Assignment:
     """ATSS: a box's candidates are the anchors closest to its centre, nine of each level.
 
     Of these it takes the ones whose IoU with it is at least their mean plus their standard deviation and whose centres
-    it holds, and always the one of highest IoU. Quality is the IoU of the predicted with the true box. Zhang et al.,
-    arXiv 1912.02424, section 3.
+    it holds (Zhang et al., arXiv 1912.02424, algorithm 1). Quality is the IoU of the predicted with the true box.
+
+    Beyond the paper: anchors from which a side is too far away to be told, see `_reaches`, are not taken; and a box
+    that would have none takes the anchor of highest IoU, of equal ones the closest.
 
     Args:
         scores: (B, A, K), not used; here so that all assigners are called alike.
         boxes_xyxy: (B, A, 4), predicted.
         anchors_cxcywh: (A, 4).
+        cells: (A,), side of each anchor's cell, in image sides.
         level_sizes: anchors of each level.
     """
     real = real_boxes(targets)
@@ -65,8 +76,12 @@ def assign_closest(
     overlap = iou.gather(-1, candidates)
     enough = overlap >= overlap.mean(-1, keepdim=True) + overlap.std(-1, keepdim=True)
     chosen = torch.zeros_like(iou, dtype=torch.bool).scatter_(-1, candidates, enough)
-    chosen &= _holds(targets.boxes_xyxy, anchors_cxcywh)
-    chosen.scatter_(-1, iou.argmax(-1, keepdim=True), True)
+    reaches = _reaches(targets.boxes_xyxy, anchors_cxcywh, cells)
+    chosen &= _holds(targets.boxes_xyxy, anchors_cxcywh) & reaches
+    possible = iou.masked_fill(~reaches, -1.0)
+    highest = possible >= possible.amax(-1, keepdim=True) - TIE
+    closest = distance.masked_fill(~highest, torch.inf).argmin(-1, keepdim=True)
+    chosen |= torch.zeros_like(chosen).scatter_(-1, closest, True) & ~chosen.any(-1, keepdim=True)
     owner, positive = _one_box_each(chosen & real[..., None], iou)
     true_boxes = _gather(targets.boxes_xyxy, owner)
     quality = _pairwise_iou(boxes_xyxy, true_boxes) * positive
@@ -74,20 +89,26 @@ def assign_closest(
 
 
 @torch.no_grad()
-def assign_aligned(scores: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, targets: Targets) -> Assignment:
+def assign_aligned(
+    scores: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, targets: Targets, *, cells: Tensor
+) -> Assignment:
     """Task alignment: a box takes the 13 anchors that already predict its class and position best, taken together.
 
     Alignment is score times IoU to the sixth power, among anchors whose centres the box holds (a box smaller than the
     finest cells holds those within a cell). Quality is the alignment, scaled for each box so that its highest is the
-    box's highest IoU. Feng et al. (TOOD), arXiv 2108.07755, section 3.2.
+    box's highest IoU. Feng et al. (TOOD), arXiv 2108.07755, section 3.2. Beyond the paper: anchors from which a side is
+    too far away to be told, see `_reaches`, are not taken.
 
     Args:
         scores: (B, A, K), predicted, 0 to 1.
         boxes_xyxy: (B, A, 4), predicted.
         anchors_cxcywh: (A, 4).
+        cells: (A,), side of each anchor's cell, in image sides.
     """
     real = real_boxes(targets)
     inside = _holds(targets.boxes_xyxy, anchors_cxcywh) & real[..., None]  # (B, N, A)
+    possible = inside & _reaches(targets.boxes_xyxy, anchors_cxcywh, cells)
+    inside = torch.where(possible.any(-1, keepdim=True), possible, inside)
     iou = box_iou(targets.boxes_xyxy, boxes_xyxy)
     classes = (targets.labels - 1).clamp(min=0)[:, None].expand(-1, scores.shape[1], -1)
     class_scores = scores.gather(2, classes).transpose(1, 2)  # (B, N, A)
@@ -109,10 +130,37 @@ def _holds(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 
     The first anchor is of the finest level.
     """
-    cell = anchors_cxcywh[0, 2:] / ANCHOR_CELLS
-    centre, size = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2, boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-    reach = torch.maximum(size, cell) / 2 * (1 + 1e-4)  # a centre on a cell's corner stays so after rounding
-    return ((anchors_cxcywh[:, :2] - centre[..., None, :]).abs() <= reach[..., None, :]).all(-1)
+    centre, half = _at_least_a_cell(boxes_xyxy, anchors_cxcywh[0, 2:] / ANCHOR_CELLS)
+    half = half * (1 + 1e-4)  # a centre on a cell's corner stays so after rounding
+    return ((anchors_cxcywh[:, :2] - centre[..., None, :]).abs() <= half[..., None, :]).all(-1)
+
+
+def _at_least_a_cell(boxes_xyxy: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and half sides (B, N, 2) of boxes, each side at least as long as a cell."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return (low + high) / 2, torch.maximum(high - low, cell) / 2
+
+
+def _reaches(boxes_xyxy: Tensor, anchors_cxcywh: Tensor, cells: Tensor) -> Tensor:
+    """(B, N, A) bool: whether what an anchor can predict has an IoU of `REACH_IOU` with the box.
+
+    A side is at most `NUM_DISTANCES` - 1 cells away from the anchor's centre, and not beyond it. Where no anchor has
+    that IoU, those that have this share of the best one's count. Boxes smaller than the finest cells count as large as
+    these, as in `_holds`.
+
+    Args:
+        cells: (A,), side of each anchor's cell, in image sides.
+    """
+    centres, reach = anchors_cxcywh[:, :2], (NUM_DISTANCES - 1) * cells[:, None]
+    middle, half = _at_least_a_cell(boxes_xyxy, cells[:1])
+    low, high = (middle - half)[:, :, None], (middle + half)[:, :, None]
+    start = torch.maximum(torch.minimum(low, centres), centres - reach)  # (B, N, A, 2), of the best prediction
+    end = torch.minimum(torch.maximum(high, centres), centres + reach)
+    common = (torch.minimum(high, end) - torch.maximum(low, start)).clamp(min=0).prod(-1)
+    union = (high - low).prod(-1) + (end - start).prod(-1) - common
+    iou = common / union.clamp(min=torch.finfo(union.dtype).tiny)
+    best = iou.amax(-1, keepdim=True)
+    return iou >= REACH_IOU * torch.where(best >= REACH_IOU, 1.0, best)
 
 
 def _one_box_each(chosen: Tensor, iou: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,9 +51,10 @@ class QualityLoss(nn.Module):
             targets = Targets(*(F.pad(t, (0, 0, 0, 1) if t.ndim == 3 else (0, 1)) for t in targets))
         scores = logits.detach().sigmoid()
         if self.assigner == "aligned":
-            found = assign_aligned(scores, boxes.detach(), anchors_cxcywh, targets)
+            found = assign_aligned(scores, boxes.detach(), anchors_cxcywh, targets, cells=self.cells)
         else:
-            found = assign_closest(scores, boxes.detach(), anchors_cxcywh, targets, level_sizes=self.level_sizes)
+            levels = {"cells": self.cells, "level_sizes": self.level_sizes}
+            found = assign_closest(scores, boxes.detach(), anchors_cxcywh, targets, **levels)
         positive = found.labels > 0
 
         wanted = torch.zeros_like(logits)

@@ -60,7 +60,7 @@ def test_equals_the_loop():
 
     boxes = decode_offsets(output["offsets"], ANCHORS)
     scores = output["class_logits"][..., 1:].sigmoid()
-    found = assign_aligned(scores, boxes, ANCHORS, targets)
+    found = assign_aligned(scores, boxes, ANCHORS, targets, cells=CELLS)
     classification = box = 0.0
     for i in range(3):
         for a in range(len(ANCHORS)):
@@ -96,7 +96,7 @@ def test_a_perfect_answer_costs_nothing_and_a_wrong_one_something():
     targets = make_targets([([0.3, 0.3, 0.7, 0.8], 2)])
     boxes = targets.boxes_xyxy[:, :1].expand(1, len(ANCHORS), 4)
     offsets = encode_offsets(boxes, ANCHORS)
-    found = assign_aligned(torch.full((1, len(ANCHORS), NUM_CLASSES), 0.5), boxes, ANCHORS, targets)
+    found = assign_aligned(torch.full((1, len(ANCHORS), NUM_CLASSES), 0.5), boxes, ANCHORS, targets, cells=CELLS)
     logits = torch.full((1, len(ANCHORS), NUM_CLASSES + 1), -20.0)
     logits[..., 2] = torch.where(found.labels > 0, 20.0, -20.0)
     away = torch.cat((ANCHORS[:, :2] - boxes[..., :2], boxes[..., 2:] - ANCHORS[:, :2]), -1) / CELLS[:, None]

@@ -269,6 +269,12 @@ def _jpeg_header(data: bytes) -> tuple[int, int, bool]:
     return width, height, is_odd
 
 
+RESIZING = (
+    "linear (cv2.INTER_LINEAR); where both sides are twice as long as they will be, or one three times, before that to "
+    "1/n of each, n the whole times it is as long (cv2.INTER_AREA)"
+)  # what `resize` does, in words
+
+
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """(H, W, 3) to (height, width, 3): linear; where it shrinks much, groups of pixels are averaged first.
 

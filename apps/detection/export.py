@@ -61,7 +61,7 @@ from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session
-from apps.common.images import stack_images
+from apps.common.images import RESIZING, stack_images
 from apps.detection.boxes.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
 from apps.detection.data.batches import make_eval_set
 from apps.detection.data.coco_classes import match_names
@@ -130,6 +130,7 @@ def describe(detector: Detector, config: Config) -> dict[str, Any]:
         "class_names": detector.class_names,
         "category_ids": detector.category_ids,
         "preprocessing": "RGB; resized to a square, the aspect ratio not kept",
+        "resizing": RESIZING,
         "nms_iou": detector.postprocess.nms_iou,
     }
     if detector.threshold is not None:

@@ -46,7 +46,7 @@ from apps.common.checkpoint import model_folder
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
-from apps.common.images import read_image, stack_images
+from apps.common.images import RESIZING, read_image, stack_images
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.metrics import attribute_metrics
@@ -90,6 +90,7 @@ def describe(model: Tagger) -> dict[str, object]:
         "backbone": model.backbone,
         "class_names": model.attributes,
         "preprocessing": "RGB; the central square of a face crop, resized",
+        "resizing": RESIZING,
         "face_margin": model.margin,
         "face_drop": model.drop,
         "thresholds": model.thresholds,

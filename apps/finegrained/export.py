@@ -47,7 +47,7 @@ from apps.common.checkpoint import model_folder
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
-from apps.common.images import read_image, stack_images
+from apps.common.images import RESIZING, read_image, stack_images
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import Photo, load_split
 from apps.finegrained.evaluation.metrics import top_k_accuracy
@@ -91,6 +91,7 @@ def describe(model: Classifier) -> dict[str, object]:
         "backbone": model.backbone,
         "class_names": model.class_names,
         "preprocessing": f"RGB; the central square, {model.crop} of the short side, resized",
+        "resizing": RESIZING,
         "crop": model.crop,
         "temperature": model.temperature,
         "unknown_threshold": model.unknown_threshold,

@@ -1,12 +1,18 @@
+import dataclasses
 import json
+import textwrap
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torchvision.ops import nms
 
 from apps.common.cli import run_command
+from apps.common.deploy.formats import quantize, write_onnx
+from apps.common.deploy.graph import Graph
+from apps.common.deploy.sessions import load_session
 from apps.common.images import read_image, stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.detection.boxes.postprocess import PostProcess
@@ -14,17 +20,17 @@ from apps.detection.data.batches import to_square
 from apps.detection.export import Config, compare_detections, export
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
-from apps.detection.model.end_to_end import EndToEnd, keep_best
+from apps.detection.model.end_to_end import OUTPUTS, EndToEnd, keep_best, translations
 from apps.detection.predict import Predictor
 from tests.common.exported_files import need_exporter, need_modules, reuse
 
 CPU = torch.device("cpu")
 
 
-def make_detector() -> Detector:
+def make_detector(num_classes: int = 2) -> Detector:
     """Random weights with strong opinions: many boxes of both classes overlap, no two scores are equal."""
     torch.manual_seed(0)
-    network = create_detector("a025", num_classes=2, resolution=96, head="ssd", style=TENSORFLOW_STYLE).eval()
+    network = create_detector("a025", num_classes=num_classes, resolution=96, head="ssd", style=TENSORFLOW_STYLE).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -36,8 +42,8 @@ def make_detector() -> Detector:
             predictor.weight.mul_(4)
     about = {
         "backbone": "a025",
-        "class_names": ["red", "blue"],
-        "category_ids": [3, 7],
+        "class_names": ["red", "blue", *map(str, range(2, num_classes))],
+        "category_ids": [3, 7, *range(10, 8 + num_classes)],
         "postprocess": PostProcess("sigmoid"),
         "threshold": 0.25,
     }
@@ -109,6 +115,7 @@ def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["category_ids"]) == [3, 7] and float(about["score_threshold"]) == 0.2
     assert float(about["threshold"]) == 0.25
+    assert "INTER_LINEAR" in about["resizing"]
 
 
 def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monkeypatch, capsys):
@@ -131,6 +138,25 @@ def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monke
     out = export(Config(**config, out=tmp_path / "a.onnx"))
     assert out.stat().st_size < 0.5 * kept.stat().st_size
     assert "AP on 4 photos: torch " in capsys.readouterr().out
+
+
+def test_in_8_bits_many_classes_are_still_told_apart(tiny_coco, tmp_path):
+    """The file that suppresses gives what torch makes of the raw outputs of a file with the same calibration."""
+    need_exporter()
+    detector = make_detector(80)
+    images = stack_images(squares(tiny_coco / "val"))
+    outputs = []
+    for number, network in enumerate((detector.network, EndToEnd(detector.network, detector.postprocess))):
+        names = OUTPUTS if number else ("class_logits", "offsets")
+        graph = Graph(network, names, preprocessing=detector.preprocessing)
+        whole, small = tmp_path / f"{number}.onnx", tmp_path / f"{number}-int8.onnx"
+        write_onnx(whole, graph, resolution=96, translations=translations())
+        quantize(whole, small, (graph.feed(image[None]).contiguous().numpy() for image in images))
+        session = load_session(small, "onnx")
+        outputs.append([dataclasses.replace(detector, session=session)(image[None])[0] for image in images])
+    for expected, found in zip(*outputs, strict=True):
+        assert len(expected.scores) == len(found.scores) > 50
+        torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=0)
 
 
 def test_comparing_detections():
@@ -156,3 +182,15 @@ def test_wrong_input_is_one_line(place, tiny_coco, tmp_path):
     other.save(tmp_path / "best", metrics={})
     with pytest.raises(ValueError, match="has none of the detector's classes \\(cat, dog"):
         export(Config(checkpoint=tmp_path / "best", data=str(tiny_coco), out=tmp_path / "a.onnx"))
+
+
+@pytest.mark.parametrize("size", [(96, 96), (640, 480), (150, 90), (191, 400), (1000, 288), (95, 1000), (193, 192)])
+def test_the_script_of_the_docs_resizes_as_training_does(size):
+    text = (Path(__file__).resolve().parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    lines = textwrap.dedent(
+        text[text.index("    height, width = photo.shape") : text.index("    boxes, scores, labels = ")]
+    )
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    names: dict = {"cv2": cv2, "photo": photo, "side": 96}
+    exec(lines, names)
+    assert np.array_equal(names["square"], to_square(photo, 96))

@@ -23,7 +23,7 @@ INPUT = "images"
 OPENVINO_FILE = "model.xml"  # beside its model.bin
 TOLERANCE = 1e-3  # largest allowed difference of 32-bit outputs, relative to max(1, largest output)
 OPSET = 20
-QUANTIZED = ("Conv", "Clip", "Relu", "Add")  # where the time goes; the head and what decodes stay in floats
+QUANTIZED = ("Conv", "Clip", "Relu", "Add")  # where the time goes, see `after_the_network`
 
 
 def write_onnx(
@@ -88,6 +88,7 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
         ValueError: onnxruntime is missing.
     """
     need("onnx", "onnxruntime", "sympy")
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -111,7 +112,30 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=list(QUANTIZED),
+            nodes_to_exclude=after_the_network(onnx.load(str(prepared)).graph),
         )
+
+
+def after_the_network(graph: Any) -> list[str]:
+    """Names of the nodes that come after the last layers, and stay in floats: decoding, boxes moved apart by class, ...
+
+    8 bits hold a layer's outputs, not places in an image that is a hundred classes wide.
+
+    Args:
+        graph: onnx.GraphProto.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    inside = {node.name for node in layers}
+    left = [*layers]
+    while left:  # all that a layer's input is made of
+        for name in left.pop().input:
+            if (node := makers.get(name)) is not None and node.name not in inside:
+                inside.add(node.name)
+                left.append(node)
+    made_by_layers = {output for node in layers for output in node.output}  # and their activations
+    activations = {n.name for n in graph.node if n.op_type in ("Clip", "Relu") and n.input[0] in made_by_layers}
+    return [node.name for node in graph.node if node.name not in inside | activations]
 
 
 def write_openvino(folder: Path, source: Path) -> None:

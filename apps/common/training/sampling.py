@@ -3,11 +3,26 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from apps.common.training.distributed import Processes
+
+
+class Purpose(IntEnum):
+    """What random numbers are for: those of different purposes have nothing in common, whatever else is equal."""
+
+    ORDER = 1  # of the samples of an epoch
+    AUGMENT = 2
+    MIX = 3  # samples of a batch with one another
+    WITHHOLD = 4  # labels
+
+
+def make_rng(purpose: Purpose, seed: int, *numbers: int) -> np.random.Generator:
+    """Random numbers for a purpose in a run, a function of these numbers, of which each purpose has a fixed count."""
+    return np.random.default_rng((purpose, seed, *numbers))
 
 
 class SampleKey(NamedTuple):
@@ -25,7 +40,7 @@ class SampleKey(NamedTuple):
     turn: int = 0
 
     def rng(self) -> np.random.Generator:
-        return np.random.default_rng(tuple(self) if self.turn else tuple(self)[:3])
+        return make_rng(Purpose.AUGMENT, *self)
 
 
 class StepSampler:
@@ -96,7 +111,7 @@ class StepSampler:
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """(n, 2): item and turn of each sample of an epoch, in its order."""
-        rng = np.random.default_rng((self.seed, epoch))
+        rng = make_rng(Purpose.ORDER, self.seed, epoch)
         times = np.ones(self.num_samples, dtype=np.int64)
         if self.repeats is not None:
             times = np.floor(self.repeats + rng.random(self.num_samples)).astype(np.int64)

@@ -163,19 +163,23 @@ def warp(sample: Sample, window_xyxy: np.ndarray, resolution: int) -> Sample:
     height, width = sample.image.shape[:2]
     x0, y0, x1, y1 = (round(v) for v in window_xyxy * [width, height, width, height])
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    inside = sample.image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+    from_x, to_x, from_y, to_y = max(x0, 0), min(x1, width), max(y0, 0), min(y1, height)
+    inside = sample.image[from_y:to_y, from_x:to_x]
+    # Where the photo is in the square, in whole pixels: boxes follow these, not the window, which has fractions.
+    left, right = (round((x - x0) / (x1 - x0) * resolution) for x in (from_x, to_x))
+    top, bottom = (round((y - y0) / (y1 - y0) * resolution) for y in (from_y, to_y))
     if inside.shape[:2] == (y1 - y0, x1 - x0):
         image = resize(inside, resolution, resolution)
     else:
         image = np.full((resolution, resolution, 3), GROUND, dtype=np.uint8)
-        left, right = (round((x - x0) / (x1 - x0) * resolution) for x in (max(x0, 0), min(x1, width)))
-        top, bottom = (round((y - y0) / (y1 - y0) * resolution) for y in (max(y0, 0), min(y1, height)))
         image[top:bottom, left:right] = resize(inside, right - left, bottom - top)
 
     window = np.array([x0 / width, y0 / height, x1 / width, y1 / height])
-    origin, size = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+    zoom = np.array([(right - left) / (to_x - from_x), (bottom - top) / (to_y - from_y)] * 2)
+    origin, photo_sides = np.array([from_x, from_y] * 2), np.array([width, height] * 2)
     keep = _holds_centre(window, sample.boxes_xyxy) | (sample.is_crowd & _touches(window, sample.boxes_xyxy))
-    boxes = ((sample.boxes_xyxy[keep] - origin) / size).clip(0, 1).astype(np.float32)
+    boxes_px = (sample.boxes_xyxy[keep] * photo_sides - origin) * zoom + np.array([left, top] * 2)
+    boxes = (boxes_px / resolution).clip(0, 1).astype(np.float32)
     return Sample(image, boxes, sample.labels[keep], sample.is_crowd[keep])
 
 

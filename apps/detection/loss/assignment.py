@@ -80,8 +80,8 @@ def assign_closest(
     chosen &= _holds(targets.boxes_xyxy, anchors_cxcywh) & reaches
     possible = iou.masked_fill(~reaches, -1.0)
     highest = possible >= possible.amax(-1, keepdim=True) - TIE
-    closest = distance.masked_fill(~highest, torch.inf).argmin(-1, keepdim=True)
-    chosen |= torch.zeros_like(chosen).scatter_(-1, closest, True) & ~chosen.any(-1, keepdim=True)
+    nearest = distance.masked_fill(~highest, torch.inf).argmin(-1, keepdim=True)
+    chosen |= torch.zeros_like(chosen).scatter_(-1, nearest, True) & ~chosen.any(-1, keepdim=True)
     owner, positive = _one_box_each(chosen & real[..., None], iou)
     true_boxes = _gather(targets.boxes_xyxy, owner)
     quality = _pairwise_iou(boxes_xyxy, true_boxes) * positive

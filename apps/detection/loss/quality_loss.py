@@ -53,8 +53,9 @@ class QualityLoss(nn.Module):
         if self.assigner == "aligned":
             found = assign_aligned(scores, boxes.detach(), anchors_cxcywh, targets, cells=self.cells)
         else:
-            levels = {"cells": self.cells, "level_sizes": self.level_sizes}
-            found = assign_closest(scores, boxes.detach(), anchors_cxcywh, targets, **levels)
+            found = assign_closest(
+                scores, boxes.detach(), anchors_cxcywh, targets, cells=self.cells, level_sizes=self.level_sizes
+            )
         positive = found.labels > 0
 
         wanted = torch.zeros_like(logits)

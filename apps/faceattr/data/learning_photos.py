@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.training.sampling import Purpose, make_rng
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_splits, without_known
 
@@ -33,6 +34,6 @@ def learning_photos(
 def withheld(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     """A copy of labels (N, A) in which a seeded `share` of the rows is unknown."""
     labels = labels.copy()
-    chosen = np.random.default_rng((seed, 2)).permutation(len(labels))[: round(share * len(labels))]
+    chosen = make_rng(Purpose.WITHHOLD, seed).permutation(len(labels))[: round(share * len(labels))]
     labels[chosen] = UNKNOWN
     return labels

@@ -3,9 +3,10 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
+
+from apps.common.training.sampling import Purpose, make_rng
 
 
 class Mix(NamedTuple):
@@ -26,7 +27,7 @@ class Mix(NamedTuple):
         Args:
             mixup, cutmix: alpha of the Beta distribution of the share; 0 for never.
         """
-        rng = np.random.default_rng((seed, step, 1))
+        rng = make_rng(Purpose.MIX, seed, step)
         ways = {way: alpha for way, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha > 0}
         if not ways:
             return cls(1.0, None)

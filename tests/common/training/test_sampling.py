@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from apps.common.training.distributed import Processes
-from apps.common.training.sampling import Lengths, SampleKey, StepSampler, repeat_factors, run_lengths
+from apps.common.training.sampling import (
+    Lengths,
+    Purpose,
+    SampleKey,
+    StepSampler,
+    make_rng,
+    repeat_factors,
+    run_lengths,
+)
 
 REPEATS = np.array([1.0, 2.4, 1.0, 1.25, 1.0])
 
@@ -46,7 +54,24 @@ def test_every_image_is_drawn_once_an_epoch_in_an_order_of_its_own():
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert len(set(map(tuple, orders))) > 1
     assert {key.turn for key in drawn} == {0}
-    assert SampleKey(3, 1, 2).rng().random() == np.random.default_rng((3, 1, 2)).random()
+
+
+def test_purposes_share_no_random_numbers():
+    """Numpy takes (seed, epoch) and (seed, epoch, 0) for the same; a step's (seed, step, 1) was an epoch's item 1."""
+    makers = {
+        "order": lambda i: make_rng(Purpose.ORDER, 3, i),
+        "augment": lambda i: SampleKey(3, i // 4, i % 4).rng(),
+        "augment again": lambda i: SampleKey(3, i // 4, i % 4, turn=1).rng(),
+        "mix": lambda i: make_rng(Purpose.MIX, 3, i),
+        "withhold": lambda i: make_rng(Purpose.WITHHOLD, 3 + i),
+    }
+    streams = {
+        (purpose, i): tuple(make(i).integers(2**32, size=4)) for purpose, make in makers.items() for i in range(16)
+    }
+    assert len(set(streams.values())) == len(streams)
+    sampler = StepSampler(50, batch_size=50, num_steps=1, seed=3)
+    order = [key.item for key in sampler.batch(0)]
+    assert order != SampleKey(3, 0, 0).rng().permutation(50).tolist()
 
 
 def test_images_are_repeated_as_often_as_their_factor_says():

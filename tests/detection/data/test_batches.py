@@ -46,6 +46,20 @@ def test_boxes_follow_the_picture_through_window_and_mirror(seed):
     np.testing.assert_allclose(warped.boxes_xyxy[0], box_of_white(warped.image), atol=2.5 / 128)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_boxes_are_where_the_pixels_are_after_a_zoom_out(seed):
+    """A box around the whole photo ends where the plain ground begins, to the pixel."""
+    rng = np.random.default_rng(seed)
+    photo = np.full((*rng.integers(40, 200, 2), 3), 255, np.uint8)
+    sample = Sample(photo, np.array([[0, 0, 1, 1]], np.float32), np.array([1]), np.array([False]))
+    side = rng.uniform(1.1, 2)
+    corner = -rng.uniform(0, side - 1, 2)
+    warped = warp(sample, np.concatenate((corner, corner + side)), 128)
+    rows, columns = (warped.image == 255).all(2).nonzero()
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_allclose(warped.boxes_xyxy[0] * 128, seen, atol=1e-4)
+
+
 def test_windows_are_of_all_kinds():
     rng = np.random.default_rng(0)
     sample = scene(rng)

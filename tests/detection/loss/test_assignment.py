@@ -117,14 +117,13 @@ def test_long_thin_boxes_get_anchors_that_can_tell_their_sides():
     assert isinstance(network, PyramidDetector)
     anchors = network.anchors_cxcywh
     shape = torch.zeros(1, len(anchors), 1), torch.zeros(1, len(anchors), 4)
-    levels = {"cells": network.cells, "level_sizes": network.level_sizes}
     reachable = 0
     for x in torch.linspace(0.2, 0.8, 25).tolist():
         for box in ([x, 0.05, x + 0.06, 0.77], [0.05, x, 0.95, x + 0.075]):
             best = decoded_iou(torch.tensor(box), network)
             targets = make_targets([(box, 1)])
             for found in (
-                assign_closest(*shape, anchors, targets, **levels),
+                assign_closest(*shape, anchors, targets, cells=network.cells, level_sizes=network.level_sizes),
                 assign_aligned(*shape, anchors, targets, cells=network.cells),
             ):
                 mine = best[found.labels[0] > 0]

@@ -62,7 +62,7 @@ def check_server(server: Server) -> tuple[str, str] | None:
     """The user and password of a server that may be started.
 
     Raises:
-        ValueError: it would let everybody in without having been told to, or --auth is not USER:PASSWORD.
+        ValueError: it would let everybody in without --no-auth, or --auth is not USER:PASSWORD.
     """
     if server.auth is not None:
         user, _, password = server.auth.partition(":")

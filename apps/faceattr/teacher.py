@@ -92,9 +92,13 @@ def updated_run(run: Path | None) -> Path | None:
     settings = load_settings(run) if run else {}
     if run is None or "conv" not in settings or "teacher" in settings:
         return run
-    parts = {name: Kept() for name in ("network", "ema", "optimizer", "scaler")}
-    facts = restore_state(run / STATE, parts)
-    learning = {f"network.{name}": value for name, value in parts.pop("network").state.items()}
-    save_state(run / STATE, {"learning": Kept(learning), **parts}, **facts)
+    kept = {name: Kept() for name in ("ema", "optimizer", "scaler")}
+    try:
+        restore_state(run / STATE, {"learning": Kept()})  # another process, or one that was stopped, was here before
+    except ValueError:
+        network = Kept()
+        facts = restore_state(run / STATE, {"network": network, **kept})
+        learning = {f"network.{name}": value for name, value in network.state.items()}
+        save_state(run / STATE, {"learning": Kept(learning), **kept}, **facts)
     save_json(run / CONFIG, {**load_object(run / CONFIG), "config": student_settings(Config(**settings))})
     return run

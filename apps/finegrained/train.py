@@ -4,9 +4,9 @@
     python apps/finegrained/train.py --backbone a100 --data PATH      photos in folders by class, from ImageNet weights
     python apps/finegrained/train.py --resume runs/finegrained/NAME   go on where that run stopped
 
-PATH holds split/class/photo, or class/photo (then every fifth photo is kept for val), or is a CSV; names of data sets
-that torchvision downloads work too (README). A run leaves config.json, metrics.jsonl, metrics.json, curves.png,
-last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with report.html.
+PATH holds split/class/photo, or class/photo (then a fifth of each class becomes val), or is a CSV; names of data sets
+that torchvision downloads work too (docs/options.md). A run leaves config.json, metrics.jsonl, metrics.json,
+curves.png, last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with report.html.
 """
 
 import dataclasses

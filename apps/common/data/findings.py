@@ -1,4 +1,4 @@
-"""What the data doctors of the apps share: findings, how they are printed and kept, and what a file has by itself."""
+"""What the check.py scripts share: findings, how they are printed and kept, and what a file has by itself."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -35,7 +35,7 @@ def take_groups(ranked: Sequence[list[int]], wanted: int) -> tuple[list[list[int
 def choose_val(names: Sequence[str], copies: Sequence[Sequence[int]], fraction: float, seed: int) -> set[int]:
     """Positions of the names with the lowest hashes, as many as the fraction says; a group of copies goes as one.
 
-    At least one name of two is taken, and one left.
+    At least one group of two is taken, and one left; where every group is too large, the smallest is taken.
 
     Raises:
         ValueError: `fraction` is not from 0 to below 1.
@@ -46,7 +46,9 @@ def choose_val(names: Sequence[str], copies: Sequence[Sequence[int]], fraction: 
     group_of = {i: list(group) for group in copies for i in group}
     groups = {min(group): group for group in (group_of.get(i, [i]) for i in range(len(names)))}
     ranked = sorted((min(name_hash(seed, names[i]) for i in group), group) for group in groups.values())
-    taken, _ = take_groups([group for _, group in ranked[:-1]], max(1, round(fraction * len(names))))
+    taken, left = take_groups([group for _, group in ranked], max(1, round(fraction * len(names))))
+    if not left:
+        taken = taken[:-1]
     return {i for group in taken for i in group}
 
 

@@ -180,7 +180,7 @@ def _working(
 def kept_onnx(graph: Graph, *, resolution: int) -> Path:
     """The ONNX file of a graph in the user's cache: exported now, or before from equal weights by the same torch.
 
-    What lies in a model folder is never computed, whoever made it. A file that is not the one that was written, by the
+    Files in a model folder are never executed, whoever made them. A file that is not the one that was written, by the
     digest beside it, is exported anew.
 
     Raises:

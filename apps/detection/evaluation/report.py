@@ -35,14 +35,14 @@ METRICS = {
     "AP50": "at an IoU of 0.5",
     "AP75": "at an IoU of 0.75",
     "APs": "objects up to 32x32 pixels",
-    "APm": "objects up to 96x96 pixels",
-    "APl": "larger objects",
+    "APm": "objects from 32x32 to 96x96 pixels",
+    "APl": "objects larger than 96x96 pixels",
     "AR1": "recall, mean over IoU 0.5 to 0.95, with 1 detection of a class and photo",
     "AR10": "... with 10",
     "AR100": "... with 100",
     "ARs": "... objects up to 32x32 pixels",
-    "ARm": "... objects up to 96x96 pixels",
-    "ARl": "... larger objects",
+    "ARm": "... objects from 32x32 to 96x96 pixels",
+    "ARl": "... objects larger than 96x96 pixels",
 }
 
 

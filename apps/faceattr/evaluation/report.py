@@ -85,7 +85,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
     measured = f"mean over {value['num_measured']} of {value['num_attributes']} attributes"
     rows: list[tuple[str, Cell, str]] = [
         ("mean average precision", value["mean_ap"], f"{measured}; the paper's measure"),
-        ("balanced accuracy", value["mean_balanced_accuracy"], f"{measured}; guessing has 0.5"),
+        ("balanced accuracy", value["mean_balanced_accuracy"], f"{measured}; chance level is 0.5"),
         ("F1", value["mean_f1"], f'{measured}; of "present"'),
         ("accuracy", value["mean_accuracy"], f"{measured}; always predicting the commoner value does well, too"),
         ("calibration error", value["mean_ece"], f"{measured}; {evaluation.decisions.by}"),
@@ -103,7 +103,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
     page.table(["", "value", "meaning"], rows)
     if evaluation.metrics.not_measured:
         names = ", ".join(evaluation.metrics.not_measured)
-        page.paragraph(f"In no mean, since the labels do not show them both present and absent: {names}.")
+        page.paragraph(f"Not averaged: labels have only one of the two values: {names}.")
 
 
 def _count(value: float | None) -> str:
@@ -114,7 +114,7 @@ def _add_attributes(page: Page, evaluation: Evaluation) -> None:
     """Every attribute, the lowest average precision first, those without last."""
     page.heading("Every attribute, worst first")
     if any(one.few for one in evaluation.metrics.per_attribute):
-        page.figure(precision_figure(evaluation.metrics), "Average precision; the mark is what guessing has.")
+        page.figure(precision_figure(evaluation.metrics), "Average precision; the mark is the chance level.")
     tagger = evaluation.tagger
     rows: list[list[Cell]] = []
     for one, before, threshold, temperature in zip(
@@ -128,7 +128,7 @@ def _add_attributes(page: Page, evaluation: Evaluation) -> None:
         rows.append([name, one.known, one.positive, *one[3:], before, threshold, temperature])
     rows.sort(key=lambda row: (row[3] is None, row[3] or 0.0))
     header = ["attribute", "known", "have it", "AP", "balanced", "F1", "accuracy", "ECE", "ECE, T 1"]
-    few = f"* fewer than {FEW} photos have it, or have it not: little is sure"
+    few = f"* fewer than {FEW} photos with or without it: unreliable"
     page.table([*header, "threshold", "T"], rows, caption=few * any(str(row[0]).endswith("*") for row in rows))
     if evaluation.undecided:
         names = ", ".join(evaluation.undecided)

@@ -12,9 +12,9 @@ from apps.finegrained.data.listing import Entry, Listing
 def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[dict[str, list[Entry]], str]:
     """The photos of each split that there is, and a note if val was taken out of train.
 
-    A class of two or more photos keeps one in train and gives one to val. Copies of a photo stay on one side; copies
-    of several classes stay in train, since nobody can know here which label is right. Where the data has a val split
-    of its own, or no train, nothing is moved.
+    A class of two or more different photos keeps one in train and gives one to val. Copies of a photo stay on one
+    side; copies of several classes stay in train, since nobody can know here which label is right. Where the data has
+    a val split of its own, or no train, nothing is moved.
 
     Raises:
         ValueError: `val_fraction` is not from 0 to below 1.
@@ -23,13 +23,13 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
     splits: dict[str, list[Entry]] = {}
     for entry in listing.entries:
         splits.setdefault(entry.split or "train", []).append(entry)
+    note = ""
     if "train" in splits and "val" not in splits and val_fraction > 0:
         chosen = _chosen_for_val(splits["train"], listing.folder, val_fraction, seed)
         splits["val"] = [entry for i, entry in enumerate(splits["train"]) if i in chosen]
         splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
-        note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, copies together"
-    else:
-        note = ""
+        if chosen:
+            note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, copies together"
     return {name: splits[name] for name in SPLITS if splits.get(name)}, note
 
 

@@ -65,7 +65,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
     _add_confused_pairs(page, evaluation)
     _add_confusion(page, evaluation)
     page.heading("Do the probabilities mean what they say?")
-    page.figure(reliability_figure(evaluation), f"Share of right answers by confidence. After: {_after(evaluation)}.")
+    page.figure(reliability_figure(evaluation), f"Accuracy by confidence. After: {_after(evaluation)}.")
     if len(evaluation.by_resolution) > 1:
         page.heading("Accuracy by test resolution")
         caption = f"The same photos at other input sides; the network is for {evaluation.classifier.resolution} pixels."
@@ -113,7 +113,7 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
     wrong = [i for i in own.argsort().tolist() if predicted[i] != evaluation.labels[i]]
     page.heading("Most wrong")
     if not wrong:
-        page.paragraph("All photos are named rightly.")
+        page.paragraph("All photos are classified correctly.")
         return
     page.paragraph(
         f"{len(wrong):,} of {len(own):,} photos are wrong; these give their true class the lowest probability. Beside "
@@ -222,7 +222,7 @@ def reliability_figure(evaluation: Evaluation) -> "Figure":
         axes.scatter([b.confidence for b in bins], [b.accuracy for b in bins], s=area, alpha=0.6)
         axes.set(title=f"{when}: error {errors[when]:.3f}", xlabel="confidence", xlim=(0, 1.02), ylim=(-0.02, 1.05))
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("share that is right")
+    figure.axes[0].set_ylabel("accuracy")
     return figure
 
 
@@ -246,5 +246,7 @@ def _add_classes(page: Page, evaluation: Evaluation) -> None:
     absent = evaluation.metrics.values["num_classes_without_photos"]
     page.heading("Every class, worst first")
     if absent:
-        page.paragraph(f"{absent} of the {len(classes)} classes have no photo here and no part in the macro means.")
+        page.paragraph(
+            f"{absent} of the {len(classes)} classes have no photo here and are excluded from the macro means."
+        )
     page.table(["class", "photos", "predicted", "precision", "recall", "F1"], classes)

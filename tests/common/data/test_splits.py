@@ -43,7 +43,15 @@ def test_copies_go_together():
         picked = choose_val(NAMES, pairs, 0.2, seed)
         assert len(picked) == 20
         assert all((i in picked) == (i + 50 in picked) for i in range(50))
-    assert choose_val(NAMES[:4], [[0, 1, 2]], 0.25, 0) in ({3}, {0, 1, 2})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_large_group_of_copies_stays_in_train(seed):
+    """As long as there is anything else to measure on: val is no larger than it need be."""
+    assert choose_val(NAMES[:4], [[0, 1, 2]], 0.25, seed) == {3}
+    assert choose_val(NAMES[:10], [list(range(1, 10))], 0.2, seed) == {0}
+    assert choose_val(NAMES[:5], [[0, 1], [2, 3, 4]], 0.2, seed) == {0, 1}  # all are too large: the smallest
+    assert choose_val(NAMES[:2], [[0, 1]], 0.2, seed) == set()  # nothing would be left
 
 
 def pairs(folder: Path) -> list[Path]:

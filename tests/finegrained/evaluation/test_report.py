@@ -80,7 +80,7 @@ def test_a_perfect_and_uncalibrated_model_has_a_page_too(evaluation, tmp_path):
     perfect = make_evaluation(evaluation.classifier, list(COLOURS), evaluation.split.photos, logits)
     perfect.values.update(ece_calibrated=None, loss_calibrated=None)
     text = written(dataclasses.replace(perfect, scaled=None, by_resolution={64: {}}, unknown={}), tmp_path)
-    assert "All photos are named rightly." in text
+    assert "All photos are classified correctly." in text
     assert "Most confused classes" not in text
     assert "test resolution" not in text
     assert "AUROC" not in text

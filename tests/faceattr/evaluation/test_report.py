@@ -84,7 +84,7 @@ def test_attributes_come_worst_first_and_rare_ones_are_marked(tagger, split, tmp
     table = text.split("Every attribute, worst first")[1].split("</table>")[0]
     assert re.findall(r"<tr><td>(.*?)</td>", table) == ["Smïling *", "Hat", "Eye glasses, dark *", "Male *"]
     assert "fewer than 10 photos with or without it" in table
-    assert "both present and absent: Eye glasses, dark, Male." in text
+    assert "labels have only one of the two values: Eye glasses, dark, Male." in text
 
 
 def test_groups_and_teacher_have_their_tables(tagger, split, tmp_path):

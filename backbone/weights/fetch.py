@@ -113,7 +113,8 @@ class _SecureRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _open(request: urllib.request.Request) -> Any:
-    return urllib.request.build_opener(_SecureRedirects).open(request, timeout=TIMEOUT_SECONDS)
+    urllib.request.install_opener(urllib.request.build_opener(_SecureRedirects))  # what `urlopen` uses
+    return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
 
 
 def _most_bytes(entry: WeightFile) -> int:

@@ -73,7 +73,9 @@ def evaluate(config: Config) -> dict[str, float | None]:
     if teacher:
         _shared(tagger, teacher)
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
-    split = load_split(data, config.split, attributes=_wanted(tagger, config.subgroup), bad_data=config.bad_data)
+    split = load_split(
+        data, config.split, attributes=_wanted(tagger, config.subgroup), bad_data=config.bad_data, open_photos=True
+    )
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
     print(split.describe())

@@ -124,5 +124,5 @@ def mean_ap(model: Tagger, split: AttributeSplit, session: Session) -> float:
 
 def _load_some(data: list[str], name: str, model: Tagger, config: Config) -> AttributeSplit:
     """At most `--num-photos` faces of a split, evenly spaced."""
-    split = load_split(data, name, attributes=model.attributes, bad_data=config.bad_data)
+    split = load_split(data, name, attributes=model.attributes, bad_data=config.bad_data, open_photos=True)
     return split.take(evenly_spaced(len(split.paths), config.num_photos))

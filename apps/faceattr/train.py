@@ -126,11 +126,12 @@ def train(config: Config) -> dict[str, Any]:
     with processes.first_goes_first():
         sample = make_sample() if on_sample else None
     data = [str(sample)] if sample else list(config.data)
-    attributes = teacher.attributes if teacher else None
-    train_split, val_split = load_splits(data, ("train", "val"), attributes=attributes, bad_data=config.bad_data)
+    given, bad_data = teacher.attributes if teacher else None, config.bad_data
+    train_split, val_split = load_splits(data, ("train", "val"), attributes=given, bad_data=bad_data, open_photos=True)
     print(train_split.describe(), val_split.describe(), sep="\n")
     folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
-    paths, labels = learning_photos(train_split, folders, data=data, withhold=config.withhold, seed=config.seed)
+    withheld: dict[str, Any] = {"withhold": config.withhold, "seed": config.seed}
+    paths, labels = learning_photos(train_split, folders, data=data, bad_data=bad_data, **withheld)
     loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
     cached = None
     if teacher and config.teacher_outputs == "cached":

@@ -96,7 +96,9 @@ def evaluate(config: Config) -> dict[str, float | None]:
     unknown = find_photos(config.unknown, recursive=True) if config.unknown else []
     classifier, results_folder = _load(config)
     data = str(make_sample()) if config.data == "sample" else config.data
-    split = load_split(data, config.split, class_names=classifier.class_names, bad_data=config.bad_data)
+    split = load_split(
+        data, config.split, class_names=classifier.class_names, bad_data=config.bad_data, open_photos=True
+    )
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
     print(split.describe())

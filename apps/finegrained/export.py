@@ -112,5 +112,5 @@ def accuracy(model: Classifier, photos: Sequence[Photo], session: Session) -> fl
 
 def _load_some(data: str, name: str, model: Classifier, config: Config) -> list[Photo]:
     """At most `--num-photos` photos of a split, evenly spaced."""
-    photos = load_split(data, name, class_names=model.class_names, bad_data=config.bad_data).photos
+    photos = load_split(data, name, class_names=model.class_names, bad_data=config.bad_data, open_photos=True).photos
     return [photos[i] for i in evenly_spaced(len(photos), config.num_photos)]

@@ -121,7 +121,7 @@ def train(config: Config) -> dict[str, Any]:
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 224)
     with processes.first_goes_first():
         data = str(make_sample()) if on_sample else config.data
-    train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data)
+    train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data, open_photos=True)
     print(train_split.describe(), val_split.describe(), sep="\n")
     num_classes = len(train_split.class_names)
     photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos

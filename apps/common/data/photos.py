@@ -181,6 +181,11 @@ def glance_at_photos(paths: Sequence[Path]) -> list[Glance]:
     return _of_each(glance_at_photo, paths, delay=2.0)
 
 
+def unreadable(paths: Sequence[Path]) -> dict[int, str]:
+    """Positions of the files that `read_image` refuses at a glance, and why."""
+    return {i: seen.problem for i, seen in enumerate(glance_at_photos(paths)) if seen.problem is not None}
+
+
 def glance_at_photo(path: Path) -> Glance:
     """The glance at one file. Of one that looks odd all is read: `read_image` has the word."""
     seen = Glance()

@@ -5,13 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.choices import BadData
 from apps.common.training.sampling import Purpose, make_rng
 from apps.faceattr.data.listing import UNKNOWN
-from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_splits, without_known
+from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_splits, readable, without_known
 
 
 def learning_photos(
-    split: AttributeSplit, folders: Sequence[Path], *, data: Sequence[str | Path], withhold: float, seed: int
+    split: AttributeSplit,
+    folders: Sequence[Path],
+    *,
+    data: Sequence[str | Path],
+    withhold: float,
+    seed: int,
+    bad_data: BadData,
 ) -> tuple[list[Path], np.ndarray]:
     """The photos to learn from, and their labels (N, A); what is not labelled is unknown.
 
@@ -20,8 +27,11 @@ def learning_photos(
         folders: of photos without labels; those that are in val or test of `data` are skipped.
         withhold: share of the labelled photos whose labels are made unknown.
         seed: of their choice.
+        bad_data: whether photos without labels that cannot be read are refused or skipped.
     """
-    unlabelled, note = without_known(find_unlabelled(folders), measuring_splits(data)) if folders else ([], "")
+    unlabelled, note = list[Path](), ""
+    if folders:
+        unlabelled, note = without_known(readable(find_unlabelled(folders), bad_data), measuring_splits(data))
     if note:
         print(note)
     known = withheld(split.labels, withhold, seed)

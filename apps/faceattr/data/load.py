@@ -15,8 +15,8 @@ import numpy as np
 
 from apps.common.choices import BadData
 from apps.common.data.copies import find_copies
-from apps.common.data.photos import find_photos
-from apps.common.data.problems import did_you_mean, refuse_problems, skipped_words, some_of
+from apps.common.data.photos import find_photos, unreadable
+from apps.common.data.problems import Problem, did_you_mean, refuse_problems, skipped_words, some_of
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 from apps.faceattr.data.layouts import list_faces
@@ -94,6 +94,7 @@ def load_split(
     *,
     attributes: Sequence[str] | None = None,
     bad_data: BadData = "refuse",
+    open_photos: bool = False,
     val_fraction: float = VAL_FRACTION,
     test_fraction: float = TEST_FRACTION,
     seed: int = 0,
@@ -104,6 +105,7 @@ def load_split(
         (split,),
         attributes=attributes,
         bad_data=bad_data,
+        open_photos=open_photos,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         seed=seed,
@@ -116,6 +118,7 @@ def load_splits(
     *,
     attributes: Sequence[str] | None = None,
     bad_data: BadData = "refuse",
+    open_photos: bool = False,
     val_fraction: float = VAL_FRACTION,
     test_fraction: float = TEST_FRACTION,
     seed: int = 0,
@@ -130,6 +133,7 @@ def load_splits(
         attributes: those that are wanted, in this order; by default all. Spelling may differ in case, spaces, "_".
         bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the photos that have
             one, and lists them in `skipped`.
+        open_photos: glance at each file: those that cannot be read are problems.
         val_fraction, test_fraction: shares of sets that have no such splits, see `assign_splits`.
         seed: of that choice.
 
@@ -137,7 +141,7 @@ def load_splits(
         ValueError: no such data, split or attribute, or problems and `bad_data` is "refuse"; the message names the
             file.
     """
-    listing = list_data(data)
+    listing = _without_unreadable(list_data(data), names) if open_photos else list_data(data)
     assignment = assign_splits(listing, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
     known = list(attributes) if attributes is not None else _learnable(listing, assignment, bad_data)
     asked = attributes is not None
@@ -152,6 +156,19 @@ def find_unlabelled(folders: Sequence[str | Path]) -> list[Path]:
     """
     photos = (photo for folder in folders for photo in find_photos(Path(folder), recursive=True))
     return list({os.path.abspath(photo): photo for photo in photos}.values())
+
+
+def readable(paths: Sequence[Path], bad_data: BadData) -> list[Path]:
+    """The photos without labels that can be read; how many are skipped is said.
+
+    Raises:
+        ValueError: one cannot, and `bad_data` is "refuse".
+    """
+    bad = unreadable(paths)
+    refuse_problems(list(bad.values()), bad_data)
+    if bad:
+        print(f"photos without labels{skipped_words(list(bad.values()))}")
+    return [photo for i, photo in enumerate(paths) if i not in bad]
 
 
 def without_known(paths: Sequence[Path], splits: Sequence[AttributeSplit]) -> tuple[list[Path], str]:
@@ -175,6 +192,26 @@ def measuring_splits(data: Sequence[str | Path]) -> list[AttributeSplit]:
     assignment = assign_splits(listing, val_fraction=VAL_FRACTION, test_fraction=TEST_FRACTION, seed=0)
     names = [name for name in ("val", "test") if name in assignment.splits]
     return load_splits(data, names, bad_data="skip") if names else []
+
+
+def _without_unreadable(listing: FaceListing, splits: Sequence[str]) -> FaceListing:
+    """The listing without photos of some splits that cannot be read, each of which becomes a problem."""
+    wanted = {None, *(SPLIT_OF_NAME.get(name.lower()) for name in splits)}
+    looked = [i for i, split in enumerate(listing.splits) if split in wanted]
+    bad = {looked[i]: reason for i, reason in unreadable([listing.paths[i] for i in looked]).items()}
+    if not bad:
+        return listing
+    kept = [i for i in range(len(listing.paths)) if i not in bad]
+    problems = [Problem(reason, listing.splits[i], path=listing.paths[i]) for i, reason in bad.items()]
+    return replace(
+        listing,
+        paths=[listing.paths[i] for i in kept],
+        labels=np.ascontiguousarray(listing.labels[kept]),
+        splits=[listing.splits[i] for i in kept],
+        identities=[listing.identities[i] for i in kept],
+        origins=[listing.origins[i] for i in kept],
+        problems=[*listing.problems, *problems],
+    )
 
 
 def list_data(data: Sequence[str | Path]) -> FaceListing:

@@ -5,12 +5,13 @@ split, val is taken out of train: of each class a share, chosen by the seed and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from apps.common.choices import BadData
-from apps.common.data.problems import did_you_mean, names_beside, refuse_problems, skipped_words, some_of
+from apps.common.data.photos import unreadable
+from apps.common.data.problems import Problem, did_you_mean, names_beside, refuse_problems, skipped_words, some_of
 from apps.finegrained.choices import VAL_FRACTION
 from apps.finegrained.data.known_sets import NAMED, list_named, list_packed
 from apps.finegrained.data.layouts import SPLIT_OF_NAME, list_photos
@@ -72,12 +73,18 @@ def load_split(
     *,
     class_names: Sequence[str] | None = None,
     bad_data: BadData = "refuse",
+    open_photos: bool = False,
     val_fraction: float = VAL_FRACTION,
     seed: int = 0,
     download_dir: Path | None = None,
 ) -> LabelledSplit:
     """Read and check one split; arguments and errors as of `load_splits`."""
-    options: dict[str, Any] = {"val_fraction": val_fraction, "seed": seed, "download_dir": download_dir}
+    options: dict[str, Any] = {
+        "val_fraction": val_fraction,
+        "seed": seed,
+        "download_dir": download_dir,
+        "open_photos": open_photos,
+    }
     return load_splits(data, [split], class_names=class_names, bad_data=bad_data, **options)[0]
 
 
@@ -87,6 +94,7 @@ def load_splits(
     *,
     class_names: Sequence[str] | None = None,
     bad_data: BadData = "refuse",
+    open_photos: bool = False,
     val_fraction: float = VAL_FRACTION,
     seed: int = 0,
     download_dir: Path | None = None,
@@ -99,6 +107,7 @@ def load_splits(
         class_names: a trained model's: labels are mapped by name, and other classes are problems.
         bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the photos that have
             one, and lists them in `skipped`.
+        open_photos: glance at each file: those that cannot be read are problems.
         val_fraction: share of each class that val takes out of train where the data has no val; 0 to below 1.
         seed: of that choice.
         download_dir: where named data sets are kept; default in the cache.
@@ -107,8 +116,19 @@ def load_splits(
         ValueError: no such data or split, or problems and `bad_data` is "refuse"; the message names the file.
     """
     listing = list_data(data, download_dir=download_dir)
+    listing = _without_unreadable(listing, names) if open_photos else listing
     splits, note = split_entries(listing, val_fraction=val_fraction, seed=seed)
     return [_take_split(listing, splits, note, name, class_names=class_names, bad_data=bad_data) for name in names]
+
+
+def _without_unreadable(listing: Listing, splits: Sequence[str]) -> Listing:
+    """The listing without photos of some splits that cannot be read, each of which becomes a problem."""
+    wanted = {None, *(SPLIT_OF_NAME.get(name.lower()) for name in splits)}
+    looked = [entry for entry in listing.entries if entry.split in wanted]
+    bad = {looked[i]: reason for i, reason in unreadable([entry.path for entry in looked]).items()}
+    problems = [Problem(reason, entry.split, path=entry.path) for entry, reason in bad.items()]
+    entries = [entry for entry in listing.entries if entry not in bad]
+    return replace(listing, entries=entries, problems=[*listing.problems, *problems]) if bad else listing
 
 
 def list_data(data: str | Path, *, download_dir: Path | None = None) -> Listing:

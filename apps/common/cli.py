@@ -191,6 +191,12 @@ def printable(text: Path | str) -> str:
     return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in UNSEEN and c not in JOINERS else c for c in shown)
 
 
+def file_name(name: str) -> str:
+    """A class's name as the name of a file or folder: one step, of no system's special letters, never hidden or ".."."""
+    plain = "".join("_" if c in '/\\:*?"<>|' else c for c in printable(name).replace("\\x", "_x")).strip(". ")
+    return plain[:100] or "_"
+
+
 def fail(message: str) -> None:
     """End the process with one line on stderr and exit code 2."""
     print(f"{Path(sys.argv[0]).name}: error: {printable(message)}", file=sys.stderr)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from apps.common.checkpoint import save_json
+from apps.common.cli import file_name
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
 from apps.common.pictures import HERSHEY, RESULT_QUALITY, letter_scale, put_text, text_size, write_picture
@@ -96,7 +97,7 @@ def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
         x0, y0 = (max(0, int(v)) for v in box[:2])
         x1, y1 = min(width, max(x0 + 1, round(box[2]))), min(height, max(y0 + 1, round(box[3])))
         if x0 < x1 and y0 < y1:
-            target = folder / name.replace("/", "_") / relative_path.with_name(f"{relative_path.name}{moment}.{i}.jpg")
+            target = folder / file_name(name) / relative_path.with_name(f"{relative_path.name}{moment}.{i}.jpg")
             write_picture(target, frame.image[y0:y1, x0:x1], quality=RESULT_QUALITY)
 
 

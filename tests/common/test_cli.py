@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.cli import plain_message, run_command
+from apps.common.cli import file_name, plain_message, run_command
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,3 +163,10 @@ def test_a_machine_without_libgl_gets_the_command_that_mends_it(tmp_path):
     assert message in line
     assert "apt-get install libgl1" in line
     assert "--force-reinstall --no-deps opencv-python-headless==" in line
+
+
+def test_a_class_names_one_file_inside_its_folder():
+    for name in ("..", "../../x", "/etc", "a/b", "a\\b", ".", "", "a\x1b[31m\nb", "C:x", "...", "x" * 400):
+        safe = file_name(name)
+        assert safe not in ("", ".", "..") and not set(safe) & set("/\\:\x1b\n") and len(safe) <= 100, name
+    assert file_name("traffic light") == "traffic light" and file_name("a/b") == "a_b"

@@ -84,7 +84,7 @@ class Watch:
                 yield frames, showing
         except KeyboardInterrupt:
             stopped = True
-        except (OSError, ValueError):
+        except Exception:
             if self.out is not None:
                 write(self.out)  # the results so far
             raise

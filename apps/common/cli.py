@@ -192,7 +192,7 @@ def printable(text: Path | str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A class's name as the name of a file or folder: one step, of no system's special letters, never hidden or ".."."""
+    """A class's name as one of a file or folder: one step, without any system's special letters, never hidden."""
     plain = "".join("_" if c in '/\\:*?"<>|' else c for c in printable(name).replace("\\x", "_x")).strip(". ")
     return plain[:100] or "_"
 

@@ -96,4 +96,15 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         written_whole(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        csv.writer(file).writerows([header, *rows])
+        csv.writer(file).writerows([_harmless(cell) for cell in row] for row in [header, *rows])
+
+
+def _harmless(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

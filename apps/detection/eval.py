@@ -52,7 +52,7 @@ from apps.common.device import choose_device
 from apps.detection.data.load import load_split
 from apps.detection.evaluation.analysis import Analysis, analyse, best_threshold, confusions
 from apps.detection.evaluation.errors import ERRORS, ORACLES
-from apps.detection.evaluation.metrics import run_cocoeval, summarise
+from apps.detection.evaluation.metrics import crowded_note, run_cocoeval, summarise
 from apps.detection.evaluation.report import write_report
 from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
@@ -77,6 +77,8 @@ def evaluate(config: Config) -> dict[str, float]:
     save_json(out / "metrics.json", content)
     write_report(out / "report.html", model=model, split=split, metrics=metrics, analysis=analysis)
     print(f"{metrics.text}\n{describe(analysis)}")
+    if note := crowded_note(split.name, (int((~record.is_crowd).sum()) for record in split.records)):
+        print(note)
     print(f"metrics.json, predictions.json and report.html are in {out}")
     if config.calibrate:
         assert config.checkpoint is not None

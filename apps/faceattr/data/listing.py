@@ -4,6 +4,7 @@ N photos, A attributes. A label is 1 (the face has it), 0 (it has not) or -1 (un
 """
 
 import os
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class FaceListing:
 class RowReader:
     """Collects the rows of one list of labels; faults are collected, not raised.
 
-    Labels are 1 and -1, or 1 and 0 in a file that has no -1; an empty one is unknown.
+    Labels are 1 and -1, or 1 and 0, in each column alike; an empty one is unknown.
     """
 
     source: Path
@@ -92,17 +93,18 @@ class RowReader:
     def finish(self) -> FaceListing:
         """The table of all rows without a fault."""
         codes = np.frombuffer(bytes(self._codes), np.uint8).reshape(len(self.paths), len(self.attributes))
-        minus = bool((codes == _MINUS).any())
-        wrong = (codes == _OTHER) | (codes == _ZERO if minus else np.False_)
+        num_minus = (codes == _MINUS).sum(axis=0)
+        minus = (num_minus > 0) & (num_minus >= (codes == _ZERO).sum(axis=0))  # of each column; the rarer is a fault
+        wrong = (codes == _OTHER) | np.where(minus, codes == _ZERO, codes == _MINUS)
         columns = self._usable_columns(codes, wrong)
         labels = np.full(codes.shape, UNKNOWN, np.int8)
         labels[codes == _YES] = 1
         labels[(codes == _ZERO) | (codes == _MINUS)] = 0
         for row in np.flatnonzero(wrong[:, columns].any(axis=1)).tolist():
             column = next(i for i in columns if wrong[row, i])
-            allowed = "1, -1 or empty" if minus else "1, 0 or empty"
+            allowed = "1, -1 or empty" if minus[column] else "1, 0 or empty"
             where = f", column {self.attributes[column]!r}: "
-            text = self._wrong.get((row, column), "0")
+            text = self._wrong.get((row, column), "0" if minus[column] else "-1")
             self.fault(self._lines[row], f"{where}{text!r}, this file has {allowed}", split=self.splits[row])
         labels[wrong] = UNKNOWN
         kept = self._without_repeats(labels, np.flatnonzero(~wrong[:, columns].any(axis=1)).tolist())
@@ -120,10 +122,14 @@ class RowReader:
         )
 
     def _usable_columns(self, codes: np.ndarray, wrong: np.ndarray) -> list[int]:
-        """Those that hold at least one label, or nothing; the others are no attributes."""
+        """Those that hold labels, or nothing; the others, also with other numbers in a tenth of them, are none."""
+        numbers = np.zeros(len(self.attributes))
+        for (_, i), text in self._wrong.items():
+            numbers[i] += re.fullmatch(r"\s*[-+]?[0-9.]+(e[-+]?[0-9]+)?\s*", text.lower()) is not None
         hopeless = wrong.any(axis=0) & ~((codes != _BLANK) & ~wrong).any(axis=0)
+        hopeless |= numbers > (codes != _BLANK).sum(axis=0) / 10
         for i in np.flatnonzero(hopeless).tolist():
-            row = int(np.flatnonzero(wrong[:, i])[0])
+            row = int(np.flatnonzero(codes[:, i] == _OTHER if numbers[i] else wrong[:, i])[0])
             value = self._wrong.get((row, i), "0")
             what = f"{self.source}: the column {self.attributes[i]!r} is no attribute, it holds {value!r}"
             self.problems.append(Problem(what))

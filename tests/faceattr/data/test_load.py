@@ -348,3 +348,14 @@ def test_real_faces(shared):
     assert [len(split.paths) for split in (train, val, test)] == [4800, 800, 800]
     assert sum(split.known for split in (train, val, test)).tolist() == [4800, 4800, 4800, 4800, 1600]
     assert sum(split.positive for split in (train, val, test)).tolist() == [694, 2493, 579, 3035, 676]
+
+
+def test_labels_are_decided_column_by_column(tmp_path):
+    """A column of 1 and 0 stays, whatever another one holds; one of other numbers is named."""
+    rows = [f"{i}.jpg,{i % 2},{(-1) ** i},{i * 3 - 1}" for i in range(1, 9)]
+    path = table(tmp_path / "t.csv", "\n".join(["file,Bald,Hat,yaw", *rows]))
+    with pytest.raises(ValueError, match=r"t\.csv: the column 'yaw' is no attribute, it holds '2'"):
+        load_split([path], "train")
+    train = load_split([path], "train", bad_data="skip", val_fraction=0, test_fraction=0)
+    assert train.attributes == ["Bald", "Hat"]
+    assert train.labels.tolist() == [[i % 2, int(i % 2 == 0)] for i in range(1, 9)]

@@ -5,6 +5,7 @@ Letters in shapes: H W height and width.
 
 import csv
 import functools
+import html
 import inspect
 import shutil
 import tempfile
@@ -20,7 +21,8 @@ import gradio as gr
 import numpy as np
 
 from demos.chooser import Models, NotUsable
-from demos.serving import new_result
+from demos.payloads import as_text
+from demos.rooms import new_result
 from demos.task import Settings, Task
 from demos.uploads import count_photos, decode_frame, num_pictures, open_photos, read_photo
 from demos.videos import annotate
@@ -67,10 +69,10 @@ class Handlers:
         try:
             with self.models.use(model, runtime=runtime) as predictor:
                 names, about = list(self.task.names(predictor)), self.task.about(predictor)
-                threshold = self.task.usual_threshold(predictor)
-                return About(names, about, self.task.computed_by(predictor), "", threshold)
+                by = as_text(self.task.computed_by(predictor))
+                return About(names, as_text(about), by, "", self.task.usual_threshold(predictor))
         except ValueError as error:
-            return About([], "", "", f"**{for_visitors(error)}**", self.task.threshold[2])
+            return About([], "", "", for_visitors(error), self.task.threshold[2])
 
     def warm_up(self) -> None:
         """Run the model on a blank picture, so that the first visitor does not wait for lazy imports."""
@@ -126,7 +128,7 @@ class Handlers:
             image = np.ascontiguousarray(image[:, ::-1]) if mirror else image
             picture, found, sentence = self._look(image, settings)
         except ValueError as error:  # in the page, not one message for each frame
-            return None, f"**{for_visitors(error)}**", None, None
+            return None, for_visitors(error), None, None
         between, rate = None, ""
         if clock is not None:
             last, before = clock
@@ -233,7 +235,8 @@ def guarded(handler: Callable) -> Callable:
         except gr.Error:
             raise
         except ValueError as error:
-            raise gr.Error(for_visitors(error), title="This did not work", duration=60, print_exception=False) from None
+            words = html.escape(for_visitors(error), quote=False)  # the page shows it as HTML
+            raise gr.Error(words, title="This did not work", duration=60, print_exception=False) from None
         except Exception:
             traceback.print_exc()
             raise gr.Error("Something broke here; the server's console says what.", print_exception=False) from None

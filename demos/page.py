@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
+from demos.blocks import new_blocks
 from demos.chooser import Models, example_pictures, make_models
 from demos.handlers import NO_PHOTO, Handlers, guarded, one_by_one
-from demos.payloads import Camera, Names, PictureInAnswer, PictureInFile, UploadedPhoto
-from demos.serving import Computing, Server, check_server, launch, new_blocks, private_room
+from demos.payloads import Camera, Names, PictureInAnswer, PictureInFile, Sentence, UploadedPhoto
+from demos.rooms import private_room
+from demos.serving import Computing, Server, check_server, find_port, launch
 from demos.task import Task
 
 Kind = TypeVar("Kind")
@@ -34,6 +36,7 @@ NOTE = "Frames of the camera are not stored. Uploads and results go after ten mi
 def serve(title: str, asked: Sequence[tuple[Task, Mapping[str, Any]]], computing: Computing, server: Server) -> None:
     """Serve a page with some tasks until Ctrl-C, each with its models by `make_models`."""
     check_server(server)
+    find_port(server)
     private_room()
     device, runtime = computing.device, computing.runtime
     tasks = [(task, make_models(task, **options, device=device, runtime=runtime)) for task, options in asked]
@@ -107,7 +110,7 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
     runtimes = list(models.runtimes)
     runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
-    notice = gr.Markdown(about.problem)
+    notice = Sentence(about.problem, elem_classes="problem", latex_delimiters=[])
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress_on": notice}
     model.change(guarded(handlers.choose), [model, runtime], [only, model, runtime, notice, threshold], **hidden)
     runtime.change(guarded(handlers.compute), [model, runtime], [runtime, notice], **hidden)
@@ -134,9 +137,9 @@ def _result(kind: Callable[..., Kind], label: str = "Result", **options: Any) ->
     return kind(label=label, height=RESULT_HEIGHT, elem_classes="picture", interactive=False, **options)
 
 
-def _sentence(words: str) -> gr.Markdown:
+def _sentence(words: str) -> Sentence:
     """The sentence below a result."""
-    return gr.Markdown(words, label="Sentence", elem_classes="says")
+    return Sentence(words, label="Sentence", elem_classes="says", latex_delimiters=[])
 
 
 def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:

@@ -6,8 +6,8 @@ matter of the class, not of the object. Letters in shapes: H W height and width.
 
 import base64
 import binascii
+import re
 from abc import ABCMeta
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +16,18 @@ from gradio.component_meta import ComponentMeta
 from gradio.data_classes import ImageData
 
 from apps.common.pictures import encode_picture
-from demos.serving import new_result
+from demos.rooms import new_result
+from demos.uploads import MAX_PHOTO_BYTES
+from demos.visitors import file_in_room
+
+NOT_YOURS = "This file was not uploaded here by you: upload it first."
+AS_A_FILE = "Send the photo as a file."
+# What Markdown and HTML take for more than text. Most names have none of it and stay as they are.
+SPECIAL = re.compile(
+    r"[\\`*\[~]|<(?=[A-Za-z/!?])|&(?=[#\w]+;)|(?<![^\W_])_|_(?![^\W_])"  # code, bold, links, HTML
+    r"|(?<=[A-Za-z]):(?=//)|(?<=[Ww]{3})\.|(?<=\S)@(?=\S)"  # addresses become links
+    r"|^[-+=>#]|(?<=^\d)[.)](?=\s)"  # a list, a heading, a quotation
+)
 
 
 class AsParent(ComponentMeta):
@@ -36,7 +47,9 @@ class UploadedPhoto(gr.Image, metaclass=AsParent):
         if payload is None:
             return None
         if payload.path is None:
-            raise gr.Error("Send the photo as a file.", print_exception=False)
+            raise gr.Error(AS_A_FILE, print_exception=False)
+        if file_in_room(payload.path) is None:
+            raise gr.Error(NOT_YOURS, print_exception=False)
         return payload.path
 
 
@@ -51,7 +64,12 @@ class Camera(gr.Image, metaclass=AsParent):
                 return base64.b64decode(payload.url.partition(",")[2], validate=True)
             except binascii.Error:
                 return b""
-        return Path(payload.path).read_bytes() if payload.path else b""
+        if payload.path is None:
+            return b""
+        if (file := file_in_room(payload.path)) is None:
+            raise gr.Error(NOT_YOURS, print_exception=False)
+        with file.open("rb") as opened:
+            return opened.read(MAX_PHOTO_BYTES)
 
 
 class PictureInFile(gr.Image, metaclass=AsParent):
@@ -82,6 +100,19 @@ class Names(gr.Dropdown, metaclass=AsParent):
 
     def preprocess(self, payload: Any) -> list[Any]:
         return [str(name) for name in payload or []]
+
+
+class Sentence(gr.Markdown, metaclass=AsParent):
+    """Shows a sentence as it is: names in it, of classes or files, may come from anybody."""
+
+    def postprocess(self, value: Any) -> str | None:
+        return None if value is None else as_text(value)
+
+
+def as_text(words: str) -> str:
+    """Words that Gradio shows as these very words where it takes Markdown."""
+    words = "".join(one if one.isprintable() else " " for one in words).strip()
+    return SPECIAL.sub(lambda found: "\\" + found[0], words)
 
 
 def as_data_url(image: np.ndarray) -> str:

@@ -1,28 +1,26 @@
 """How a page is served: to this machine alone by default, and no upload is kept."""
 
-import atexit
 import ipaddress
 import os
-import shutil
-import signal
-import sys
-import tempfile
-import time
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import tyro
 
 from apps.common.choices import Runtime
 from apps.common.options import DeviceOption
+from demos import bypass_proxies
+from demos.guard import Guard, Hosts
+from demos.rooms import end_when_told, wait_for_the_end
 
 if TYPE_CHECKING:
     import gradio as gr
 
-MAX_UPLOAD_BYTES = 200_000_000  # of any file
-KEEP_SECONDS = 600  # uploads and results, so that a result can be downloaded
-SWEEP_SECONDS = 30
+MAX_UPLOAD_BYTES, MAX_UPLOADS_BYTES = 200_000_000, 2_000_000_000  # of any file, and of all that are sent at once
+FIRST_PORT, NUM_PORTS = 7860, 100
 QUEUE_SIZE = 32  # requests that wait; more are turned away
 ASSETS = Path(__file__).parent / "assets"  # what the page looks like, and how it treats the camera
 FONT = ("system-ui", "sans-serif")  # of the visitor's machine: nothing is fetched
@@ -43,6 +41,8 @@ class Server:
 
     host: str = "127.0.0.1"
     """address to listen on; another than this machine's own needs --auth"""
+    public_host: tuple[str, ...] = ()
+    """further names by which visitors reach the page, such as that of an https proxy; by others it is refused"""
     port: int | None = None
     """port to listen on; default the first free one from 7860"""
     auth: str | None = None
@@ -94,32 +94,51 @@ def is_local(host: str) -> bool:
         return False
 
 
-def private_room() -> Path:
-    """A folder for uploads and results that no other user may read; it is removed when the process ends.
+def find_port(server: Server) -> int:
+    """The port to listen on.
 
-    Called before a page is built: Gradio's components ask for it then.
+    Raises:
+        ValueError: --port is none or is taken, or --host is no address of this machine.
     """
-    room = Path(tempfile.mkdtemp(prefix="mobilenet-apps-demo-"))
-    atexit.register(shutil.rmtree, room, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(room)
-    return room
+    if server.port is not None and not 1 <= server.port <= 65535:
+        raise ValueError(f"--port must be 1 to 65535, not {server.port}")
+    ports = [server.port] if server.port else range(FIRST_PORT, FIRST_PORT + NUM_PORTS)
+    try:
+        place = socket.getaddrinfo(server.host.strip("[]"), None, type=socket.SOCK_STREAM)[0]
+        with socket.socket(place[0]) as one:
+            one.bind((place[4][0], 0))
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"--host {server.host} is no address of this machine ({error})") from None
+    problem = ""
+    for port in ports:
+        try:
+            for family, address in dict.fromkeys([(place[0], place[4][0]), (socket.AF_INET, "127.0.0.1")]):  # Gradio's
+                with socket.socket(family) as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    one.bind((address, port))
+                    one.listen()
+            return port
+        except OSError as error:
+            problem = error.strerror or str(error)
+    if server.port:
+        raise ValueError(
+            f"--port {server.port} cannot be used ({problem}): give another, or none for the first free one"
+        )
+    raise ValueError(f"no port from {ports[0]} to {ports[-1]} is free: give one with --port")
 
 
-def new_result(suffix: str) -> Path:
-    """A name for a file that a visitor may download; results older than `KEEP_SECONDS` are removed."""
-    results = Path(os.environ["GRADIO_TEMP_DIR"]) / "results"
-    results.mkdir(exist_ok=True)
-    for old in results.iterdir():
-        if old.stat().st_mtime < time.time() - KEEP_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=results)) / f"result{suffix}"
-
-
-def new_blocks(title: str) -> "gr.Blocks":
-    """An empty page whose uploads are removed after `KEEP_SECONDS`."""
-    import gradio as gr  # takes seconds: not for --help
-
-    return gr.Blocks(title=title, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS))
+def hosts_of(server: Server) -> Hosts:
+    """By which names visitors may reach a page."""
+    sites = [
+        *server.public_host,
+        *(name.strip() for name in os.environ.get("SPACE_HOST", "").split(",") if name.strip()),
+    ]
+    names = [server.host]
+    everywhere = server.host.strip("[]") in ("0.0.0.0", "::")
+    if everywhere:
+        own = socket.gethostname()
+        names += [own, own.partition(".")[0], f"{own}.local"]
+    return Hosts(names, sites=sites, any_address=everywhere)
 
 
 def make_theme() -> "gr.themes.Base":
@@ -137,6 +156,17 @@ def make_theme() -> "gr.themes.Base":
     )
 
 
+def _guard(page: Any, server: Server) -> Guard:
+    """The guard of a page's requests."""
+    return Guard(
+        page.visitors,
+        hosts_of(server),
+        shared=page.shared_files,
+        max_upload_bytes=MAX_UPLOADS_BYTES,
+        on_space="SPACE_ID" in os.environ,
+    )
+
+
 def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
     """Serve a page until Ctrl-C and return its address.
 
@@ -144,26 +174,30 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
         wait: False returns at once; `page.close()` ends it.
 
     Raises:
-        ValueError: see `check_server`.
-        OSError: the port is taken.
+        ValueError: see `check_server` and `find_port`.
     """
     server = as_on_space(server)
-    auth = check_server(server)
+    auth, port = check_server(server), find_port(server)
+    guard = _guard(page, server)
+    bypass_proxies(server.host)
+    if wait:
+        end_when_told()
     if server.share:
         print("WARNING: everybody who has the --share link can use this page, and what they send passes through it")
     if not is_local(server.host):
         print(
             "browsers give a page the camera only on this machine or by https: elsewhere use --share or an https proxy"
         )
-    page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=2)
+    page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=2, api_open=False)  # all requests queue
     style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "camera.js"))
     looks: dict[str, Any] = {
         "theme": make_theme(),
         "head": f"<style>{style}</style><script>{script}</script>",  # `css` would be rewritten, and media queries lost
     }
     _, address, public = page.launch(
-        server_name=server.host,
-        server_port=server.port,
+        server_name=f"[{server.host}]" if ":" in server.host.strip("[]") else server.host,
+        server_port=port,
+        app_kwargs={"lifespan": guard.lifespan},
         auth=auth,
         share=server.share,
         max_file_size=MAX_UPLOAD_BYTES,
@@ -182,10 +216,11 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
         quiet=True,
         **looks,
     )
+    if guard.app is None:
+        page.close(verbose=False)
+        raise RuntimeError("this version of Gradio starts without the guard of its requests")
+    guard.hosts.add_site(urlsplit(public or "").hostname)
     print(f"the page is at {address}" + (f" and for everybody at {public}" if public else ""), flush=True)
     if wait:
-        signal.signal(
-            signal.SIGTERM, lambda received, frame: sys.exit(0)
-        )  # so that `private_room` is removed then, too
-        page.block_thread()
+        wait_for_the_end()
     return address

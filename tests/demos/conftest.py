@@ -22,6 +22,7 @@ from demos.detection import DetectionTask
 from demos.faceattr import FaceattrTask
 from demos.finegrained import FinegrainedTask
 from demos.page import make_page
+from demos.rooms import private_room
 
 SPECIES = ["robin", "wren", "=finch"]
 ATTRIBUTES = ["Eyeglasses", "Male", "Smiling", "Young"]
@@ -61,7 +62,7 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def room() -> Path:
     """Where the server keeps uploads and results."""
-    return serving.private_room()
+    return private_room()
 
 
 @pytest.fixture(scope="session")

@@ -75,10 +75,12 @@ def test_frames_do_not_touch_the_disk(room):
     assert sorted(room.rglob("*")) == before
 
 
-def test_a_photo_must_be_a_file():
+def test_a_photo_must_be_a_file(room):
     photo = UploadedPhoto(render=False)
     assert photo.preprocess(None) is None
-    assert photo.preprocess(ImageData(path="x.png")) == "x.png"
+    path = room / "x.png"
+    path.touch()
+    assert photo.preprocess(ImageData(path=str(path))) == str(path)
     with pytest.raises(gr.Error, match="as a file"):
         photo.preprocess(ImageData(url="data:image/png;base64,AAAA"))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 
-from demos import serving
+from demos import blocks, serving
 from demos.chooser import example_pictures
 from demos.handlers import Handlers
 from demos.task import Settings
@@ -27,10 +27,10 @@ LIMIT = 50_000  # bytes
 def small_page(room: Path) -> Iterator[gr.Blocks]:
     """A page that gives back what is uploaded, with little patience and little room."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "KEEP_SECONDS", 5)
-        patch.setattr(serving, "SWEEP_SECONDS", 1)
+        patch.setattr(blocks, "KEEP_SECONDS", 5)
+        patch.setattr(blocks, "SWEEP_SECONDS", 1)
         patch.setattr(serving, "MAX_UPLOAD_BYTES", LIMIT)
-        with serving.new_blocks("small") as page:
+        with blocks.new_blocks("small") as page:
             given, back = gr.Image(type="filepath"), gr.Image()
             given.change(lambda path: path, given, back, api_name="same")
         serving.launch(page, serving.Server(), wait=False)

@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from apps.common.cli import parse, run_command
-from demos import app, detection, faceattr, finegrained, serving
-from demos.serving import Server, check_server, is_local, new_result
+from demos import app, blocks, detection, faceattr, finegrained, serving
+from demos.rooms import KEEP_SECONDS, new_result
+from demos.serving import Server, check_server, is_local
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_every_demo_starts_without_a_trained_run_or_a_network(demo, tmp_path, mo
 def test_the_page_tells_nobody_and_is_served_to_this_machine(page):
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert page.analytics_enabled is False
-    assert page.delete_cache == (serving.SWEEP_SECONDS, serving.KEEP_SECONDS)
+    assert page.delete_cache == (blocks.SWEEP_SECONDS, KEEP_SECONDS)
     assert page.server_name == "127.0.0.1"
     assert page.share is False
     assert page.max_file_size == serving.MAX_UPLOAD_BYTES
@@ -92,7 +93,7 @@ def test_old_results_are_removed(room):
     old, young = new_result(".csv"), new_result(".csv")
     for path in (old, young):
         path.write_text("x")
-    past = time.time() - serving.KEEP_SECONDS - 1
+    past = time.time() - KEEP_SECONDS - 1
     os.utime(old.parent, (past, past))
     new_result(".csv")
     assert not old.exists()
@@ -101,7 +102,7 @@ def test_old_results_are_removed(room):
 
 
 def test_visitors_without_the_password_see_nothing(room):
-    with serving.new_blocks("secret") as page:
+    with blocks.new_blocks("secret") as page:
         gr.Markdown("hidden words")
     address = serving.launch(page, Server(auth="me:secret"), wait=False)
     try:

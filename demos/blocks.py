@@ -1,0 +1,138 @@
+"""A page on which visitors have only what is theirs: the one check of every path that is sent, whatever its form."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from demos.payloads import AS_A_FILE, NOT_YOURS, Camera
+from demos.rooms import KEEP_SECONDS
+from demos.visitors import Visitor, Visitors
+
+SWEEP_SECONDS = 30  # between two looks for old files
+MAX_WAITING = 8  # requests of one visitor for one thing, such as tables of many photos
+MAX_WAITING_IN_ALL = 24  # requests from one address; the queue has place for more, so others get in
+MAX_FILES, MAX_DEPTH = 1000, 3  # in one request
+FILE_KEYS = {"path", "url"}  # a dict that has one of them is a file object
+
+
+def refused(words: str) -> gr.Error:
+    """What is told to whoever sent it, and to no console."""
+    return gr.Error(words, title="This did not work", print_exception=False)
+
+
+def _sender(request: Any) -> Visitor:
+    return request.request.scope["visitor"]
+
+
+def files_in(value: Any) -> Iterator[str]:
+    """The paths of all file objects in an answer."""
+    if isinstance(value, dict):
+        if isinstance(value.get("path"), str):
+            yield value["path"]
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from files_in(one)
+
+
+class Page(gr.Blocks):
+    """Gradio's page; every request for any of its functions, public or private, passes `process_api`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.visitors = Visitors()
+        super().__init__(*args, **options)
+
+    def shared_files(self) -> frozenset[Path]:
+        """The page's own files that everybody may use: its example pictures."""
+        kept = (path for block in self.blocks.values() for path in getattr(block, "keep_in_cache", ()))
+        return frozenset(Path(path).resolve() for path in kept)
+
+    def queue(self, *args: Any, **options: Any) -> "Page":
+        """Gradio's queue, of which one visitor cannot take all places."""
+        super().queue(*args, **options)
+        push = self._queue.push
+
+        async def push_fairly(body: Any, request: Any, username: str | None) -> Any:
+            visitor: Visitor = request.scope["visitor"]
+            if body.session_hash and not self.visitors.may_use(
+                f"session {body.session_hash}", visitor, first_come=True
+            ):
+                return False, "This session is another visitor's.", "error"
+            if (waiting := self._waiting(visitor, body.fn_index)) is not None:
+                words = f"You have {waiting} requests waiting: send more when they are done."
+                return False, words, "queue_full"
+            success, event, state = await push(body=body, request=request, username=username)
+            if success:
+                self.visitors.give(f"event {event}", visitor)
+            return success, event, state
+
+        self._queue.push = push_fairly  # type: ignore[method-assign]
+        return self
+
+    def _waiting(self, visitor: Visitor, index: int | None) -> int | None:
+        """How many requests of a visitor wait, if these are too many; else None."""
+        queues = self._queue.event_queue_per_concurrency_id
+        events = [(name, event) for name, queue in queues.items() for event in list(queue.queue)]
+        theirs = [(name, event) for name, event in events if event.request.scope["visitor"].keys & visitor.keys]
+        wanted = self.fns[index].concurrency_id if index in self.fns else None
+        of_kind = sum(name == wanted for name, _ in theirs)
+        if of_kind >= MAX_WAITING:
+            return of_kind
+        there = sum(event.request.scope["visitor"].address == visitor.address for _, event in events)
+        return there if there >= MAX_WAITING_IN_ALL else None
+
+    async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> dict[str, Any]:
+        """Run a function on what was sent, if all its files are the visitor's, who may then use those of the answer."""
+        request = options.get("request")
+        visitor: Visitor | None = _sender(request) if isinstance(request, gr.Request) else None
+        if visitor is not None and isinstance(inputs, list):
+            function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+            shared, blocks = self.shared_files(), [*function.inputs, *[None] * len(inputs)]
+            inputs = [self._checked(blocks[i], one, visitor, shared) for i, one in enumerate(inputs)]
+        answer = await super().process_api(block_fn, inputs, *args, **options)
+        if visitor is not None:
+            for path in files_in(answer.get("data")):
+                self.visitors.give(str(Path(path).resolve()), visitor)
+        return answer
+
+    def _checked(self, block: Any, sent: Any, visitor: Visitor, shared: frozenset[Path]) -> Any:
+        """What was sent for a component, its file objects with their real paths and without anything not needed."""
+        left = [MAX_FILES]
+
+        def walk(value: Any, depth: int) -> Any:
+            if not isinstance(value, (dict, list)):
+                return value
+            if depth > MAX_DEPTH:
+                raise refused("What was sent is nested too deeply.")
+            if isinstance(value, list):
+                return [walk(one, depth + 1) for one in value]
+            if not FILE_KEYS & value.keys():
+                return {key: walk(one, depth + 1) for key, one in value.items()}
+            left[0] -= 1
+            if left[0] < 0:
+                raise refused(f"Send at most {MAX_FILES:,} files at once.")
+            return self._file(block, value, visitor, shared)
+
+        if isinstance(sent, str) and getattr(block, "data_model", None) is not None:
+            raise refused(NOT_YOURS)
+        return walk(sent, 0)
+
+    def _file(self, block: Any, sent: dict[str, Any], visitor: Visitor, shared: frozenset[Path]) -> dict[str, Any]:
+        meta = {"meta": {"_type": "gradio.FileData"}, "is_stream": False}
+        path, url = sent.get("path"), sent.get("url")
+        if isinstance(url, str) and url.startswith("data:") and isinstance(block, Camera):
+            return {"path": None, "url": url, **meta}
+        if path is None and isinstance(url, str):
+            raise refused(AS_A_FILE)
+        real = self.visitors.may_read(path, visitor, shared) if isinstance(path, str) else None
+        if real is None:
+            raise refused(NOT_YOURS)
+        name = sent.get("orig_name")
+        return {"path": str(real), "orig_name": name[:255] if isinstance(name, str) else None, **meta}
+
+
+def new_blocks(title: str) -> Page:
+    """An empty page whose uploads are removed after `KEEP_SECONDS`."""
+    return Page(title=title, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEEP_SECONDS))

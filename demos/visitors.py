@@ -1,0 +1,87 @@
+"""Who may use which upload, result, session and answer: those who brought it or were given it."""
+
+import os
+import re
+import secrets
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+COOKIE = "mobilenet-visitor"
+KNOWN = re.compile(r"[A-Za-z0-9_-]{22,64}")
+MAX_NAMES = 50_000  # that are remembered
+
+
+class Visitor(NamedTuple):
+    """Somebody who sends requests.
+
+    Attributes:
+        keys: what is theirs: that of their cookie, or of their address for programs that keep no cookies.
+        address: where they are.
+        cookie: a new one that they are given with the answer; empty if they have one.
+    """
+
+    keys: frozenset[str]
+    address: str
+    cookie: str = ""
+
+
+def visitor_of(scope: Mapping[str, Any], cookies: Mapping[str, str], *, by_address: bool = True) -> Visitor:
+    """Who sends a request.
+
+    Args:
+        scope: the request's, as ASGI has it.
+        by_address: False where many have one address, or one has many: behind others' proxies.
+    """
+    address = str((scope.get("client") or ("nowhere",))[0]) if by_address else "anywhere"
+    cookie = cookies.get(COOKIE, "")
+    if KNOWN.fullmatch(cookie):
+        return Visitor(frozenset({cookie}), address)
+    return Visitor(frozenset({f"at {address}"}), address, secrets.token_urlsafe(16))
+
+
+class Visitors:
+    """What belongs to whom: names of files, of sessions and of requests."""
+
+    def __init__(self) -> None:
+        self._owners: OrderedDict[str, set[str]] = OrderedDict()
+        self._door = threading.Lock()
+
+    def give(self, name: str, visitor: Visitor) -> None:
+        """Let a visitor use something, also with the cookie that they are about to get."""
+        with self._door:
+            self._owners.setdefault(name, set()).update(visitor.keys, {visitor.cookie} - {""})
+            self._owners.move_to_end(name)
+            while len(self._owners) > MAX_NAMES:
+                self._owners.popitem(last=False)
+
+    def may_use(self, name: str, visitor: Visitor, *, first_come: bool = False) -> bool:
+        """Whether something is a visitor's; of whom it is if nobody's yet and `first_come`."""
+        with self._door:
+            owners = self._owners.get(name)
+            if owners and owners & visitor.keys:
+                if not visitor.cookie:  # they keep cookies: without theirs nobody at their address has it any more
+                    owners -= {f"at {visitor.address}"}
+                return True
+        if owners is None and first_come:
+            self.give(name, visitor)
+            return True
+        return False
+
+    def may_read(self, path: Any, visitor: Visitor, shared: frozenset[Path]) -> Path | None:
+        """The real file of a path if it lies in the room and is the visitor's or for all; else None."""
+        real = file_in_room(path)
+        return real if real is not None and (real in shared or self.may_use(str(real), visitor)) else None
+
+
+def file_in_room(path: Any) -> Path | None:
+    """The file that a path leads to, whatever links are on the way, if it is a plain file in the room; else None."""
+    try:
+        real = Path(path).resolve(strict=True)
+        plain = stat.S_ISREG(real.stat().st_mode)
+    except (OSError, ValueError, TypeError, RuntimeError):
+        return None
+    return real if plain and real.is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()) else None

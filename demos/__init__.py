@@ -7,10 +7,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 
 def bypass_proxies(*hosts: str) -> None:
-    """Let requests to these hosts go past the proxies that the environment names, and forget proxies of no use here.
-
-    httpx, which Gradio starts by, does not even start with a SOCKS proxy for which it lacks the library.
-    """
+    """Let requests to these hosts go past proxies of the environment; forget such as httpx lacks the library for."""
     named = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") and value}
     usable = ("http://", "https://", *(("socks5://", "socks5h://") if importlib.util.find_spec("socksio") else ()))
     for name, value in named.items():

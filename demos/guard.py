@@ -1,6 +1,7 @@
 """The door of a page: what a request must be before any of Gradio's code sees it."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import re
@@ -14,63 +15,47 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from demos.visitors import COOKIE, Visitor, Visitors, visitor_of
+from demos.visitors import COOKIE, Visitor, visitor_of
 
 MAX_BODY_BYTES = 15_000_000  # of all requests but uploads
 MAX_DRAINED_BYTES, DRAIN_SECONDS = 400_000_000, 10.0  # of a body that is refused, so that its sender gets to the answer
+TOO_LARGE = "This is too large: at most 15 MB are taken."
 API = "/gradio_api/"
 # What the page and gradio_client ask for. Gradio has more: it would fetch from other servers and write elsewhere.
 OPEN = re.compile(
     r"/|/(config|login|logout|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.*|/gradio_api/"
-    r"((info|openapi\.json|user|login_check|token|app_id|startup-events|theme\.css|upload|upload_progress|cancel|reset)/?"
+    r"((info|openapi\.json|user|login_check|token|app_id|startup-events|theme\.css|upload_progress|cancel|reset)/?|upload"
     r"|queue/(join|data|status)|(call|run|api)/.*|heartbeat/[^/]+|stream/[^/]+(/close)?|file[=/].*)"
 )
 
 
 class Hosts:
-    """By which names a page is reached.
+    """By which names a page is reached, for `sites` also by browsers whose proxy sends another name.
 
-    Args:
-        names: host names.
-        sites: names by which browsers reach it where a proxy sends its requests under another.
-        any_address: also by every IP address, which no other web site can take for its own as it can a name.
+    With `any_address` also by every IP address: other web sites can take a name for theirs, but no address.
     """
 
     def __init__(self, names: Iterable[str], *, sites: Iterable[str] = (), any_address: bool = False) -> None:
         self.sites = {name.lower() for name in sites}
-        self.names = {name.lower().strip("[]") for name in names} | self.sites | {"localhost"}
+        self.names = {name.lower().strip("[]") for name in names} | {"localhost"}
         self.any_address = any_address
 
-    def add_site(self, name: str | None) -> None:
-        """Take in one more, if there is one."""
-        if name:
-            self.sites.add(name)
-            self.names.add(name)
-
-    def have(self, name: str) -> bool:
-        """Whether a page is reached by this name or address."""
-        if name in self.names:
-            return True
+    def have(self, netloc: str) -> bool:
+        """Whether a page is reached by this "name:port"."""
+        found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", netloc.lower())
+        name = found[1].strip("[]").removesuffix(".") if found else ""
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
-            return False
-        return self.any_address or address.is_loopback
-
-
-def host_name(netloc: str) -> str:
-    """The name or address in "name:port"; empty if it is none."""
-    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", netloc.lower())
-    return found[1].strip("[]").removesuffix(".") if found else ""
+            return name in self.names | self.sites
+        return self.any_address or address.is_loopback or name in self.names
 
 
 class Guard:
     """Stands before the app: who asks, by which name, from which site, for what, and how much is sent."""
 
-    def __init__(
-        self, visitors: Visitors, hosts: Hosts, *, shared: Any, max_upload_bytes: int, on_space: bool = False
-    ) -> None:
-        self.visitors, self.hosts, self.shared = visitors, hosts, shared
+    def __init__(self, page: Any, hosts: Hosts, *, max_upload_bytes: int, on_space: bool = False) -> None:
+        self.visitors, self.shared, self.hosts = page.visitors, page.shared_files, hosts
         self.max_upload_bytes, self.on_space = max_upload_bytes, on_space
         self.app: Any = None
 
@@ -82,23 +67,21 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":  # there are no websockets here
-            return
+            return None
         request = Request(scope)
         visitor = scope["visitor"] = visitor_of(scope, request.cookies, by_address=not self.on_space)
         if words := self._problem(request):
-            await self._refuse(403, words, scope, receive, send)
-        elif not OPEN.fullmatch(request.url.path if request.url.path == scope["path"] else scope["path"]):
-            await self._refuse(404, "There is nothing here.", scope, receive, send)
-        elif not self._is_theirs(request, visitor):
-            await self._refuse(403, "This is another visitor's.", scope, receive, send)
-        elif scope["path"].rstrip("/") == f"{API}upload":
-            await self._upload(scope, receive, send, visitor)
-        else:
-            await self._other(scope, receive, send, visitor)
+            return await refuse(403, words, scope, receive, send)
+        if not OPEN.fullmatch(scope["path"]):
+            return await refuse(404, "There is nothing here.", scope, receive, send)
+        if not self._is_theirs(request, visitor):
+            return await refuse(403, "This is another visitor's.", scope, receive, send)
+        way = self._upload if scope["path"] == f"{API}upload" else self._other
+        return await way(scope, receive, with_cookie(send, visitor, framed=self.on_space))
 
     def _problem(self, request: Request) -> str:
         hosts, origins = (request.headers.getlist(name) for name in ("host", "origin"))
-        if len(hosts) != 1 or not self.hosts.have(host_name(hosts[0])):
+        if len(hosts) != 1 or not self.hosts.have(hosts[0]):
             return "This page is not reached by this host name: whoever runs it may add it with --public-host."
         for origin in origins:
             parts = urlsplit(origin)
@@ -123,11 +106,11 @@ class Guard:
             session = path.removeprefix("heartbeat/")
         return session is None or self.visitors.may_use(f"session {session}", visitor, first_come=True)
 
-    async def _other(self, scope: Any, receive: Any, send: Any, visitor: Visitor) -> None:
+    async def _other(self, scope: Any, receive: Any, send: Any) -> None:
         """A request whose body is read before it is passed on."""
-        if _declared(scope) > MAX_BODY_BYTES:
-            return await self._refuse(413, _too_large(MAX_BODY_BYTES), scope, receive, send)
-        body, more = bytearray(), True
+        body, more = bytearray(), declared(scope) <= MAX_BODY_BYTES
+        if not more:
+            return await refuse(413, TOO_LARGE, scope, receive, send)
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -135,86 +118,56 @@ class Guard:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > MAX_BODY_BYTES:
-                return await self._refuse(413, _too_large(MAX_BODY_BYTES), scope, receive, send)
-        read = False
+                return await refuse(413, TOO_LARGE, scope, receive, send)
+        read = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
 
         async def again() -> Any:
-            nonlocal read
-            if read:
-                return await receive()
-            read = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
+            return next(read, None) or await receive()
 
-        await self.app(scope, again, _with_cookie(send, visitor, secure=self.on_space))
-        return None
+        return await self.app(scope, again, send)
 
-    async def _upload(self, scope: Any, receive: Any, send: Any, visitor: Visitor) -> None:
-        """An upload: counted while it streams; the files in the answer are the visitor's."""
-        if _declared(scope) > self.max_upload_bytes:
-            return await self._refuse(413, _too_large(self.max_upload_bytes), scope, receive, send)
-        num_bytes, answer, status = 0, bytearray(), 0
-
-        async def counted() -> Any:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            return {"type": "http.disconnect"} if num_bytes > self.max_upload_bytes else message
+    async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
+        """An upload, which streams; the files in the answer are the visitor's."""
+        if not 0 < declared(scope) <= self.max_upload_bytes:  # the server holds senders to what they declare
+            return await refuse(413, "Send at most 2 GB at once, and say how much.", scope, receive, send)
+        answer, status = bytearray(), 0
 
         async def seen(message: Any) -> None:
             nonlocal status
-            if num_bytes > self.max_upload_bytes:
-                return
             status = message.get("status", status)
             answer.extend(message.get("body", b""))
             if message["type"] == "http.response.body" and not message.get("more_body") and status == 200:
                 for path in json.loads(answer):
-                    self.visitors.give(str(Path(path).resolve()), visitor)
-            await outward(message)
+                    self.visitors.give(str(Path(path).resolve()), scope["visitor"])
+            await send(message)
 
-        outward = _with_cookie(send, visitor, secure=self.on_space)
         plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]  # `seen` reads it
-        try:
-            await self.app({**scope, "headers": plain}, counted, seen)
-        except Exception:
-            if num_bytes <= self.max_upload_bytes:
-                raise
-        if num_bytes > self.max_upload_bytes:
-            await self._refuse(413, _too_large(self.max_upload_bytes), scope, receive, send)
-        return None
-
-    async def _refuse(self, status: int, words: str, scope: Any, receive: Any, send: Any) -> None:
-        """Answer in a sentence, after what is still being sent was thrown away."""
-        left, end = MAX_DRAINED_BYTES, time.monotonic() + DRAIN_SECONDS
-        try:
-            while left > 0 and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-                message = await asyncio.wait_for(receive(), max(0.1, end - time.monotonic()))
-                left -= len(message.get("body", b""))
-                if not message.get("more_body") or time.monotonic() > end:
-                    break
-        except TimeoutError:
-            pass
-        answer = PlainTextResponse(words, status_code=status, headers={"Connection": "close"})
-        await answer(scope, receive, send)
+        return await self.app({**scope, "headers": plain}, receive, seen)
 
 
-def _with_cookie(send: Any, visitor: Visitor, *, secure: bool) -> Any:
-    """`send`, whose answers bring a new visitor their cookie."""
-    more = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Lax"  # Spaces are shown in a frame
-    cookie = f"{COOKIE}={visitor.cookie}; Path=/; HttpOnly; {more}".encode()
-
-    async def sent(message: Any) -> None:
-        if message["type"] == "http.response.start" and visitor.cookie:
-            message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
-        await send(message)
-
-    return sent
+async def refuse(status: int, words: str, scope: Any, receive: Any, send: Any) -> None:
+    """Answer in a sentence, after what is still being sent was thrown away: else its sender does not read it."""
+    left, end, more = MAX_DRAINED_BYTES, time.monotonic() + DRAIN_SECONDS, True
+    with contextlib.suppress(TimeoutError):
+        while more and left > 0:
+            message = await asyncio.wait_for(receive(), max(0.1, end - time.monotonic()))
+            left, more = left - len(message.get("body", b"")), message.get("more_body", False)
+    await PlainTextResponse(words, status_code=status, headers={"Connection": "close"})(scope, receive, send)
 
 
-def _declared(scope: Any) -> int:
+def declared(scope: Any) -> int:
     """How many bytes a request says that it has."""
     words = dict(scope["headers"]).get(b"content-length", b"0")
     return int(words) if words.isdigit() else 0
 
 
-def _too_large(limit: int) -> str:
-    return f"This is too large: at most {limit / 1e6:,.0f} MB are taken."
+def with_cookie(send: Any, visitor: Visitor, *, framed: bool) -> Any:
+    """`send`, whose answers bring a new visitor their cookie; `framed` as Spaces show pages."""
+    cookie = f"{COOKIE}={visitor.cookie}; Path=/; HttpOnly; SameSite={'None; Secure; Partitioned' if framed else 'Lax'}"
+
+    async def sent(message: Any) -> None:
+        if message["type"] == "http.response.start" and visitor.cookie:
+            message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie.encode())]}
+        await send(message)
+
+    return sent

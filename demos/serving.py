@@ -102,15 +102,13 @@ def find_port(server: Server) -> int:
     """
     if server.port is not None and not 1 <= server.port <= 65535:
         raise ValueError(f"--port must be 1 to 65535, not {server.port}")
-    ports = [server.port] if server.port else range(FIRST_PORT, FIRST_PORT + NUM_PORTS)
     try:
         place = socket.getaddrinfo(server.host.strip("[]"), None, type=socket.SOCK_STREAM)[0]
         with socket.socket(place[0]) as one:
             one.bind((place[4][0], 0))
     except (OSError, UnicodeError) as error:
         raise ValueError(f"--host {server.host} is no address of this machine ({error})") from None
-    problem = ""
-    for port in ports:
+    for port in [server.port] if server.port else range(FIRST_PORT, FIRST_PORT + NUM_PORTS):
         try:
             for family, address in dict.fromkeys([(place[0], place[4][0]), (socket.AF_INET, "127.0.0.1")]):  # Gradio's
                 with socket.socket(family) as one:
@@ -120,11 +118,8 @@ def find_port(server: Server) -> int:
             return port
         except OSError as error:
             problem = error.strerror or str(error)
-    if server.port:
-        raise ValueError(
-            f"--port {server.port} cannot be used ({problem}): give another, or none for the first free one"
-        )
-    raise ValueError(f"no port from {ports[0]} to {ports[-1]} is free: give one with --port")
+    which = f"--port {server.port} cannot be used" if server.port else f"no port from {FIRST_PORT} to {port} is free"
+    raise ValueError(f"{which} ({problem}): give another --port, or none for the first free one")
 
 
 def hosts_of(server: Server) -> Hosts:
@@ -156,17 +151,6 @@ def make_theme() -> "gr.themes.Base":
     )
 
 
-def _guard(page: Any, server: Server) -> Guard:
-    """The guard of a page's requests."""
-    return Guard(
-        page.visitors,
-        hosts_of(server),
-        shared=page.shared_files,
-        max_upload_bytes=MAX_UPLOADS_BYTES,
-        on_space="SPACE_ID" in os.environ,
-    )
-
-
 def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
     """Serve a page until Ctrl-C and return its address.
 
@@ -178,7 +162,7 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
     """
     server = as_on_space(server)
     auth, port = check_server(server), find_port(server)
-    guard = _guard(page, server)
+    guard = Guard(page, hosts_of(server), max_upload_bytes=MAX_UPLOADS_BYTES, on_space="SPACE_ID" in os.environ)
     bypass_proxies(server.host)
     if wait:
         end_when_told()
@@ -219,7 +203,7 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
     if guard.app is None:
         page.close(verbose=False)
         raise RuntimeError("this version of Gradio starts without the guard of its requests")
-    guard.hosts.add_site(urlsplit(public or "").hostname)
+    guard.hosts.sites |= {urlsplit(public).hostname or ""} if public else set()
     print(f"the page is at {address}" + (f" and for everybody at {public}" if public else ""), flush=True)
     if wait:
         wait_for_the_end()

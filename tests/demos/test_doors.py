@@ -15,7 +15,7 @@ import pytest
 from demos import serving
 from demos.chooser import make_models
 from demos.detection import DetectionTask
-from demos.guard import MAX_BODY_BYTES, Hosts, host_name
+from demos.guard import MAX_BODY_BYTES, Hosts
 from demos.page import make_page
 from demos.payloads import Camera, UploadedPhoto
 from tests.demos.visiting import FILE, PHOTO, Visitor
@@ -212,8 +212,8 @@ def test_hosts_of_a_server(monkeypatch):
     everywhere = serving.hosts_of(serving.Server(host="0.0.0.0"))
     assert everywhere.have("10.0.0.1")
     assert not everywhere.have("evil.example")
-    assert Hosts(["[::5]"]).have("::5")
-    assert [host_name(one) for one in ("a:1", "[::1]:80", "a/b", "a:b", "ä")] == ["a", "::1", "", "", ""]
+    assert Hosts(["[::5]"]).have("[::5]:80")
+    assert [Hosts(["a"]).have(one) for one in ("a:1", "A", "[::1]:80", "a/b", "a:b", "ä")] == [True] * 3 + [False] * 3
 
 
 @pytest.mark.parametrize("path", ["queue/join", "call/detect", "run/predict", "cancel", "stream/x", "component_server"])

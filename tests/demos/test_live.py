@@ -99,7 +99,7 @@ def test_without_a_model_the_page_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("demos.chooser.BUNDLED", tmp_path)
     handlers = Handlers(FaceattrTask(), make_models(FaceattrTask(), device="cpu"))
-    names, _, _, problem = handlers.describe(None)
+    names, _, _, problem, _ = handlers.describe(None)
     assert names == []
     assert "python apps/faceattr/train.py" in problem
 

@@ -114,7 +114,7 @@ def test_another_runtime_computes_the_same(handlers: Handlers):  # noqa: F811
     if "ONNX Runtime" not in handlers.models.runtimes:
         pytest.skip("needs onnxruntime: pip install -e '.[fast]'")
     default = handlers.models.default
-    by, problem = handlers.choose(default, "ONNX Runtime")[2:]
+    by, problem = handlers.choose(default, "ONNX Runtime")[2:4]
     assert (by.info.split()[0], problem) == ("onnxruntime", "")
     ours = handlers.photo(str(PHOTO), Settings(default, 0.05, [], "PyTorch"))[2]
     theirs = handlers.photo(str(PHOTO), Settings(default, 0.05, [], "ONNX Runtime"))[2]

@@ -1,5 +1,6 @@
 """How a page is served: to this machine alone by default, and no upload is kept."""
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 MAX_UPLOAD_BYTES, MAX_UPLOADS_BYTES = 200_000_000, 2_000_000_000  # of any file, and of all that are sent at once
 FIRST_PORT, NUM_PORTS = 7860, 100
 QUEUE_SIZE = 32  # requests that wait; more are turned away
+ALWAYS: dict[str, Any] = {  # what Gradio is told of every page
+    "max_threads": 8,
+    "enable_monitoring": False,
+    "run_history": False,
+    "show_error": False,
+    "strict_cors": True,
+    "allowed_paths": [],
+    "mcp_server": False,
+    "ssr_mode": False,
+    "pwa": False,
+    "inbrowser": False,
+    "footer_links": ["api", "settings"],
+    "prevent_thread_lock": True,
+    "quiet": True,
+}
 ASSETS = Path(__file__).parent / "assets"  # what the page looks like, and how it treats the camera
 FONT = ("system-ui", "sans-serif")  # of the visitor's machine: nothing is fetched
 
@@ -161,7 +177,7 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
         ValueError: see `check_server` and `find_port`.
     """
     server = as_on_space(server)
-    auth, port = check_server(server), find_port(server)
+    auth = check_server(server)
     guard = Guard(page, hosts_of(server), max_upload_bytes=MAX_UPLOADS_BYTES, on_space="SPACE_ID" in os.environ)
     bypass_proxies(server.host)
     if wait:
@@ -174,32 +190,23 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
         )
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=2, api_open=False)  # all requests queue
     style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "camera.js"))
-    looks: dict[str, Any] = {
+    options: dict[str, Any] = {
         "theme": make_theme(),
         "head": f"<style>{style}</style><script>{script}</script>",  # `css` would be rewritten, and media queries lost
     }
-    _, address, public = page.launch(
+    options |= dict(
         server_name=f"[{server.host}]" if ":" in server.host.strip("[]") else server.host,
-        server_port=port,
         app_kwargs={"lifespan": guard.lifespan},
         auth=auth,
         share=server.share,
         max_file_size=MAX_UPLOAD_BYTES,
-        max_threads=8,
-        enable_monitoring=False,
-        run_history=False,
-        show_error=False,
-        strict_cors=True,
-        allowed_paths=[],
-        mcp_server=False,
-        ssr_mode=False,
-        pwa=False,
-        inbrowser=False,
-        footer_links=["api", "settings"],
-        prevent_thread_lock=True,
-        quiet=True,
-        **looks,
     )
+    for _ in range(NUM_PORTS):
+        with contextlib.suppress(OSError):  # another program was faster
+            _, address, public = page.launch(server_port=find_port(server), **options, **ALWAYS)
+            break
+    else:
+        raise ValueError(f"the page cannot listen on --host {server.host}: give another --port or --host")
     if guard.app is None:
         page.close(verbose=False)
         raise RuntimeError("this version of Gradio starts without the guard of its requests")

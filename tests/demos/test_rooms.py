@@ -15,7 +15,7 @@ import pytest
 
 from apps.common.cli import run_command
 from benchmarks.demo_load import served
-from demos import detection, rooms, serving
+from demos import blocks, detection, rooms, serving
 from demos.serving import Server, find_port
 from tests.demos.visiting import FILE, PHOTO
 
@@ -125,6 +125,19 @@ def test_a_port_in_use_and_a_foreign_address_are_named():
     for host in ("192.0.2.1", "no.such.host.invalid", "a" * 300, "2001:db8::1"):
         with pytest.raises(ValueError, match=r"--host .* is no address of this machine"):
             find_port(Server(host=host))
+
+
+def test_a_page_goes_on_to_the_next_port_if_another_program_is_faster(room, monkeypatch):
+    with blocks.new_blocks("late") as page, socket.create_server(("127.0.0.1", 0)) as taken:
+        port, usual = taken.getsockname()[1], find_port
+        ports = iter([port])
+        monkeypatch.setattr(serving, "find_port", lambda server: next(ports, None) or usual(server))
+        address = serving.launch(page, Server(), wait=False)
+    try:
+        assert address != f"http://127.0.0.1:{port}/"
+        assert httpx.get(address).status_code == 200
+    finally:
+        page.close(verbose=False)
 
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "no_proxy", "NO_PROXY")

@@ -6,6 +6,8 @@ import ctypes
 import multiprocessing
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import cv2
@@ -91,7 +93,34 @@ def make_loader(dataset: Dataset, *, num_workers: int, **options: Any) -> DataLo
     if num_workers:
         atexit.unregister(end_workers)  # it is to be there once
         atexit.register(end_workers)  # and so before multiprocessing's own, which sends SIGTERM and waits
-    return DataLoader(dataset, num_workers=num_workers, worker_init_fn=begin_worker, **options)
+    return Loader(dataset, num_workers=num_workers, worker_init_fn=begin_worker, **options)
+
+
+class Loader(DataLoader):
+    """A DataLoader that says in a ValueError that a data process was killed, and only where its batch is waited for.
+
+    torch would raise in the middle of whatever the main process does, of a step that is half done, say.
+    """
+
+    def __iter__(self) -> Any:
+        on_main = self.num_workers and threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGCHLD) if on_main and hasattr(signal, "SIGCHLD") else None
+        batches = super().__iter__()
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+        return self._watched(batches)
+
+    def _watched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except (RuntimeError, MemoryError) as error:
+            killed = str(error).startswith("DataLoader worker")
+            if not self.num_workers or not (killed or isinstance(error, MemoryError)):
+                raise
+            raise ValueError(
+                "a data process ended before its work was done, perhaps killed because memory was short: use "
+                f"--num-workers less than {self.num_workers}, or a smaller --batch-size"
+            ) from error
 
 
 def begin_worker(worker: int) -> None:
@@ -102,8 +131,9 @@ def begin_worker(worker: int) -> None:
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def end_workers() -> None:

@@ -74,6 +74,7 @@ import torch
 from apps.common.checkpoint import save_json
 from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
+from apps.common.training.data_record import record_data
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
@@ -114,6 +115,7 @@ def train(config: Config) -> dict[str, float]:
         root = make_sample() if on_sample else Path(config.data)
     train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
     print(train_split.describe(), val_split.describe(), sep="\n")
+    data_record = record_data(config.resume, train_split.class_names, train=train_split.content, val=val_split.content)
     augment = config.augment or ("mirror" if on_sample else "full")
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
     repeats = image_repeats(dataset, config.repeat_threshold, name=config.data)
@@ -151,7 +153,7 @@ def train(config: Config) -> dict[str, float]:
     state = RunState(parts, metric="AP", patience=config.patience, resume=config.resume)
     facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
     about = {"head": head, "optimizer": recipe._asdict(), "start": start.summary}
-    log = state.open_log(config, app=APP, processes=processes, **facts, **about)
+    log = state.open_log(config, app=APP, processes=processes, **facts, **data_record, **about)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
         f"{lengths.describe(len(dataset), 'images')}, {recipe.describe()}; run: {log.folder}"
@@ -166,9 +168,9 @@ def train(config: Config) -> dict[str, float]:
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
-        for step in range(state.done, num_steps):
-            if state.why_finished(num_steps):
-                break
+        if state.owed:
+            evaluate(detector, val_split, log, state, processes=processes, **loading)
+        for step in state.steps(num_steps):
             lr = lr_at(step, peak=recipe.lr, num_steps=num_steps, warmup_steps=lengths.warmup_steps)
             set_lr(optimizer, lr)
             totals, count = torch.zeros(len(LOSSES), device=device), torch.zeros((), device=device)

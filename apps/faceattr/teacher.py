@@ -56,7 +56,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.faceattr.train:train_teacher", Config)
 
 from apps.common.checkpoint import load_object, restore_state, save_json, save_state
-from apps.common.training.run_log import CONFIG, STATE, load_settings
+from apps.common.training.run_log import CONFIG, STATE, load_settings, run_of
 
 SAMPLE_EPOCHS = 26.0
 EPOCHS = 15.0
@@ -89,6 +89,7 @@ def updated_run(run: Path | None) -> Path | None:
     Raises:
         ValueError: its record or its state is missing or damaged.
     """
+    run = run and run_of(run)
     settings = load_settings(run) if run else {}
     if run is None or "conv" not in settings or "teacher" in settings:
         return run

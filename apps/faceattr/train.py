@@ -83,6 +83,7 @@ from torch import nn
 from apps.common.checkpoint import save_json
 from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
+from apps.common.training.data_record import Content, record_data
 from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
@@ -143,6 +144,8 @@ def train(config: Config) -> dict[str, Any]:
     lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 30.0)
     num_steps = lengths.num_steps
 
+    record = record_data(config.resume, train_split.attributes, train=Content(paths, [labels]), val=val_split.content)
+
     # Model
     torch.manual_seed(config.seed)
     weights = config.weights or ("none" if on_sample or config.conv == "full" else "imagenet")
@@ -166,7 +169,7 @@ def train(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {"learning": trainable, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="mean_ap", patience=config.patience, resume=config.resume)
     facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
-    log = state.open_log(config, app=APP, processes=processes, **facts, start=started)
+    log = state.open_log(config, app=APP, processes=processes, **facts, **record, start=started)
     of_val = measure_teacher(teacher, val_split, log, new=not config.resume, processes=processes, **loading)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
@@ -180,9 +183,9 @@ def train(config: Config) -> dict[str, Any]:
     names = LOSSES if teacher else LOSSES[:1]
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
-        for step in range(state.done, num_steps):
-            if state.why_finished(num_steps):
-                break
+        if state.owed:
+            evaluate(tagger, val_split, log, state, teacher_logits=of_val, processes=processes, **loading)
+        for step in state.steps(num_steps):
             lr = lr_at(step, peak=peak, num_steps=num_steps, warmup_steps=lengths.warmup_steps)
             set_lr(optimizer, lr)
             totals = torch.zeros(len(names), device=device)

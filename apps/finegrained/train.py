@@ -80,6 +80,7 @@ from apps.common.checkpoint import save_json
 from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
 from apps.common.pretrained import Pretrained, load_pretrained
+from apps.common.training.data_record import record_data
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
@@ -123,6 +124,7 @@ def train(config: Config) -> dict[str, Any]:
         data = str(make_sample()) if on_sample else config.data
     train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data, open_photos=True)
     print(train_split.describe(), val_split.describe(), sep="\n")
+    data_record = record_data(config.resume, train_split.class_names, train=train_split.content, val=val_split.content)
     num_classes = len(train_split.class_names)
     photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
     augment = config.augment or ("mirror" if on_sample else "light")
@@ -158,7 +160,7 @@ def train(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="top1", patience=config.patience, resume=config.resume)
     facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
-    log = state.open_log(config, app=APP, processes=processes, **facts, start=start.summary)
+    log = state.open_log(config, app=APP, processes=processes, **facts, **data_record, start=start.summary)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
         f"{lengths.describe(len(dataset), 'photos')}, the first {recipe.head_steps:,} steps for the classifier alone, "
@@ -171,9 +173,9 @@ def train(config: Config) -> dict[str, Any]:
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
-        for step in range(state.done, num_steps):
-            if state.why_finished(num_steps):
-                break
+        if state.owed:
+            evaluate(classifier, val_split, log, state, processes=processes, **loading)
+        for step in state.steps(num_steps):
             set_phase(network, head_only=step < recipe.head_steps, freeze_bn=config.freeze_bn)
             lr = lr_of_phase(step, recipe, lengths)
             set_lr(optimizer, lr)

@@ -1,6 +1,7 @@
 """What a person sees of a run while it goes on, and how a signal ends it well."""
 
 import itertools
+import os
 import signal
 import sys
 import time
@@ -65,25 +66,47 @@ def read_steps(loader: Iterable[Any], *, accumulate: int, meter: Meter) -> Itera
         yield group
 
 
+def stop_signals() -> list[signal.Signals]:
+    """What ends a run well: a user's or the system's wish, a lost terminal, Slurm's warning that the time is nearly up.
+
+    A hangup is not among them where it is ignored (nohup).
+    """
+    there = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")]
+    return [one for one in there if one and (one.name != "SIGHUP" or signal.getsignal(one) != signal.SIG_IGN)]
+
+
+def _is_terminal(stream: str) -> bool:
+    try:
+        return getattr(sys, stream).isatty()
+    except (AttributeError, ValueError, OSError):  # there is none, or it is closed
+        return False
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """In this block SIGINT and SIGTERM fill the given list instead of ending the process; a second one ends it.
+    """In this block the `stop_signals` fill the given list instead of ending the process; a second wish ends it.
 
-    What comes within `REPEAT_S` of the first is the same wish: torchrun, `timeout` and terminals signal a process, and
-    again with its group.
+    SIGINT and SIGTERM are wishes, and what comes within `REPEAT_S` of the first is the same one: torchrun, `timeout`
+    and terminals signal a process, and again with its group. The others are warnings, which a SIGTERM may follow.
     """
     received: list[int] = []
+    terminals = [name for name in ("stdout", "stderr") if _is_terminal(name)]
     first = 0.0
 
     def note(signal_number: int, frame: FrameType | None) -> None:
         nonlocal first
+        for name in terminals:
+            if not _is_terminal(name):  # any more, and whatever is printed there would be an error
+                setattr(sys, name, open(os.devnull, "w"))
         if not received:
             received.append(signal_number)
-            first = time.monotonic()
-        elif time.monotonic() - first > REPEAT_S:
-            raise KeyboardInterrupt
+        if signal_number in (signal.SIGINT, signal.SIGTERM):
+            now = time.monotonic()
+            first = first or now
+            if now - first > REPEAT_S:
+                raise KeyboardInterrupt
 
-    before = {signal_number: signal.signal(signal_number, note) for signal_number in (signal.SIGINT, signal.SIGTERM)}
+    before = {signal_number: signal.signal(signal_number, note) for signal_number in stop_signals()}
     try:
         yield received
     finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_type_hints
 from apps.common.checkpoint import load_object, save_json
 from apps.common.cli import is_set
 from apps.common.training.distributed import Processes
+from apps.common.training.run_lock import RunLock, lock_run
 from backbone.files import mend, numbered, written_whole
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class RunLog:
     Args:
         folder: where the run is.
         writes: only one of several processes does.
+        lock: keeps other processes out of the folder as long as this is in use.
         board: also shows the numbers in TensorBoard; replaces what is in the run's tensorboard/.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = True, board: bool = False) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True, lock: RunLock | None = None, board: bool = False) -> None:
         self.folder = folder
         self.writes = writes
+        self.lock = lock
         self.board = open_board(folder, read_metrics(folder)) if board and writes else None
 
     @classmethod
@@ -57,28 +60,32 @@ class RunLog:
             facts: for config.json, beside the config.
 
         Raises:
-            ValueError: the folder cannot be written, or holds another run.
+            ValueError: the folder cannot be written, holds another run, or another process trains in it.
         """
         if config.tensorboard:
             import_board()
-        folder = config.resume or cls._start(config, app, processes, facts)
-        if config.resume and processes.is_first:
-            mend(folder)
-            cls._shorten(folder, app, step, facts)
-        return cls(folder, writes=processes.is_first, board=config.tensorboard)
+        if config.resume is None:
+            folder, lock = cls._start(config, app, processes, facts)
+        else:
+            folder, lock = config.resume, None
+            if processes.is_first:
+                lock = lock_run(folder, flag="--resume")
+                mend(folder)
+                cls._shorten(folder, app, step, facts)
+        return cls(folder, writes=processes.is_first, lock=lock, board=config.tensorboard)
 
     @staticmethod
-    def _start(config: Any, app: str, processes: Processes, facts: dict[str, Any]) -> Path:
+    def _start(config: Any, app: str, processes: Processes, facts: dict[str, Any]) -> tuple[Path, RunLock | None]:
         """Make the folder of a new run, `config.out` or runs/<app>/<backbone>-<time>, and write its config."""
         default = Path("runs") / app / f"{config.backbone}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = config.out or default
+        folder, lock = config.out or default, None
         if processes.is_first:
             try:
-                folder = claim(folder, wanted=config.out is not None)
+                folder, lock = claim(folder, wanted=config.out is not None)
                 save_json(folder / CONFIG, {"app": app, "config": _plain(config), "git_commit": git_commit(), **facts})
             except OSError as error:
                 raise ValueError(f"cannot write to --out {folder}: {error.strerror}") from None
-        return processes.from_first(folder)
+        return processes.from_first(folder), lock
 
     @staticmethod
     def _shorten(folder: Path, app: str, step: int, facts: Mapping[str, Any]) -> None:
@@ -112,18 +119,24 @@ class RunLog:
             show(self.board, line)
 
 
-def claim(folder: Path, *, wanted: bool) -> Path:
-    """Make a run's folder, and in it metrics.jsonl, still empty, by which other runs know that it is taken.
+def claim(folder: Path, *, wanted: bool) -> tuple[Path, RunLock]:
+    """Make a run's folder, lock it, and make in it metrics.jsonl, still empty, by which later runs know it is taken.
 
     Args:
         wanted: it must be this one, which may be taken by a run that has left nothing; else one with a number behind
             its name if it is taken.
 
     Raises:
-        ValueError: a wanted folder holds a run.
+        ValueError: a wanted folder holds a run, or another process trains in it.
     """
     for free in numbered(folder):
         free.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = lock_run(free, flag="--out")
+        except ValueError:
+            if wanted:
+                raise
+            continue
         try:
             (free / METRICS).touch(exist_ok=False)
             break
@@ -134,7 +147,7 @@ def claim(folder: Path, *, wanted: bool) -> Path:
                 raise ValueError(
                     f"--out {folder} holds a run already: continue it with --resume {folder}, or name another folder"
                 ) from None
-    return free
+    return free, lock
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -189,14 +202,33 @@ def show(board: Any, line: dict[str, Any]) -> None:
     board.flush()
 
 
-def resumed_config(config: ConfigT, run: Path | None) -> ConfigT:
+def run_of(path: Path) -> Path:
+    """The run that --resume means: the folder itself, or the one that a file or folder in it (last.pt, best) is of.
+
+    Raises:
+        ValueError: neither is a run.
+    """
+    path = Path(path)
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / CONFIG).is_file() and (folder == path or (folder / STATE).is_file()):
+            return folder
+    if not path.exists():
+        raise ValueError(f"--resume {path} does not exist: give the folder of a run")
+    raise ValueError(f"--resume {path} is not a run, it has no {CONFIG}: give the folder of one")
+
+
+def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
     """The config that a run was started with, and what `MAY_CHANGE` of the present flags; `config` itself without one.
+
+    Args:
+        path: of the run, or of something in it, see `run_of`.
 
     Raises:
         ValueError: the run is of another script, or another flag was given too: it would change nothing.
     """
-    if run is None:
+    if path is None:
         return config
+    run = run_of(path)
     saved = load_settings(run)
     given = _plain(config)
     fields = {field.name: field.default for field in dataclasses.fields(config) if field.name != "given"}

@@ -29,6 +29,7 @@ class RunState:
         done: optimiser steps.
         best: step, metrics and whatever else was said of the best evaluation so far.
         stale: evaluations in turn, up to now, without a higher metric.
+        owed: the evaluation at `done` could not be finished, and comes first when the run goes on.
 
     Raises:
         ValueError: `patience` is negative, or the state of `resume` is missing or damaged.
@@ -45,9 +46,11 @@ class RunState:
         self.done = 0
         self.best: dict[str, Any] = {"step": 0, "metrics": {metric: -1.0}}
         self.stale = 0
+        self.owed = False
         if resume:
             facts = restore_state(resume / STATE, parts)
             self.done, self.best, self.stale = facts["step"], facts["best"], facts.get("stale", 0)
+            self.owed = facts.get("owed", False)
 
     def save(self, run: Path) -> None:
         """Write `last.pt`.
@@ -56,7 +59,7 @@ class RunState:
             ValueError: it cannot be written; the message says what is there instead.
         """
         try:
-            save_state(run / STATE, self.parts, step=self.done, best=self.best, stale=self.stale)
+            save_state(run / STATE, self.parts, step=self.done, best=self.best, stale=self.stale, owed=self.owed)
         except OSError as error:
             there = f"an earlier one is there, go on with --resume {run}" if (run / STATE).exists() else "none is there"
             raise ValueError(
@@ -72,6 +75,7 @@ class RunState:
 
     def note_evaluation(self, metrics: Mapping[str, Any], **more: Any) -> bool:
         """Take note of an evaluation at `done`; whether it is the best so far, and of equal ones the latest."""
+        self.owed = False
         before, now = self.best["metrics"][self.metric], metrics[self.metric]
         self.stale = 0 if now > before else self.stale + 1
         if now < before:
@@ -81,12 +85,19 @@ class RunState:
 
     def why_finished(self, num_steps: int) -> str:
         """Why a run of `num_steps` goes no further; empty if it does."""
+        if self.owed:
+            return ""
         if self.done >= num_steps:
             return f"all {num_steps:,} steps are done"
         if self.patience and self.stale >= self.patience:
             ended = f"it ended at step {self.done:,}"
             return f"{self.metric} has not risen in {self.stale} evaluation{'s' * (self.stale > 1)}; {ended}"
         return ""
+
+    def steps(self, num_steps: int) -> Iterator[int]:
+        """The step to do, again and again, until the run of `num_steps` is finished."""
+        while not self.why_finished(num_steps):
+            yield self.done
 
     def interrupt(self, run: Path, signals: Sequence[int], processes: Processes) -> NoReturn:
         """Save, say how to go on, and end the process as the signal that was received would have."""
@@ -97,8 +108,8 @@ class RunState:
         raise SystemExit(128 + (list(signals) or [signal.SIGTERM])[0])
 
     @contextmanager
-    def kept(self, run: Path) -> Iterator[None]:
-        """In this block, a step, a ValueError leaves the state before the step in `last.pt`.
+    def kept(self, run: Path, *, evaluating: bool = False) -> Iterator[None]:
+        """In this block, a step or an evaluation, a ValueError leaves the state before it in `last.pt`.
 
         The message then says how to go on. What a forward pass changes, BatchNorm's statistics, is put back. Where the
         weights are not finite any more, an earlier state stays.
@@ -109,6 +120,7 @@ class RunState:
         try:
             yield
         except ValueError as error:
+            self.owed = self.owed or evaluating
             with torch.no_grad():
                 for buffer, value in zip(buffers, before, strict=True):
                     buffer.copy_(value)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from apps.common.data.problems import skipped_words
+from apps.common.training.data_record import Content
 
 
 class ImageRecord(NamedTuple):
@@ -57,6 +58,13 @@ class CocoSplit:
     ground_truth: dict[str, Any]
     skipped: list[str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> Content:
+        """What a run must find again when it is resumed."""
+        labels = [record.labels * np.where(record.is_crowd, -1, 1) for record in self.records]
+        boxes = [record.boxes_xyxy_px for record in self.records]
+        return Content([record.path for record in self.records], labels, boxes)
 
     def take(self, indices: Iterable[int]) -> "CocoSplit":
         """The images at these positions of `records`, in both forms."""

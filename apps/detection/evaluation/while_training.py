@@ -24,7 +24,8 @@ def evaluate(
     processes: Processes,
 ) -> None:
     """Log the COCO metrics of a detector, and keep it in best/ if no earlier one had a higher AP."""
-    results = predict_split(detector, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
+    with state.kept(log.folder, evaluating=True):
+        results = predict_split(detector, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
     evaluation = run_cocoeval(split, results)
     metrics = summarise(evaluation)
     log.write("eval", state.done, **metrics.values)

@@ -73,9 +73,10 @@ def evaluate(
         teacher_logits: (N, A), of the same photos: the share of equal decisions and the mean difference of the
             probabilities are logged, too.
     """
-    values, logits = uncalibrated_metrics(
-        tagger, split, batch_size=batch_size, num_workers=num_workers, processes=processes
-    )
+    with state.kept(log.folder, evaluating=True):
+        values, logits = uncalibrated_metrics(
+            tagger, split, batch_size=batch_size, num_workers=num_workers, processes=processes
+        )
     if teacher_logits is not None:
         same = ((logits >= 0) == (teacher_logits >= 0)).double().mean().item()
         difference = (logits.sigmoid() - teacher_logits.sigmoid()).abs().double().mean().item()

@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from apps.common.choices import BadData
 from apps.common.data.photos import unreadable
 from apps.common.data.problems import Problem, did_you_mean, names_beside, refuse_problems, skipped_words, some_of
+from apps.common.training.data_record import Content
 from apps.finegrained.choices import VAL_FRACTION
 from apps.finegrained.data.known_sets import NAMED, list_named, list_packed
 from apps.finegrained.data.layouts import SPLIT_OF_NAME, list_photos
@@ -44,6 +47,11 @@ class LabelledSplit:
     photos: list[Photo]
     skipped: list[str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> Content:
+        """What a run must find again when it is resumed."""
+        return Content([photo.path for photo in self.photos], [np.array([photo.label for photo in self.photos])])
 
     @property
     def counts(self) -> list[int]:

@@ -23,7 +23,8 @@ def evaluate(
     processes: Processes,
 ) -> None:
     """Log the metrics of a classifier, and keep it in best/ if no earlier one had a higher top-1."""
-    logits = predict_split(classifier, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
+    with state.kept(log.folder, evaluating=True):
+        logits = predict_split(classifier, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
     labels = torch.tensor([photo.label for photo in split.photos])
     metrics = classification_metrics(logits, labels, split.class_names).values
     log.write("eval", state.done, **metrics)

@@ -1,0 +1,104 @@
+"""What a run knows of its data, so that it is not resumed on others: class names; digests of files, labels, boxes."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from apps.common.checkpoint import load_json
+from apps.common.data.problems import some_of
+from apps.common.training.run_log import CONFIG
+
+KEY = "data_record"  # in config.json
+MOST_NAMES = 12  # of classes in a message
+
+
+class Content(NamedTuple):
+    """What a split holds, in its order.
+
+    Attributes:
+        paths: of the photos.
+        labels: integers, of any shape, for each photo or of all.
+        boxes: (N, 4) pixels, for each photo.
+    """
+
+    paths: Sequence[Path]
+    labels: Iterable[np.ndarray]
+    boxes: Iterable[np.ndarray] = ()
+
+
+def record_data(resume: Path | None, class_names: Sequence[str], **splits: Content) -> dict[str, Any]:
+    """The record of the data that a run is about to use, for config.json.
+
+    It holds where the data is not, so that it may be moved. Of each photo its name and its size in bytes are looked at,
+    which takes a second for a hundred thousand.
+
+    Args:
+        resume: the run to go on with; None for a new one. A run without a record, of a former version, is not checked.
+        splits: by name.
+
+    Raises:
+        ValueError: `resume` began with other data; the message says what changed.
+    """
+    now: dict[str, Any] = {"classes": list(class_names), **{name: _digests(split) for name, split in splits.items()}}
+    before = load_json(resume / CONFIG).get(KEY) if resume else None
+    if isinstance(before, dict):
+        if before.get("classes") != now["classes"]:
+            became = _became([str(name) for name in before.get("classes") or []], now["classes"])
+            raise ValueError(
+                f"--resume {resume}: the classes changed: {became}; begin a new run with --weights {resume}, or put "
+                "the data back as it was"
+            )
+        if changed := [what for name in splits for what in _changes(name, before.get(name), now[name])]:
+            raise ValueError(
+                f"--resume {resume}: the data is not what the run began with: {'; '.join(changed)}; put it back as it "
+                f"was, or begin a new run with --weights {resume}"
+            )
+    return {KEY: now}
+
+
+def _digests(split: Content) -> dict[str, Any]:
+    parents = {path.parent for path in split.paths}
+    root = os.path.commonpath(parents) if parents else ""
+    names = (os.path.relpath(path, root).replace(os.sep, "/").encode(errors="surrogateescape") for path in split.paths)
+    boxes = (np.rint(np.asarray(some, dtype=np.float64) * 100).astype(np.int64) for some in split.boxes)
+    return {
+        "photos": len(split.paths),
+        "names": _hash(names),
+        "files": _hash(str(path.stat().st_size).encode() for path in split.paths),
+        "labels": _hash(str(np.asarray(some).tolist()).encode() for some in split.labels),
+        "boxes": _hash(str(some.tolist()).encode() for some in boxes),
+    }
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _changes(name: str, before: Any, now: Mapping[str, Any]) -> list[str]:
+    """What differs, in words; names that differ make all else differ."""
+    if not isinstance(before, dict) or before == now:
+        return []
+    if before.get("photos") != now["photos"]:
+        return [f"{name} had {before.get('photos')} photos and has {now['photos']} now"]
+    if before.get("names") != now["names"]:
+        return [f"{name} has photos of other names, or in another order"]
+    words = {"files": "other files under the same names", "labels": "other labels", "boxes": "other boxes"}
+    changed = [what for key, what in words.items() if before.get(key) != now[key]]
+    return [f"{name} has {' and '.join(changed)}"] if changed else []
+
+
+def _became(before: Sequence[str], now: Sequence[str]) -> str:
+    if max(len(before), len(now)) <= MOST_NAMES:
+        return f"{', '.join(before)} became {', '.join(now)}"
+    gone, new = (sorted(set(one) - set(other)) for one, other in ((before, now), (now, before)))
+    if not gone and not new:
+        return f"{len(now)} names are in another order"
+    told = [f"{some_of(names, most=5)} {verb}" for names, verb in ((gone, "went"), (new, "came")) if names]
+    return f"{len(before)} became {len(now)}: {', '.join(told)}"

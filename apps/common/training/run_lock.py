@@ -1,0 +1,69 @@
+"""One process at a time trains in a run's folder: a lock that ends with its process, however that ends."""
+
+import errno
+import os
+import socket
+import sys
+import weakref
+from pathlib import Path
+from typing import TextIO
+
+LOCK = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of some network file systems
+
+
+class RunLock:
+    """Holds the lock of a folder as long as it is referred to; see `lock_run`."""
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+
+
+_held: weakref.WeakValueDictionary[Path, RunLock] = weakref.WeakValueDictionary()
+
+
+def lock_run(folder: Path, *, flag: str) -> RunLock:
+    """The lock of a run's folder, by a record lock of the system: data processes do not inherit it.
+
+    Within a process it is shared: one that is interrupted and goes on there does not shut itself out.
+
+    Args:
+        folder: exists and can be written.
+        flag: by which the folder was named, for the message.
+
+    Raises:
+        ValueError: another process has it.
+        OSError: the folder cannot be written.
+    """
+    key = folder.resolve()
+    lock = _held.get(key)
+    if lock is None:
+        lock = _held[key] = RunLock(_locked(folder, flag))
+    return lock
+
+
+def _locked(folder: Path, flag: str) -> TextIO | None:
+    if sys.platform == "win32":  # which has no record locks
+        return None
+    import fcntl
+
+    file = (folder / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        holder = file.read().strip() or "its number is unknown"
+        file.close()
+        if error.errno in NO_LOCKS:
+            print(
+                f"{folder}: no lock can be had on its file system ({error.strerror}): start no second process in it",
+                file=sys.stderr,
+            )
+            return None
+        raise ValueError(
+            f"{flag} {folder}: another process trains in it ({holder}); wait for its end, or stop it first"
+        ) from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file

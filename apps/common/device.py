@@ -113,9 +113,10 @@ class Loader(DataLoader):
     def _watched(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
             yield from batches
-        except (RuntimeError, MemoryError) as error:
-            killed = str(error).startswith("DataLoader worker")
-            if not self.num_workers or not (killed or isinstance(error, MemoryError)):
+        except (RuntimeError, MemoryError, ConnectionError, EOFError, FileNotFoundError) as error:
+            from_photo = str(error).startswith("Caught ") and not isinstance(error, MemoryError)
+            other = isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker")
+            if not self.num_workers or from_photo or other:
                 raise
             raise ValueError(
                 "a data process ended before its work was done, perhaps killed because memory was short: use "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apps.common.checkpoint import load_json
+from apps.common.checkpoint import load_object
 from apps.common.data.problems import some_of
 from apps.common.training.run_log import CONFIG
 
@@ -44,7 +44,7 @@ def record_data(resume: Path | None, class_names: Sequence[str], **splits: Conte
         ValueError: `resume` began with other data; the message says what changed.
     """
     now: dict[str, Any] = {"classes": list(class_names), **{name: _digests(split) for name, split in splits.items()}}
-    before = load_json(resume / CONFIG).get(KEY) if resume else None
+    before = load_object(resume / CONFIG).get(KEY) if resume else None
     if isinstance(before, dict):
         if before.get("classes") != now["classes"]:
             became = _became([str(name) for name in before.get("classes") or []], now["classes"])

@@ -293,7 +293,7 @@ def test_a_run_of_a_former_version_has_no_record_of_its_data_and_goes_on(place, 
     record = json.loads((root / "run/config.json").read_text())
     assert {"classes", "train", "val"} <= set(record.pop("data_record"))
     (root / "run/config.json").write_text(json.dumps(record))
-    (root / "run/.lock").unlink()
+    (root / "run/run.lock").unlink()
     change_labels(app, root / "data")
     APPS[app].script.train(APPS[app].script.Config(resume=root / "run"))
     assert "finished: all 2 steps are done" in capsys.readouterr().out
@@ -374,7 +374,7 @@ def test_a_warning_to_the_whole_group_saves_and_says_so(tmp_path, app, name):
 def test_a_lost_terminal_loses_no_step(tmp_path):
     draw_tiny_coco(tmp_path / "data")
     ours, theirs = os.openpty()
-    flags = flags_of("detection", tmp_path / "data", tmp_path / "run", steps=100_000, eval_every=2)
+    flags = flags_of("detection", tmp_path / "data", tmp_path / "run", steps=100_000, eval_every=100_000, lr=0.001)
     command = [sys.executable, detection.__file__, *flags]
     process = subprocess.Popen(command, start_new_session=True, stdout=theirs, stderr=theirs)
     os.close(theirs)

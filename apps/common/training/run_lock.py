@@ -8,7 +8,7 @@ import weakref
 from pathlib import Path
 from typing import TextIO
 
-LOCK = ".lock"
+LOCK = "run.lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of some network file systems
 
 

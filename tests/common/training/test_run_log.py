@@ -191,7 +191,7 @@ def test_what_a_kill_left_is_put_right_on_resume(tmp_path):
     (run / ".mine").mkdir()
     open_log(Config(resume=run))
     assert (run / "best/model.json").read_text() == "new"
-    assert sorted(path.name for path in run.iterdir()) == [".lock", ".mine", "best", "config.json", "metrics.jsonl"]
+    assert sorted(path.name for path in run.iterdir()) == [".mine", "best", "config.json", "metrics.jsonl", "run.lock"]
 
 
 def test_what_is_sent_again_at_once_is_one_wish_to_stop(monkeypatch):

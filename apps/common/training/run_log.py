@@ -271,13 +271,6 @@ def _checked(config_class: type, saved: Mapping[str, Any], file: Path) -> dict[s
     return settings
 
 
-def _of_type(value: Any, hint: Any) -> Any:
-    """A value of JSON as a field's type has it: tuples and paths."""
-    if isinstance(value, list):
-        return tuple(_of_type(one, get_args(hint)[0]) for one in value)
-    return Path(value) if isinstance(value, str) and Path in (hint, *get_args(hint)) else value
-
-
 def git_commit() -> str | None:
     """The commit of the code that runs, with "+" if files were changed since; None outside a git checkout."""
 

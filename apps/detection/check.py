@@ -48,9 +48,11 @@ from apps.common.data.findings import (
     Finding,
     exit_on_errors,
     file_findings,
+    photos_outside,
     print_findings,
     refuse_negative,
     save_findings,
+    similar_names,
     worst_first,
 )
 from apps.common.data.photos import evenly_spaced, inspect_photos
@@ -59,6 +61,7 @@ from apps.common.images import read_image
 from apps.common.pictures import put_label, write_contact_sheet
 from apps.detection.data.checks import Checked, check_part
 from apps.detection.data.clean import write_clean
+from apps.detection.data.coco_files import data_folder
 from apps.detection.data.findings import (
     SIZES,
     Counts,
@@ -73,6 +76,7 @@ from apps.detection.data.findings import (
 )
 from apps.detection.data.listing import NO_SIZE, Part
 from apps.detection.data.load import find_data, joined_class_names, read_parts
+from apps.detection.evaluation.metrics import crowded_note
 from apps.detection.sample import make_sample
 
 SHEET_PHOTOS, SHEET_HEIGHT = 30, 240
@@ -96,6 +100,10 @@ def check(config: Config) -> list[Finding]:
     spoilt = {problem.path for problem in problems if problem.path}
     copies = find_duplicates(photos, [photo.facts for photo in photos])
     counts = count_objects(list_areas(parts, checked, class_names), class_names)
+    notes = [note for part, one in zip(parts, checked, strict=True) for note in (*part.notes, *one.notes)]
+    for split in in_order(photo.split for photo in photos):
+        objects = (int((~p.record.is_crowd).sum()) for p in photos if p.split == split)
+        notes += [note] if (note := crowded_note(split, objects)) else []
     findings = worst_first(
         [
             *file_findings(list(facts.values()), min_side=config.min_side),
@@ -103,7 +111,9 @@ def check(config: Config) -> list[Finding]:
             *copy_findings(copies),
             *photo_findings(photos, spoilt),
             *class_findings(counts, min_objects=config.min_objects),
-            Finding("note", "about the data", list(dict.fromkeys(note for part in parts for note in part.notes))),
+            similar_names(class_names),
+            photos_outside([data_folder(layout.source)], facts),
+            Finding("note", "about the data", list(dict.fromkeys(notes))),
         ]
     )
     print_report(f"{layout.source}: {layout.name}", photos, counts)

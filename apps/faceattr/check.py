@@ -49,6 +49,7 @@ from apps.common.data.findings import (
     Finding,
     exit_on_errors,
     file_findings,
+    photos_outside,
     print_findings,
     refuse_negative,
     save_findings,
@@ -89,6 +90,10 @@ def check(config: Config) -> list[Finding]:
             *copy_findings(listing, splits, copies),
             *count_findings(counts, min_known=config.min_known, min_rarer=config.min_rarer),
             *label_findings(listing, facts, min_rarer=config.min_rarer),
+            photos_outside(
+                [source.parent.parent if source.parent.name == "Anno" else source.parent for source in listing.sources],
+                listing.paths,
+            ),
             Finding("note", "about the lists", [*listing.notes, *([assigned.note] if assigned.note else [])]),
         ]
     )

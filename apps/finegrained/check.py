@@ -48,9 +48,11 @@ from apps.common.data.findings import (
     Finding,
     exit_on_errors,
     file_findings,
+    photos_outside,
     print_findings,
     refuse_negative,
     save_findings,
+    similar_names,
     worst_first,
 )
 from apps.common.data.photos import inspect_photos
@@ -78,6 +80,8 @@ def check(config: Config) -> list[Finding]:
         Finding("error", "files, rows or folders that cannot be used", [p.sentence for p in listing.problems]),
         *copy_findings(copies),
         *class_findings(counts, list(splits), min_photos=config.min_photos, max_imbalance=config.max_imbalance),
+        similar_names(sorted({name for name, _ in counts})),
+        photos_outside([listing.folder], [fact.path for fact in facts]),
         Finding("note", "files skipped: no photos by their names", [p.sentence for p in listing.skipped]),
     ]
     findings = worst_first(findings)

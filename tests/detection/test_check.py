@@ -1,6 +1,7 @@
 """The data doctor on a data set with one of every fault, what its clean file leaves, and clean and real data."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,7 @@ class Maker:
         self.images.append({"id": number, "file_name": name, "width": 100, "height": 80})
         for category_id, box in boxes:
             what = {"id": len(self.annotations) + 1, "image_id": number, "category_id": category_id}
-            self.annotations.append({**what, "bbox": box, "area": 1600, "iscrowd": 0})
+            self.annotations.append({**what, "bbox": box, "area": math.prod(box[2:]) or 1, "iscrowd": 0})
         return self.root / self.split / name
 
     def save(self) -> None:
@@ -149,17 +150,19 @@ def test_every_fault_is_found_once_and_nothing_else(messy, tmp_path, capsys):
 
 
 def test_good_data_has_no_finding_and_is_counted_as_coco_does(makers, tmp_path, capsys):
-    """Areas 1600 (medium, of COCO's evaluation: 32 x 32 to 96 x 96), 1023 and 9217; a crowd is none of them."""
+    """Areas 200, 1600 (medium, of COCO's evaluation: 32 x 32 to 96 x 96), 1023 and 9217; a crowd is none of them."""
     train, _ = makers
-    train.annotations[0]["area"], train.annotations[2]["area"], train.annotations[4]["iscrowd"] = 1023, 9217, 1
+    train.photo("large.jpg", (3, [0, 0, 100, 97]), size=(100, 97))
+    train.images[-1]["height"] = 97
+    train.annotations[0]["area"], train.annotations[-1]["area"], train.annotations[4]["iscrowd"] = 1023, 9217, 1
     train.save()
     assert check(Config(data=str(train.root), out=tmp_path / "out", min_objects=5)) == []
     assert not (tmp_path / "out/problems.jpg").exists()
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    for row in ("train val small medium large crowds", "photos 6 3", "red 5 3 1 6 1 1", "blue 6 3 0 9 0 0"):
+    for row in ("train val small medium large crowds", "photos 7 3", "red 6 3 1 7 1 1", "blue 6 3 9 0 0 0"):
         assert row.split() in lines
     red = json.loads((tmp_path / "out/check.json").read_text())["classes"]["red"]
-    assert red["train"] == {"objects": 5, "small": 1, "medium": 3, "large": 1, "crowds": 1}
+    assert red["train"] == {"objects": 6, "small": 1, "medium": 4, "large": 1, "crowds": 1}
 
 
 def test_the_clean_file_is_read_and_has_no_errors_left(messy, tmp_path):

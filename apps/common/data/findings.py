@@ -1,6 +1,8 @@
 """What the check.py scripts share: findings, how they are printed and kept, and what a file has by itself."""
 
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +48,23 @@ def file_findings(facts: Sequence[PhotoFacts], *, min_side: int) -> list[Finding
         those("note", "photos in CMYK or with a palette", lambda f: f.channels in ("CMYK", "palette")),
         those("note", "photos of other than 8 bits", lambda f: f.bits not in (0, 8), "{0.path}: {0.bits} bits"),
     ]
+
+
+def similar_names(names: Iterable[str]) -> Finding:
+    """Classes whose names are equal but for case, spaces or the form of a number: cat and Cat, 1 and 1.0."""
+    of_key: dict[object, list[str]] = {}
+    for name in names:
+        key = "".join(re.findall(r"[^\W_]+", name.casefold())) or name
+        of_key.setdefault(float(name) if re.fullmatch(r"\d{1,15}(\.\d{1,15})?", name) else key, []).append(name)
+    cases = [" = ".join(map(repr, same)) for same in of_key.values() if len(same) > 1]
+    return Finding("warning", "classes with nearly equal names", cases)
+
+
+def photos_outside(folders: Iterable[Path], paths: Iterable[Path]) -> Finding:
+    """Photos that are not in the folders of the data, since a list names them by ".." or from the root."""
+    inside = tuple(os.path.join(os.path.abspath(folder), "") for folder in folders)
+    cases = [str(path) for path in paths if not os.path.abspath(path).startswith(inside)]
+    return Finding("note", "photos outside the folder of the data", cases)
 
 
 def worst_first(findings: Sequence[Finding]) -> list[Finding]:

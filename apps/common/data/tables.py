@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backbone.files import written_whole
+from backbone.text import first_line, read_text
 
 SPLITS = ("train", "val", "test")
 SPLIT_OF_NAME = {name: "val" for name in ("val", "valid", "validation", "dev")}
@@ -27,31 +28,20 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """A table with a header in UTF-8; the kind of its separator (comma, semicolon, tab) is read off it.
+    """A table with a header; the kind of its separator (comma, semicolon, tab) is read off it.
 
     Rows without any text are left out.
 
     Raises:
         ValueError: it is no such table; also while rows are read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from None
-    rows = _rows(path, text)
+    rows = _rows(path, read_text(path, what="a CSV file"))
     return Table([cell.strip() for cell in next(rows, (1, []))[1]], rows)
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8.
-
-    Raises:
-        ValueError: it is in another encoding.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
+    """The lines of a text file; errors are those of `read_text`."""
+    return read_text(path).split("\n")
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -67,8 +57,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 def read_header(path: Path) -> list[str]:
     """The names of a CSV file's columns; whatever is in a file that is none."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        line = file.readline()
+    line = first_line(path)
     cells = next(csv.reader([line], delimiter=max(",;\t", key=line.count)), [])
     return [cell.strip() for cell in cells]
 
@@ -77,12 +66,6 @@ def find_column(header: Sequence[str], names: Sequence[str]) -> int | None:
     """The position of the first of the names that a header has, in any case."""
     found = [cell.strip().lower() for cell in header]
     return next((found.index(name) for name in names if name in found), None)
-
-
-def folder_of_files(folder: Path, files: Iterable[str]) -> Path:
-    """Where the files that a table in `folder` names are: beside it, or in images/ beside it."""
-    inner = folder / "images"
-    return inner if inner.is_dir() and not any((folder / file).is_file() for file in files) else folder
 
 
 def normal_name(name: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from apps.common.choices import BadData
 from apps.common.data.photos import IMAGE_SUFFIXES, Glance
 from apps.common.data.problems import Problem, refuse_problems
+from apps.detection.data.coco_entries import Box, upright
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 from apps.detection.data.listing import (
     DAMAGED_FILE,
@@ -30,9 +31,8 @@ from apps.detection.data.listing import (
 
 MOST_PX = 1_000_000  # of a side
 OVERHANG_PX = 2.0  # a box may reach so far beyond the image by rounding; it is clipped silently
+MUCH_PX = 16.0  # an object with so large a box has more than one pixel
 TRUE, FALSE = (1, "1"), (None, 0, "", "0")  # of iscrowd; True == 1 and False == 0
-
-Box = tuple[float, float, float, float]
 
 
 class Checked(NamedTuple):
@@ -43,6 +43,7 @@ class Checked(NamedTuple):
     annotations: list[dict[str, Any]]
     category_ids: list[int]
     problems: list[Problem]
+    notes: list[str]
 
 
 def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData) -> CocoSplit:
@@ -63,7 +64,7 @@ def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData) ->
         records=checked.records,
         ground_truth={"images": checked.images, "annotations": checked.annotations, "categories": categories},
         skipped=problems,
-        notes=tuple(part.notes),
+        notes=(*part.notes, *checked.notes),
     )
 
 
@@ -86,6 +87,7 @@ def check_part(part: Part, class_names: Sequence[str], *, clip: bool = False, op
         image_id = id_in(annotation, "image_id")
         if image_id is not None and image_id in declared and image_id not in images:
             continue  # its image has been reported
+        annotation = checker.upright(annotation, images.get(image_id) if image_id is not None else None)
         box = checker.box_of(annotation, images.get(image_id) if image_id is not None else None)
         if box is None:
             continue
@@ -100,6 +102,7 @@ def check_part(part: Part, class_names: Sequence[str], *, clip: bool = False, op
         annotations=[annotation for annotation in annotations if annotation["image_id"] not in bad],
         category_ids=checker.category_ids,
         problems=[*part.problems, *checker.problems, *bad.values()],
+        notes=checker.notes,
     )
 
 
@@ -134,6 +137,8 @@ class _Checker:
         self.part = part
         self.clip = clip
         self.problems: list[Problem] = []
+        self.num_turned = 0
+        self.num_areas = 0
         self.in_sides = all(map(_lies_within_a_pixel, part.annotations))
         labels = {name: label for label, name in enumerate(class_names, start=1)}
         self.label_of = {category["id"]: labels[str(category["name"]).strip()] for category in part.categories}
@@ -163,6 +168,28 @@ class _Checker:
             fault = f"width and height must be whole pixels above 0, got {str(sides)[:80]}"
             return self._problem(DAMAGED_FILE, f"{what}: {fault}", path)
         return True
+
+    @property
+    def notes(self) -> list[str]:
+        """What was read otherwise than it is written."""
+        turned = f"{self.num_turned:,} boxes with a rotation are the upright ones around them"
+        areas = f"{self.num_areas:,} areas that cannot be right are those of the boxes"
+        return [f"{self.part.source}: {note}" for note, n in ((turned, self.num_turned), (areas, self.num_areas)) if n]
+
+    def upright(self, annotation: Any, image: dict[str, Any] | None) -> Any:
+        """An annotation whose box is turned, with the upright box around it, as far as that is in the image."""
+        xywh = _four_numbers(annotation.get("bbox")) if isinstance(annotation, dict) else None
+        box = upright(annotation, xywh) if xywh and min(xywh[2:]) > 0 else None
+        if box is None or image is None:
+            return annotation
+        self.num_turned += 1
+        x0, y0, x1, y1 = _clipped((box[0], box[1], box[0] + box[2], box[1] + box[3]), image)
+        attributes = {key: value for key, value in annotation["attributes"].items() if key != "rotation"}
+        whole = {**annotation, "bbox": [x0, y0, x1 - x0, y1 - y0], "attributes": attributes}
+        area = annotation.get("area")
+        if isinstance(area, int | float):  # that of the turned box, of which the image may have less
+            whole["area"] = min(area, (x1 - x0) * (y1 - y0))
+        return whole
 
     def box_of(self, annotation: Any, image: dict[str, Any] | None) -> Box | None:
         """The annotation's box as xyxy in pixels, clipped to the image; None, and a problem noted, if unusable."""
@@ -217,7 +244,8 @@ class _Checker:
         given = [v if isinstance(v, int | float) else float(v) for v in annotation["bbox"]]
         whole = {**annotation, "bbox": [left, top, right - left, bottom - top] if self.clip else given}
         area = annotation.get("area")
-        if not isinstance(area, int | float) or not math.isfinite(area):
+        if not _is_area(area, whole["bbox"]):
+            self.num_areas += area is not None
             whole["area"] = whole["bbox"][2] * whole["bbox"][3]
         whole |= {"id": new_id, "iscrowd": int(bool(crowd_in(annotation)))}
         whole["category_id"] = self.category_ids[self.label_of[annotation["category_id"]] - 1]
@@ -237,6 +265,14 @@ def _four_numbers(given: Any) -> Box | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return (x, y, w, h) if math.isfinite(x + y + w + h) else None
+
+
+def _is_area(given: Any, bbox: Sequence[float]) -> bool:
+    """Whether this may be the area of an object with this box: at most the box's, in pixels."""
+    box_area, rounded = bbox[2] * bbox[3], (bbox[2] + 1) * (bbox[3] + 1)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= rounded:
+        return False
+    return given > 1 or box_area < MUCH_PX
 
 
 def _clipped(box: Box, image: dict[str, Any]) -> Box:

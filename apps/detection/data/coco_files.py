@@ -16,16 +16,26 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.checkpoint import load_json
+from apps.common.data.names import FIRST, PhotoRoot, find_root
 from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME
+from apps.detection.data.coco_entries import find_files, mend_entries
 from apps.detection.data.listing import DAMAGED_FILE, Layout, Part, id_in
 
 ONE_FILE = (
     *("instances.json", "annotations.json", "coco.json", "instances_default.json", "instances_all.json"),
-    *("_annotations.coco.json", "annotations.coco.json"),
+    *("_annotations.coco.json", "annotations.coco.json", "result.json"),
 )
 CLEAN = "-clean"  # behind the names of what check.py writes
-SUBJECTS = ("instances", "annotations", "coco", "default", "all")  # words around a split, as in instances_train.json
+SUBJECTS = (
+    "instances",
+    "annotations",
+    "coco",
+    "default",
+    "all",
+    "lvis",
+    "v1",
+)  # words around a split, as in instances_train.json
 
 
 def find_coco(source: Path) -> Layout | None:
@@ -35,7 +45,7 @@ def find_coco(source: Path) -> Layout | None:
         ValueError: several files are for one split.
     """
     if source.is_file():
-        return _one_file(source.parent.parent if source.parent.name == "annotations" else source.parent, source)
+        return _one_file(data_folder(source), source)
     rooms = [folder for folder in (source / "annotations", source) if folder.is_dir()]
     files = _files_by_split(path for room in rooms for path in sorted(room.glob("*.json")))
     if not files:
@@ -49,6 +59,13 @@ def find_coco(source: Path) -> Layout | None:
         return Layout("COCO json", source, shown, partial(_read_files, source, files))
     found = [room / name for room in rooms for name in ONE_FILE if (room / name).is_file()]
     return _one_file(source, found[0]) if found else None
+
+
+def data_folder(source: Path) -> Path:
+    """The folder of the data that a folder or an annotation file stands for."""
+    if source.is_dir():
+        return source
+    return source.parent.parent if source.parent.name == "annotations" else source.parent
 
 
 def _one_file(root: Path, file: Path) -> Layout:
@@ -133,7 +150,7 @@ def _files_by_split(paths: Iterable[Path]) -> dict[str, Path]:
     instances = [path for path in named if path.name.startswith("instances_")]
     for path in instances or named:
         tail = "_".join(word for word in re.split(r"[_.]", path.stem) if word.lower() not in SUBJECTS)
-        if tail and (path in instances or split_of(tail) != tail):
+        if tail and (path in instances or tail.lower() in SPLIT_OF_NAME or split_of(tail) != tail):
             of_tail.setdefault(tail, path)
     return {split: of_tail[tail] for tail, split in _splits_of(of_tail).items()}
 
@@ -171,6 +188,7 @@ def _read(root: Path, file: Path, split: str | None) -> Part:
         raise ValueError(f"{file} lists no images")
     if not content["categories"]:
         raise ValueError(f"{file} declares no categories")
+    mend_entries(content)
     for category in content["categories"]:
         if not isinstance(category, dict) or not isinstance(category.get("id"), int) or not category.get("name"):
             raise ValueError(f"{file}: a category needs a whole-number id and a name, got {str(category)[:80]}")
@@ -178,22 +196,27 @@ def _read(root: Path, file: Path, split: str | None) -> Part:
     for one, two in itertools.pairwise(categories):
         if one["id"] == two["id"]:
             raise ValueError(f"{file}: category id {one['id']} is both {one['name']!r} and {two['name']!r}")
-    folder = find_image_folder(root, file, content["images"])
-    return Part(split, file, folder, content["images"], content["annotations"], categories)
+    photo_root = _find_photos(root, file, content["images"])
+    part = Part(split, file, photo_root.folder, content["images"], content["annotations"], categories)
+    find_files(part, photo_root)
+    return part
 
 
-def find_image_folder(root: Path, annotation_file: Path, images: list[Any]) -> Path:
+def _find_photos(root: Path, annotation_file: Path, images: list[Any]) -> PhotoRoot:
     """The first of root/<split>, root/images/<split>, root/images, root and the file's folder with a first image."""
     tail = annotation_file.stem.removeprefix("instances_")
     named = [root / tail, root / "images" / tail]
     if split_of(tail) != tail:
         named += [root / split_of(tail), root / "images" / split_of(tail)]
     folders = dict.fromkeys([*named, root / "images", root, annotation_file.parent, annotation_file.parent / "images"])
-    first = [str(image.get("file_name")) for image in images[:100] if isinstance(image, dict)]
-    for folder in folders:
-        if any((folder / name).is_file() for name in first):
-            return folder
-    raise ValueError(f"{annotation_file}: none of its images was found in {_names(folders, full=True)}")
+    names = [image.get("file_name") for image in images[:FIRST] if isinstance(image, dict)]
+    first = [name for name in names if isinstance(name, str) and name.strip()]
+    if not first:
+        raise ValueError(f"{annotation_file}: its images have no file_name, so nobody knows which photos are meant")
+    if photo_root := find_root(folders, first):
+        return photo_root
+    where = _names(folders, full=True)
+    raise ValueError(f"{annotation_file}: none of its images was found in {where}; the first is {first[0][:80]!r}")
 
 
 def _names(paths: Iterable[Path], *, full: bool = False) -> str:

@@ -9,6 +9,7 @@ Where the data has no val split, val is taken out of train (see splits.py).
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from apps.common.choices import BadData
 from apps.common.data.problems import did_you_mean, names_beside
@@ -20,14 +21,12 @@ from apps.detection.data.coco_split import CocoSplit
 from apps.detection.data.listing import Layout, Part
 from apps.detection.data.splits import carve_val
 from apps.detection.data.voc_files import find_voc
-from apps.detection.data.yolo_files import find_yolo
+from apps.detection.data.yolo_files import find_yolo, find_yolo_without_yaml
 
 
-def load_split(
-    root: Path, split: str, *, bad_data: BadData = "refuse", val_fraction: float = VAL_FRACTION, seed: int = 0
-) -> CocoSplit:
-    """Read and check one split; arguments and errors as of `load_splits`."""
-    return load_splits(root, [split], bad_data=bad_data, val_fraction=val_fraction, seed=seed)[0]
+def load_split(root: Path, split: str, **options: Any) -> CocoSplit:
+    """Read and check one split; arguments and errors are those of `load_splits`."""
+    return load_splits(root, [split], **options)[0]
 
 
 def load_splits(
@@ -78,7 +77,7 @@ def find_data(source: Path) -> Layout:
     hint = f"; did you mean --data {deeper}?" if deeper else ""
     raise ValueError(
         f"--data {source} holds no annotated photos: wanted is COCO's annotations/instances_train.json, Pascal VOC's "
-        f"Annotations/*.xml or YOLO's data.yaml{hint}"
+        f"Annotations/*.xml or YOLO's data.yaml (or classes.txt){hint}"
     )
 
 
@@ -91,7 +90,7 @@ def _holds_data(folder: Path) -> bool:
 
 def _find(source: Path) -> Layout | None:
     if source.is_dir():
-        return find_coco(source) or find_yolo(source) or find_voc(source)
+        return find_coco(source) or find_yolo(source) or find_voc(source) or find_yolo_without_yaml(source)
     if source.suffix.lower() in (".yaml", ".yml"):
         return find_yolo(source)
     return find_coco(source) if source.suffix.lower() == ".json" else None

@@ -1,6 +1,6 @@
 """Reading Pascal VOC's XML files.
 
-    PATH/Annotations/NAME.xml, PATH/JPEGImages/NAME.jpg    perhaps with ImageSets/Main/train.txt, val.txt, test.txt
+    PATH/Annotations/NAME.xml, PATH/JPEGImages/NAME.jpg    also in folders within, perhaps with ImageSets/Main
     PATH/train/NAME.xml, PATH/train/NAME.jpg               XML beside the photos, in train/, valid/, test/ or PATH
 
 A photo belongs to the XML file of its own stem; what <filename> says is tried second. Objects marked difficult are
@@ -9,18 +9,20 @@ definition: pixels counted from 1, the last one belongs to the box.
 """
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from apps.common.data.photos import is_photo_name
-from apps.common.data.problems import Problem
+from apps.common.data.photos import is_photo_name, walk
+from apps.common.data.problems import Problem, some_of
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.detection.data.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, NO_AREA, Layout, Part
+from backbone.text import read_text
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-PHOTO_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
+LABEL_FOLDERS = ("annotations", "annotation", "annots", "annot", "anns", "xmls", "xml", "labels", "label")
+PHOTO_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "photos", "jpegs")
 
 
 class Room(NamedTuple):
@@ -60,17 +62,23 @@ def _rooms(source: Path) -> list[Room]:
 
 
 def _room(folder: Path, split: str | None) -> Room | None:
-    for name in ("Annotations", "annotations", "."):
-        if _xml_files(folder / name):
-            photos = next((p for p in PHOTO_FOLDERS if (folder / p).is_dir()), ".")
-            return Room(split, folder / name, folder / photos)
-    return None
+    inner = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    photos = next((inner[name] for name in PHOTO_FOLDERS if name in inner), folder)
+    for labels in (inner[name] for name in LABEL_FOLDERS if name in inner):
+        if _xml_files(labels):
+            return Room(split, labels, photos)
+    beside = any(path.suffix.lower() == ".xml" and path.name[0] != "." for path in folder.iterdir())
+    return Room(split, folder, photos) if beside else None
 
 
 def _xml_files(folder: Path) -> list[Path]:
-    """The XML files of a folder, if there is one."""
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in paths if path.suffix.lower() == ".xml" and path.name[0] != "."]
+    """The XML files of a folder and of those within."""
+    return [path for path in walk(folder) if path.suffix.lower() == ".xml"]
+
+
+def _key(path: Path, folder: Path) -> str:
+    """What a photo and its XML file have in common: folders and stem, as seen from their own rooms."""
+    return normal_name(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _lists(source: Path) -> dict[str, Path]:
@@ -87,23 +95,23 @@ def _read(source: Path, rooms: Sequence[Room], lists: dict[str, Path], wanted: S
     reader = _Reader(source)
     parts: dict[str | None, Part] = {}
     for room in rooms:
-        files = {normal_name(path.stem): path for path in _xml_files(room.labels)}
+        files = {_key(path, room.labels): path for path in _xml_files(room.labels)}
         photos = _Photos(room.photos)
-        lonely = [name for name in sorted(photos.names) if normal_name(Path(name).stem) not in files]
+        lonely = [path for path in photos.paths if _key(path, room.photos) not in files]
         if not lists:
-            parts[room.split] = reader.part(room.split, list(files.values()), photos)
+            parts[room.split] = reader.part(room.split, files, photos)
         listed: set[str] = set()
         for split, path in lists.items():
             stems, problems = _stems(path, files)
-            parts[split] = reader.part(split, [files[stem] for stem in stems], photos)
+            parts[split] = reader.part(split, {stem: files[stem] for stem in stems}, photos)
             parts[split].problems.extend(problems)
             listed |= set(stems)
         first = parts[room.split if not lists else next(iter(lists))]
         if unlisted := sorted(files.keys() - listed if lists else ()):
             note = f"{len(unlisted):,} XML files are in no list of ImageSets/Main, as {files[unlisted[0]].name}"
             first.notes.append(note)
-        if unused := [name for name in lonely if name not in photos.used]:
-            where = f"{room.photos.relative_to(source) / unused[0]}"
+        if unused := [path for path in lonely if path not in photos.used]:
+            where = unused[0].relative_to(source)
             first.notes.append(f"{len(unused):,} photos without an XML file are not used, as {where}")
     reader.finish(list(parts.values()))
     return [parts[split] for split in wanted]
@@ -134,20 +142,26 @@ class _Photos:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.names = {path.name for path in folder.iterdir() if is_photo_name(path.name)}
-        self.of_stem: dict[str, list[str]] = {}
-        for name in sorted(self.names):
-            self.of_stem.setdefault(normal_name(Path(name).stem), []).append(name)
-        self.used: set[str] = set()
+        self.paths = [path for path in walk(folder) if is_photo_name(path.name)]
+        self.of_key: dict[str, list[Path]] = {}
+        for path in self.paths:
+            keys = {_key(path, folder), normal_name(path.stem), normal_name(path.name)}
+            for key in keys:
+                self.of_key.setdefault(key, []).append(path)
+        self.used: set[Path] = set()
 
-    def find(self, stem: str, filename: str) -> list[str]:
-        """The photo of this stem, or the one that <filename> names, with or without its suffix; several if unsure."""
+    def find(self, key: str, filename: str) -> list[Path]:
+        """The photo of an XML file's key or stem, or the one that <filename> names; several if unsure.
+
+        With the suffix of <filename>, if one has it, or without.
+        """
         last = normal_name(filename.replace("\\", "/").rpartition("/")[2])
-        names = self.of_stem.get(normal_name(stem)) or ([last] if last in self.names else [])
-        names = names or self.of_stem.get(last) or self.of_stem.get(Path(last).stem) or []
-        names = [last] if last in names else names
-        self.used.update(names)
-        return names
+        stem = key.rpartition("/")[2]
+        keys = (key, stem, last, last.rpartition(".")[0])
+        found = next((self.of_key[one] for one in keys if one in self.of_key), [])
+        found = [path for path in found if normal_name(path.name) == last] or found
+        self.used.update(found)
+        return found
 
 
 class _Reader:
@@ -158,30 +172,36 @@ class _Reader:
         self.num_images = 0
         self.num_objects = 0
 
-    def part(self, split: str | None, files: Sequence[Path], photos: _Photos) -> Part:
+    def part(self, split: str | None, files: Mapping[str, Path], photos: _Photos) -> Part:
         part = Part(split, self.source, self.source, [], [], [])
-        for file in files:
-            self._add(part, file, photos)
+        for key, file in files.items():
+            self._add(part, key, file, photos)
         return part
 
-    def _add(self, part: Part, file: Path, photos: _Photos) -> None:
+    def _add(self, part: Part, key: str, file: Path, photos: _Photos) -> None:
         try:
-            root = ElementTree.parse(file).getroot()
-        except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # the last two of its encoding
+            root = ElementTree.fromstring(read_text(file, what="XML"))
+        except (ElementTree.ParseError, ValueError) as error:
             part.problems.append(Problem(f"{file} is not valid XML: {error}", kind=DAMAGED_FILE))
             return
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2]  # without a namespace
+        if again := _repeated(root, ("filename", "size")):
+            part.problems.append(Problem(f"{file} has <{again}> more than once", kind=DAMAGED_FILE))
+            return
         if root.tag != "annotation":
-            sentence = f"{file} is no Pascal VOC file: it begins with <{root.tag}>, not with <annotation>"
+            sentence = f"{file} is no Pascal VOC file: it begins with <{root.tag[:40]}>, not with <annotation>"
             part.problems.append(Problem(sentence, kind=DAMAGED_FILE))
             return
         filename = (root.findtext("filename") or "").strip()
-        names = photos.find(file.stem, filename)
-        if len(names) != 1:
-            says = f", nor is its <filename> {filename!r}" * bool(filename and not names)
-            how = "no photo of that name is" if not names else f"several photos of that name ({', '.join(names)}) are"
+        found = photos.find(key, filename)
+        if len(found) != 1:
+            says = f", nor is its <filename> {filename!r}" * bool(filename and not found)
+            there = some_of([path.relative_to(photos.folder).as_posix() for path in found])
+            how = f"several photos of that name ({there}) are" if found else "no photo of that name is"
             part.problems.append(Problem(f"{file}: {how} in {photos.folder}{says}", kind=MISSING_PHOTO))
             return
-        path = photos.folder / names[0]
+        path = found[0]
         self.num_images += 1
         where = file.relative_to(self.source).as_posix()
         image = {"id": self.num_images, "file_name": path.relative_to(self.source).as_posix(), "where": where}
@@ -192,32 +212,33 @@ class _Reader:
             self._add_object(part, element, f"{where} object {index}", path)
 
     def _add_object(self, part: Part, element: ElementTree.Element, where: str, path: Path) -> None:
+        """All boxes of an <object>: some tools write several into one."""
         name = normal_name(element.findtext("name") or "")
-        given = {side: element.findtext(f"bndbox/{side}") for side in SIDES}
-        try:
-            x0, y0, x1, y1 = (float(given[side] or "") for side in SIDES)
-        except ValueError:
-            name_or_box = "no <bndbox>" if not any(given.values()) else f"<bndbox> with {given}"
-            part.problems.append(Problem(f"{self.source}: {where} has {name_or_box}", kind=DAMAGED_OBJECT, path=path))
-            return
-        where = f"{where} ({name}, {' '.join(f'{side} {given[side]}' for side in SIDES)})"
-        box = (x0, y0, x1, y1)
-        if not name:
-            part.problems.append(
-                Problem(f"{self.source}: {where} has no <name>", kind=DAMAGED_OBJECT, path=path, box_xyxy_px=box)
-            )
-            return
-        if x1 <= x0 or y1 <= y0:
-            part.problems.append(
-                Problem(f"{self.source}: {where} has no area", kind=NO_AREA, path=path, box_xyxy_px=box)
-            )
-            return
-        self.num_objects += 1
-        annotation: dict[str, Any] = {"id": self.num_objects, "image_id": self.num_images, "where": where}
-        left, top = (v - 1 if v >= 1 else min(v, 0.0) for v in (x0, y0))  # many tools count from 0 after all
-        annotation |= {"category_id": name, "bbox": [left, top, x1 - left, y1 - top]}
-        annotation["iscrowd"] = int((element.findtext("difficult") or "0").strip().lower() in ("1", "true"))
-        part.annotations.append(annotation)
+        crowd = (element.findtext("difficult") or "0").strip().lower() in ("1", "true")
+        boxes = element.findall("bndbox") or [ElementTree.Element("bndbox")]
+        for i, bndbox in enumerate(boxes, start=1):
+            given = {side: bndbox.findtext(side) for side in SIDES}
+            again = _repeated(element, ("name", "difficult")) or _repeated(bndbox, SIDES)
+            at, xyxy = where + f" box {i}" * (len(boxes) > 1), None
+            try:
+                x0, y0, x1, y1 = (float(given[side] or "") for side in SIDES)
+                xyxy = x0, y0, x1, y1
+                at += f" ({name}, {' '.join(f'{side} {given[side]}' for side in SIDES)})"
+                fault = "has no <name>" if not name else "has no area" if x1 <= x0 or y1 <= y0 else ""
+            except ValueError:
+                fault = f"has <bndbox> with {given}" if any(given.values()) else "has no <bndbox>"
+            if again:
+                fault = f"has <{again}> more than once"
+            if fault or not xyxy:
+                kind = NO_AREA if fault == "has no area" else DAMAGED_OBJECT
+                sentence = f"{self.source}: {at} {fault}"
+                part.problems.append(Problem(sentence, kind=kind, path=path, box_xyxy_px=xyxy))
+                continue
+            self.num_objects += 1
+            left, top = (v - 1 if v >= 1 else min(v, 0.0) for v in (x0, y0))  # many tools count from 0 after all
+            annotation = {"id": self.num_objects, "image_id": self.num_images, "where": at, "category_id": name}
+            annotation |= {"bbox": [left, top, x1 - left, y1 - top], "iscrowd": int(crowd)}
+            part.annotations.append({**annotation, "attributes": {"rotation": _rotation(element)}})
 
     @staticmethod
     def finish(parts: Sequence[Part]) -> None:
@@ -236,3 +257,20 @@ def _whole(text: str | None) -> int:
         return max(round(float(text or "")), 0)
     except (ValueError, OverflowError):
         return 0
+
+
+def _repeated(element: ElementTree.Element, tags: Sequence[str]) -> str | None:
+    """The first of these elements that is there more than once, of which none can be preferred."""
+    there = [child.tag for child in element]
+    return next((tag for tag in tags if there.count(tag) > 1), None)
+
+
+def _rotation(element: ElementTree.Element) -> float:
+    """The attribute of a turned box as CVAT writes it, in degrees; 0 if there is none."""
+    for attribute in element.iterfind("attributes/attribute"):
+        if (attribute.findtext("name") or "").strip() == "rotation":
+            try:
+                return float(attribute.findtext("value") or "")
+            except ValueError:
+                return 0.0
+    return 0.0

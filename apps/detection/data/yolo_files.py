@@ -5,32 +5,28 @@
     PATH/labels/train/NAME.txt      its objects, "class cx cy w h" or "class x1 y1 x2 y2 x3 y3 ...", in image sides
 
 Where a path has no folder "images", the text file is beside the photo. A photo without a text file has no objects.
+Without a data.yaml: classes.txt or obj.names with the names, a line each, and perhaps lists train.txt, val.txt.
 """
 
-import math
+import os
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from apps.common.data.photos import UNREAD_SUFFIXES, find_photos, is_photo_name, walk
+from apps.common.data.names import Files, PhotoRoot, find_root, several
+from apps.common.data.photos import UNREAD_SUFFIXES, find_photos, walk
 from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
-from apps.detection.data.listing import (
-    DAMAGED_FILE,
-    DAMAGED_OBJECT,
-    MISSING_PHOTO,
-    NO_AREA,
-    OUTSIDE,
-    UNKNOWN_CLASS,
-    Layout,
-    Part,
-    glance_at_images,
-)
+from apps.common.data.yaml_files import read_yaml
+from apps.detection.data.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, Layout, Part, glance_at_images
+from apps.detection.data.yolo_labels import label_file, some_objects, without_photo
+from apps.detection.data.yolo_lines import box_of, more_than_boxes, read_line
 
-SLACK = 1e-3  # image sides by which a coordinate may lie outside, from rounding
+NOTHING = ("", "~", "null", "Null", "NULL")  # how YAML says that a split is not there
+NAME_FILES = ("classes.txt", "obj.names")
 
 
 def find_yolo(source: Path) -> Layout | None:
@@ -51,14 +47,33 @@ def find_yolo(source: Path) -> Layout | None:
     return _layout(*(exact or found)[0])
 
 
+def find_yolo_without_yaml(source: Path) -> Layout | None:
+    """A folder whose text files of objects lie beside a list of classes, as Label Studio, CVAT and LabelImg do."""
+    rooms = (source, source / "labels", source / "images", source / "data")
+    file = next((path for name in NAME_FILES for folder in rooms if (path := folder / name).is_file()), None)
+    if file is None or not some_objects(source):
+        return None
+    lines = [normal_name(line) for line in read_lines(file)]
+    while lines and not lines[-1]:
+        lines.pop()
+    inner = source / "images" if (source / "images").is_dir() else source
+    named = [path for path in (*source.glob("*.txt"), *inner.iterdir()) if path.stem.lower() in SPLIT_OF_NAME]
+    lists = [path for path in named if path.suffix == ".txt"]
+    found: dict[str | None, Path] = {SPLIT_OF_NAME[path.stem.lower()]: path for path in lists or named}
+    found = {split: path for split, path in found.items() if path.suffix == ".txt" or path.is_dir()} or {None: inner}
+    shown = {split: found[split].relative_to(source).as_posix() for split in (*SPLITS, None) if split in found}
+    reader = _Reader(file, source, _names(file, lines), keypoints=False)
+    return Layout("YOLO txt", source, shown, partial(_read, reader, {split: [entry] for split, entry in shown.items()}))
+
+
 def _load(path: Path, *, ours: bool = True) -> dict[str, Any] | None:
     """A YAML file's content; None if it has no names and need not be ours."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = read_yaml(path)
+    except ValueError:
         if not ours and path.stem != "data":
             return None
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise
     if isinstance(content, dict) and content.get("names"):
         return content
     if ours:
@@ -71,18 +86,28 @@ def _layout(file: Path, content: dict[str, Any] | None) -> Layout:
     names = _names(file, content["names"])
     splits: dict[str | None, list[str]] = {}
     for key, value in content.items():
-        split = SPLIT_OF_NAME.get(str(key).lower())
-        if split and value:
-            splits.setdefault(split, []).extend(map(str, value) if isinstance(value, list) else [str(value)])
+        split = SPLIT_OF_NAME.get(key.lower())
+        entries = value if isinstance(value, list) else [value]
+        if split and not all(isinstance(entry, str) for entry in entries):
+            raise ValueError(f"{file}: {key} must be a folder, a .txt list or several, got {reprlib.repr(value)[:80]}")
+        if split and (entries := [entry for entry in entries if entry not in NOTHING]):
+            splits.setdefault(split, []).extend(entries)
     if not splits:
         raise ValueError(f"{file} names no photos: wanted are train and val, folders or .txt lists")
     shown: dict[str | None, str] = {split: ", ".join(splits[split]) for split in SPLITS if split in splits}
-    reader = _Reader(file, str(content.get("path") or ""), names, keypoints="kpt_shape" in content)
+    inner = file.parent / _here(content["path"]) if isinstance(content.get("path"), str) else file.parent
+    folder = inner if inner.is_dir() else file.parent  # `path` is often that of another machine
+    reader = _Reader(file, folder, names, keypoints="kpt_shape" in content)
     return Layout("YOLO txt", file, shown, partial(_read, reader, splits))
 
 
 def _read(reader: "_Reader", folders: Mapping[str | None, Sequence[str]], splits: Sequence[str | None]) -> list[Part]:
     return [reader.part(split, folders[split]) for split in splits]
+
+
+def _here(entry: str) -> str:
+    """A path with this system's separators."""
+    return entry.replace("\\", "/")
 
 
 def _names(file: Path, names: Any) -> dict[int, str]:
@@ -93,61 +118,78 @@ def _names(file: Path, names: Any) -> dict[int, str]:
     """
     pairs = list(names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ())
     try:
-        by_number = {int(number): normal_name(str(name)) for number, name in pairs}
-    except (TypeError, ValueError):
+        by_number = {int(number): normal_name(name) for number, name in pairs if isinstance(name, str)}
+    except ValueError:
         by_number = {}
-    if not by_number or any(isinstance(name, dict | list) or name is None for _, name in pairs):
-        raise ValueError(f"{file}: names must be a list, or numbers with names, got {str(names)[:80]!r}")
-    twice = {name for name in by_number.values() if list(by_number.values()).count(name) > 1}
-    if twice:
-        raise ValueError(f"{file}: the class {min(twice)!r} is there twice")
+    if not by_number or len(by_number) < len(pairs) or not all(by_number.values()):
+        raise ValueError(f"{file}: names must be a list, or numbers with names, got {reprlib.repr(names)[:80]!r}")
+    name, times = Counter(by_number.values()).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{file}: the class {name!r} is there twice")
     return dict(sorted(by_number.items()))
 
 
 class _Reader:
-    """Reads the photos and text files that one YAML file names."""
+    """Reads the photos and text files that a list of classes goes with; entries are seen from `folder`."""
 
-    def __init__(self, file: Path, root: str, names: dict[int, str], *, keypoints: bool) -> None:
+    def __init__(self, file: Path, folder: Path, names: dict[int, str], *, keypoints: bool) -> None:
         self.file = file
         self.keypoints = keypoints
         self.names = names
-        inner = file.parent / root
-        self.folder = inner if inner.is_dir() else file.parent  # `path` is often that of another machine
+        self.folder = folder
+        self.files = Files()
 
     def part(self, split: str | None, entries: Sequence[str]) -> Part:
         categories = [{"id": class_id, "name": name} for class_id, name in self.names.items()]
         part = Part(split, self.file, self.folder, [], [], categories)
-        photos = list(dict.fromkeys(photo for entry in entries for photo in self._photos(entry, part)))
-        num_labels = 0
-        wanted = [label_file(path) for path in photos]
-        for image_id, (path, labels) in enumerate(zip(photos, wanted, strict=True), start=1):
+        found = {os.path.abspath(photo): photo for entry in entries for photo in self._photos(entry, part)}
+        photos = self._with_labels(list(found.values()), part)
+        label = split or "the data"
+        for image_id, (path, labels, there) in enumerate(photos, start=1):
             name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path.absolute()
             part.images.append({"id": image_id, "file_name": name.as_posix()})
-            if labels.is_file():
-                num_labels += 1
+            if there:
                 self._add_objects(part, labels, image_id, path)
+        num_labels = sum(there for *_, there in photos)
         if photos and not num_labels:
             raise ValueError(
-                f"{self.file}: none of the {len(photos):,} photos of {split} has a text file; the first should have "
-                f"{wanted[0]}"
+                f"{self.file}: none of the {len(photos):,} photos of {label} has a text file; the first should have "
+                f"{photos[0][1]}"
             )
         if len(photos) > num_labels:
-            part.notes.append(f"{len(photos) - num_labels:,} photos of {split} have no text file and so no objects")
-        if lonely := _without_photo(set(wanted)):
-            part.notes.append(f"{len(lonely):,} text files of {split} have no photo, as {lonely[0]}")
+            part.notes.append(f"{len(photos) - num_labels:,} photos of {label} have no text file and so no objects")
+        if lonely := without_photo({labels for _, labels, _ in photos}):
+            part.notes.append(f"{len(lonely):,} text files of {label} have no photo, as {lonely[0]}")
+        self._refuse_keypoints(part)
         glance_at_images(part.images, part.folder)
         sizes = {image["id"]: (image["width"], image["height"]) for image in part.images}
         for annotation in part.annotations:
-            (cx, cy, w, h), (width, height) = annotation.pop("box_norm"), sizes[annotation["image_id"]]
+            (cx, cy, w, h), (width, height) = box_of(annotation.pop("values")), sizes[annotation["image_id"]]
             annotation["bbox"] = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
         return part
 
+    def _with_labels(self, photos: Sequence[Path], part: Part) -> list[tuple[Path, Path, bool]]:
+        """Each photo with its text file, and whether it is there; of one text file with several photos none is left."""
+        found = [(photo, *label_file(photo, self.files)) for photo in photos]
+        photos_of: dict[Path, list[Path]] = {}
+        for photo, labels, there in found:
+            if there:
+                photos_of.setdefault(labels, []).append(photo)
+        for labels, same in photos_of.items():
+            if len(same) > 1:
+                names = " and ".join(photo.name for photo in same[:3])
+                what = f"{labels} may have the objects of {names}: which of them? Name it {same[0].name}.txt, say"
+                part.problems.extend(Problem(what, kind=DAMAGED_FILE, path=photo) for photo in same[:1])
+        return [one for one in found if len(photos_of.get(one[1], ())) < 2]
+
     def _photos(self, entry: str, part: Part) -> list[Path]:
         """The photos of a folder or of a list; where there is neither, or nothing in it, this is a problem."""
-        tries = [self.folder / entry, self.file.parent / entry]
-        if entry.startswith("../"):  # as in many exports, whose paths start from a folder that is not there
-            tries += [self.file.parent / entry[3:]]
-        source = next((path for path in tries if path.exists()), None)
+        tries = [
+            folder / one for one in dict.fromkeys((entry, _here(entry))) for folder in (self.folder, self.file.parent)
+        ]
+        if _here(entry).startswith("../"):  # as in many exports, whose paths start from a folder that is not there
+            tries += [self.file.parent / _here(entry)[3:]]
+        source = next((path for path in tries if os.path.exists(path)), None)
         if source is None:
             what = f"{self.file}: {part.split} is {entry!r}, but there is no {tries[0]}"
             part.problems.append(Problem(what, kind=MISSING_PHOTO))
@@ -165,124 +207,59 @@ class _Reader:
                 return []
         if source.suffix.lower() != ".txt":
             raise ValueError(f"{self.file}: {part.split} is {entry!r}, which is neither a folder nor a .txt list")
+        return self._listed(source, part)
+
+    def _listed(self, source: Path, part: Part) -> list[Path]:
+        """The photos that a list names."""
+        lines = [
+            (line_number, line.strip()) for line_number, line in enumerate(read_lines(source), start=1) if line.strip()
+        ]
+        photo_root = find_root((source.parent, self.folder), [name for _, name in lines]) or PhotoRoot(
+            source.parent, 0, self.files
+        )
+        if photo_root.drop:
+            part.notes.append(f"{source}: {photo_root.words}")
         photos = []
-        for line_number, line in enumerate(read_lines(source), start=1):
-            if name := line.strip():
-                near = source.parent / name
-                path = near if near.is_file() else self.folder / name
-                if path.is_file():
-                    photos.append(path)
-                else:
-                    part.problems.append(
-                        Problem(f"{source} line {line_number}: there is no {near}", kind=MISSING_PHOTO)
-                    )
+        for line_number, name in lines:
+            found = photo_root.photos(name) or PhotoRoot(self.folder, photo_root.drop, photo_root.files).photos(name)
+            if len(found) == 1:
+                photos += found
+            else:
+                what = several(name, found) if found else f"there is no {source.parent / name}"
+                part.problems.append(Problem(f"{source} line {line_number}: {what}", kind=MISSING_PHOTO))
         if not photos:
             part.problems.append(Problem(f"{source}: none of its photos was found", kind=MISSING_PHOTO))
         return photos
 
     def _add_objects(self, part: Part, file: Path, image_id: int, photo: Path) -> None:
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            part.problems.append(Problem(f"{file} cannot be read: {error}", kind=DAMAGED_FILE, path=photo))
+            lines = read_lines(file)
+        except ValueError as error:
+            part.problems.append(Problem(str(error), kind=DAMAGED_FILE, path=photo))
             return
         for line_number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             where = f"{file} line {line_number}"
-            found = self._read_line(line.split(), where, photo)
+            about: dict[str, Any] = {"where": where, "source": self.file.name, "photo": photo}
+            found = read_line(line.split(), self.names, keypoints=self.keypoints, **about)
             if isinstance(found, Problem):
                 part.problems.append(found)
                 continue
-            category, box = found
-            part.annotations.append(
-                {
-                    "id": len(part.annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category,
-                    "iscrowd": 0,
-                    "where": where,
-                    "box_norm": box,
-                }
+            category, values = found
+            numbers = {"id": len(part.annotations) + 1, "image_id": image_id, "category_id": category}
+            part.annotations.append({**numbers, "iscrowd": 0, "where": where, "values": values})
+
+    def _refuse_keypoints(self, part: Part) -> None:
+        """Lines that are longer than a box, but no polygons, become problems."""
+        longer = [one for one in part.annotations if len(one["values"]) > 4]
+        if not longer or not more_than_boxes([one["values"] for one in longer]):
+            return
+        for one in longer:
+            photo = self.folder / part.images[one["image_id"] - 1]["file_name"]
+            what = (
+                f"{one['where']} has {len(one['values']) + 1} numbers, but reads as a box with more behind it, as all "
+                f"such lines do here: with keypoints, {self.file.name} must have kpt_shape; else leave the box alone"
             )
-
-    def _read_line(
-        self, words: Sequence[str], where: str, photo: Path
-    ) -> tuple[int, tuple[float, float, float, float]] | Problem:
-        """Class number and box, cx cy w h in image sides."""
-        try:
-            numbers = [float(word) for word in words]
-        except ValueError:
-            numbers = [math.nan]
-        if not all(map(math.isfinite, numbers)):
-            return Problem(f"{where} is not of numbers: {' '.join(words)[:80]!r}", kind=DAMAGED_OBJECT, path=photo)
-        polygon = len(numbers) >= 7 and len(numbers) % 2 == 1
-        if len(numbers) < 5 or not (len(numbers) == 5 or polygon or self.keypoints):
-            what = f"{where} has {len(numbers)} numbers, wanted are class cx cy w h, or class and a polygon's x y ..."
-            return Problem(what, kind=DAMAGED_OBJECT, path=photo)
-        class_id, values = numbers[0], numbers[1:5] if self.keypoints else numbers[1:]
-        if class_id != int(class_id) or int(class_id) not in self.names:
-            what = f"{where}: class {words[0]} is none of the {len(self.names)} of {self.file.name}"
-            return Problem(what, kind=UNKNOWN_CLASS, path=photo)
-        if len(values) == 4 and min(values[2:]) <= 0:
-            return Problem(f"{where}: width and height must be above 0", kind=NO_AREA, path=photo)
-        if min(values) < -SLACK or max(values) > 1 + SLACK:
-            far = next(v for v in values if not -SLACK <= v <= 1 + SLACK)
-            return Problem(f"{where}: {far:g} is not from 0 to 1, in image sides", kind=OUTSIDE, path=photo)
-        if len(values) == 4:
-            cx, cy, w, h = values
-        else:
-            x, y = values[::2], values[1::2]
-            cx, cy, w, h = (min(x) + max(x)) / 2, (min(y) + max(y)) / 2, max(x) - min(x), max(y) - min(y)
-        if w <= 0 or h <= 0:
-            return Problem(f"{where}: width and height must be above 0", kind=NO_AREA, path=photo)
-        return int(class_id), (cx, cy, w, h)
-
-
-def label_file(photo: Path) -> Path:
-    """Where the objects of a photo are: the last folder "images" of its path is "labels"; or beside it.
-
-    Of a photo behind a link this is tried with its own path, too.
-    """
-    candidates = (photo, _swapped(photo, "images", "labels"))
-    if found := _text_of(candidates):
-        return found
-    real = photo.resolve()
-    return _text_of((real, _swapped(real, "images", "labels"))) or candidates[-1].with_suffix(".txt")
-
-
-def _text_of(paths: Sequence[Path]) -> Path | None:
-    tries = (path.with_suffix(suffix) for suffix in (".txt", ".TXT") for path in paths)
-    return next((path for path in tries if path.is_file()), None)
-
-
-def _swapped(path: Path, old: str, new: str) -> Path:
-    """The path with its last folder `old` named `new`."""
-    parts = list(path.parts)
-    if old in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index(old)] = new
-    return Path(*parts)
-
-
-def _without_photo(labels: set[Path]) -> list[Path]:
-    """Other text files of objects in the folders of `labels`, whose photo is not there."""
-    lonely = []
-    for folder in sorted({path.parent for path in labels}):
-        others = {path for path in _files(folder) if path.suffix.lower() == ".txt"} - labels
-        photos = _files(folder) + _files(_swapped(folder / "-", "labels", "images").parent) if others else []
-        stems = {path.stem for path in photos if is_photo_name(path.name)}
-        lonely += sorted(path for path in others if path.stem not in stems and _holds_objects(path))
-    return lonely
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
-
-
-def _holds_objects(path: Path) -> bool:
-    """Whether a text file begins as one of objects does: classes.txt and lists of photos lie beside them."""
-    if not path.is_file():
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        words = file.readline().split()
-    return len(words) >= 5 and all(word.replace(".", "", 1).isdigit() for word in words[:5])
+            part.problems.append(Problem(what, kind=DAMAGED_OBJECT, path=photo))
+        part.annotations = [one for one in part.annotations if len(one["values"]) == 4]

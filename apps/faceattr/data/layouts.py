@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from apps.common.data.names import Files, PhotoRoot, root_of_table, several
 from apps.common.data.photos import is_photo_name
 from apps.common.data.tables import (
     FILE_COLUMNS,
@@ -20,9 +21,9 @@ from apps.common.data.tables import (
     SPLIT_OF_NAME,
     SPLITS,
     find_column,
-    folder_of_files,
     normal_name,
     read_header,
+    read_lines,
     read_table,
 )
 from apps.faceattr.data.listing import FaceListing, RowReader, attribute_key
@@ -80,7 +81,7 @@ def _list_csv(path: Path) -> FaceListing:
         what = "a column file" if file is None else "a column for each attribute beside it"
         raise ValueError(f"{path}: its first line must name {what}; it is {','.join(header)[:200]!r}")
     first = list(itertools.islice(rows, 100))
-    folder = folder_of_files(path.parent, [cells[file] for _, cells in first if len(cells) == len(header)])
+    photo_root = root_of_table(path.parent, [cells[file] for _, cells in first if len(cells) == len(header)])
     reader = RowReader(source=path, layout="CSV", attributes=_attributes(path, [header[i] for i in used]))
     for line, cells in itertools.chain(first, rows):
         if len(cells) != len(header):
@@ -93,8 +94,8 @@ def _list_csv(path: Path) -> FaceListing:
             reader.fault(line, f": split {split!r} is unknown; allowed are {', '.join(SPLITS)}")
         else:
             use = None if split is None else SPLIT_OF_NAME[split.lower()]
-            _add(reader, line, folder, cells[file].strip(), [cells[i] for i in used], use, identity or None)
-    _say_unlisted(reader, folder)
+            _add(reader, line, photo_root, cells[file].strip(), [cells[i] for i in used], use, identity or None)
+    _say_unlisted(reader, photo_root.folder)
     return reader.finish()
 
 
@@ -107,6 +108,7 @@ def _list_celeba(root: Path, table: Path) -> FaceListing:
     declared, names, rows = _celeba_rows(table)
     partition, identity = (_read_pairs(_find(root, names)) for names in (CELEBA_PARTITION, CELEBA_IDENTITY))
     reader = RowReader(source=table, layout="CelebA", attributes=_attributes(table, names))
+    photo_root = PhotoRoot(photos, 0, Files())
     suffix = ".png" if photos.name.endswith("png") else ""
     num_rows = 0
     for line, cells in rows:
@@ -120,7 +122,7 @@ def _list_celeba(root: Path, table: Path) -> FaceListing:
             reader.fault(line, f": {file} is in no split of {CELEBA_PARTITION[0]} (0, 1 or 2)")
             continue
         name_on_disk = Path(file).with_suffix(suffix).name if suffix else file
-        _add(reader, line, photos, name_on_disk, cells[1:], split, (identity or {}).get(file))
+        _add(reader, line, photo_root, name_on_disk, cells[1:], split, (identity or {}).get(file))
     if declared is not None and declared != num_rows:
         reader.notes.append(f"{table} says that it has {declared:,} photos, it has {num_rows:,}")
     _say_unlisted(reader, photos)
@@ -132,7 +134,7 @@ def _celeba_rows(table: Path) -> tuple[int | None, list[str], Iterator[tuple[int
     if table.suffix == ".csv":
         header, rows = read_table(table)
         return None, header[1:], rows
-    lines = _text_of(table).splitlines()
+    lines = read_lines(table)
     claimed = lines[0].strip() if lines else ""
     skip = int(claimed.isdecimal())
     names = lines[skip].split() if len(lines) > skip else []
@@ -150,7 +152,7 @@ def _read_pairs(path: Path | None) -> dict[str, str] | None:
     if path.suffix == ".csv":
         rows = read_table(path).rows
     else:
-        rows = ((n, line.split()) for n, line in enumerate(_text_of(path).splitlines(), 1) if line.strip())
+        rows = ((n, line.split()) for n, line in enumerate(read_lines(path), 1) if line.strip())
     pairs = {}
     for line, cells in rows:
         if len(cells) != 2:
@@ -160,13 +162,18 @@ def _read_pairs(path: Path | None) -> dict[str, str] | None:
 
 
 def _add(
-    reader: RowReader, line: int, folder: Path, name: str, cells: Sequence[str], split: str | None, who: str | None
+    reader: RowReader,
+    line: int,
+    photo_root: PhotoRoot,
+    name: str,
+    cells: Sequence[str],
+    split: str | None,
+    who: str | None,
 ) -> None:
-    path = folder / name
-    if not os.path.isfile(path) and "\\" in name:  # written on Windows
-        path = folder / name.replace("\\", "/")
-    if not os.path.isfile(path):
-        reader.fault(line, f": {path} does not exist", split=split)
+    found = photo_root.photos(name)
+    path = found[0] if found else photo_root.folder / name
+    if len(found) != 1:
+        reader.fault(line, f": {several(name, found)}" if found else f": {path} does not exist", split=split)
     elif not is_photo_name(path.name):
         reader.fault(line, f": {path} is not a photo by its name", split=split)
     else:
@@ -190,13 +197,6 @@ def _say_unlisted(reader: RowReader, folder: Path) -> None:
     unlisted = len(there - {path.name for path in reader.paths})
     if unlisted:
         reader.notes.append(f"{unlisted:,} photos in {folder} are not used by {reader.source.name}")
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
 
 
 def _find(root: Path, names: Sequence[str]) -> Path | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apps.common.data.problems import Problem
+from apps.common.data.tables import read_lines
 from apps.finegrained.data.layouts import (
     CLASS_FOLDER_STYLES,
     class_names_of,
@@ -148,7 +149,7 @@ def _dogs_list(source: Path, split: str) -> list[str] | None:
     """The files of a split, "nXXXXXXXX-breed/file.jpg"; None if there is no list of it."""
     for folder in (source, source / "lists"):
         if (path := folder / f"{split}_list.txt").is_file():
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return [line.strip() for line in read_lines(path) if line.strip()]
         if (path := folder / f"{split}_list.mat").is_file():
             try:
                 loadmat = importlib.import_module("scipy.io").loadmat
@@ -163,10 +164,10 @@ def _dogs_list(source: Path, split: str) -> list[str] | None:
 
 def _table(path: Path) -> dict[str, str]:
     """CUB's lists: a number, a blank, a value."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: unpack CUB-200-2011 again")
+    pairs = [line.split(maxsplit=1) for line in read_lines(path) if line.strip()]
     try:
-        pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return {key: value.strip() for key, value in pairs}
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: unpack CUB-200-2011 again") from None
-    except (UnicodeDecodeError, ValueError):
+    except ValueError:
         raise ValueError(f"{path} is damaged: its lines must be a number, a blank and a value") from None

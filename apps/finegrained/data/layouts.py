@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from apps.common.data.names import PhotoRoot, root_of_table, several
 from apps.common.data.photos import UNREAD_SUFFIXES, is_photo_name
 from apps.common.data.problems import Problem
 from apps.common.data.tables import (
@@ -22,7 +23,6 @@ from apps.common.data.tables import (
     SPLIT_OF_NAME,
     SPLITS,
     find_column,
-    folder_of_files,
     normal_name,
     read_header,
     read_table,
@@ -58,7 +58,7 @@ def list_photos(source: Path) -> Listing:
         )
     listing = list_class_folders(source, "class/image", [(None, folder) for folder in folders])
     if not listing.entries:
-        deeper = [folder for folder in folders if folders_in(folder)]
+        deeper = _refuse_two_levels(source, folders)
         hint = f"; did you mean --data {deeper[0]}?" if deeper else ""
         raise ValueError(f"{source}: no photo in its {len(folders)} folders ({_names(folders)}){hint}")
     listing.problems.extend(_strays(source, None))
@@ -74,11 +74,25 @@ def _list_split_folders(source: Path, splits: Sequence[Path], others: Sequence[P
         by_split[split] = folder
     pairs = [(split, folder) for split in SPLITS if split in by_split for folder in folders_in(by_split[split])]
     listing = list_class_folders(source, "split/class/image", pairs)
+    if not listing.entries:
+        _refuse_two_levels(source, [folder for _, folder in pairs])
     for split, folder in by_split.items():
         listing.problems.extend(_strays(folder, split))
     listing.skipped.extend(_strays(source, None))
     listing.skipped.extend(Problem(f"{folder} is not a split with class folders") for folder in others)
     return listing
+
+
+def _refuse_two_levels(source: Path, folders: Sequence[Path]) -> list[Path]:
+    """The folders that hold folders, of which there may be one: several are classes with classes in them."""
+    deeper = [folder for folder in folders if folders_in(folder)]
+    if len(deeper) > 1:
+        inner = folders_in(deeper[0])[0].relative_to(source)
+        raise ValueError(
+            f"{source}: the photos are in folders within the class folders, such as {inner}; wanted is CLASS/photo.jpg "
+            f"(move the photos up, or the inner folders), or a CSV file with the columns file and label"
+        )
+    return deeper
 
 
 def _strays(folder: Path, split: str | None) -> list[Problem]:
@@ -124,15 +138,15 @@ def _list_csv(path: Path) -> Listing:
     layout = f"CSV with the columns {', '.join(header[column] for column in columns if column is not None)}"
     listing = Listing(source=path, layout=layout, entries=[], problems=[], skipped=[])
     first = list(itertools.islice(rows, 100))
-    folder = folder_of_files(path.parent, [row[columns[0]] for _, row in first if len(row) == len(header)])
+    photo_root = root_of_table(path.parent, [row[columns[0]] for _, row in first if len(row) == len(header)])
     for line_number, row in itertools.chain(first, rows):
-        _add_row(listing, folder, f"{path} line {line_number}", row, len(header), columns)
+        _add_row(listing, photo_root, f"{path} line {line_number}", row, len(header), columns)
     _refuse_two_labels(listing)
     return listing
 
 
 def _add_row(
-    listing: Listing, folder: Path, where: str, row: list[str], width: int, columns: Sequence[int | None]
+    listing: Listing, photo_root: PhotoRoot, where: str, row: list[str], width: int, columns: Sequence[int | None]
 ) -> None:
     if len(row) != width:
         listing.problems.append(Problem(f"{where} has {len(row)} columns, its header {width}"))
@@ -145,11 +159,13 @@ def _add_row(
         allowed = ", ".join(SPLITS)
         listing.problems.append(Problem(f"{where}: split {split!r} is unknown; allowed are {allowed}"))
     else:
-        path = folder / name
-        if not path.is_file() and "\\" in name:  # written on Windows
-            path = folder / name.replace("\\", "/")
+        found = photo_root.photos(name)
         use = None if split is None else SPLIT_OF_NAME[split.lower()]
-        add_entry(listing, path, normal_name(label), use, exists=path.is_file(), where=f"{where}: ")
+        if len(found) > 1:
+            listing.problems.append(Problem(f"{where}: {several(name, found)}", use))
+        else:
+            path = found[0] if found else photo_root.folder / name
+            add_entry(listing, path, normal_name(label), use, exists=bool(found), where=f"{where}: ")
 
 
 def _refuse_two_labels(listing: Listing) -> None:

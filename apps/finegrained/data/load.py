@@ -145,6 +145,8 @@ def list_data(data: str | Path, *, download_dir: Path | None = None) -> Listing:
     Raises:
         ValueError: it is nothing that is known or there; the message has the nearest name that is.
     """
+    if data in NAMED and Path(data).is_dir():
+        raise ValueError(f"--data {data} is a data set known by name, and a folder here: ./{data} is the folder")
     if data in NAMED:
         return list_named(str(data), download_dir or cache_dir() / "data")
     path = Path(data)

@@ -30,6 +30,8 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
         splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
         if chosen:
             note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, copies together"
+        else:
+            note = "no class has a second photo that val could take"
     return {name: splits[name] for name in SPLITS if splits.get(name)}, note
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from apps.finegrained.data.load import list_data, load_split
+from apps.finegrained.data.load import list_data, load_split, load_splits
 
 PICTURE = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 
@@ -267,3 +267,18 @@ def test_real_photos_read_without_a_problem(shared):
         assert sum(count > 0 for count in data.counts) == classes
         assert data.skipped == []
     assert list_data(str(root)).layout == "split/class/image"
+
+
+def test_odd_folders_are_told_in_one_right_line(tmp_path, monkeypatch):
+    """One photo a class; a folder with the name of a known data set; folders in class folders."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one/a/1.jpg", "one/b/1.jpg", "food101/a/1.jpg", "two/cat/tabby/1.jpg", "two/dog/husky/1.jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(name.encode())
+    with pytest.raises(ValueError, match=r"no split 'val'; there are train \(no class has a second photo that val"):
+        load_splits("one", ["train", "val"])
+    with pytest.raises(ValueError, match=r"known by name, and a folder here: \./food101 is the folder"):
+        load_splits("food101", ["train"])
+    assert len(load_splits("./food101", ["train"])[0].photos) == 1
+    with pytest.raises(ValueError, match=r"two: the photos are in folders within the class folders, such as cat/tabby"):
+        load_splits("two", ["train"])

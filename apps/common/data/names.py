@@ -1,0 +1,105 @@
+"""Finding photos by the names that a list has for them, which another tool wrote on another machine."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+from apps.common.data.photos import IMAGE_SUFFIXES
+from apps.common.data.problems import some_of
+from apps.common.data.tables import normal_name
+
+FIRST = 100  # names of a list by which it is told where they start
+MOST_DROPPED = 10  # folders, or all of them
+_ENDINGS = sorted({end for suffix in IMAGE_SUFFIXES for end in (suffix, suffix.upper())})
+
+
+class Files:
+    """Files by name, whichever form of Unicode either has; a folder is listed once, and only if a name misses."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[Path, dict[str, list[str]]] = {}
+
+    def like(self, path: Path) -> list[Path]:
+        """The file at a path; else those whose names differ in their Unicode alone."""
+        if _is_file(path):
+            return [path]
+        same = self._room(path.parent).get(normal_name(path.name), ())
+        return [path.parent / name for name in same if _is_file(path.parent / name)]
+
+    def photos(self, path: Path) -> list[Path]:
+        """The photos that a path may mean, whose suffix may be missing: none, one, or several if it is unsure."""
+        if found := self.like(path):
+            return found
+        room, key = self._room(path.parent), normal_name(path.name)
+        return sorted(path.parent / name for end in _ENDINGS for name in room.get(key + end, ()))
+
+    def _room(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._rooms:
+            self._rooms[folder] = {}
+            try:
+                for name in os.listdir(folder):
+                    self._rooms[folder].setdefault(normal_name(name), []).append(name)
+            except (OSError, ValueError):
+                pass
+        return self._rooms[folder]
+
+
+class PhotoRoot(NamedTuple):
+    """Where the names of a list start.
+
+    Attributes:
+        folder: what they are seen from.
+        drop: folders at the start of each name that are of another machine.
+        files: remembers folders that were listed.
+    """
+
+    folder: Path
+    drop: int
+    files: Files
+
+    def photos(self, name: str) -> list[Path]:
+        """The photos that a name may mean: none, one, or several if it is unsure."""
+        as_given = self.folder / name
+        if not self.drop and _is_file(as_given):
+            return [as_given]
+        parts = PureWindowsPath(name.strip()).parts  # splits at "/", too
+        return self.files.photos(self.folder.joinpath(*parts[min(self.drop, len(parts) - 1) :])) if parts else []
+
+    @property
+    def words(self) -> str:
+        """A note about names that are not read as they are written."""
+        return f"its names are read without their first {self.drop} folders, which are not here"
+
+
+def find_root(folders: Iterable[Path], names: Sequence[str]) -> PhotoRoot | None:
+    """The first folder where a list's names are as they are written, else where they are without some first folders.
+
+    None if none of the first names is anywhere.
+    """
+    some = [name for name in names[:FIRST] if name.strip()]
+    roots, files = list(dict.fromkeys(folders)), Files()
+    depth = max((len(PureWindowsPath(name).parts) for name in some), default=1)
+    for drop in sorted({*range(min(depth, MOST_DROPPED)), depth - 1}):
+        for photo_root in (PhotoRoot(folder, drop, files) for folder in roots):
+            if any(map(photo_root.photos, some)):
+                return photo_root
+    return None
+
+
+def root_of_table(folder: Path, names: Sequence[str]) -> PhotoRoot:
+    """Where the photos are that a table in `folder` names: beside it, or in images/ beside it."""
+    inner = folder / "images"
+    return find_root((folder, inner), names) or PhotoRoot(inner if inner.is_dir() else folder, 0, Files())
+
+
+def several(name: str, found: Sequence[Path]) -> str:
+    """The sentence about a name that may mean more than one photo."""
+    return f"{name!r} may be any of {some_of([path.name for path in found])} in {found[0].parent}: say which"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return os.path.isfile(path)
+    except ValueError:  # a name with a zero
+        return False

@@ -1,0 +1,25 @@
+"""YAML as data sets have it: lists, dicts and words."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from backbone.text import read_text
+
+MOST_YAML = 1_000_000  # characters; 20,000 class names have half of it
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's lists and dicts, with every word as it is written: yes, 010, 1.10 and 12:30 are names.
+
+    Raises:
+        ValueError: it cannot be read, is too long or nested too deeply, or is not YAML; the message names the file.
+    """
+    text = read_text(path)
+    if len(text) > MOST_YAML:
+        raise ValueError(f"{path} has {len(text):,} characters; a YAML file of a data set has {MOST_YAML:,} at most")
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None

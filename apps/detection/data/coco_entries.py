@@ -1,0 +1,115 @@
+"""COCO's entries as other tools write them, in the form that the format defines: ids, file names, boxes."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from apps.common.data.names import PhotoRoot, several
+from apps.common.data.problems import Problem
+from apps.detection.data.listing import MISSING_PHOTO, Part
+
+URLS = ("coco_url", "flickr_url", "url")
+Box = tuple[float, float, float, float]
+
+
+def whole_number(value: Any) -> int | None:
+    """The id that a value is: 7, 7.0 and "7" are one; None if it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,40}(\.0+)?\s*", value):
+        return int(value.partition(".")[0])
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def mend_entries(content: dict[str, Any]) -> None:
+    """Ids become whole numbers where they are; names of photos come from their addresses, boxes from polygons."""
+    for key, fields in (("images", ("id",)), ("annotations", ("image_id", "category_id")), ("categories", ("id",))):
+        for entry in content[key]:
+            for field in fields if isinstance(entry, dict) else ():
+                number = whole_number(entry.get(field))
+                if number is not None:
+                    entry[field] = number
+    for image in content["images"]:
+        if isinstance(image, dict) and image.get("file_name") is None:
+            address = next((image[key] for key in URLS if isinstance(image.get(key), str)), None)
+            if address and (name := _path_in(address)):
+                image["file_name"] = name
+    for annotation in content["annotations"]:
+        if isinstance(annotation, dict) and not annotation.get("bbox") and (box := box_of_polygons(annotation)):
+            annotation["bbox"] = list(box)
+
+
+def _path_in(address: str) -> str:
+    try:
+        return unquote(urlsplit(address).path).lstrip("/")
+    except ValueError:
+        return ""
+
+
+def box_of_polygons(annotation: dict[str, Any]) -> Box | None:
+    """The box around the polygons of a `segmentation`, x, y, width and height; None if it is of another kind."""
+    polygons = annotation.get("segmentation")
+    if not isinstance(polygons, list) or not polygons:
+        return None
+    x: list[float] = []
+    y: list[float] = []
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            return None
+        if not all(isinstance(v, int | float) and abs(v) < 1e9 for v in polygon):  # NaN is not below, either
+            return None
+        x += polygon[::2]
+        y += polygon[1::2]
+    return min(x), min(y), max(x) - min(x), max(y) - min(y)
+
+
+def upright(annotation: dict[str, Any], xywh: Box) -> Box | None:
+    """The upright box around one that CVAT turned by its attribute `rotation`, in degrees about its centre.
+
+    None if it is not turned, or has polygons, which CVAT turns itself.
+    """
+    attributes = annotation.get("attributes")
+    degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if not isinstance(degrees, int | float) or not abs(degrees) <= 1e6 or not degrees % 360:
+        return None
+    if box_of_polygons(annotation):
+        return None
+    x, y, w, h = xywh
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    width, height = w * cos + h * sin, w * sin + h * cos
+    return x + (w - width) / 2, y + (h - height) / 2, width, height
+
+
+def find_files(part: Part, photo_root: PhotoRoot) -> None:
+    """Give images the names that their files have here; those whose file is not sure become problems."""
+    taken: dict[Path, str] = {}
+    kept = []
+    for image in part.images:
+        name = image.get("file_name") if isinstance(image, dict) else None
+        found = photo_root.photos(name) if isinstance(name, str) else []
+        if len(found) > 1 or (found and taken.setdefault(found[0], str(name)) != name):
+            what = several(str(name), found) if len(found) > 1 else f"{name!r} and {taken[found[0]]!r} are {found[0]}"
+            part.problems.append(Problem(f"{part.source}: {what}", kind=MISSING_PHOTO))
+            continue
+        if found and found[0] != part.folder / str(name):
+            image["file_name"] = found[0].relative_to(part.folder).as_posix()
+        kept.append(image)
+    gone = _ids(part.images) - _ids(kept)
+    part.images = kept
+    if gone:
+        part.annotations = [
+            one for one in part.annotations if not (isinstance(one, dict) and _id(one, "image_id") in gone)
+        ]
+    if photo_root.drop:
+        part.notes.append(f"{part.source}: {photo_root.words}")
+
+
+def _id(entry: Any, key: str) -> int | None:
+    return whole_number(entry.get(key)) if isinstance(entry, dict) else None
+
+
+def _ids(images: Sequence[Any]) -> set[int | None]:
+    return {_id(image, "id") for image in images} - {None}

@@ -1,0 +1,55 @@
+"""Text files as people's tools write them: in UTF-8 with or without a mark, UTF-16, or what an XML file declares."""
+
+import codecs
+import re
+from pathlib import Path
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_CHARSETS = tuple("utf-8 utf-16 utf-32 iso latin windows cp gb big5 euc shift koi8 mac us- ascii".split())
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030"}  # what files hold that claim the narrower one
+
+
+def read_text(path: Path, *, what: str = "text") -> str:
+    """The text of a file, without its byte order mark and with "\\n" at the ends of lines.
+
+    Raises:
+        ValueError: it cannot be read or is in another encoding; the message names the file, and `what` is wanted.
+    """
+    try:
+        data = Path(path).read_bytes()
+        text = data.decode(_encoding_of(data))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeError, LookupError) as error:
+        raise ValueError(f"{path} is not {what} in UTF-8: {error}") from None
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def first_line(path: Path) -> str:
+    """The first line of a file, up to 65,536 bytes; whatever is in a file that is no text."""
+    with path.open("rb") as file:
+        start = file.read(65_536)
+    return start.decode(_encoding_of(start), errors="replace").removeprefix("\ufeff").partition("\n")[0].strip("\r")
+
+
+def _encoding_of(data: bytes) -> str:
+    """By its mark, by an XML declaration, by where the zeros of ASCII letters are; else UTF-8."""
+    if marked := next((name for mark, name in _MARKS if data.startswith(mark)), None):
+        return marked
+    if declared := _DECLARED.match(data):
+        name = declared[1].decode().lower().replace("_", "-")
+        if not name.startswith(_CHARSETS):  # Python has codecs that are no encodings of text
+            raise LookupError(f"unknown encoding: {name}")
+        return _WIDER.get(name, name)
+    if len(data) >= 2 and not len(data) % 2 and (data[0] == 0) != (data[1] == 0):
+        return "utf-16-be" if data[0] == 0 else "utf-16-le"
+    return "utf-8"

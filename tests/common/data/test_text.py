@@ -1,0 +1,49 @@
+"""Reading text, JSON and YAML as people's tools write them."""
+
+import json
+
+import pytest
+
+from apps.common.checkpoint import load_json
+from apps.common.data.tables import read_table
+from apps.common.data.yaml_files import read_yaml
+from backbone.text import read_text
+
+WORDS = "file,label\né.jpg,桃子\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_in_every_form_of_unicode_is_read(tmp_path, encoding):
+    path = tmp_path / "t"
+    path.write_bytes(WORDS.replace("\n", "\r\n").encode(encoding))
+    assert read_text(path) == WORDS
+    header, rows = read_table(path)
+    assert (header, [cells for _, cells in rows]) == (["file", "label"], [["é.jpg", "桃子"]])
+    path.write_bytes(json.dumps({"names": ["é", 1]}).encode(encoding))
+    assert load_json(path) == {"names": ["é", 1]}
+
+
+def test_what_is_no_text_is_refused_by_name(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_bytes("é".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"t\.json is not text in UTF-8: .*byte 0xe9"):
+        read_text(path)
+    for content in ("[" * 100_000, "9" * 5000):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"t\.json is not valid JSON"):
+            load_json(path)
+
+
+@pytest.mark.parametrize(
+    "word", ["yes", "no", "on", "off", "true", "null", "010", "1.10", "12:30", "2024-01-02", "1e3"]
+)
+def test_a_plain_word_of_yaml_is_what_is_written(tmp_path, word):
+    (tmp_path / "t.yaml").write_text(f"names: [{word}]\nother:\n  {word}: {word}\n")
+    assert read_yaml(tmp_path / "t.yaml") == {"names": [word], "other": {word: word}}
+
+
+def test_yaml_is_bounded(tmp_path):
+    for content, message in (("[" * 50_000, "not valid YAML"), ("# " + "x" * 2_000_000, "1,000,000 at most")):
+        (tmp_path / "t.yaml").write_text(content)
+        with pytest.raises(ValueError, match=rf"t\.yaml .*{message}"):
+            read_yaml(tmp_path / "t.yaml")

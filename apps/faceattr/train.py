@@ -83,7 +83,7 @@ from torch import nn
 from apps.common.checkpoint import save_json
 from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
-from apps.common.training.data_record import Content, record_data
+from apps.common.training.data_record import record_data
 from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
@@ -93,7 +93,7 @@ from apps.common.training.sampling import StepSampler, run_lengths
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr.data.batches import TrainingSet, collate
-from apps.faceattr.data.learning_photos import learning_photos
+from apps.faceattr.data.learning_photos import contents, learning_photos
 from apps.faceattr.data.load import load_splits
 from apps.faceattr.evaluation.while_training import evaluate, measure_teacher
 from apps.faceattr.loss.distill_loss import Distillation, DistillLoss, count_known
@@ -143,7 +143,7 @@ def train(config: Config) -> dict[str, Any]:
     dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=cached)
     lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 30.0)
     num_steps = lengths.num_steps
-    record = record_data(config.resume, train_split.attributes, train=Content(paths, [labels]), val=val_split.content)
+    record = record_data(config.resume, train_split.attributes, **contents(paths, labels, val_split))
 
     # Model
     torch.manual_seed(config.seed)
@@ -210,7 +210,6 @@ def train(config: Config) -> dict[str, Any]:
                 take_step(optimizer, scaler, trainable, clip_norm=config.clip_norm, processes=processes)
             ema.update(network)
             progress.update()
-
             done = state.done = step + 1
             last = done == num_steps
             if done % LOG_EVERY == 0 or last:

@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.choices import BadData
+from apps.common.training.data_record import Content
 from apps.common.training.sampling import Purpose, make_rng
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_splits, readable, without_known
+
+
+def contents(paths: Sequence[Path], labels: np.ndarray, val: AttributeSplit) -> dict[str, Content]:
+    """What a run must find again when it is resumed: what it learns from, and val."""
+    return {"train": Content(paths, [labels]), "val": Content(val.paths, [val.labels])}
 
 
 def learning_photos(

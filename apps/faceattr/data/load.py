@@ -18,7 +18,6 @@ from apps.common.data.copies import find_copies
 from apps.common.data.photos import find_photos, unreadable
 from apps.common.data.problems import Problem, did_you_mean, refuse_problems, skipped_words, some_of
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS
-from apps.common.training.data_record import Content
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 from apps.faceattr.data.layouts import list_faces
 from apps.faceattr.data.listing import UNKNOWN, FaceListing, attribute_key, join_listings
@@ -48,11 +47,6 @@ class AttributeSplit:
     identities: list[str | None]
     skipped: list[str]
     notes: tuple[str, ...] = ()
-
-    @property
-    def content(self) -> Content:
-        """What a run must find again when it is resumed."""
-        return Content(self.paths, [self.labels])
 
     def take(self, indices: Sequence[int]) -> "AttributeSplit":
         """The photos at these positions."""

@@ -17,8 +17,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from apps.common.cli import printable
-
 JPEG_QUALITY, RESULT_QUALITY = 88, 90  # 90: what predict writes
 PAPER, LABEL_PAPER, INK = (255, 255, 255), (255, 255, 80), (0, 30, 60)  # RGB
 MOST_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels that a format can hold
@@ -152,6 +150,8 @@ def _letters(text: str, size: int) -> np.ndarray:
 
 def drawable(text: str) -> str:
     """A text of letters that some font has; others become their numbers: two names stay two."""
+    from apps.common.cli import printable  # not with this file: what draws a sample set must not depend on all flags
+
     text = printable(unicodedata.normalize("NFC", text))
     words = []
     for there, group in groupby(text, lambda c: _font_of(c) is not None):

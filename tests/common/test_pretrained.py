@@ -13,7 +13,8 @@ from backbone.weights.fetch import weights_dir
 def description(backbone: str) -> dict:
     style = {"padding": "symmetric", "activation": "relu", "norm": "batch", "norm_eps": 1e-5}
     preprocessing = {"mean": [1, 2, 3], "std": [4, 5, 6]}
-    return {"app": "x", "backbone": backbone, "class_names": ["a", "b"], "style": style, "preprocessing": preprocessing}
+    facts = {"app": "x", "backbone": backbone, "resolution": 64, "class_names": ["a", "b"]}
+    return {**facts, "style": style, "preprocessing": preprocessing}
 
 
 def test_classifier_rows_are_taken_by_name(tmp_path):

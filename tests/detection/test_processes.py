@@ -21,14 +21,14 @@ from apps.detection.evaluation import while_training
 
 out, *flags = sys.argv[1:]
 
-def measured(split, results, measure=while_training.coco_metrics):
+def measured(split, results, measure=while_training.run_cocoeval):
     name = f"{out}-{head}-results-{os.environ.get('RANK', '0')}.json"
     pathlib.Path(name).write_text(json.dumps(results))
     return measure(split, results)
 
 torch.nn.BatchNorm2d.train = lambda self, mode=True: torch.nn.Module.train(self, False)
 script.LOG_EVERY = 1
-while_training.coco_metrics = measured
+while_training.run_cocoeval = measured
 for head in ("pyramid", "ssd"):
     run_command(script.train, script.Config, [*flags, "--head", head, "--out", f"{out}-{head}"])
 """

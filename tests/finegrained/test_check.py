@@ -58,7 +58,7 @@ def messy(good) -> Path:
 
 EXPECTED = {
     ("error", "photos that cannot be read"): ["text.jpg is not an image", "cut Ü.JPG is truncated"],
-    ("error", "files, rows or folders that cannot be used"): ["stray.jpg lies outside"],
+    ("error", "files, rows or folders that cannot be used"): ["stray.jpg is outside"],
     ("error", "pictures with two labels"): ["01.jpg (b, train)"],
     ("error", "pictures in more than one split"): ["leaked.jpg (a, val)"],
     ("error", "classes without a photo in train"): ["valonly"],

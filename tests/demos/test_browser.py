@@ -137,11 +137,14 @@ def test_model_classes_and_runtime_are_changed_while_it_runs(page):
     says(page, re.compile(r"Found: .*frames a second"))
     choose(page, "Model", "your run: untrained")
     page.get_by_text("2 classes").locator("visible=true").wait_for()
-    set_threshold(page, 0.05)  # another model begins with its own
+    page.wait_for_timeout(2000)  # another model begins with its own threshold: once that is set
+    set_threshold(page, 0.05)
     says(page, re.compile(r"Found: .*\b(red|blue)\b"))
     choose(page, "Classes to show", "blue")
     says(page, re.compile(r"Found: \d+ blue\. "))
     choose(page, "Model", "given: detection")
+    page.wait_for_timeout(2000)
+    set_threshold(page, 0.05)
     says(page, re.compile(r"Found: (?!.*\b(red|blue)\b).*frames a second"))
 
     if "ONNX Runtime" in find_runtimes():

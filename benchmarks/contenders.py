@@ -30,7 +30,8 @@ from apps.faceattr.data.batches import to_square as face_square
 from apps.faceattr.model.create import create_network
 from apps.faceattr.model.tagger import Tagger
 from apps.finegrained.data.batches import to_square as central_square
-from apps.finegrained.model.classifier import Classifier, create_classifier
+from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.model.create import create_classifier
 from apps.finegrained.results import make_guesses
 from backbone.cost import count_module
 

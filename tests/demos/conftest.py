@@ -15,7 +15,8 @@ from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.faceattr.model.create import create_network
 from apps.faceattr.model.tagger import Tagger
-from apps.finegrained.model.classifier import Classifier, create_classifier
+from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.model.create import create_classifier
 from demos import serving
 from demos.chooser import make_models
 from demos.detection import DetectionTask

@@ -67,7 +67,11 @@ class CocoSplit:
         return Content([record.path for record in self.records], labels, boxes)
 
     def take(self, indices: Iterable[int]) -> "CocoSplit":
-        """The images at these positions of `records`, in both forms."""
+        """The images at these positions of `records`, in both forms.
+
+        `records` follow `indices`, also where these repeat; `ground_truth` has each image once, in its own order, which
+        pycocotools does not depend on.
+        """
         records = [self.records[i] for i in indices]
         ids = {record.image_id for record in records}
         truth = dict(self.ground_truth)

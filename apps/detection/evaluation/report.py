@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from apps.common.evaluation.report import Cell, Page
 from apps.common.images import resize
 from apps.common.pictures import put_text, text_size
 from apps.common.plots import new_figure, with_letters
-from apps.common.report import Cell, Page
 from apps.detection.data.batches import read_sample
 from apps.detection.data.coco_split import CocoSplit
 from apps.detection.evaluation.analysis import Analysis, BadPhoto, confusions

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from apps.common.training import calibration
+from apps.common.evaluation import calibration
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.evaluation.metrics import FEW
 from apps.faceattr.model.tagger import Tagger

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from apps.common.training.calibration import NUM_BINS
+from apps.common.evaluation.calibration import NUM_BINS
 from apps.faceattr.data.listing import UNKNOWN
 
 FEW = 10  # photos of the rarer value, with fewer a metric is unreliable

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import Tensor
 
 from apps.common.device import make_loader
+from apps.common.evaluation.inference import join_logits
 from apps.common.images import stack_images
-from apps.common.training.inference import join_logits
 from apps.faceattr.data.batches import make_eval_set
 from apps.faceattr.model.tagger import Tagger
 

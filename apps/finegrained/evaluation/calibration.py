@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apps.common.training import calibration
+from apps.common.evaluation import calibration
 from apps.finegrained.evaluation.metrics import calibration_error, negative_log_likelihood
 from apps.finegrained.model.classifier import known_score
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from apps.common.training.calibration import NUM_BINS, Bin, reliability_bins
+from apps.common.evaluation.calibration import NUM_BINS, Bin, reliability_bins
 
 
 class ClassMetrics(NamedTuple):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
 from apps.common.plots import new_figure, with_letters
-from apps.common.report import Cell, Page
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import LabelledSplit
 from apps.finegrained.evaluation.metrics import ConfusedPair, Metrics, reliability

@@ -16,7 +16,8 @@ from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session, TorchSession
 from apps.common.images import Normalisation
 from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
-from backbone.mobilenet_v1 import ConvStyle, MobileNetV1, create_backbone
+from apps.finegrained.model.create import create_classifier
+from backbone.mobilenet_v1 import ConvStyle, MobileNetV1
 from backbone.names import parse_backbone
 from backbone.weights import create_backbone_from, load_class_names
 
@@ -162,14 +163,3 @@ class Classifier:
             preprocessing=preprocessing_of(loaded),
             crop=loaded.preprocessing.crop,
         )
-
-
-def create_classifier(backbone: str | float, *, num_classes: int, style: ConvStyle) -> MobileNetV1:
-    """A MobileNet V1 with random weights and the paper's head: average pool and one linear layer (Table 1).
-
-    Raises:
-        ValueError: an unknown backbone, or fewer than two classes.
-    """
-    if num_classes < 2:
-        raise ValueError(f"a classifier needs 2 classes or more, got {num_classes}")
-    return create_backbone(backbone, num_classes=num_classes, **dataclasses.asdict(style))

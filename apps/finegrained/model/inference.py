@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from apps.common.device import make_loader
+from apps.common.evaluation.inference import join_logits
 from apps.common.images import stack_images
 from apps.common.training.distributed import Processes
-from apps.common.training.inference import join_logits
 from apps.finegrained.data.batches import make_eval_set
 from apps.finegrained.data.load import LabelledSplit, Photo
 from apps.finegrained.model.classifier import Classifier

@@ -7,7 +7,7 @@ from apps.common.pretrained import Pretrained
 from apps.finegrained.choices import FreezeBn
 from apps.finegrained.data.batches import make_eval_set
 from apps.finegrained.data.load import LabelledSplit
-from apps.finegrained.model.classifier import create_classifier
+from apps.finegrained.model.create import create_classifier
 from backbone.mobilenet_v1 import MobileNetV1
 from backbone.weights import unfold_norms
 

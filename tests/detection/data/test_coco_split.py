@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from apps.detection.data.load import load_split, load_splits
 
@@ -373,3 +374,21 @@ def test_photos_that_training_could_not_read_are_found_at_once(tiny_coco):
     assert split.skipped[0].endswith("002.png is truncated: its end is missing (" + str(cut.stat().st_size) + " bytes)")
     assert split.skipped[1].endswith("003.png has 64x96 pixels, its annotation says 96x64")
     assert "skipped 2: image" in split.describe()
+
+
+def test_a_part_of_a_split_has_the_same_images_in_both_forms(tiny_coco):
+    """In the order that was asked for; what is asked for twice is one image for the referee."""
+    whole = load_split(tiny_coco, "train")
+    before = json.dumps(whole.ground_truth)
+    for indices in ([2, 0, 2], [3, 1], []):
+        part = whole.take(iter(indices))
+        ids = [whole.records[i].image_id for i in indices]
+        assert [record.image_id for record in part.records] == ids
+        everything, referee = COCO(), COCO()
+        everything.dataset, referee.dataset = whole.ground_truth, part.ground_truth
+        everything.createIndex()
+        referee.createIndex()
+        assert sorted(referee.getImgIds()) == sorted(set(ids))
+        assert set(referee.getAnnIds()) == {i for image_id in ids for i in everything.getAnnIds(imgIds=[image_id])}
+        assert len(part.ground_truth["images"]) == len(set(ids))
+    assert json.dumps(whole.ground_truth) == before

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from apps.common.evaluation.calibration import MAX_TEMPERATURE
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.common.training.calibration import MAX_TEMPERATURE
 from apps.faceattr.evaluation.calibration import (
     calibrate,
     choose_threshold,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.common.training.inference import join_logits
+from apps.common.evaluation.inference import join_logits
 
 PATHS = [Path(f"{name}.png") for name in "abcde"]
 

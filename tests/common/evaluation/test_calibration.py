@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from apps.common.training.calibration import (
+from apps.common.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     NUM_BINS,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from apps.common.evaluation.report import Page
 from apps.common.pictures import encode_picture
-from apps.common.report import Page
 
 
 class Reader(HTMLParser):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from apps.common.checkpoint import DESCRIPTION, model_folder
+from apps.common.checkpoint import DESCRIPTION, LAST, last_run, model_folder
 from apps.common.choices import Runtime
 from apps.common.cli import plain_message
 from apps.common.deploy.sessions import MODULES
@@ -139,6 +139,7 @@ def make_models(
     """
     if checkpoint and weights:
         raise ValueError("give --checkpoint or --weights, not both")
+    checkpoint = last_run(task.app) if checkpoint == LAST else checkpoint
     published = task.published(backbone)
     choices = find_choices(task.app, checkpoint=checkpoint, published=published)
     if weights:

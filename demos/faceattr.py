@@ -32,7 +32,8 @@ class Config:
     """
 
     checkpoint: Path | None = None
-    """a run of train.py, or its best/: the model to begin with"""
+    """run of train.py, its best/ folder, or last (the newest finished): the first model shown; default the newest or
+    published ones"""
     computing: ComputingFlags = USUAL_COMPUTING
     server: ServerFlags = THIS_MACHINE
 

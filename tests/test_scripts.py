@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,10 @@ import pytest
 
 from apps.common import options
 from apps.common.cli import help_texts
+from apps.detection.model.detector import Detector
+from apps.faceattr.model.tagger import Tagger
+from apps.finegrained.model.classifier import Classifier
+from tests.common.mistakes import error_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -75,3 +81,33 @@ def test_every_flag_has_its_help(script):
     for one in (config, *nested.values()):
         names = {field.name for field in dataclasses.fields(one)} - nested.keys()
         assert {name for name in names if not help_texts(one).get(name)} == set()
+
+
+LOADED = {"detection": Detector, "finegrained": Classifier, "faceattr": Tagger}
+
+
+@pytest.mark.parametrize("door", ["predict", "eval", "export"])
+@pytest.mark.parametrize("app", LOADED)
+def test_last_is_the_newest_finished_run(app, door, tmp_path, monkeypatch, capsys):
+    """Of the app, below the folder where the command is given; without one the message says what there is."""
+
+    def loaded(folder, **_):
+        raise ValueError(f"loaded {folder}")
+
+    monkeypatch.setattr(LOADED[app], "load", loaded)
+    monkeypatch.chdir(tmp_path)
+    script = importlib.import_module(f"apps.{app}.{door}")
+    main = getattr(script, {"eval": "evaluate"}.get(door, door))
+    args = ["--checkpoint", "last"]
+    if door == "predict":
+        shutil.copy(ROOT / "demos/examples" / app / "1.jpg", "a.jpg")
+        args += ["--source", "a.jpg"]
+    shutil.copytree(ROOT / "demos/models" / app, f"runs/{app}/unfinished/best")
+    assert "no finished run; unfinished: unfinished; train" in error_of(capsys, main, script.Config, *args)
+    for name, age in (("older", 2), ("newer", 1), ("oldest", 3)):
+        shutil.copytree(ROOT / "demos/models" / app, f"runs/{app}/{name}/best")
+        Path(f"runs/{app}/{name}/metrics.json").write_text("{}")
+        os.utime(f"runs/{app}/{name}/metrics.json", (1e9 - age, 1e9 - age))
+    Path(f"runs/{app}/coco-eval-val").mkdir()
+    Path(f"runs/{app}/coco-eval-val/metrics.json").write_text("{}")
+    assert f"loaded {Path('runs', app, 'newer')}" in error_of(capsys, main, script.Config, *args)

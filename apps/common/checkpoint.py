@@ -4,11 +4,12 @@ A model folder rebuilds its model alone: `model.safetensors` (weights) and `mode
 backbone, resolution, class names, preprocessing, metrics). A training state is one file for `--resume`.
 """
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -42,6 +43,8 @@ def check_model_flags(config: Any, *of_weights: str, published: str) -> None:
 
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+LAST, FINISHED = Path("last"), "metrics.json"  # a word for --checkpoint; what a run has when it is finished
+ConfigT = TypeVar("ConfigT")
 
 
 def save_json(path: Path, content: Any) -> None:
@@ -181,6 +184,28 @@ def model_folder(folder: Path) -> Path:
         if (candidate / DESCRIPTION).exists():
             return candidate
     raise ValueError(f"checkpoint {folder} is not a model folder: it has no {DESCRIPTION} (give a run or its best/)")
+
+
+def with_last(config: ConfigT, app: str) -> ConfigT:
+    """A script's flags; `--checkpoint last` becomes the run that it means, which is printed."""
+    named: Any = config
+    return dataclasses.replace(named, checkpoint=last_run(app)) if named.checkpoint == LAST else config
+
+
+def last_run(app: str) -> Path:
+    """The newest finished run of an app in runs/, below the folder that one stands in.
+
+    Raises:
+        ValueError: there is none.
+    """
+    runs = sorted((path.parents[1] for path in Path("runs", app).glob(f"*/best/{DESCRIPTION}")), key=str)
+    finished = [run for run in runs if (run / FINISHED).is_file()]
+    if not finished:
+        there = f"; unfinished: {', '.join(run.name for run in runs[:5])}" if runs else ""
+        raise ValueError(f"--checkpoint last: {Path('runs', app)} has no finished run{there}; train one, or name a run")
+    last = max(finished, key=lambda run: (run / FINISHED).stat().st_mtime_ns)
+    print(f"--checkpoint last is {last}")
+    return last
 
 
 def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -24,7 +24,7 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, or its best/ folder; default --weights"""
+    """run of train.py, its best/ folder, or last: the newest finished run in runs/detection; default --weights"""
     weights: str | None = None
     """instead of --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
@@ -47,7 +47,7 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.eval:evaluate", Config)
 
-from apps.common.checkpoint import DESCRIPTION, check_model_flags, load_json, model_folder, save_json
+from apps.common.checkpoint import DESCRIPTION, check_model_flags, load_json, model_folder, save_json, with_last
 from apps.common.device import choose_device
 from apps.detection.data.load import load_split
 from apps.detection.evaluation.analysis import Analysis, analyse, best_threshold, confusions
@@ -56,11 +56,13 @@ from apps.detection.evaluation.metrics import crowded_note, run_cocoeval, summar
 from apps.detection.evaluation.report import write_report
 from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
+from apps.detection.model.pretrained import APP
 from apps.detection.sample import make_sample
 
 
 def evaluate(config: Config) -> dict[str, float]:
     """Print the 12 metrics, write them, the detections and a report, and return them by name."""
+    config = with_last(config, APP)
     if config.calibrate and config.checkpoint is None:
         raise ValueError("--calibrate writes into a --checkpoint: published weights keep the threshold that they have")
     detector = load_detector(config)

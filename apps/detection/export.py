@@ -31,7 +31,7 @@ class Config(ExportOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, or its best/ folder; default --weights"""
+    """run of train.py, its best/ folder, or last: the newest finished run in runs/detection; default --weights"""
     weights: str | None = None
     """instead of --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
@@ -55,7 +55,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import check_model_flags, model_folder
+from apps.common.checkpoint import check_model_flags, model_folder, with_last
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
@@ -86,6 +86,7 @@ def export(config: Config) -> Path:
     """
     if config.outputs == "raw" and is_set(config, "score_threshold"):
         raise ValueError("--score-threshold is for --outputs detections: raw outputs have no scores")
+    config = with_last(config, APP)
     detector, folder = _load(config)
     name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (config.outputs == "detections")
     if not 0 <= config.score_threshold < 1:

@@ -40,7 +40,8 @@ class Config(PredictOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, or its best/ folder; default the published detector of --weights"""
+    """run of train.py, its best/ folder, or last: the newest finished run in runs/detection; default the published
+    detector of --weights"""
     weights: str = "coco"
     """without --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
@@ -71,7 +72,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import check_model_flags
+from apps.common.checkpoint import check_model_flags, with_last
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
@@ -82,6 +83,7 @@ from apps.detection.boxes.slicing import check_slices, make_tiles, merge
 from apps.detection.data.batches import to_square
 from apps.detection.data.coco_classes import match_names
 from apps.detection.model.detector import Detector
+from apps.detection.model.pretrained import APP
 from apps.detection.results import Found, Results, draw, one_name_each, save_crops
 
 SAID = 12  # objects in a photo's line
@@ -255,6 +257,7 @@ def predict(config: Config) -> None:
     """
     if config.slice is None and is_set(config, "slice_overlap"):
         raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")
+    config = with_last(config, APP)
     watch = Watch(config.source, out=config.out, default_out="found", title="Objects", page="demos/detection.py")
     if watch.out is None and config.save != Config.save:
         raise ValueError("--save of a camera needs a folder: give --out, too")

@@ -24,7 +24,7 @@ class Config(DeviceOption, ReadingOptions):
     """
 
     checkpoint: Path
-    """run of train.py or teacher.py, or its best/ folder"""
+    """run of train.py or teacher.py, its best/ folder, or last: the newest finished run in runs/faceattr"""
     data: tuple[str, ...] = ("sample",)
     """folders or CSV files of labelled faces, one or more, or "sample": the embedded set"""
     split: str = "val"
@@ -48,7 +48,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import model_folder, save_json
+from apps.common.checkpoint import model_folder, save_json, with_last
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
 from apps.faceattr.data.listing import UNKNOWN, attribute_key
@@ -58,13 +58,14 @@ from apps.faceattr.evaluation.metrics import Agreement, Metrics, agreement, attr
 from apps.faceattr.evaluation.report import Evaluation, write_report
 from apps.faceattr.evaluation.subgroups import Subgroups, subgroup_metrics
 from apps.faceattr.model.inference import predict_photos
-from apps.faceattr.model.tagger import Tagger
+from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.sample import make_sample
 from backbone.cost import count_module
 
 
 def evaluate(config: Config) -> dict[str, float | None]:
     """Print the main numbers, write all results, and return the single numbers by name."""
+    config = with_last(config, APP)
     if config.batch_size < 1:
         raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
     device = choose_device(config.device)

@@ -36,7 +36,7 @@ class Config(PredictOptions):
     """
 
     checkpoint: Path
-    """run of train.py, or its best/ folder"""
+    """run of train.py, its best/ folder, or last: the newest finished run in runs/faceattr"""
     show_sensitive: bool = False
     """also report what is hidden otherwise: guesses at sex, age, ethnicity and looks"""
     whole: bool = False
@@ -55,6 +55,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
+from apps.common.checkpoint import with_last
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
@@ -64,7 +65,7 @@ from apps.common.media.watch import Watch
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.sensitive import shown
 from apps.faceattr.model.face_finder import Box, FaceFinder, crop_face
-from apps.faceattr.model.tagger import Tagger
+from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.results import HEADER, FaceAttributes, draw, face_rows
 
 
@@ -168,6 +169,7 @@ def predict(config: Config) -> None:
         ValueError: after all others are done, if something could not be read; each is named as it comes, too.
         KeyboardInterrupt: it was stopped; what was seen until then is written.
     """
+    config = with_last(config, APP)
     watch = Watch(config.source, out=config.out, default_out="seen", title="Faces", page="demos/faceattr.py")
     predictor = make_predictor(config)
     table, num_faces = FrameTable([*HEADER, *predictor.shown]), 0

@@ -26,7 +26,7 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, or its best/ folder; default --weights"""
+    """run of train.py, its best/ folder, or last: the newest finished run in runs/finegrained; default --weights"""
     weights: str | None = None
     """instead of --checkpoint: imagenet (of the width: what is on this machine, else the best published), cub (200
     birds, a100), a catalog name or a weight file"""
@@ -55,7 +55,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import check_model_flags, model_folder, save_json
+from apps.common.checkpoint import check_model_flags, model_folder, save_json, with_last
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
@@ -89,6 +89,7 @@ class Calibrated(NamedTuple):
 
 def evaluate(config: Config) -> dict[str, float | None]:
     """Print the main numbers, write all results, and return the single numbers by name."""
+    config = with_last(config, APP)
     if config.batch_size < 1:
         raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
     if small := [side for side in config.resolutions if side < MIN_RESOLUTION]:

@@ -26,7 +26,7 @@ class Config(ExportOptions):
     """
 
     checkpoint: Path
-    """run of train.py, or its best/ folder"""
+    """run of train.py, its best/ folder, or last: the newest finished run in runs/finegrained"""
     dynamic_size: bool = False
     """let the file take any height and width from 32 pixels; slower in some runtimes"""
     data: str = "sample"
@@ -43,7 +43,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import model_folder
+from apps.common.checkpoint import model_folder, with_last
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
@@ -62,6 +62,7 @@ def export(config: Config) -> Path:
     Raises:
         ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
     """
+    config = with_last(config, APP)
     model = Classifier.load(config.checkpoint, device=torch.device("cpu"))
     folder = model_folder(config.checkpoint)
     name = f"{APP}-{model.backbone}-{model.resolution}"

@@ -35,7 +35,8 @@ class Config(PredictOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, or its best/ folder; default the published classifier of --weights"""
+    """run of train.py, its best/ folder, or last: the newest finished run in runs/finegrained; default the published
+    classifier of --weights"""
     weights: str = "imagenet"
     """without --checkpoint: imagenet (1000 classes), cub (200 birds, a100), a catalog name or a weight file"""
     backbone: str = "a100"
@@ -53,7 +54,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import numpy as np
 
-from apps.common.checkpoint import check_model_flags
+from apps.common.checkpoint import check_model_flags, with_last
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
 from apps.common.images import check_image, stack_images
@@ -62,7 +63,7 @@ from apps.common.media.frames import answered
 from apps.common.media.watch import Watch
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.model.cam import draw_activations
-from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.model.classifier import APP, Classifier
 from apps.finegrained.results import Guesses, draw, guess_cells, guess_header, make_guesses
 
 BATCH_SIZE = 8  # photos in memory at once
@@ -138,6 +139,7 @@ def predict(config: Config) -> None:
         ValueError: after all others are done, if something could not be read; each is named as it comes, too.
         KeyboardInterrupt: it was stopped; the guesses until then are written.
     """
+    config = with_last(config, APP)
     check_model_flags(config, "backbone", published="imagenet")
     watch = Watch(config.source, out=config.out, default_out="guesses", title="Guesses", page="demos/finegrained.py")
     predictor = Predictor(

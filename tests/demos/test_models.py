@@ -43,6 +43,8 @@ def test_runs_are_offered_newest_first(home, model_folders):
     labels = [choice.label for choice in find_choices("detection")]
     assert labels[:2] == ["your run: a", "your run: b"]
     assert labels[2].startswith("bundled: ")
+    (home / "runs/detection/b/metrics.json").write_text("{}")
+    assert make_models(DetectionTask(), checkpoint=Path("last")).default == "given: b"
     given = find_choices("detection", checkpoint=model_folders["detection"].parent)
     assert [choice.label for choice in given][:2] == ["given: detection", "your run: a"]
 

@@ -18,7 +18,7 @@ MOST_COUNTED = 100  # detections of a photo, as COCO has it
 
 
 class CocoMetrics(NamedTuple):
-    """`values`: the 12 metrics by name, 0 to 1, -1 where the split has no such object; `text`: the 12 lines."""
+    """`values`: the 12 metrics by name, 0 to 1, -1 where the split has no such object; `text`: its lines."""
 
     values: dict[str, float]
     text: str
@@ -88,9 +88,14 @@ def crowded_note(name: str, num_objects: Iterable[int]) -> str:
 
 
 def summarise(evaluation: COCOeval) -> CocoMetrics:
-    """The 12 COCO metrics of an evaluation, exactly as pycocotools prints them."""
+    """The 12 COCO metrics of an evaluation, as pycocotools prints them, with a dash for its -1."""
     lines = io.StringIO()
     with contextlib.redirect_stdout(lines):
         evaluation.summarize()
     values = {name: float(value) for name, value in zip(METRIC_NAMES, np.asarray(evaluation.stats), strict=True)}
-    return CocoMetrics(values, lines.getvalue().rstrip("\n"))
+    return CocoMetrics(values, lines.getvalue().rstrip("\n").replace(" = -1.000", " = -"))
+
+
+def shown(value: float) -> str:
+    """A metric with three digits; a dash for -1."""
+    return "-" if value < 0 else f"{value:.3f}"

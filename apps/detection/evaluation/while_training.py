@@ -8,7 +8,7 @@ from apps.common.training.run_state import RunState
 from apps.detection.data.coco_split import CocoSplit
 from apps.detection.evaluation.analysis import best_threshold, whole_curve
 from apps.detection.evaluation.errors import match_detections
-from apps.detection.evaluation.metrics import run_cocoeval, summarise
+from apps.detection.evaluation.metrics import run_cocoeval, shown, summarise
 from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
 
@@ -29,7 +29,7 @@ def evaluate(
     evaluation = run_cocoeval(split, results)
     metrics = summarise(evaluation)
     log.write("eval", state.done, **metrics.values)
-    tqdm.write(f"step {state.done:,}: AP {metrics.values['AP']:.3f}, AP50 {metrics.values['AP50']:.3f}")
+    tqdm.write(f"step {state.done:,}: AP {shown(metrics.values['AP'])}, AP50 {shown(metrics.values['AP50'])}")
     if state.note_evaluation(metrics.values, text=metrics.text) and processes.is_first:
         detector.threshold = best_threshold(whole_curve(match_detections(evaluation, split)))
         detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})

@@ -24,6 +24,8 @@ def test_perfect_detections(tiny_coco):
     assert metrics.values["AR100"] == pytest.approx(1)
     assert metrics.values["APl"] == -1  # there are no large objects
     assert len(metrics.text.splitlines()) == 12
+    large = [line for line in metrics.text.splitlines() if "area= large" in line]
+    assert [line.partition("] = ")[2] for line in large] == ["-", "-"]
 
 
 def test_nothing_found_is_zero_not_an_error(tiny_coco):

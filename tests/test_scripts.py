@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from apps.common import options
@@ -111,3 +114,24 @@ def test_last_is_the_newest_finished_run(app, door, tmp_path, monkeypatch, capsy
     Path(f"runs/{app}/coco-eval-val").mkdir()
     Path(f"runs/{app}/coco-eval-val/metrics.json").write_text("{}")
     assert f"loaded {Path('runs', app, 'newer')}" in error_of(capsys, main, script.Config, *args)
+
+
+@pytest.mark.parametrize("app", LOADED)
+def test_a_predictor_takes_paths_and_its_result_can_be_drawn_saved_and_written(app, tmp_path):
+    script, photo = importlib.import_module(f"apps.{app}.predict"), ROOT / "demos/examples" / app / "1.jpg"
+    predictor = script.Predictor(ROOT / "demos/models" / app, device="cpu")
+    image = cv2.imread(str(photo))[..., ::-1]
+    of_array, of_path, of_text = predictor(np.ascontiguousarray(image)), predictor(photo), predictor(str(photo))
+    assert list(of_array) == list(of_path) == list(of_text) != []
+    assert np.array_equal(of_path.image, image)
+    assert np.array_equal(of_path.draw(), script.draw(image, of_path)) and not np.array_equal(of_path.draw(), image)
+    of_path.save(tmp_path / "drawn.png")
+    assert np.array_equal(cv2.imread(str(tmp_path / "drawn.png"))[..., ::-1], of_path.draw())
+    written = json.loads(json.dumps(of_path.to_dict()))
+    best, plain = of_path[0], next(value for value in written.values() if isinstance(value, list))
+    expected = {key: list(value) if isinstance(value, tuple) else value for key, value in best._asdict().items()}
+    assert len(plain) == len(of_path) and plain[0] == expected
+    with pytest.raises(ValueError, match=r"nowhere\.jpg does not exist"):
+        predictor("nowhere.jpg")
+    with pytest.raises(ValueError, match="must be an array, or the path of a photo, got int"):
+        predictor(1)

@@ -115,8 +115,7 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
         raise ValueError(f"image {path} cannot be decoded: {error.err}") from None
     except Exception as error:  # Pillow raises many kinds for a damaged file
         raise ValueError(f"image {path} cannot be decoded: {str(error) or type(error).__name__}") from None
-    check_image(image)
-    return image
+    return check_image(image)
 
 
 def _decode(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
@@ -219,12 +218,18 @@ def _check_size(width: int, height: int, data: bytes) -> None:
         raise ValueError(f"it has {len(data):,} bytes, but says that it is of {width:,} x {height:,} pixels")
 
 
-def check_image(image: Any) -> None:
-    """Raise ValueError if this is no image as `read_image` gives them: (H, W, 3) uint8 RGB."""
+def check_image(image: Any) -> np.ndarray:
+    """The image itself; ValueError if it is none as `read_image` gives them: (H, W, 3) uint8 RGB."""
     if not isinstance(image, np.ndarray):
-        raise ValueError(f"an image must be an array, got {type(image).__name__}: read files with read_image")
+        raise ValueError(f"an image must be an array, or the path of a photo, got {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"an image must be (H, W, 3) uint8 RGB, 0 to 255, got {image.shape} {image.dtype}")
+    return image
+
+
+def as_image(given: Any) -> np.ndarray:
+    """An image (H, W, 3) uint8 RGB: an array as it is, or the photo at a path; ValueError for all else."""
+    return read_image(Path(given)) if isinstance(given, str | Path) else check_image(given)
 
 
 def is_truncated(data: bytes) -> bool:

@@ -13,8 +13,10 @@ It writes into --out: the drawn pictures and videos, predictions.csv, and predic
 
 In Python:
 
-    detect = Predictor("runs/detection/NAME/best")                            # or Predictor(): the published one
-    for box, score, name in detect(image): ...
+    detect = Predictor("runs/detection/NAME/best")       # or Predictor(): the published one
+    found = detect("photo.jpg")                          # or an array (H, W, 3) uint8 RGB
+    for box_xyxy_px, score, name in found: ...
+    found.save("found.jpg")                              # drawn; .draw() is the picture, .to_dict() has plain types
 
 Letters in shapes: H W of a photo.
 """
@@ -75,7 +77,7 @@ import numpy as np
 from apps.common.checkpoint import check_model_flags, with_last
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
-from apps.common.images import check_image, stack_images
+from apps.common.images import as_image, stack_images
 from apps.common.media.frames import answered
 from apps.common.media.watch import Watch
 from apps.detection.boxes.postprocess import Detections
@@ -84,7 +86,7 @@ from apps.detection.data.batches import to_square
 from apps.detection.data.coco_classes import match_names
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import APP
-from apps.detection.results import Found, Results, draw, one_name_each, save_crops
+from apps.detection.results import Detected, Found, Results, draw, one_name_each, save_crops
 
 SAID = 12  # objects in a photo's line
 EVERY_CANDIDATE = 100_000  # what is not wanted must not push out what is
@@ -157,29 +159,28 @@ class Predictor:
         )
         use_runtime(self.detector, runtime, threads=threads, precision=precision)
 
-    def __call__(self, image: np.ndarray) -> list[Found]:
-        """Objects in an image (H, W, 3) uint8 RGB, best first."""
+    def __call__(self, image: np.ndarray | Path | str) -> Detected:
+        """Objects in an image (H, W, 3) uint8 RGB, or in the photo at a path, best first."""
         return self.batch([image])[0]
 
-    def batch(self, images: Sequence[np.ndarray]) -> list[list[Found]]:
-        """Objects in each of some images (H, W, 3) uint8 RGB, of any sizes, computed at once; best first."""
-        for image in images:
-            check_image(image)
-        tiles = [self._tiles(image) for image in images]
+    def batch(self, images: Sequence[np.ndarray | Path | str]) -> list[Detected]:
+        """Objects in each of some images (H, W, 3) uint8 RGB or photos, of any sizes, computed at once; best first."""
+        arrays = [as_image(image) for image in images]
+        tiles = [self._tiles(image) for image in arrays]
         detections = self._detect(
             part
-            for image, some in zip(images, tiles, strict=True)
+            for image, some in zip(arrays, tiles, strict=True)
             for part in (image, *(image[y0:y1, x0:x1] for x0, y0, x1, y1 in some))
         )
         found = []
-        for image, some in zip(images, tiles, strict=True):
+        for image, some in zip(arrays, tiles, strict=True):
             height, width = image.shape[:2]
             whole = next(detections)
             if some:
                 in_tiles = [next(detections) for _ in some]
                 most = self.detector.postprocess.max_detections
                 whole = merge(whole, some, in_tiles, height=height, width=width, max_detections=most)
-            found.append(self._name(whole, height=height, width=width))
+            found.append(Detected(self._name(whole, height=height, width=width), image))
         return found
 
     def _tiles(self, image: np.ndarray) -> list[tuple[int, int, int, int]]:

@@ -3,7 +3,7 @@
 Letters in shapes: H W of a photo.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,31 @@ class Found(NamedTuple):
     box_xyxy_px: tuple[float, float, float, float]
     score: float
     name: str
+
+
+class Detected(list[Found]):
+    """The objects in a photo, best first.
+
+    Attributes:
+        image: the photo, (H, W, 3) uint8 RGB.
+    """
+
+    def __init__(self, found: Iterable[Found], image: np.ndarray) -> None:
+        super().__init__(found)
+        self.image = image
+
+    def draw(self) -> np.ndarray:
+        """The photo with boxes and names."""
+        return draw(self.image, self)
+
+    def save(self, path: Path | str) -> None:
+        """Write the drawn photo; see `write_picture`."""
+        write_picture(Path(path), self.draw(), quality=RESULT_QUALITY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Of plain types, as JSON has them."""
+        objects = [{"name": one.name, "score": one.score, "box_xyxy_px": list(one.box_xyxy_px)} for one in self]
+        return {"width": self.image.shape[1], "height": self.image.shape[0], "objects": objects}
 
 
 def one_name_each(found: Sequence[Found], *, iou: float) -> list[Found]:

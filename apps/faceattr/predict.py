@@ -9,8 +9,10 @@
 In Python:
 
     predict = Predictor("runs/faceattr/NAME/best")
-    for face in predict(image):
+    faces = predict("photo.jpg")                       # or an array (H, W, 3) uint8 RGB
+    for face in faces:
         print(face.box_xyxy_px, face.present, face.probs["Smiling"])
+    faces.save("faces.jpg")                            # drawn; .draw() is the picture, .to_dict() has plain types
 
 It says how a face appears in a photo, not who or what a person is; sensitive attributes are hidden unless asked for
 (see sensitive.py). Only the files in --out are kept. Ask people before you show this their photos.
@@ -58,7 +60,7 @@ import numpy as np
 from apps.common.checkpoint import with_last
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
-from apps.common.images import check_image, stack_images
+from apps.common.images import as_image, stack_images
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, answered
 from apps.common.media.watch import Watch
@@ -66,7 +68,7 @@ from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.sensitive import shown
 from apps.faceattr.model.face_finder import Box, FaceFinder, crop_face
 from apps.faceattr.model.tagger import APP, Tagger
-from apps.faceattr.results import HEADER, FaceAttributes, draw, face_rows
+from apps.faceattr.results import HEADER, FaceAttributes, Faces, draw, face_rows
 
 
 class Predictor:
@@ -112,16 +114,15 @@ class Predictor:
         self.finder = None if whole else FaceFinder(face_model)
         self.margin = self.tagger.margin if margin is None else margin
 
-    def __call__(self, image: np.ndarray) -> list[FaceAttributes]:
-        """Each face of an image (H, W, 3) uint8 RGB, the largest first; none if there is no face."""
-        check_image(image)
-        side = self.tagger.resolution
+    def __call__(self, image: np.ndarray | Path | str) -> Faces:
+        """Each face of an image (H, W, 3) uint8 RGB, or of the photo at a path, the largest first; none without any."""
+        image, side = as_image(image), self.tagger.resolution
         if self.finder is None:
             boxes = [(0.0, 0.0, float(image.shape[1]), float(image.shape[0]))]
-            return self._describe(boxes, [to_square(image, side)])
+            return Faces(self._describe(boxes, [to_square(image, side)]), image)
         boxes = [face.box_xyxy_px for face in self.finder(image)]
         cut = {"margin": self.margin, "drop": self.tagger.drop}
-        return self._describe(boxes, [crop_face(image, box, **cut, resolution=side) for box in boxes])
+        return Faces(self._describe(boxes, [crop_face(image, box, **cut, resolution=side) for box in boxes]), image)
 
     def _describe(self, boxes: Sequence[Box], crops: list[np.ndarray]) -> list[FaceAttributes]:
         if not crops:
@@ -179,7 +180,7 @@ def predict(config: Config) -> None:
         seen = f"{num_faces:,} faces in {watch.tally.num_frames:,} {'frames' if watch.tally.has_moving else 'photos'}"
         return f"{seen}; faces.csv and pictures are in {out}; computed by {predictor.tagger.session.name}"
 
-    def find(images: Sequence[np.ndarray]) -> list[list[FaceAttributes]]:
+    def find(images: Sequence[np.ndarray]) -> list[Faces]:
         return [predictor(image) for image in images]
 
     with watch.results(table, write=write, file="faces.csv", every=config.every, ending="faces") as (frames, showing):

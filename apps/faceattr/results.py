@@ -3,14 +3,15 @@
 Letters in shapes: H W of a photo.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from apps.common.images import resize
-from apps.common.pictures import HERSHEY, letter_scale, put_text, text_size
+from apps.common.pictures import HERSHEY, RESULT_QUALITY, letter_scale, put_text, text_size, write_picture
 from apps.faceattr.model.face_finder import Box
 
 MIN_SIDE = 800  # of a drawn picture's longer side, pixels, so that letters can be read
@@ -34,6 +35,31 @@ class FaceAttributes(NamedTuple):
     def __str__(self) -> str:
         names = ", ".join(f"{name} {self.probs[name]:.2f}" for name in self.present)
         return f"appears {names or f'to have none of {len(self.probs)} attributes'}"
+
+
+class Faces(list[FaceAttributes]):
+    """The faces in a photo, the largest first.
+
+    Attributes:
+        image: the photo, (H, W, 3) uint8 RGB.
+    """
+
+    def __init__(self, faces: Iterable[FaceAttributes], image: np.ndarray) -> None:
+        super().__init__(faces)
+        self.image = image
+
+    def draw(self) -> np.ndarray:
+        """The photo with a box around each face and how it appears, enlarged if it is small."""
+        return draw(self.image, self)
+
+    def save(self, path: Path | str) -> None:
+        """Write the drawn photo; see `write_picture`."""
+        write_picture(Path(path), self.draw(), quality=RESULT_QUALITY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Of plain types, as JSON has them."""
+        faces = [{**face._asdict(), "box_xyxy_px": list(face.box_xyxy_px)} for face in self]
+        return {"width": self.image.shape[1], "height": self.image.shape[0], "faces": faces}
 
 
 def draw(image: np.ndarray, faces: Sequence[FaceAttributes]) -> np.ndarray:

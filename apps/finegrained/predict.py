@@ -10,9 +10,10 @@
 In Python:
 
     predict = Predictor("runs/finegrained/NAME/best")  # or Predictor(): ImageNet's classes
-    guesses = predict(image)
+    guesses = predict("photo.jpg")                     # or an array (H, W, 3) uint8 RGB
     for name, prob in guesses: ...
     if guesses.is_unknown: ...                         # it is like none of the classes
+    guesses.save("guesses.jpg")                        # drawn; .draw() is the picture, .to_dict() has plain types
 
 Letters in shapes: B batch, H W of a photo, K classes.
 """
@@ -57,7 +58,7 @@ import numpy as np
 from apps.common.checkpoint import check_model_flags, with_last
 from apps.common.deploy.runtime import use_runtime
 from apps.common.deploy.sessions import device_for
-from apps.common.images import check_image, stack_images
+from apps.common.images import as_image, stack_images
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import answered
 from apps.common.media.watch import Watch
@@ -104,19 +105,22 @@ class Predictor:
         use_runtime(self.classifier, runtime, threads=threads, precision=precision)
         self.top = top
 
-    def __call__(self, image: np.ndarray) -> Guesses:
-        """Guesses for an image (H, W, 3) uint8 RGB."""
+    def __call__(self, image: np.ndarray | Path | str) -> Guesses:
+        """Guesses for an image (H, W, 3) uint8 RGB, or for the photo at a path."""
         return self.batch([image])[0]
 
-    def batch(self, images: Sequence[np.ndarray]) -> list[Guesses]:
-        """Guesses for each of some images (H, W, 3) uint8 RGB, of any sizes, computed at once."""
-        for image in images:
-            check_image(image)
-        model = self.classifier
-        squares = [to_square(image, model.resolution, model.crop) for image in images]
-        return make_guesses(model, model.logits(stack_images(squares)), top=self.top) if squares else []
+    def batch(self, images: Sequence[np.ndarray | Path | str]) -> list[Guesses]:
+        """Guesses for each of some images (H, W, 3) uint8 RGB or photos, of any sizes, computed at once."""
+        arrays, model = [as_image(image) for image in images], self.classifier
+        if not arrays:
+            return []
+        squares = [to_square(image, model.resolution, model.crop) for image in arrays]
+        guesses = make_guesses(model, model.logits(stack_images(squares)), top=self.top)
+        for one, image in zip(guesses, arrays, strict=True):
+            one.image = image
+        return guesses
 
-    def explain(self, image: np.ndarray, name: str | None = None) -> np.ndarray:
+    def explain(self, image: np.ndarray | Path | str, name: str | None = None) -> np.ndarray:
         """The part of an image (H, W, 3) that the network sees, with evidence for a class in red: see `cam.overlay`.
 
         Args:
@@ -125,7 +129,7 @@ class Predictor:
         Raises:
             ValueError: the checkpoint has no such class.
         """
-        names = self.classifier.class_names
+        image, names = as_image(image), self.classifier.class_names
         name = self(image)[0].name if name is None else name
         if name not in names:
             raise ValueError(f"no class {name!r}; the checkpoint has {', '.join(names[:5])}, ... ({len(names)} in all)")

@@ -1,12 +1,13 @@
 """The results of predict: guesses, their table and their picture."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from apps.common.pictures import write_lines
+from apps.common.pictures import RESULT_QUALITY, write_lines, write_picture
 from apps.finegrained.model.classifier import Classifier, known_score
 
 
@@ -24,16 +25,39 @@ class Guesses(list[Guess]):
         score: the best logit: how much the photo looks like any of the classes, see `calibration.known_score`.
         is_unknown: whether the score is below the checkpoint's threshold, so that the photo probably shows none of the
             classes; None if the checkpoint has no threshold (`eval.py --calibrate` gives it one).
+        image: the photo, (H, W, 3) uint8 RGB, if they are a Predictor's.
     """
 
-    def __init__(self, guesses: Iterable[Guess], *, score: float, is_unknown: bool | None) -> None:
+    def __init__(
+        self,
+        guesses: Iterable[Guess],
+        *,
+        score: float,
+        is_unknown: bool | None,
+        image: np.ndarray | None = None,
+    ) -> None:
         super().__init__(guesses)
         self.score = score
         self.is_unknown = is_unknown
+        self.image = image
 
     def __str__(self) -> str:
         names = ", ".join(f"{name} {prob:.2f}" for name, prob in self)
         return f"none of the classes; nearest are {names}" if self.is_unknown else names
+
+    def draw(self) -> np.ndarray:
+        """The photo with the two best guesses."""
+        if self.image is None:
+            raise ValueError("these guesses have no photo to draw on: they are not a Predictor's")
+        return draw(self.image, self)
+
+    def save(self, path: Path | str) -> None:
+        """Write the drawn photo; see `write_picture`."""
+        write_picture(Path(path), self.draw(), quality=RESULT_QUALITY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Of plain types, as JSON has them."""
+        return {"guesses": [one._asdict() for one in self], "score": self.score, "is_unknown": self.is_unknown}
 
 
 def make_guesses(classifier: Classifier, logits: Tensor, *, top: int) -> list[Guesses]:

@@ -84,7 +84,7 @@ def test_preprocessing_keeps_channels_last():
         (np.zeros((4, 5, 4), np.uint8), r"got \(4, 5, 4\) uint8"),
         (np.zeros((0, 5, 3), np.uint8), r"got \(0, 5, 3\) uint8"),
         (np.zeros((4, 5, 3), np.float32), r"got \(4, 5, 3\) float32"),
-        ("photo.jpg", "an image must be an array, got str: read files with read_image"),
+        ("photo.jpg", "an image must be an array, or the path of a photo, got str"),
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import io
 import os
+import re
 import sys
 import textwrap
 import unicodedata
@@ -49,7 +50,8 @@ def run_command(
         config = parse(config_class, args)
         function, config = (main, config) if callable(main) else _imported(main, config, sys._getframe(1).f_globals)
         try:
-            function(config)
+            with contextlib.redirect_stdout(Terminal(sys.stdout)):
+                function(config)
         except (ValueError, OSError) as error:
             if os.environ.get("MOBILENET_APPS_TRACEBACK"):
                 raise
@@ -189,6 +191,36 @@ def printable(text: Path | str) -> str:
     if shown.isascii() and shown.isprintable():
         return shown
     return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in UNSEEN and c not in JOINERS else c for c in shown)
+
+
+def say(line: str) -> None:
+    """Print a line that has names of strangers in it: whatever they hold, it is one line."""
+    print(printable(line), flush=True)
+
+
+class Terminal(io.TextIOBase):
+    """A stream to which names of strangers may be printed: what would steer a terminal is written as its number."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        self._stream.write("".join(one if one in "\n\t" else printable(one) for one in re.split(r"([\n\t])", shown)))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
 
 
 def file_name(name: str) -> str:

@@ -197,7 +197,9 @@ def _say_once(sentence: str, about: str) -> None:
         if about in _SAID or multiprocessing.parent_process() is not None:
             return
         _SAID.add(about)
-    print(f"note: {sentence}".encode(errors="replace").decode(), file=sys.stderr)
+    from apps.common.cli import printable  # not with this file: what draws a sample set must not depend on all flags
+
+    print(f"note: {printable(sentence)}", file=sys.stderr)
 
 
 def _check_png(data: bytes) -> None:

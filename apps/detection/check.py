@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.cli import run_command
+from apps.common.cli import run_command, say
 from apps.common.options import CheckOptions
 from apps.detection.choices import VAL_FRACTION
 
@@ -163,7 +163,7 @@ def print_report(title: str, photos: Sequence[Photo], counts: CountTable) -> Non
         rows[name] = [*(count.get(split, Counts()).objects for split in splits), *sums]
     rows["total"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     for name, numbers in rows.items():
-        print(f"{name:{width}}" + "".join(f"{count:9,}" for count in numbers))
+        say(f"{name:{width}}" + "".join(f"{count:9,}" for count in numbers))
 
 
 def write_sheets(

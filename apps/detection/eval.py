@@ -12,7 +12,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from apps.common.cli import run_command
+from apps.common.cli import printable, run_command
 from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
 
 
@@ -129,7 +129,7 @@ def describe(analysis: Analysis) -> str:
     costs = ", ".join(f"{kind} {gains[kind]:.3f}" for kind in sorted(gains, key=lambda kind: -gains[kind]))
     lines.append(f"AP50 is {errors.ap50:.3f}; mending one kind of error alone would add: {costs}")
     mixed = confusions(analysis, background=False)[:3]
-    return "\n".join([*lines, *(f"{pair.true} taken for {pair.predicted}: {pair.num:,}" for pair in mixed)])
+    return "\n".join([*lines, *(printable(f"{pair.true} taken for {pair.predicted}: {pair.num:,}") for pair in mixed)])
 
 
 def load_detector(config: Config) -> Detector:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Literal
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import is_set, run_command
+from apps.common.cli import is_set, run_command, say
 from apps.common.options import GivenFlags, PredictOptions
 
 
@@ -279,7 +279,7 @@ def predict(config: Config) -> None:
             if found is None:
                 continue
             if frame.number is None:
-                print(f"{frame.name}: {_sentence(found)}", flush=True)
+                say(f"{frame.name}: {_sentence(found)}")
             if crops is not None:
                 save_crops(crops, frame, found)
             if not showing.put(frame, partial(draw, found=found)):

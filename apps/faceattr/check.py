@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.cli import run_command
+from apps.common.cli import run_command, say
 from apps.common.options import CheckOptions
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 
@@ -133,7 +133,7 @@ def print_report(listing: FaceListing, splits: Sequence[str], counts: CountTable
     for name, of_split in counts.items():
         cells = (of_split[split] for split in there)
         shares = (f"{c.known:9,}" + (f"{c.positive / c.known:8.1%}" if c.known else f"{'-':>8}") for c in cells)
-        print(f"{name:{width}}" + "".join(shares))
+        say(f"{name:{width}}" + "".join(shares))
 
 
 def clean_rows(

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from apps.common.cli import run_command
+from apps.common.cli import printable, run_command
 from apps.common.options import DeviceOption, ReadingOptions
 
 
@@ -270,7 +270,7 @@ def describe(evaluation: Evaluation) -> str:
         lines.append(f"teacher: mean AP {teacher}, {same} equal decisions, probabilities differ by {difference}")
     if evaluation.subgroups:
         lines += evaluation.subgroups.describe()
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _shown(number: float | None) -> str:

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import run_command
+from apps.common.cli import run_command, say
 from apps.common.options import PredictOptions
 
 
@@ -159,7 +159,7 @@ def make_predictor(config: Config) -> Predictor:
     if predictor.hidden:
         all_of_them = "" if predictor.shown else ", all that this checkpoint knows"
         hidden = ", ".join(predictor.hidden)
-        print(f"hidden as sensitive{all_of_them}: {hidden} (--show-sensitive says them)")
+        say(f"hidden as sensitive{all_of_them}: {hidden} (--show-sensitive says them)")
     return predictor
 
 
@@ -191,16 +191,17 @@ def predict(config: Config) -> None:
                 continue
             num_faces += len(faces)
             if frame.number is None:
-                print(_sentences(frame, faces, whole=config.whole), flush=True)
+                for line in _sentences(frame, faces, whole=config.whole):
+                    say(line)
             if not showing.put(frame, partial(draw, faces=faces)):
                 break
 
 
-def _sentences(frame: Frame, faces: Sequence[FaceAttributes], *, whole: bool) -> str:
+def _sentences(frame: Frame, faces: Sequence[FaceAttributes], *, whole: bool) -> list[str]:
     """A line for each face of a photo."""
     lines = [] if faces else [f"{frame.name}: no face found"]
     for i, face in enumerate(faces, start=1):
         x0, y0, x1, y1 = (round(v) for v in face.box_xyxy_px)
         where = "" if whole else f" face {i}, {x1 - x0} x {y1 - y0} pixels at {x0}, {y0},"
         lines.append(f"{frame.name}:{where} {face}")
-    return "\n".join(lines)
+    return lines

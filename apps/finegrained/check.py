@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.cli import run_command
+from apps.common.cli import run_command, say
 from apps.common.options import CheckOptions
 from apps.finegrained.choices import VAL_FRACTION
 
@@ -111,12 +111,12 @@ def print_report(
 ) -> None:
     """The counts, then the findings, worst first, each with some of its cases."""
     classes = sorted({name for name, _ in counts})
-    print(f"{listing.source}: {listing.layout}, {counts.total():,} photos of {len(classes):,} classes")
+    say(f"{listing.source}: {listing.layout}, {counts.total():,} photos of {len(classes):,} classes")
     print(f"{note}\n" * bool(note))
     width = max(len(name) for name in [*classes, "photos"])
     print(f"{'photos':{width}}" + "".join(f"{split:>8}" for split in splits))
     for name in classes:
-        print(f"{name:{width}}" + "".join(f"{counts[name, split]:8,}" for split in splits))
+        say(f"{name:{width}}" + "".join(f"{counts[name, split]:8,}" for split in splits))
     totals = [sum(counts[name, split] for name in classes) for split in splits]
     print(f"{'total':{width}}" + "".join(f"{total:8,}" for total in totals))
     print_findings(findings, examples=examples)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from apps.common.cli import run_command
+from apps.common.cli import printable, run_command
 from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
 
 
@@ -227,4 +227,4 @@ def describe(evaluation: Evaluation) -> str:
         lines.append(line + f"{unknown['fpr_at_95_tpr']:.1%} of them pass where 95 % of these do")
     for pair in evaluation.metrics.confused[:3]:
         lines.append(f"{pair.true} taken for {pair.predicted}: {pair.num_photos:,} times ({pair.share:.0%})")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

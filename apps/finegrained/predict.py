@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from apps.common.choices import Precision, Runtime
-from apps.common.cli import run_command
+from apps.common.cli import run_command, say
 from apps.common.options import GivenFlags, PredictOptions
 
 
@@ -174,7 +174,7 @@ def predict(config: Config) -> None:
             if guesses is None:
                 continue
             if frame.number is None:
-                print(f"{frame.name}: {guesses}", flush=True)
+                say(f"{frame.name}: {guesses}")
             if not showing.put(frame, partial(_picture, predictor, guesses, frame.number, config.cam)):
                 break
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from apps.common.checkpoint import save_json
+from apps.common.cli import say
 from apps.common.data.photos import PhotoFacts
 
 Level = Literal["error", "warning", "note"]
@@ -78,9 +79,9 @@ def print_findings(findings: Sequence[Finding], *, examples: int) -> None:
         here = [finding for finding in findings if finding.level == level]
         print(f"\n{heading}" + ": none" * (not here))
         for finding in here:
-            print(f"  {finding.what}: {len(finding.cases):,}")
+            say(f"  {finding.what}: {len(finding.cases):,}")
             for case in finding.cases[:examples]:
-                print(f"      {case}")
+                say(f"      {case}")
             if len(finding.cases) > examples:
                 print(f"      ... and {len(finding.cases) - examples:,} more")
     print()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apps.common.choices import BadData
+from apps.common.cli import printable
 
 
 class Problem(NamedTuple):
@@ -45,7 +46,7 @@ def skipped_words(skipped: Sequence[str]) -> str:
 
 def some_of(words: Sequence[str], separator: str = ", ", *, most: int = 3) -> str:
     """The first words of a list, and "..." where there are more."""
-    return separator.join(words[:most]) + f"{separator}..." * (len(words) > most)
+    return printable(separator.join(words[:most]) + f"{separator}..." * (len(words) > most))
 
 
 def did_you_mean(given: str, known: Iterable[str], *, otherwise: str = "", shown: Callable[[str], object] = str) -> str:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from apps.common.cli import printable
+from apps.common.cli import printable, say
 from apps.common.images import read_image
 from apps.common.media.sources import ALLOWED, VIDEO_SUFFIXES, Source
 
@@ -84,7 +84,7 @@ class Tally:
         self.has_moving |= frame.number is not None
         if frame.image is None:
             self.problems.append(frame.problem)
-            print(f"{frame.name}: " + ("skipped" if frame.number is None else "it ends here"), flush=True)
+            say(f"{frame.name}: " + ("skipped" if frame.number is None else "it ends here"))
         else:
             self.num_frames += 1
 

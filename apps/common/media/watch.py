@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from apps.common.cli import say
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, Tally, read_frames
 from apps.common.media.sinks import Showing, window_for_camera
@@ -89,9 +90,9 @@ class Watch:
                 write(self.out)  # the results so far
             raise
         for line in table.of_videos():
-            print(line)
+            say(line)
         if self.out is not None:
-            print(write(self.out))
+            say(write(self.out))
         if stopped and not self.live:
             raise KeyboardInterrupt
         self.tally.check(file if self.out is None else f"{self.out / file}", source=self.source)

@@ -67,7 +67,13 @@ class RunState:
             ) from error
 
     def open_log(self, config: Any, *, app: str, processes: Processes, **facts: Any) -> RunLog:
-        """`RunLog.open` at the step that is reached; of a new run this first state is saved, so that it can resume."""
+        """`RunLog.open` at the step that is reached; of a new run this first state is saved, so that it can resume.
+
+        Raises:
+            ValueError: see `RunLog.open` and `check_norms`.
+        """
+        if config.batch_size // processes.count == 1:
+            check_norms(self.parts["ema"].model, facts["resolution"])  # type: ignore[attr-defined]
         log = RunLog.open(config, app=app, step=self.done, processes=processes, **facts)
         if processes.is_first and not config.resume:
             self.save(log.folder)
@@ -132,6 +138,30 @@ class RunState:
             raise ValueError(
                 f"{plain_message(error)}; stopped at step {self.done}, go on with --resume {run}{earlier}"
             ) from error
+
+
+@torch.no_grad()
+def check_norms(network: nn.Module, resolution: int) -> None:
+    """Raise ValueError if a BatchNorm gets one value a channel of one image: it has no variance to learn from.
+
+    Args:
+        network: in eval mode.
+        resolution: side of the square image in pixels.
+    """
+    fewest: list[int] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: fewest.append(inputs[0][0, 0].numel()))
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    network(torch.zeros(1, 3, resolution, resolution, device=next(network.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    if 1 in fewest:
+        raise ValueError(
+            f"--batch-size gives each process one image, of which {fewest.count(1)} BatchNorms of this network get one "
+            f"value a channel at {resolution} pixels, and cannot train: give two images a process, or more pixels"
+        )
 
 
 def bad_loss(names: Sequence[str], values: Tensor, photos: Sequence[Path]) -> str:

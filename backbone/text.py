@@ -45,11 +45,11 @@ def _encoding_of(data: bytes) -> str:
     """By its mark, by an XML declaration, by where the zeros of ASCII letters are; else UTF-8."""
     if marked := next((name for mark, name in _MARKS if data.startswith(mark)), None):
         return marked
-    if declared := _DECLARED.match(data):
+    if declared := _DECLARED.match(data):  # in letters of one byte: what says UTF-16 here was saved anew, as .NET does
         name = declared[1].decode().lower().replace("_", "-")
         if not name.startswith(_CHARSETS):  # Python has codecs that are no encodings of text
             raise LookupError(f"unknown encoding: {name}")
-        return _WIDER.get(name, name)
+        return "utf-8" if name.startswith(("utf-16", "utf-32")) else _WIDER.get(name, name)
     if len(data) >= 2 and not len(data) % 2 and (data[0] == 0) != (data[1] == 0):
         return "utf-16-be" if data[0] == 0 else "utf-16-le"
     return "utf-8"

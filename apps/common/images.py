@@ -157,7 +157,7 @@ def _by_pillow(data: bytes, path: Path, *, orient: bool) -> np.ndarray:
             picture = ImageOps.exif_transpose(picture)
         if "A" not in picture.getbands() and "a" not in picture.getbands() and "transparency" not in picture.info:
             return np.array(picture.convert("RGB"))
-        return _on_white(np.array(picture.convert("RGBA")), path)
+        return _on_white(np.array(picture.convert("RGBA")), path, opaque=opened.format == "BMP")  # as browsers show it
 
 
 def _by_opencv(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
@@ -182,9 +182,9 @@ def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
     return (image >> (used - 8)).astype(np.uint8)
 
 
-def _on_white(image: np.ndarray, path: Path) -> np.ndarray:
-    """(H, W, 4) RGBA to RGB, what is transparent on white."""
-    if image[..., 3].min() == 255:
+def _on_white(image: np.ndarray, path: Path, *, opaque: bool) -> np.ndarray:
+    """(H, W, 4) RGBA to RGB, what is transparent on white; all of it is no transparency where `opaque`."""
+    if image[..., 3].min() == 255 or (opaque and not image[..., 3].any()):
         return np.ascontiguousarray(image[..., :3])
     _say_once(f"what is transparent in pictures is put on white ({path})", "alpha")
     picture = Image.fromarray(image)

@@ -114,6 +114,20 @@ def test_what_is_transparent_is_white(tmp_path, suffix, capfd, monkeypatch):
     assert capfd.readouterr().err.count("is put on white") == 1
 
 
+@pytest.mark.parametrize("alpha, expected", [(0, (200, 30, 40)), (255, (200, 30, 40)), (51, (244, 210, 212))])
+def test_a_bmp_without_any_alpha_is_opaque(tmp_path, alpha, expected):
+    """Programs leave the fourth byte 0: browsers then show the colours."""
+    import struct
+
+    masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs") + bytes(64 - 16)
+    header = struct.pack("<IiiHHIIiiII", 124, 8, 6, 1, 32, 3, 8 * 6 * 4, 0, 0, 0, 0) + masks
+    header += bytes(124 - len(header))
+    pixels = bytes((40, 30, 200, alpha)) * 48
+    start = b"BM" + struct.pack("<IHHI", 14 + len(header) + len(pixels), 0, 0, 14 + len(header))
+    (tmp_path / "a.bmp").write_bytes(start + header + pixels)
+    assert np.abs(read_image(tmp_path / "a.bmp").astype(int) - expected).max() <= 1
+
+
 def test_half_transparent_pixels_are_mixed_with_white(tmp_path):
     rgba = np.dstack([np.full((8, 8, 3), (200, 30, 40), np.uint8), np.full((8, 8), 51, np.uint8)])
     Image.fromarray(rgba).save(tmp_path / "a.png")

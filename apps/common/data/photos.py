@@ -124,7 +124,7 @@ def walk(folder: Path) -> Iterator[Path]:
                 folders.clear()
                 continue
             seen.add(real)
-            folders[:] = sorted(name for name in folders if name[0] != ".")
+            folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
             waiting += [path for name in folders if os.path.islink(path := os.path.join(parent, name))]
             yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
 

@@ -1,5 +1,6 @@
 """YAML as data sets have it: lists, dicts and words."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,16 @@ import yaml  # type: ignore[import-untyped]
 from backbone.text import read_text
 
 MOST_YAML = 1_000_000  # characters; 20,000 class names have half of it
+
+
+class _Loader(yaml.BaseLoader):
+    """Refuses a key that is there twice, of which the last would count."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        times = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if again := next((key for key, number in times.items() if number > 1), None):
+            raise yaml.YAMLError(f"the key {again!r} is there twice")
+        return super().construct_mapping(node, deep=deep)
 
 
 def read_yaml(path: Path) -> Any:
@@ -20,6 +31,6 @@ def read_yaml(path: Path) -> Any:
     if len(text) > MOST_YAML:
         raise ValueError(f"{path} has {len(text):,} characters; a YAML file of a data set has {MOST_YAML:,} at most")
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)
+        return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from None

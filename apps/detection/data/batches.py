@@ -162,6 +162,7 @@ def warp(sample: Sample, window_xyxy: np.ndarray, resolution: int) -> Sample:
     """
     height, width = sample.image.shape[:2]
     x0, y0, x1, y1 = (round(v) for v in window_xyxy * [width, height, width, height])
+    x0, y0 = min(x0, width - 1), min(y0, height - 1)  # of a crop, in a photo of two pixels
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
     from_x, to_x, from_y, to_y = max(x0, 0), min(x1, width), max(y0, 0), min(y1, height)
     inside = sample.image[from_y:to_y, from_x:to_x]

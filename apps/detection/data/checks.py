@@ -27,6 +27,7 @@ from apps.detection.data.listing import (
     Part,
     glance_at_images,
     id_in,
+    shared_photos,
 )
 
 MOST_PX = 1_000_000  # of a side
@@ -139,6 +140,7 @@ class _Checker:
         self.problems: list[Problem] = []
         self.num_turned = 0
         self.num_areas = 0
+        self.shared = shared_photos(part.images)
         self.in_sides = all(map(_lies_within_a_pixel, part.annotations))
         labels = {name: label for label, name in enumerate(class_names, start=1)}
         self.label_of = {category["id"]: labels[str(category["name"]).strip()] for category in part.categories}
@@ -157,6 +159,8 @@ class _Checker:
             return self._problem(DAMAGED_FILE, what)
         what = image.get("where", f"image {name!r} (id {image['id']})")
         path = self.part.folder / name
+        if name in self.shared:
+            return self._problem(DAMAGED_FILE, f"{what}: several entries are about {name}; join their objects", path)
         if not path.is_file():
             near = next((s for s in (*IMAGE_SUFFIXES, ".JPG") if path.with_suffix(s).is_file()), None)
             hint = f"; there is {path.with_suffix(near).name}" if near else ""

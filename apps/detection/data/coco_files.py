@@ -190,7 +190,9 @@ def _read(root: Path, file: Path, split: str | None) -> Part:
         raise ValueError(f"{file} declares no categories")
     mend_entries(content)
     for category in content["categories"]:
-        if not isinstance(category, dict) or not isinstance(category.get("id"), int) or not category.get("name"):
+        name = category.get("name") if isinstance(category, dict) else None
+        named = isinstance(name, str | int | float) and not isinstance(name, bool) and str(name).strip()
+        if not named or not isinstance(category.get("id"), int):
             raise ValueError(f"{file}: a category needs a whole-number id and a name, got {str(category)[:80]}")
     categories = sorted(content["categories"], key=lambda category: category["id"])
     for one, two in itertools.pairwise(categories):

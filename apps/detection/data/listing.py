@@ -3,6 +3,8 @@
 An image or annotation may say `where` it was read, for messages; `checks.py` removes that again.
 """
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +69,13 @@ def id_in(entry: Any, key: str) -> int | None:
     """The whole number under a key of an image or annotation; None if there is none."""
     value = entry.get(key) if isinstance(entry, dict) else None
     return value if isinstance(value, int) else None
+
+
+def shared_photos(images: Sequence[Any]) -> set[str]:
+    """The file names of photos that several entries are about: each would be learnt without the others' objects."""
+    names = [str(image.get("file_name")) for image in images if isinstance(image, dict)]
+    times = Counter(map(os.path.normpath, names))
+    return {name for name in names if times[os.path.normpath(name)] > 1}
 
 
 def glance_at_images(images: Sequence[Any], folder: Path, *, every: bool = False) -> dict[Path, Glance]:

@@ -22,6 +22,7 @@ from backbone.text import read_text
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 LABEL_FOLDERS = ("annotations", "annotation", "annots", "annot", "anns", "xmls", "xml", "labels", "label")
+DIFFICULT = {"": 0, "0": 0, "0.0": 0, "false": 0, "no": 0, "1": 1, "1.0": 1, "true": 1, "yes": 1}
 PHOTO_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "photos", "jpegs")
 
 
@@ -214,7 +215,7 @@ class _Reader:
     def _add_object(self, part: Part, element: ElementTree.Element, where: str, path: Path) -> None:
         """All boxes of an <object>: some tools write several into one."""
         name = normal_name(element.findtext("name") or "")
-        crowd = (element.findtext("difficult") or "0").strip().lower() in ("1", "true")
+        difficult = (element.findtext("difficult") or "").strip().lower()
         boxes = element.findall("bndbox") or [ElementTree.Element("bndbox")]
         for i, bndbox in enumerate(boxes, start=1):
             given = {side: bndbox.findtext(side) for side in SIDES}
@@ -229,6 +230,8 @@ class _Reader:
                 fault = f"has <bndbox> with {given}" if any(given.values()) else "has no <bndbox>"
             if again:
                 fault = f"has <{again}> more than once"
+            elif difficult not in DIFFICULT:
+                fault = f"has <difficult> {difficult[:40]!r}: wanted is 0 or 1"
             if fault or not xyxy:
                 kind = NO_AREA if fault == "has no area" else DAMAGED_OBJECT
                 sentence = f"{self.source}: {at} {fault}"
@@ -237,7 +240,7 @@ class _Reader:
             self.num_objects += 1
             left, top = (v - 1 if v >= 1 else min(v, 0.0) for v in (x0, y0))  # many tools count from 0 after all
             annotation = {"id": self.num_objects, "image_id": self.num_images, "where": at, "category_id": name}
-            annotation |= {"bbox": [left, top, x1 - left, y1 - top], "iscrowd": int(crowd)}
+            annotation |= {"bbox": [left, top, x1 - left, y1 - top], "iscrowd": DIFFICULT[difficult]}
             part.annotations.append({**annotation, "attributes": {"rotation": _rotation(element)}})
 
     @staticmethod

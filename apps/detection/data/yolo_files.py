@@ -84,6 +84,9 @@ def _load(path: Path, *, ours: bool = True) -> dict[str, Any] | None:
 def _layout(file: Path, content: dict[str, Any] | None) -> Layout:
     assert content is not None
     names = _names(file, content["names"])
+    nc = content.get("nc", len(names))
+    if str(nc) != str(len(names)):
+        raise ValueError(f"{file}: nc is {reprlib.repr(nc)}, but names has {len(names)} classes: which is right?")
     splits: dict[str | None, list[str]] = {}
     for key, value in content.items():
         split = SPLIT_OF_NAME.get(key.lower())

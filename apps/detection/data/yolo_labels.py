@@ -33,10 +33,12 @@ def _text_of(paths: Sequence[Path], files: Files) -> Path | None:
 
 
 def _swapped(path: Path, old: str, new: str) -> Path:
-    """The path with its last folder `old` named `new`."""
+    """The path with its last folder `old`, Old or OLD, named `new`, New or NEW."""
     parts = list(path.parts)
-    if old in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index(old)] = new
+    lower = [part.lower() for part in parts[:-1]]
+    if old in lower:
+        last = len(lower) - 1 - lower[::-1].index(old)
+        parts[last] = {old.capitalize(): new.capitalize(), old.upper(): new.upper()}.get(parts[last], new)
     return Path(*parts)
 
 
@@ -64,4 +66,7 @@ def _files(folder: Path) -> list[Path]:
 def _holds_objects(path: Path) -> bool:
     """Whether a text file begins as one of objects does: classes.txt and lists of photos lie beside them."""
     words = first_line(path).split() if path.is_file() else []
-    return len(words) >= 5 and all(word.replace(".", "", 1).isdigit() for word in words[:5])
+    try:
+        return len(words) >= 5 and all(isinstance(float(word), float) for word in words[:5])
+    except ValueError:
+        return False

@@ -15,13 +15,16 @@ from collections.abc import Sequence
 
 SENSITIVE_NAMES = frozenset(
     "paleskin bignose pointynose biglips narroweyes attractive chubby doublechin bagsundereyes ovalface white black "
-    "brown indian old".split()
+    "brown indian old elder elders thin overweight handsome roundface squareface agegroup aging "
+    "ageing blackperson whiteperson".split()
 )
 """Whole names, of CelebA's 40 attributes and LFWA's 73, and others, in lower case without spaces."""
 SENSITIVE_WORDS = frozenset(
     "male female man woman boy girl gender sex age aged young senior elderly adult child kid teen youth baby toddler "
-    "race ethnicity ethnic asian african caucasian hispanic latino latina eastern arab european skin attractive "
-    "beautiful pretty ugly fat obese".split()
+    "men women lady ladies guy guys gentleman gentlemen feminine masculine femininity masculinity infant infants teens "
+    "boys girls babies kids teenager teenagers toddlers grandma grandpa jewish muslim "
+    "race ethnicity ethnic nationality asian african caucasian hispanic latino latina latinx eastern arab european skin "
+    "attractive beautiful pretty ugly fat obese".split()
 )
 """Words that make a name sensitive: Attractive_Woman, Middle_Aged, East_Asian."""
 SENSITIVE_PARTS = (*(word for word in SENSITIVE_WORDS if len(word) > 4), "male", "skin", "middleaged")

@@ -97,7 +97,7 @@ def _refuse_two_levels(source: Path, folders: Sequence[Path]) -> list[Path]:
 
 def _strays(folder: Path, split: str | None) -> list[Problem]:
     """Photos that lie beside class folders, without a class."""
-    names = [entry.name for entry in _entries(folder) if is_photo_name(entry.name) and entry.is_file()]
+    names = [entry.name for entry in _entries(folder) if is_photo_name(entry.name) and _is_file(entry)]
     return [Problem(f"{folder / name} is outside of a class folder", split) for name in names]
 
 
@@ -110,12 +110,12 @@ def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | 
             path = folder / entry.name
             if _is_hidden(entry.name):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 listing.problems.append(
                     Problem(f"{path} is a folder inside a class folder, which holds photos only", split)
                 )
             elif is_photo_name(entry.name):
-                add_entry(listing, path, names[folder.name], split, exists=entry.is_file())
+                add_entry(listing, path, names[folder.name], split, exists=_is_file(entry))
             elif path.suffix.lower() in UNREAD_SUFFIXES:
                 listing.problems.append(Problem(f"{path}: {path.suffix} is not read; convert it to JPEG or PNG", split))
             else:
@@ -213,7 +213,17 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and not _is_hidden(entry.name)
+    try:
+        return entry.is_dir() and not _is_hidden(entry.name)
+    except OSError:  # links in a circle
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _is_hidden(name: str) -> bool:

@@ -42,6 +42,21 @@ def test_a_plain_word_of_yaml_is_what_is_written(tmp_path, word):
     assert read_yaml(tmp_path / "t.yaml") == {"names": [word], "other": {word: word}}
 
 
+def test_a_key_of_yaml_that_is_there_twice_is_refused(tmp_path):
+    for content in ("names:\n  0: cat\n  1: dog\n  0: bird\n", "names: [a]\nnames: [b]\n"):
+        (tmp_path / "t.yaml").write_text(content)
+        with pytest.raises(ValueError, match=r"t\.yaml is not valid YAML: the key '(0|names)' is there twice"):
+            read_yaml(tmp_path / "t.yaml")
+
+
+def test_a_declaration_of_utf_16_in_letters_of_one_byte_is_not_believed(tmp_path):
+    text = '<?xml version="1.0" encoding="utf-16"?><a>é</a>'
+    (tmp_path / "t.xml").write_bytes(text.encode())  # as .NET's writers of text do
+    assert read_text(tmp_path / "t.xml") == text
+    (tmp_path / "t.xml").write_bytes(text.encode("utf-16"))
+    assert read_text(tmp_path / "t.xml") == text
+
+
 def test_yaml_is_bounded(tmp_path):
     for content, message in (("[" * 50_000, "not valid YAML"), ("# " + "x" * 2_000_000, "1,000,000 at most")):
         (tmp_path / "t.yaml").write_text(content)

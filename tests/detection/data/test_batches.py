@@ -91,6 +91,16 @@ def test_a_window_of_less_than_a_pixel():
     assert np.isfinite(warped.boxes_xyxy).all()
 
 
+@pytest.mark.parametrize("height, width", [(1, 1), (2, 200), (300, 1), (2, 2)])
+def test_a_window_at_the_edge_of_a_photo_of_few_pixels(height, width):
+    image = np.full((height, width, 3), 9, np.uint8)
+    sample = Sample(image, np.array([[0.0, 0, 1, 1]], np.float32), np.array([1]), np.array([False]))
+    for seed in range(100):
+        warped = warp(sample, random_window(sample, np.random.default_rng(seed)), 32)
+        assert warped.image.shape == (32, 32, 3) and np.isfinite(warped.boxes_xyxy).all()
+    assert (warp(sample, np.array([0.8, 0.8, 1.0, 1.0]), 32).image == 9).all()
+
+
 def test_samples_depend_on_seed_epoch_and_item_only(tiny_coco):
     dataset = TrainingSet(load_split(tiny_coco, "train"), resolution=48)
     first = dataset[SampleKey(1, 2, 3)]

@@ -72,6 +72,27 @@ def test_label_files_of_every_name_are_found(tmp_path):
     assert found == {"a": [BOX["a"]], "p\u00eache": [BOX["b"]], "c": [BOX["c"]]}
 
 
+def test_yolo_folders_in_capitals_are_found(tmp_path):
+    root = yolo(tmp_path, labels="Labels", photos="Images")
+    assert boxes(load_split(root, "train", val_fraction=0)) == ONE_BOX
+
+
+def test_another_number_of_classes_than_yolo_names_is_refused(tmp_path):
+    yolo(tmp_path, text="nc: 2\nnames: [cat, dog]")
+    assert boxes(load_split(tmp_path, "train", val_fraction=0)) == ONE_BOX
+    yolo(tmp_path, text="nc: 3\nnames: [cat, dog]")
+    with pytest.raises(ValueError, match=r"data\.yaml: nc is '3', but names has 2 classes"):
+        load_split(tmp_path, "train", val_fraction=0)
+
+
+def test_label_files_without_a_photo_are_counted_whatever_numbers_they_have(tmp_path):
+    root = yolo(tmp_path)
+    for stem, line in {"x": "-1 0.5 0.5 0.1 0.1", "y": "0 5e-1 .5 .1 .1"}.items():
+        write(root / "labels" / f"{stem}.txt", line)
+    write(root / "labels/classes.txt", "cat\ndog\n")
+    assert "2 text files of train have no photo" in load_split(root, "train", val_fraction=0).describe()
+
+
 def test_one_label_file_of_two_photos_is_refused(tmp_path):
     root = yolo(tmp_path)
     photo(root / "images/a.png", 9)
@@ -205,6 +226,34 @@ def test_coco_of_other_tools_is_read(tmp_path, form):
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_coco_in_other_encodings_is_read(tmp_path, encoding):
     assert boxes(load_split(coco(tmp_path, encoding=encoding), "train", val_fraction=0)) == ONE_BOX
+
+
+def test_a_photo_of_two_entries_is_refused_for_each_lacks_the_other_ones_objects(tmp_path):
+    def twice(content) -> None:
+        content["images"].append({**content["images"][0], "id": 9, "file_name": "./a.jpg"})
+
+    root = coco(tmp_path / "coco", twice)
+    with pytest.raises(ValueError, match=r"'\./a\.jpg' and 'a\.jpg' are|several entries are about a\.jpg"):
+        load_split(root, "train", val_fraction=0)
+    root = coco(tmp_path / "again", lambda content: content["images"].append({**content["images"][0], "id": 9}))
+    with pytest.raises(ValueError, match=r"image 'a\.jpg' \(id 1\): several entries are about a\.jpg"):
+        load_split(root, "train", val_fraction=0)
+    split = load_split(root, "train", val_fraction=0, bad_data="skip")
+    assert (sorted(boxes(split)), len(split.skipped)) == (["b", "c"], 2)
+    root = voc(tmp_path / "voc")
+    shutil.copy(root / "Annotations/a.xml", root / "Annotations/a.jpg.xml")
+    with pytest.raises(ValueError, match=r"Annotations/a(\.jpg)?\.xml: several entries are about JPEGImages/a\.jpg"):
+        load_split(root, "train", val_fraction=0)
+
+
+@pytest.mark.parametrize("name, known", [(0, "0"), (7, "7"), (" x ", "x"), ("  ", None), (False, None), ([], None)])
+def test_coco_class_names_are_words_or_numbers(tmp_path, name, known):
+    root = coco(tmp_path, each("categories", lambda one: one.update(name=name)))
+    if known is None:
+        with pytest.raises(ValueError, match="a category needs a whole-number id and a name"):
+            load_split(root, "train", val_fraction=0)
+    else:
+        assert load_split(root, "train", val_fraction=0).class_names == [known]
 
 
 def test_coco_names_that_say_nothing_are_told(tmp_path):

@@ -72,6 +72,13 @@ def test_difficult_objects_neither_help_nor_harm(voc):
         assert coco_metrics(split, results).values["AP"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("word, crowd", [("1.0", True), (" Yes ", True), ("True", True), ("0.0", False), ("no", False)])
+def test_difficult_in_other_words(voc, word, crowd):
+    add(voc, "five", ("cat", (2, 5, 20, 8), f"<difficult>{word}</difficult>"))
+    (record,) = [one for one in load_split(voc, "train", val_fraction=0).records if one.path.stem == "five"]
+    assert record.is_crowd.tolist() == [crowd]
+
+
 def test_splits_by_lists_share_one_list_of_classes(voc):
     lists(voc, train="one\ntwo words\n", val="three  1\n\n", trainval="one\ntwo words\nthree\n", test="four -1")
     train, val, test = load_splits(voc, ("train", "val", "test"))
@@ -112,6 +119,7 @@ FAULTS = {
     "no number": ((("cat", ("", 5, 70, 8)),), "bad.xml object 1 has <bndbox> with"),
     "nan": ((("cat", ("nan", 5, 20, 8)),), r"bad.xml object 1 .*must be four numbers"),
     "no name": (((" ", (2, 5, 20, 8)),), "has no <name>"),
+    "difficult": ((("cat", (2, 5, 20, 8), "<difficult>2</difficult>"),), r"has <difficult> '2': wanted is 0 or 1"),
 }
 
 

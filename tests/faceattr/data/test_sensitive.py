@@ -6,8 +6,35 @@ from apps.faceattr.data.sensitive import is_sensitive
 
 HIDDEN = ("EastAsian", "PaleSkin", "isMale", "BigNose", "Middle Eastern", "MIDDLE-AGED", "paleskin", "has_pale_skin")
 HIDDEN += ("ismale", "middleaged", "Skin_Tone", "BagsUnderEyes", "Big.Nose", "AgeGroup", "oldMan", "eastasian", "Male1")
+HIDDEN += (
+    "Women",
+    "Men",
+    "Kids",
+    "Feminine",
+    "overweight",
+    "Elder",
+    "agegroup",
+    "Round_Face",
+    "Black_Person",
+    "Latinx",
+)
 SHOWN = ("Eyeglasses", "Bangs", "Mustache", "Smiling", "Wearing_Lipstick", "Black_Hair", "blackHair", "Bandage")
-SHOWN += ("WearingHat", "Gray_Hair", "Image", "Big_Hat", "Braces", "manual", "Goatee", "5_o_Clock_Shadow", "Stage")
+SHOWN += (
+    "WearingHat",
+    "Gray_Hair",
+    "Image",
+    "Big_Hat",
+    "Braces",
+    "manual",
+    "Goatee",
+    "Kidney",
+    "Package",
+    "Western_Hat",
+    "Mentor",
+    "Human",
+    "5_o_Clock_Shadow",
+    "Stage",
+)
 
 
 @pytest.mark.parametrize("name", HIDDEN)

@@ -154,6 +154,14 @@ def test_a_broken_link_is_a_fault(folders):
         load_split(folders, "train")
 
 
+def test_links_in_a_circle_are_no_folders(folders):
+    (folders / "self").symlink_to("self")
+    assert load_split(folders, "train").photos
+    (folders / "train/a/self.jpg").symlink_to("self.jpg")
+    with pytest.raises(ValueError, match=r"self\.jpg does not exist"):
+        load_split(folders, "train")
+
+
 def test_several_faults_are_counted_and_other_splits_do_not_matter(folders):
     fill(folders, "train/a/x.heic train/a/y.heic train/b/z.heic")
     with pytest.raises(ValueError, match=r"\(and 2 more such problems\)"):

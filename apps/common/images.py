@@ -105,10 +105,8 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
     if is_truncated(data):
         raise ValueError(f"image {path} is truncated: its end is missing ({len(data)} bytes)")
     if kind == "HEIC" and not HEIC_IS_READ:
-        raise ValueError(
-            f"image {path} is in HEIC, which needs another package: `python -m pip install pillow-heif`, or save it as "
-            "JPEG"
-        )
+        how = "`python -m pip install pillow-heif`, or save it as JPEG"
+        raise ValueError(f"image {path} is in HEIC, which needs another package: {how}")
     try:
         image = _decode(data, kind, path, orient=orient)
     except cv2.error as error:
@@ -193,12 +191,12 @@ def _on_white(image: np.ndarray, path: Path, *, opaque: bool) -> np.ndarray:
 
 def _say_once(sentence: str, about: str) -> None:
     """A note on stderr, once in a run; processes that load data are silent."""
+    from apps.common.cli import printable  # not with this file: what draws a sample set must not depend on all flags
+
     with _LOCK:
         if about in _SAID or multiprocessing.parent_process() is not None:
             return
         _SAID.add(about)
-    from apps.common.cli import printable  # not with this file: what draws a sample set must not depend on all flags
-
     print(f"note: {printable(sentence)}", file=sys.stderr)
 
 

@@ -23,8 +23,8 @@ SENSITIVE_WORDS = frozenset(
     "male female man woman boy girl gender sex age aged young senior elderly adult child kid teen youth baby toddler "
     "men women lady ladies guy guys gentleman gentlemen feminine masculine femininity masculinity infant infants teens "
     "boys girls babies kids teenager teenagers toddlers grandma grandpa jewish muslim "
-    "race ethnicity ethnic nationality asian african caucasian hispanic latino latina latinx eastern arab european skin "
-    "attractive beautiful pretty ugly fat obese".split()
+    "race ethnicity ethnic nationality asian african caucasian hispanic latino latina latinx eastern arab european "
+    "skin attractive beautiful pretty ugly fat obese".split()
 )
 """Words that make a name sensitive: Attractive_Woman, Middle_Aged, East_Asian."""
 SENSITIVE_PARTS = (*(word for word in SENSITIVE_WORDS if len(word) > 4), "male", "skin", "middleaged")

@@ -109,8 +109,3 @@ PAPER_PEERS = (
         why="torchvision has a later, narrower net without groups; the original counts 724 at 227 pixels",
     ),
 )
-
-
-def as_printed(value: float, printed: str) -> str:
-    """`value` rounded to the decimals of `printed`: (1.3196, "1.32") -> "1.32"."""
-    return f"{value:.{len(printed.partition('.')[2])}f}"

@@ -17,7 +17,7 @@ from torch import nn
 from apps.common.choices import Precision, Runtime
 from apps.common.deploy.formats import quantize, write_onnx
 from apps.common.deploy.graph import Graph
-from apps.common.deploy.runtime import kept_onnx, use_runtime
+from apps.common.deploy.runtime import kept_onnx, start_session
 from apps.common.deploy.sessions import TorchSession, load_session
 from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
@@ -140,7 +140,7 @@ def use_way(app: str, model: Any, width: str, way: str, settings: Settings) -> N
     if way == "openvino-int8":
         model.session = load_session(int8_file(app, width, settings), "openvino", threads=settings.threads)
         return
-    use_runtime(model, runtime, threads=settings.threads, precision=precision)
+    model.session = start_session(model, runtime, threads=settings.threads, precision=precision)
     if isinstance(model.session, TorchSession) and way != "torch":
         raise ValueError(f"{name} is not available")
     if way == "openvino-bf16" and not model.session.bf16:

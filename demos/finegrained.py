@@ -47,9 +47,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import gradio as gr
 import numpy as np
 
-from apps.common.pictures import write_lines
 from apps.finegrained.predict import Predictor
-from apps.finegrained.results import Guesses
+from apps.finegrained.results import Guesses, draw
 from demos.page import serve
 from demos.task import Choice, Settings, Task
 from demos.uploads import fit
@@ -96,8 +95,7 @@ class FinegrainedTask(Task):
     def draw(self, predictor: Predictor, image: np.ndarray, found: Guesses, settings: Settings) -> np.ndarray:
         if settings.option and found:
             image = predictor.explain(image, found[0].name)
-        lines = ["none of the classes"] if found.is_unknown else []
-        return write_lines(fit(image, least=480)[0], [*lines, *(f"{name} {prob:.2f}" for name, prob in found[:2])])
+        return draw(fit(image, least=480)[0], found)
 
     def say(self, found: Guesses) -> str:
         if found.is_unknown:

@@ -28,18 +28,8 @@ SECTIONS = {
     "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "max_drop"),
     "warning": ("min_objects", "min_photos", "min_known", "min_rarer", "max_imbalance", "min_side"),
     "prediction": (
-        *(
-            "conf",
-            "all_names",
-            "classes",
-            "max_dets",
-            "slice",
-            "slice_overlap",
-            "top",
-            "every",
-            "show_sensitive",
-            "whole",
-        ),
+        *("conf", "all_names", "classes", "max_dets", "slice", "slice_overlap", "top", "every"),
+        *("show_sensitive", "whole"),
     ),
     "runtime": ("runtime", "threads", "precision"),
     "output": (

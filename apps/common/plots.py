@@ -1,13 +1,17 @@
-"""Pictures of a run."""
+"""Figures of runs and of reports."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from apps.common.evaluation.calibration import Bin
 from apps.common.pictures import drawable, fonts_of
 from backbone.files import written_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -34,6 +38,40 @@ def with_letters(names: Sequence[str]) -> list[str]:
             continue
     rcParams["font.family"] = list(dict.fromkeys(families))
     return [drawable(name) for name in names]
+
+
+def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: np.ndarray | None = None) -> "Figure":
+    """A confusion matrix, true class by predicted class.
+
+    Args:
+        names: of rows and columns, with the counts in the cells; None for colours alone.
+        total: the sum of each row, if the matrix is a part of a larger one.
+    """
+    total = matrix.sum(axis=1) if total is None else total
+    shares = matrix / np.maximum(total, 1)[:, None]
+    size = 7.0 if names is None else 2.5 + 0.32 * len(matrix)
+    figure = new_figure(size + 1, size)
+    axes = figure.subplots()
+    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest"), ax=axes, shrink=0.6)
+    axes.set(xlabel="predicted", ylabel="true")
+    if names is not None:
+        axes.set_xticks(range(len(names)), with_letters(names), rotation=90, fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(names)), with_letters(names), fontsize=8, parse_math=False)
+        for true, predicted in zip(*matrix.nonzero(), strict=True):
+            colour = "white" if shares[true, predicted] > 0.5 else "black"
+            count = matrix[true, predicted]
+            axes.text(predicted, true, count, ha="center", va="center", fontsize=8, color=colour)
+    return figure
+
+
+def draw_reliability(axes: "Axes", bins: Sequence[Bin]) -> None:
+    """Accuracy by confidence; the area of a dot is its share of the photos."""
+    confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
+    total = sum(b.num_photos for b in bins)
+    axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
+    axes.plot(confidence, accuracy, linewidth=1)
+    axes.scatter(confidence, accuracy, s=[20 + 400 * b.num_photos / total for b in bins], alpha=0.6)
+    axes.grid(alpha=0.3)
 
 
 def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, list[str]]) -> None:

@@ -75,7 +75,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.checkpoint import check_model_flags, with_last
-from apps.common.deploy.runtime import use_runtime
+from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.frames import answered
@@ -157,7 +157,7 @@ class Predictor:
             max_detections=max_detections if all_names and not self.labels else EVERY_CANDIDATE,
             max_candidates=EVERY_CANDIDATE if self.labels else max(detector.postprocess.max_candidates, max_detections),
         )
-        use_runtime(self.detector, runtime, threads=threads, precision=precision)
+        self.detector.session = start_session(self.detector, runtime, threads=threads, precision=precision)
 
     def __call__(self, image: np.ndarray | Path | str) -> Detected:
         """Objects in an image (H, W, 3) uint8 RGB, or in the photo at a path, best first."""

@@ -38,7 +38,7 @@ def measure(config: Config) -> Framing:
     if config.num_photos < 1:
         raise ValueError(f"--num-photos must be 1 or more, got {config.num_photos}")
     finder = FaceFinder(config.face_model)
-    paths = find_photos(config.source, recursive=True)
+    paths = find_photos(config.source)
     chosen = evenly_spaced(len(paths), config.num_photos)
     framing = measure_margin((read_image(paths[i]) for i in chosen), finder)
     print(

@@ -58,7 +58,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.checkpoint import with_last
-from apps.common.deploy.runtime import use_runtime
+from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.frame_table import FrameTable
@@ -108,7 +108,7 @@ class Predictor:
         if margin is not None and margin < 0:
             raise ValueError(f"margin must be 0 (the face's box alone) or more, got {margin}")
         self.tagger = Tagger.load(Path(checkpoint), device=device_for(runtime, device))
-        use_runtime(self.tagger, runtime, threads=threads, precision=precision)
+        self.tagger.session = start_session(self.tagger, runtime, threads=threads, precision=precision)
         self.shown = shown(self.tagger.attributes, show_sensitive)
         self.hidden = [name for name in self.tagger.attributes if name not in self.shown]
         self.finder = None if whole else FaceFinder(face_model)

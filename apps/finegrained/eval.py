@@ -94,7 +94,7 @@ def evaluate(config: Config) -> dict[str, float | None]:
         raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
     if small := [side for side in config.resolutions if side < MIN_RESOLUTION]:
         raise ValueError(f"--resolutions must be {MIN_RESOLUTION} pixels or more, got {small[0]}")
-    unknown = find_photos(config.unknown, recursive=True) if config.unknown else []
+    unknown = find_photos(config.unknown) if config.unknown else []
     classifier, results_folder = _load(config)
     data = str(make_sample()) if config.data == "sample" else config.data
     split = load_split(

@@ -56,7 +56,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 
 from apps.common.checkpoint import check_model_flags, with_last
-from apps.common.deploy.runtime import use_runtime
+from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.frame_table import FrameTable
@@ -102,7 +102,7 @@ class Predictor:
             self.classifier = Classifier.published(weights, backbone=backbone, device=torch_device)
         else:
             self.classifier = Classifier.load(Path(checkpoint), device=torch_device)
-        use_runtime(self.classifier, runtime, threads=threads, precision=precision)
+        self.classifier.session = start_session(self.classifier, runtime, threads=threads, precision=precision)
         self.top = top
 
     def __call__(self, image: np.ndarray | Path | str) -> Guesses:

@@ -233,27 +233,21 @@ def find_entry(name: str) -> WeightFile:
     raise ValueError(f"no published weights are called {name!r}:{hint} `python -m backbone.weights list` names all")
 
 
-def imagenet_entries(width_mult: float, *, resolution: int | None = None) -> list[WeightFile]:
+def imagenet_entries(width_mult: float) -> list[WeightFile]:
     """The published ImageNet classifiers of this width, one or more, the best top-1 first.
 
     Args:
         width_mult: alpha in the paper.
-        resolution: only files trained at this side, in pixels; None for any.
 
     Raises:
-        ValueError: none is published; the message lists the widths and resolutions that are.
+        ValueError: none is published; the message lists the widths that are.
     """
     classifiers = [entry for entry in CATALOG if entry.class_list == "imagenet" and entry.num_classes]
-    fitting = [
-        entry
-        for entry in classifiers
-        if abs(entry.width_mult - width_mult) < 1e-9 and resolution in (None, entry.resolution)
-    ]
+    fitting = [entry for entry in classifiers if abs(entry.width_mult - width_mult) < 1e-9]
     if not fitting:
         widths = ", ".join(sorted({entry.backbone for entry in classifiers}))
-        at = f" trained at {resolution} pixels" if resolution else ""
         raise ValueError(
-            f"no ImageNet weights{at} are published for width {width_mult:g}: there are {widths}, at "
+            f"no ImageNet weights are published for width {width_mult:g}: there are {widths}, at "
             f"{', '.join(map(str, RESOLUTIONS))} pixels (a125 at 224 only); `--weights none` starts from scratch"
         )
     return sorted(fitting, key=lambda entry: -(entry.top1 or 0))

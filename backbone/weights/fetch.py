@@ -18,7 +18,7 @@ from backbone.files import cache_dir, written_whole
 from backbone.mobilenet_v1 import create_backbone
 from backbone.weights.catalog import WeightFile
 from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, one_line, unpack
-from backbone.weights.loaded_weights import check_asked
+from backbone.weights.loaded_weights import check_width
 from backbone.weights.read import read_bytes, read_weights
 
 TIMEOUT_SECONDS = 30
@@ -93,7 +93,7 @@ def verify(entry: WeightFile, path: Path, *, where: str) -> None:
         content, _ = unpack(data, name=where)
         _check_digest(entry, content, entry.inner_digest, f"{where}: refused: the file in it")
     if not entry.digest and not entry.inner_digest:  # nothing else tells a whole file from one that was cut short
-        check_asked(read_weights(data, name=where), width_mult=entry.width_mult, num_classes=None)
+        check_width(read_weights(data, name=where), entry.width_mult)
 
 
 def _check_digest(entry: WeightFile, data: bytes, published: str, subject: str) -> None:

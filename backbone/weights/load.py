@@ -5,30 +5,27 @@ from pathlib import Path
 
 from backbone.weights.catalog import WeightFile, find_entry
 from backbone.weights.fetch import fetch
-from backbone.weights.loaded_weights import LoadedWeights, check_asked
+from backbone.weights.loaded_weights import LoadedWeights, check_width
 from backbone.weights.read import READABLE, read_bytes, read_tflite_graph, read_weights
 from backbone.weights.readers.tflite_graph import TFLiteGraph
 
 
-def load_weights(
-    source: str | Path, *, width_mult: float | None = None, num_classes: int | None = None
-) -> LoadedWeights:
+def load_weights(source: str | Path, *, width_mult: float | None = None) -> LoadedWeights:
     """Read weights from a file, or from the catalog entry of that name, downloaded if it is not in the cache.
 
     Args:
         source: path of a file of any kind this package reads, or a name that `python -m backbone.weights list` shows.
         width_mult: the width they must have; None for any.
-        num_classes: the classes they must have; None for any.
 
     Raises:
-        ValueError: no such file or name; a damaged file; another network; another width or number of classes than
-            asked for (with both numbers); a download that failed; a library that is not installed. Always one line.
+        ValueError: no such file or name; a damaged file; another network; another width than asked for
+            (with both numbers); a download that failed; a library that is not installed. Always one line.
     """
     path, entry = locate_weights(source)
     weights = read_weights(read_bytes(path), name=str(path))
     if entry:
         weights = _with_entry(weights, entry)
-    return check_asked(weights, width_mult=width_mult, num_classes=num_classes)
+    return check_width(weights, width_mult)
 
 
 def load_graph(source: str | Path) -> TFLiteGraph:
@@ -62,7 +59,7 @@ def locate_weights(source: str | Path) -> tuple[Path, WeightFile | None]:
 
 def _with_entry(weights: LoadedWeights, entry: WeightFile) -> LoadedWeights:
     """What the catalog knows beyond the file."""
-    weights = check_asked(weights, width_mult=entry.width_mult, num_classes=None)
+    weights = check_width(weights, entry.width_mult)
     return replace(
         weights,
         preprocessing=entry.preprocessing,

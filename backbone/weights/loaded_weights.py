@@ -269,23 +269,17 @@ def create_backbone_from(weights: LoadedWeights, *, num_classes: int | None = No
         norm_eps=weights.norm_eps,
         min_channels=weights.min_channels,
     )
-    kept = {name: tensor for name, tensor in weights.state_dict.items() if num_classes or not _of_classifier(name)}
-    model.load_state_dict(kept)
+    whole = weights.state_dict.items()
+    model.load_state_dict({name: value for name, value in whole if num_classes or not name.startswith("classifier.")})
     return model
 
 
-def check_asked(weights: LoadedWeights, *, width_mult: float | None, num_classes: int | None) -> LoadedWeights:
-    """`weights` themselves, if they have the width and the number of classes that were asked for (None: any).
+def check_width(weights: LoadedWeights, width_mult: float | None) -> LoadedWeights:
+    """`weights` themselves, if they have the width that was asked for (None: any).
 
     Raises:
         ValueError: they do not; the message has both numbers.
     """
     if width_mult is not None and abs(weights.width_mult - width_mult) > 1e-9:
         raise ValueError(f"{weights.source}: has width {weights.width_mult:.2f}, {width_mult:.2f} was asked for")
-    if num_classes is not None and weights.num_classes != num_classes:
-        raise ValueError(f"{weights.source}: has {weights.num_classes} classes, {num_classes} were asked for")
     return weights
-
-
-def _of_classifier(name: str) -> bool:
-    return name.startswith("classifier.")

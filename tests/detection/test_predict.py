@@ -361,10 +361,11 @@ def test_a_stop_in_a_video_keeps_the_frames_until_then(checkpoint, tmp_path, mon
 def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(checkpoint, tmp_path, monkeypatch, flags):
     given: dict[str, object] = {}
 
-    def use(*args, **options) -> None:
+    def start(model, runtime, **options):
         given.update(options)
+        return model.torch_session()
 
-    monkeypatch.setattr("apps.detection.predict.use_runtime", use)
+    monkeypatch.setattr("apps.detection.predict.start_session", start)
     write_photo(tmp_path / "a.png")
     run("--checkpoint", checkpoint, "--source", tmp_path / "a.png", "--out", tmp_path / "out", *flags)
     assert given["precision"] == (flags[1] if flags else "float32")

@@ -176,10 +176,11 @@ def test_a_camera_without_a_display_says_where_to_look(place, monkeypatch, tmp_p
 def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp_path, monkeypatch, flags):
     given: dict[str, object] = {}
 
-    def use(*args, **options) -> None:
+    def start(model, runtime, **options):
         given.update(options)
+        return model.torch_session()
 
-    monkeypatch.setattr("apps.finegrained.predict.use_runtime", use)
+    monkeypatch.setattr("apps.finegrained.predict.start_session", start)
     write_photo(tmp_path / "a.png")
     args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     run_command(predict, Config, [*args, *flags])

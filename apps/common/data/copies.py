@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -55,13 +55,9 @@ def find_copies(paths: Sequence[Path], *, sides: Sequence[Hashable] | None = Non
     for look in (_size, _ends, _hash):
         unsure = [i for group in groups for i in group]
         keys = dict(zip(unsure, _in_threads(look, [paths[i] for i in unsure]), strict=True))
-        groups = [part for group in groups for part in _divided(group, keys)]
+        groups = [part for group in groups for part in grouped(group, [keys[i] for i in group])]
         groups = [group for group in groups if sides is None or len({sides[i] for i in group}) > 1]
     return groups
-
-
-def _divided(group: Sequence[int], keys: Mapping[int, Hashable]) -> list[list[int]]:
-    return grouped(group, [keys[i] for i in group])
 
 
 def _in_threads(look: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:

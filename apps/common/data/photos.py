@@ -39,13 +39,7 @@ UNREAD_SUFFIXES = (
 
 _CHANNELS = {"1": "gray", "L": "gray", "I": "gray", "F": "gray", "LA": "gray+alpha", "P": "palette", "PA": "palette"}
 _EXIF_ORIENTATION = 0x0112
-_STORED_AS_SIZED = (
-    "JPEG",
-    "MPO",
-    "PNG",
-    "WEBP",
-    "AVIF",
-)  # Pillow's size of others may be, or not be, as EXIF turns them
+_STORED_AS_SIZED = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")  # Pillow may turn others as EXIF says, or may not
 _END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by their first bytes
 _START, _TAIL = 65_536, 4096  # bytes read of a large file
 
@@ -64,7 +58,6 @@ class PhotoFacts:
         bits: of one channel; 0 if not known.
         orientation: EXIF's, 1 to 8; 1 is upright, and where it is not known whether the reader turns the picture.
         format: as the first bytes say, a key of `SUFFIXES_OF_FORMAT` as a rule; "" if not known.
-        file_hash: of the file's bytes; "" if it cannot be opened.
         pixel_hash: of the decoded pixels and their shape; "" if there is a problem.
     """
 
@@ -76,7 +69,6 @@ class PhotoFacts:
     bits: int = 0
     orientation: int = 1
     format: str = ""
-    file_hash: str = ""
     pixel_hash: str = ""
 
     @property
@@ -86,12 +78,11 @@ class PhotoFacts:
         return allowed is not None and self.path.suffix.lower() not in allowed
 
 
-def find_photos(source: Path, *, recursive: bool = False) -> list[Path]:
-    """The photo itself, or all photos of a folder in the order of their names; hidden files are no photos.
+def find_photos(source: Path) -> list[Path]:
+    """The photo itself, or all photos of a folder and of those within, in their order; hidden files are no photos.
 
     Args:
         source: a file of any name, or a folder.
-        recursive: also those in the folders within.
 
     Raises:
         ValueError: no such file or folder, or a folder without photos.
@@ -100,8 +91,7 @@ def find_photos(source: Path, *, recursive: bool = False) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise ValueError(f"{source}: there is no such file or folder")
-    files = walk(source) if recursive else source.iterdir()
-    photos = sorted(path for path in files if is_photo_name(path.name) and path.is_file())
+    photos = sorted(path for path in walk(source) if is_photo_name(path.name) and path.is_file())
     if not photos:
         raise ValueError(f"{source}: no photos in it (read are {', '.join(sorted(IMAGE_SUFFIXES))})")
     return photos
@@ -240,7 +230,7 @@ def inspect_photo(path: Path) -> PhotoFacts:
         data = path.read_bytes()
     except OSError:
         data = b""
-    facts = PhotoFacts(path=path, file_hash=_hash(data) if data else "", **_header(data))
+    facts = PhotoFacts(path=path, **_header(data))
     try:
         image = read_image(path)
     except ValueError as error:
@@ -272,10 +262,6 @@ def _orientation(picture: Image.Image) -> int:
     """EXIF's, 1 to 8; above 4 it turns the stored picture by 90 degrees."""
     given = picture.getexif().get(_EXIF_ORIENTATION, 1)
     return int(given) if given in range(1, 9) else 1
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _hash_pixels(image: np.ndarray) -> str:

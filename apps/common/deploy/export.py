@@ -186,9 +186,6 @@ def check_target(out: Path, format: Format) -> None:
     """Raise ValueError for an --out that does not fit its format."""
     if format != "openvino" and (out.suffix != SUFFIXES[format] or out.is_dir()):
         raise ValueError(f"--out {out} must be a file that ends in {SUFFIXES[format]} for --format {format}")
-    if format == "openvino" and (out.is_file() or (out.is_dir() and any(out.iterdir()) and not _ours(out))):
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if format == "openvino" and (out.is_file() or (there and there != {"model.xml", "model.bin"})):
         raise ValueError(f"--out {out} must be a new folder, or one that an export wrote, for --format openvino")
-
-
-def _ours(folder: Path) -> bool:
-    return {path.name for path in folder.iterdir()} == {"model.xml", "model.bin"}

@@ -51,7 +51,7 @@ def write_onnx(
 
     dims = {0: torch.export.Dim("batch", min=1)}
     if dynamic_size:
-        names = zip(graph.spatial_dims, ("height", "width"), strict=True)
+        names = zip((1, 2) if graph.input == "uint8" else (2, 3), ("height", "width"), strict=True)
         dims |= {dim: torch.export.Dim(name, min=MIN_RESOLUTION, max=4096) for dim, name in names}
     try:
         with quietly():

@@ -95,11 +95,6 @@ class Graph(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.input}, {self.outputs}"
 
-    @property
-    def spatial_dims(self) -> tuple[int, int]:
-        """Dimensions of height and width of the input."""
-        return (1, 2) if self.input == "uint8" else (2, 3)
-
     def example(self, side: int) -> Tensor:
         """An input of two black images, `side` pixels high and wide."""
         return self.feed(torch.zeros(2, 3, side, side, dtype=torch.uint8)).contiguous()

@@ -53,17 +53,6 @@ class Settings(NamedTuple):
     precision: Precision
 
 
-def use_runtime(
-    model: Model,
-    runtime: Runtime,
-    *,
-    threads: int | None = None,
-    precision: Precision = "float32",
-) -> None:
-    """Let a runtime compute a model from now on; see `start_session`."""
-    model.session = start_session(model, runtime, threads=threads, precision=precision)
-
-
 def start_session(
     model: Model,
     runtime: Runtime,
@@ -88,7 +77,9 @@ def start_session(
         ValueError: fewer than one thread, or an unknown runtime in the environment.
     """
     if threads is not None:
-        _set_threads(threads)
+        if threads < 1:
+            raise ValueError(f"threads must be 1 or more, got {threads}")
+        torch.set_num_threads(threads)
     eager = model.torch_session()
     runtime = _requested(runtime, eager.device)
     if runtime == "torch":
@@ -98,14 +89,8 @@ def start_session(
     else:
         session, failed = _open(model, eager, runtime, Settings(threads, precision))
     if failed:
-        _warn(f"{'; '.join(failed)}: {session.name} computes")
+        print(f"{'; '.join(failed)}: {session.name} computes", file=sys.stderr)
     return session
-
-
-def _set_threads(threads: int) -> None:
-    if threads < 1:
-        raise ValueError(f"threads must be 1 or more, got {threads}")
-    torch.set_num_threads(threads)
 
 
 def _requested(runtime: Runtime, device: torch.device) -> Runtime:
@@ -131,9 +116,10 @@ def _compile(model: Model, eager: TorchSession) -> tuple[Session, list[str]]:
 
 def _open(model: Model, eager: TorchSession, runtime: Runtime, settings: Settings) -> tuple[Session, list[str]]:
     """The exported network in the fastest of the installed runtimes, or eager torch; and why others cannot be used."""
-    installed = _installed(runtime)
+    wanted = [name for name in MODULES if runtime in ("auto", name)]
+    installed = [name for name in wanted if importlib.util.find_spec(MODULES[name])]
     if not installed:
-        missing = [module for name, module in MODULES.items() if name == runtime]  # none for "auto"
+        missing = [MODULES[name] for name in wanted if name == runtime]  # none for "auto"
         return eager, [f"{name} is not installed (pip install -e '.[fast]' -c constraints.txt)" for name in missing]
     graph = model.graph()
     try:
@@ -151,11 +137,6 @@ def _open(model: Model, eager: TorchSession, runtime: Runtime, settings: Setting
         keep_choice(path, key, fastest)
         return working[fastest], failed
     return next(iter(working.values()), eager), failed
-
-
-def _installed(runtime: Runtime) -> list[FileRuntime]:
-    """The runtimes to choose from whose module is installed; it is not imported."""
-    return [name for name, module in MODULES.items() if runtime in ("auto", name) and importlib.util.find_spec(module)]
 
 
 def _working(
@@ -198,7 +179,3 @@ def kept_onnx(graph: Graph, *, resolution: int) -> Path:
 
 def _digest(file: Path) -> bytes:
     return hashlib.sha256(file.read_bytes()).hexdigest().encode()
-
-
-def _warn(sentence: str) -> None:
-    print(sentence, file=sys.stderr)

@@ -25,7 +25,7 @@ STYLE = """
 @media print { :root { --ink: #000; --soft: #444; --line: #bbb; --ground: #fff; --band: #fff } }
 body { margin: 0 auto; padding: 1rem; max-width: 64rem; color: var(--ink); background: var(--ground);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word }
-h1, h2, h3 { line-height: 1.2; margin: 1.6em 0 .5em } h1 { margin-top: .5em }
+h1, h2 { line-height: 1.2; margin: 1.6em 0 .5em } h1 { margin-top: .5em }
 figure { margin: 1rem 0; break-inside: avoid } .wide { overflow-x: auto }
 img { display: block; max-width: 100%; height: auto; border-radius: 4px }
 figcaption, caption { color: var(--soft); font-size: .875rem; text-align: left; padding: .25rem 0 }
@@ -49,10 +49,9 @@ class Page:
         self.title = title
         self.parts = [f"<h1>{html.escape(title)}</h1>"]
 
-    def heading(self, text: str, *, level: int = 2) -> None:
-        """A heading of level 2 to 6; the title is level 1."""
-        assert 2 <= level <= 6
-        self.parts.append(f"<h{level}>{html.escape(text)}</h{level}>")
+    def heading(self, text: str) -> None:
+        """A heading below the title."""
+        self.parts.append(f"<h2>{html.escape(text)}</h2>")
 
     def paragraph(self, text: str) -> None:
         """A paragraph of plain text."""

@@ -138,18 +138,15 @@ def _root(given: Path) -> Path:
 def _listed() -> Iterator[tuple[Path, Path]]:
     """Paths on standard input as they come, one a line, each with a relative path of its own."""
     taken: dict[Path, Path] = {}
-    for path in _read_paths():
+    for line in _read_lines():
+        if not (text := os.fsdecode(line.removesuffix(b"\r"))):
+            continue
+        path = Path(text)
         relative_path = relative_path_of(path, root=Path.cwd())
         if relative_path.name:
             free = numbered(relative_path)  # for ../a.jpg and a.jpg
             relative_path = next(name for name in free if taken.setdefault(name, path) == path)
         yield path, relative_path
-
-
-def _read_paths() -> Iterator[Path]:
-    for line in _read_lines():
-        if text := os.fsdecode(line.removesuffix(b"\r")):
-            yield Path(text)
 
 
 def _read_lines() -> Iterator[bytes]:

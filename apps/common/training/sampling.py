@@ -170,13 +170,11 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
     """
     if config.steps is not None and config.epochs is not None:
         raise ValueError("give --steps or --epochs, not both")
-    for name in ("batch_size", "accumulate", "eval_every", "checkpoint_every"):
+    least = {"batch_size": 1, "accumulate": 1, "eval_every": 1, "checkpoint_every": 1, "seed": 0, "num_workers": 0}
+    for name, low in least.items():
         value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
-    for name in ("seed", "num_workers"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(config, name)}")
+        if value is not None and value < low:
+            raise ValueError(f"--{name.replace('_', '-')} must be {low} or more, got {value}")
     for name in ("warmup_steps", "clip_norm"):
         value = getattr(config, name)
         if value is not None and not (value >= 0 and math.isfinite(value)):

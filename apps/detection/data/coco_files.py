@@ -27,15 +27,8 @@ ONE_FILE = (
     *("_annotations.coco.json", "annotations.coco.json", "result.json"),
 )
 CLEAN = "-clean"  # behind the names of what check.py writes
-SUBJECTS = (
-    "instances",
-    "annotations",
-    "coco",
-    "default",
-    "all",
-    "lvis",
-    "v1",
-)  # words around a split, as in instances_train.json
+# Words around a split, as in instances_train.json.
+SUBJECTS = ("instances", "annotations", "coco", "default", "all", "lvis", "v1")
 
 
 def find_coco(source: Path) -> Layout | None:

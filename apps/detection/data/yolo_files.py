@@ -202,7 +202,7 @@ class _Reader:
                 if path.suffix.lower() in UNREAD_SUFFIXES:
                     part.problems.append(Problem(f"{path}: this format is not read; convert it", kind=DAMAGED_FILE))
             try:
-                return find_photos(source, recursive=True)
+                return find_photos(source)
             except ValueError as error:
                 part.problems.append(
                     Problem(f"{self.file}: {part.split} is {entry!r}, but {error}", kind=MISSING_PHOTO)

@@ -13,7 +13,7 @@ import numpy as np
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import resize
 from apps.common.pictures import put_text, text_size
-from apps.common.plots import new_figure, with_letters
+from apps.common.plots import confusion_figure, new_figure, with_letters
 from apps.detection.data.batches import read_sample
 from apps.detection.data.coco_split import CocoSplit
 from apps.detection.evaluation.analysis import Analysis, BadPhoto, confusions
@@ -157,30 +157,6 @@ def _add_confusion(page: Page, analysis: Analysis, class_names: Sequence[str]) -
     most = [*sorted(names.index(str(name)) for name in list(mixed_up)[:MAX_SHOWN]), len(class_names)]
     part = confusion_figure(matrix[np.ix_(most, most)], [names[k] for k in most], total=matrix.sum(axis=1)[most])
     page.figure(part, f"The {len(most) - 1} most confused classes and background. {caption}")
-
-
-def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: np.ndarray | None = None) -> "Figure":
-    """A confusion matrix, true class by predicted class.
-
-    Args:
-        names: of rows and columns, with the counts in the cells; None for colours alone.
-        total: the sum of each row, if the matrix is a part of a larger one.
-    """
-    total = matrix.sum(axis=1) if total is None else total
-    shares = matrix / np.maximum(total, 1)[:, None]
-    size = 7.0 if names is None else 2.5 + 0.32 * len(matrix)
-    figure = new_figure(size + 1, size)
-    axes = figure.subplots()
-    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest"), ax=axes, shrink=0.6)
-    axes.set(xlabel="predicted", ylabel="true")
-    if names is not None:
-        axes.set_xticks(range(len(names)), with_letters(names), rotation=90, fontsize=8, parse_math=False)
-        axes.set_yticks(range(len(names)), with_letters(names), fontsize=8, parse_math=False)
-        for true, predicted in zip(*matrix.nonzero(), strict=True):
-            colour = "white" if shares[true, predicted] > 0.5 else "black"
-            count = matrix[true, predicted]
-            axes.text(predicted, true, count, ha="center", va="center", fontsize=8, color=colour)
-    return figure
 
 
 def _add_photos(page: Page, analysis: Analysis, split: CocoSplit) -> None:

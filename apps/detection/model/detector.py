@@ -33,7 +33,7 @@ class Detector:
         postprocess: from raw outputs to detections, with the score function of the loss; see `with_thresholds`.
         preprocessing: of the pixels.
         threshold: scores above it give the best F1 on val; None where that was not measured.
-        session: what computes the outputs: torch, or see `use_runtime`.
+        session: what computes the outputs: torch, or see `start_session`.
     """
 
     network: Network

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,28 +89,9 @@ class AttributeSplit:
         return line + skipped_words(self.skipped)
 
 
-def load_split(
-    data: Sequence[str | Path],
-    split: str,
-    *,
-    attributes: Sequence[str] | None = None,
-    bad_data: BadData = "refuse",
-    open_photos: bool = False,
-    val_fraction: float = VAL_FRACTION,
-    test_fraction: float = TEST_FRACTION,
-    seed: int = 0,
-) -> AttributeSplit:
-    """Read and check one split of one or more data sets; see `load_splits`."""
-    return load_splits(
-        data,
-        (split,),
-        attributes=attributes,
-        bad_data=bad_data,
-        open_photos=open_photos,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-    )[0]
+def load_split(data: Sequence[str | Path], split: str, **options: Any) -> AttributeSplit:
+    """Read and check one split of one or more data sets; arguments and errors are those of `load_splits`."""
+    return load_splits(data, (split,), **options)[0]
 
 
 def load_splits(
@@ -154,7 +136,7 @@ def find_unlabelled(folders: Sequence[str | Path]) -> list[Path]:
     Raises:
         ValueError: a folder is not there or holds no photo.
     """
-    photos = (photo for folder in folders for photo in find_photos(Path(folder), recursive=True))
+    photos = (photo for folder in folders for photo in find_photos(Path(folder)))
     return list({os.path.abspath(photo): photo for photo in photos}.values())
 
 

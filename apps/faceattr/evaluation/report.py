@@ -14,7 +14,7 @@ from torch import Tensor
 from apps.common.evaluation.calibration import Bin, reliability_bins
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
-from apps.common.plots import new_figure, with_letters
+from apps.common.plots import draw_reliability, new_figure, with_letters
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit
@@ -157,14 +157,8 @@ def reliability_figure(evaluation: Evaluation) -> "Figure":
     drawn = {"temperature 1": evaluation.logits.double().sigmoid(), "after": evaluation.decisions.probs}
     figure = new_figure(9, 4.2)
     for axes, (when, probs) in zip(figure.subplots(1, 2), drawn.items(), strict=True):
-        bins = reliability(probs, evaluation.labels)
-        total = sum(b.num_photos for b in bins)
-        axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
-        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], linewidth=1)
-        area = [20 + 400 * b.num_photos / total for b in bins]
-        axes.scatter([b.confidence for b in bins], [b.accuracy for b in bins], s=area, alpha=0.6)
+        draw_reliability(axes, reliability(probs, evaluation.labels))
         axes.set(title=when, xlabel="probability", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))
-        axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("share that has it")
     return figure
 

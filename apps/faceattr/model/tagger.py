@@ -35,7 +35,7 @@ class Tagger:
         margin, drop: how faces sit in the crops it was trained on, see `faces.measure_margin`.
         thresholds: probability from which each attribute counts as present; 0.5 before calibration.
         temperatures: divide the logits before the sigmoid; 1 before calibration.
-        session: what computes the outputs: torch, or see `use_runtime`.
+        session: what computes the outputs: torch, or see `start_session`.
     """
 
     network: nn.Module

@@ -75,25 +75,9 @@ class LabelledSplit:
         return line + skipped_words(self.skipped)
 
 
-def load_split(
-    data: str | Path,
-    split: str,
-    *,
-    class_names: Sequence[str] | None = None,
-    bad_data: BadData = "refuse",
-    open_photos: bool = False,
-    val_fraction: float = VAL_FRACTION,
-    seed: int = 0,
-    download_dir: Path | None = None,
-) -> LabelledSplit:
-    """Read and check one split; arguments and errors as of `load_splits`."""
-    options: dict[str, Any] = {
-        "val_fraction": val_fraction,
-        "seed": seed,
-        "download_dir": download_dir,
-        "open_photos": open_photos,
-    }
-    return load_splits(data, [split], class_names=class_names, bad_data=bad_data, **options)[0]
+def load_split(data: str | Path, split: str, **options: Any) -> LabelledSplit:
+    """Read and check one split; arguments and errors are those of `load_splits`."""
+    return load_splits(data, [split], **options)[0]
 
 
 def load_splits(

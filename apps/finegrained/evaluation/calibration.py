@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from apps.common.evaluation import calibration
-from apps.finegrained.evaluation.metrics import calibration_error, negative_log_likelihood
+from apps.finegrained.evaluation.metrics import negative_log_likelihood
 from apps.finegrained.model.classifier import known_score
 
 KEPT = 0.95  # share of known photos that the threshold keeps
@@ -30,13 +30,11 @@ class Calibration(NamedTuple):
 class CrossValidated(NamedTuple):
     """Calibration judged on photos that it was not fitted on, all N of them in turn.
 
-    `scaled` (N, K) are the logits divided by the temperature of the other half; `loss`, `ece` are theirs;
-    `known_kept` is the share of photos above the threshold of the other half.
+    `scaled` (N, K) are the logits divided by the temperature of the other half; `known_kept` is the share of photos
+    above the threshold of the other half.
     """
 
     scaled: Tensor
-    loss: float
-    ece: float
     known_kept: float
 
 
@@ -71,12 +69,7 @@ def cross_validate(logits: Tensor, labels: Tensor) -> CrossValidated | None:
         temperature, threshold = calibrate(logits[fitted], labels[fitted])
         scaled[other] /= temperature
         kept[other] = known_score(logits[other]) >= threshold
-    return CrossValidated(
-        scaled,
-        negative_log_likelihood(scaled, labels),
-        calibration_error(scaled, labels),
-        kept.double().mean().item(),
-    )
+    return CrossValidated(scaled, kept.double().mean().item())
 
 
 def unknown_metrics(known: Tensor, unknown: Tensor, *, threshold: float | None) -> dict[str, float]:

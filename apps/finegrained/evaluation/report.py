@@ -13,7 +13,7 @@ from torch import Tensor
 
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
-from apps.common.plots import new_figure, with_letters
+from apps.common.plots import confusion_figure, draw_reliability, new_figure
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import LabelledSplit
 from apps.finegrained.evaluation.metrics import ConfusedPair, Metrics, reliability
@@ -65,17 +65,14 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
     _add_confused_pairs(page, evaluation)
     _add_confusion(page, evaluation)
     page.heading("Do the probabilities mean what they say?")
-    page.figure(reliability_figure(evaluation), f"Accuracy by confidence. After: {_after(evaluation)}.")
+    after = "the checkpoint is not calibrated" if evaluation.scaled is None else evaluation.calibrated_by
+    page.figure(reliability_figure(evaluation), f"Accuracy by confidence. After: {after}.")
     if len(evaluation.by_resolution) > 1:
         page.heading("Accuracy by test resolution")
         caption = f"The same photos at other input sides; the network is for {evaluation.classifier.resolution} pixels."
         page.figure(resolution_figure(evaluation), caption)
     _add_classes(page, evaluation)
     page.save(path)
-
-
-def _after(evaluation: Evaluation) -> str:
-    return evaluation.calibrated_by if evaluation.scaled is not None else "the checkpoint is not calibrated"
 
 
 def _add_headline(page: Page, evaluation: Evaluation) -> None:
@@ -177,36 +174,9 @@ def _add_confusion(page: Page, evaluation: Evaluation) -> None:
     page.figure(confusion_figure(confusion, None), f"All {len(names)} classes in order; the colour is the share.")
     mixed_up = [names.index(name) for pair in evaluation.metrics.confused for name in (pair.true, pair.predicted)]
     if most := sorted(list(dict.fromkeys(mixed_up))[:MAX_SHOWN]):
-        part = confusion_figure(confusion[np.ix_(most, most)], [names[k] for k in most], support=confusion.sum(1)[most])
+        part = confusion_figure(confusion[np.ix_(most, most)], [names[k] for k in most], total=confusion.sum(1)[most])
         text = f"The {len(most)} most confused classes, photos; the colour is the share of the true class."
         page.figure(part, text)
-
-
-def confusion_figure(
-    confusion: np.ndarray, names: Sequence[str] | None, *, support: np.ndarray | None = None
-) -> "Figure":
-    """A confusion matrix (K, K), true class by predicted class.
-
-    Args:
-        names: of the classes, with the counts in the cells; None for colours alone.
-        support: photos of each class, if the matrix is a part of a larger one; default the sums of its rows.
-    """
-    total = confusion.sum(1) if support is None else support
-    shares = confusion / np.maximum(total, 1)[:, None]
-    size = 7.0 if names is None else 2.5 + 0.32 * len(confusion)
-    figure = new_figure(size + 1, size)
-    axes = figure.subplots()
-    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
-    figure.colorbar(picture, ax=axes, shrink=0.6)
-    axes.set(xlabel="predicted", ylabel="true")
-    if names is not None:
-        axes.set_xticks(range(len(names)), with_letters(names), rotation=90, fontsize=8, parse_math=False)
-        axes.set_yticks(range(len(names)), with_letters(names), fontsize=8, parse_math=False)
-        for true, predicted in zip(*confusion.nonzero(), strict=True):
-            colour = "white" if shares[true, predicted] > 0.5 else "black"
-            count = confusion[true, predicted]
-            axes.text(predicted, true, count, ha="center", va="center", fontsize=8, color=colour)
-    return figure
 
 
 def reliability_figure(evaluation: Evaluation) -> "Figure":
@@ -215,13 +185,8 @@ def reliability_figure(evaluation: Evaluation) -> "Figure":
     errors = {"before": evaluation.values["ece"], "after": evaluation.values["ece_calibrated"]}
     figure = new_figure(4.5 * len(drawn), 4.2)
     for axes, (when, logits) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
-        bins = reliability(logits, evaluation.labels)
-        axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
-        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], linewidth=1)
-        area = [20 + 400 * b.num_photos / len(logits) for b in bins]
-        axes.scatter([b.confidence for b in bins], [b.accuracy for b in bins], s=area, alpha=0.6)
+        draw_reliability(axes, reliability(logits, evaluation.labels))
         axes.set(title=f"{when}: error {errors[when]:.3f}", xlabel="confidence", xlim=(0, 1.02), ylim=(-0.02, 1.05))
-        axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("accuracy")
     return figure
 

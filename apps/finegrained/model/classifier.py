@@ -52,7 +52,7 @@ class Classifier:
         crop: side of the central square that the network sees, over the short side of the photo.
         temperature: divides the logits before the softmax; 1 before calibration.
         unknown_threshold: photos whose best logit is below it are "none of these"; None before calibration.
-        session: what computes the outputs: torch, or see `use_runtime`.
+        session: what computes the outputs: torch, or see `start_session`.
     """
 
     network: MobileNetV1

@@ -50,16 +50,9 @@ def test_best_of_a_width(width_mult, name, top1):
     assert (entry.name, entry.top1, entry.class_list, entry.num_classes) == (name, top1, "imagenet", 1000)
 
 
-def test_best_of_a_width_at_a_resolution():
-    assert imagenet_entries(1, resolution=128)[0].name == "google-a100-128"
-    assert imagenet_entries(0.5, resolution=192)[0].name == "keras-a050-192"
-
-
 def test_no_such_weights():
     with pytest.raises(ValueError, match=r"published for width 0\.6: there are a025, a050, a075, a100, a125.*none"):
         imagenet_entries(0.6)
-    with pytest.raises(ValueError, match=r"no ImageNet weights trained at 96 pixels are published for width 1"):
-        imagenet_entries(1, resolution=96)
     with pytest.raises(ValueError, match=r"called 'tim-a100': did you mean timm-a100"):
         find_entry("tim-a100")
 

@@ -35,8 +35,7 @@ def test_photos_are_found_in_order_and_hidden_files_are_not(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.jpg").mkdir()
-    assert [path.name for path in find_photos(tmp_path)] == ["a.png", "b c.JPG", "ä.jpeg"]
-    found = [str(path.relative_to(tmp_path)) for path in find_photos(tmp_path, recursive=True)]
+    found = [str(path.relative_to(tmp_path)) for path in find_photos(tmp_path)]
     assert found == ["a.png", "b c.JPG", "deep/d.webp", "ä.jpeg"]
     assert find_photos(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
     with pytest.raises(ValueError, match=r"no photos in it \(read are \.avif, \.bmp"):
@@ -125,8 +124,6 @@ def test_copies_are_found_under_other_names_and_in_other_formats(tmp_path):
         (tmp_path / name).write_text("the same text")
     facts = inspect_photos(find_photos(tmp_path), num_workers=2, progress=False)
     assert find_duplicates([fact.path for fact in facts], facts) == [[again, first, other]]
-    of_name = {fact.path.name: fact for fact in facts}
-    assert of_name["first.png"].file_hash == of_name["z other name.png"].file_hash != of_name["again.bmp"].file_hash
 
 
 def test_answers_have_the_order_of_the_question(tmp_path):
@@ -176,7 +173,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     save(tmp_path / "photos" / "inner" / "c.jpg")
     for name, target in (("again", "inner"), ("itself", "itself"), ("above", ".."), ("also", "../elsewhere")):
         (tmp_path / "photos" / name).symlink_to(target, target_is_directory=True)
-    found = find_photos(tmp_path / "photos", recursive=True)
+    found = find_photos(tmp_path / "photos")
     assert [path.relative_to(tmp_path).as_posix() for path in found] == [
         "photos/a.jpg",
         "photos/also/b.jpg",

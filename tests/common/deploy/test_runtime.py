@@ -16,7 +16,7 @@ from apps.common.deploy.export import check_num_photos, check_target
 from apps.common.deploy.formats import quantize, write_onnx
 from apps.common.deploy.graph import Graph, fold_norms
 from apps.common.deploy.packages import need
-from apps.common.deploy.runtime import kept_onnx, start_session, use_runtime
+from apps.common.deploy.runtime import kept_onnx, start_session
 from apps.common.deploy.sessions import MODULES, Session, TorchSession, device_for, load_session
 from apps.common.device import choose_precision
 from apps.common.images import Normalisation
@@ -253,8 +253,6 @@ def test_torch_computes_what_the_network_does_on_images_of_any_size():
         (logits,) = model.torch_session()(make_images(2, *sides)).values()
         assert torch.equal(logits, expected)
     assert model.torch_session().name == f"torch {torch.__version__.split('+')[0]} on cpu"
-    use_runtime(model, "torch")
-    assert in_torch(model.session)
 
 
 def test_which_runtime(monkeypatch):

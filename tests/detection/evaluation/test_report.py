@@ -17,7 +17,6 @@ from apps.detection.evaluation.report import (
     SIDE,
     TRUTH,
     WRONG,
-    confusion_figure,
     curves_figure,
     draw_outcomes,
     errors_figure,
@@ -112,9 +111,6 @@ def test_the_figures_show_the_numbers(split):
     dots = [tuple(float(values[0]) for values in line.get_data()) for axes in (left, right) for line in axes.lines[-1:]]
     best = analysis.curve.best
     assert dots == [(best.recall, best.precision), (best.threshold, best.f1)]
-    axes = confusion_figure(np.array([[3, 1], [2, 0]]), ["a$", "b"], total=np.array([8, 4])).axes[0]
-    assert axes.images[0].get_array().tolist() == [[0.375, 0.125], [0.5, 0]]
-    assert {(t.get_position(), t.get_text()) for t in axes.texts} == {((0, 0), "3"), ((1, 0), "1"), ((0, 1), "2")}
 
 
 @pytest.mark.parametrize(

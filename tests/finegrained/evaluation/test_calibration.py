@@ -54,8 +54,7 @@ def test_cross_validation_scales_each_half_by_the_other():
     torch.testing.assert_close(
         judged.scaled[second], logits[second].double() / fit_temperature(logits[first], labels[first])
     )
-    assert judged.ece == pytest.approx(calibration_error(judged.scaled, labels))
-    assert judged.ece < calibration_error(logits, labels) / 2
+    assert calibration_error(judged.scaled, labels) < calibration_error(logits, labels) / 2
     assert 0.9 < judged.known_kept < 0.99
     assert cross_validate(logits[:1], labels[:1]) is None
 
@@ -66,7 +65,7 @@ def test_cross_validation_is_less_flattering_than_the_fit_itself():
     for seed in range(20):
         logits, labels = sample(3.0, num_photos=30, seed=seed)
         fitted += F.cross_entropy(logits / calibrate(logits, labels).temperature, labels).item()
-        judged += cross_validate(logits, labels).loss
+        judged += F.cross_entropy(cross_validate(logits, labels).scaled, labels).item()
     assert judged > fitted
 
 

@@ -2,13 +2,12 @@ import dataclasses
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from apps.finegrained.data.load import LabelledSplit, Photo
 from apps.finegrained.evaluation.metrics import classification_metrics
-from apps.finegrained.evaluation.report import Evaluation, confusion_figure, reliability_figure, write_report
+from apps.finegrained.evaluation.report import Evaluation, reliability_figure, write_report
 from apps.finegrained.model.classifier import Classifier
 from backbone.mobilenet_v1 import create_backbone
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
@@ -101,17 +100,6 @@ def test_two_hundred_classes_are_shown_whole_and_the_confused_ones_by_name(evalu
     assert "fruit $003 taken for fruit $199: 1 photo, 100% of fruit $003; val has no photo of fruit $199" in text
     assert "1 of the 200 classes have no photo" in text
     assert len(text) < 3_000_000
-
-
-def test_the_confusion_matrix_shows_counts_and_shares():
-    confusion = np.array([[3, 1], [0, 0]])
-    figure = confusion_figure(confusion, ["a", "b"])
-    axes = figure.axes[0]
-    assert {(t.get_position(), t.get_text()) for t in axes.texts} == {((0, 0), "3"), ((1, 0), "1")}
-    assert axes.images[0].get_array().tolist() == [[0.75, 0.25], [0, 0]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    part = confusion_figure(confusion, ["a", "b"], support=np.array([8, 8]))
-    assert part.axes[0].images[0].get_array()[0].tolist() == [0.375, 0.125]
 
 
 def test_the_diagram_draws_both_sides_of_calibration(evaluation):

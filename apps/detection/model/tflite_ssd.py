@@ -18,6 +18,7 @@ from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteOperator
 DETECTION = "TFLite_Detection_PostProcess"
 MAPS = ("blocks.conv11.pointwise", "blocks.conv13.pointwise")
 YXHW_TO_XYWH = [1, 0, 3, 2]
+MAX_LEVELS = 10  # the reference has six; a damaged file may have a circle
 
 
 def is_ssd(graph: TFLiteGraph) -> bool:
@@ -38,6 +39,8 @@ def read_ssd_head(graph: TFLiteGraph) -> dict[str, Tensor]:
     maps = [convs[LAYERS.index(name)].output for name in MAPS]
     state: dict[str, Tensor] = {}
     while (operator := _next_extra(graph, maps[-1])) is not None:
+        if len(maps) == MAX_LEVELS:
+            raise ValueError(f"{graph.name}: not SSD on MobileNet V1: it has more than {MAX_LEVELS} levels")
         name = f"extras.{len(maps) - len(MAPS)}"
         reduce = read_conv(graph, operator)
         (following,) = _convolutions(graph, reduce.output)

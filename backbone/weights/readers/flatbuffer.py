@@ -14,6 +14,7 @@ from backbone.weights.file_kinds import Budget
 
 OBJECT_BYTES = 1024  # of a `Table` and what a reader makes of it
 NUMBER_BYTES = 40  # of a number in a tuple
+MAX_TABLES = 10_000  # in one vector, such as the operators: MobileNet V1 has 31, an SSD on it 64, others some thousands
 
 
 class Table:
@@ -65,6 +66,8 @@ class Table:
     def tables(self, field: int) -> list["Table"]:
         start = self._target(field) + 4
         offsets = self.numbers(field, "I")
+        if len(offsets) > MAX_TABLES:
+            raise ValueError(f"{len(offsets):,} tables in one list, {MAX_TABLES:,} are allowed")
         self.budget.take(len(offsets) * OBJECT_BYTES, f"{len(offsets):,} tables")
         return [Table(self.data, start + 4 * i + offset, self.budget) for i, offset in enumerate(offsets)]
 

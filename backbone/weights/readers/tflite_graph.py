@@ -24,6 +24,7 @@ from backbone.weights.readers.flatbuffer import OBJECT_BYTES, Table, read_flexbu
 
 HELD_PER_BYTE = OBJECT_BYTES // 4 + 16  # of a file without overlaps, at most: a table for each offset of four bytes
 MAX_DIMENSIONS = 8  # of a tensor
+MAX_INPUTS = 1000  # of an operator
 REAL_BYTES = 16  # of a constant's number while it becomes a float
 
 # schema.fbs, enum TensorType -> the type and its bytes; anything else is reported by its number
@@ -176,11 +177,23 @@ class TFLiteGraph:
 
     def consumers(self, index: int) -> list[TFLiteOperator]:
         """The operators that take tensor `index` as an input."""
-        return [operator for operator in self.operators if index in operator.inputs]
+        return self._consumers.get(index, [])
 
     def producer(self, index: int) -> TFLiteOperator | None:
         """The operator whose output is tensor `index`; None for inputs and constants."""
-        return next((operator for operator in self.operators if index in operator.outputs), None)
+        return self._producers.get(index)
+
+    @cached_property
+    def _consumers(self) -> dict[int, list[TFLiteOperator]]:
+        found: dict[int, list[TFLiteOperator]] = {}
+        for operator in self.operators:
+            for index in set(operator.inputs):
+                found.setdefault(index, []).append(operator)
+        return found
+
+    @cached_property
+    def _producers(self) -> dict[int, TFLiteOperator]:
+        return {index: operator for operator in reversed(self.operators) for index in operator.outputs}
 
     def counts(self) -> dict[str, int]:
         """How many operators there are of each kind, most frequent first."""
@@ -261,6 +274,8 @@ def _read_operator(table: Table, codes: list[tuple[str, str]], num_tensors: int)
 
 def _indices(table: Table, slot: int, num_tensors: int) -> tuple[int, ...]:
     indices = table.numbers(slot, "i")
+    if len(indices) > MAX_INPUTS:
+        raise ValueError(f"{len(indices):,} tensors of one operator, {MAX_INPUTS:,} are allowed")
     for index in indices:
         if index != -1:
             _checked(index, num_tensors, "tensor")

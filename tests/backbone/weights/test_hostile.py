@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -69,8 +70,8 @@ def answers(tmp_path_factory):
 
 
 def overlapping_tflite() -> bytes:
-    """20,000 buffers that are one and the same table, of 200 kB; and so are 20,000 of its neighbours."""
-    zeros, number = 200_000, 20_000
+    """9,000 buffers that are one and the same table, of 200 kB."""
+    zeros, number = 200_000, 9_000
     builder = flatbuffers.Builder(1 << 20)
     content = builder.CreateByteVector(bytes(zeros))
     builder.StartObject(1)
@@ -85,6 +86,46 @@ def overlapping_tflite() -> bytes:
     builder.PrependUOffsetTRelativeSlot(4, buffers, 0)
     builder.Finish(builder.EndObject(), b"TFL3")
     return bytes(builder.Output())
+
+
+def many_operators(number: int, *, num_inputs: int = 1) -> bytes:
+    """A graph whose operators all read the same tensors."""
+    builder = flatbuffers.Builder(1 << 20)
+
+    def table(slots: dict[int, int]) -> int:
+        builder.StartObject(1 + max(slots, default=0))
+        for slot, offset in slots.items():
+            builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+        return builder.EndObject()
+
+    def vector(items: list[int], prepend: Any) -> int:
+        builder.StartVector(4, len(items), 4)
+        for item in items:
+            prepend(item)
+        return builder.EndVector()
+
+    offset = builder.PrependUOffsetTRelative
+    numbers = [vector([0] * count, builder.PrependInt32) for count in (num_inputs, 1, 4)]
+    operator, code, buffer, tensor = table({1: numbers[0], 2: numbers[1]}), table({}), table({}), table({0: numbers[2]})
+    graph = table({0: vector([tensor], offset), 1: numbers[1], 2: numbers[1], 3: vector([operator] * number, offset)})
+    slots = {1: vector([code], offset), 2: vector([graph], offset), 4: vector([buffer], offset)}
+    builder.Finish(table(slots), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize(
+    ("number", "num_inputs", "match"),
+    [
+        (1_000_000, 1, "1,000,000 tables in one list, 10,000 are allowed"),
+        (9_000, 1_500, "1,500 tensors of one operator, 1,000 are allowed"),
+    ],
+)
+def test_a_large_file_of_many_operators_is_refused(number, num_inputs, match):
+    data = many_operators(number, num_inputs=num_inputs)
+    with pytest.raises(ValueError, match=f"^odd: truncated or damaged TFLite file .{match}"):
+        read_weights(data, name="odd")
+    with pytest.raises(ValueError, match=r"convolution 1 should be CONV_2D, found ADD"):
+        read_weights(many_operators(2), name="odd")  # the file is one but for the number
 
 
 def flexbuffer_of_one_key() -> bytes:

@@ -1,5 +1,6 @@
 """What a detector starts from: the published COCO detector against its original runtime, transfer, wrong weights."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from apps.detection.data.coco_classes import COCO_CLASSES, match_names
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import load_pretrained
-from apps.detection.model.tflite_ssd import DETECTION
+from apps.detection.model.tflite_ssd import DETECTION, read_ssd_head
 from apps.detection.predict import Predictor
 from backbone import create_backbone
 from backbone.mobilenet_v1 import ConvStyle
@@ -260,7 +261,6 @@ def test_wrong_weights(tmp_path, coco_file):
 def test_only_the_folded_backbone_is_unfolded_and_a_new_head_starts_fresh(head, tmp_path):
     """From TFLite weights, at a width whose detector has more channels than the file in its first layers."""
     pytest.importorskip("ai_edge_litert")
-    from tests.backbone.weights.tflite_files import write_tflite
 
     classifier = shuffle_norms(create_backbone("a025", num_classes=3), seed=1)
     (tmp_path / "a025.tflite").write_bytes(write_tflite(classifier, 96))
@@ -276,3 +276,20 @@ def test_only_the_folded_backbone_is_unfolded_and_a_new_head_starts_fresh(head, 
         assert norm.weight[loaded:].eq(1).all() and norm.bias[loaded:].eq(0).all(), name
         assert norm.running_mean[loaded:].eq(0).all() and norm.running_var[loaded:].eq(1).all(), name
         assert norm.running_mean[:loaded].ne(0).any() or name in fresh, name
+
+
+def test_a_circle_of_extra_levels_ends(tmp_path):
+    """A classifier's graph behind which two convolutions of one weight give each other their outputs."""
+    pytest.importorskip("ai_edge_litert")
+    from tests.backbone.weights.tflite_files import write_tflite
+
+    torch.manual_seed(0)
+    (tmp_path / "net.tflite").write_bytes(write_tflite(create_backbone("a025", num_classes=3).eval(), 64))
+    graph = load_graph(tmp_path / "net.tflite")
+    *_, last = [one for one in graph.operators if one.kind == "CONV_2D"][:-1]  # the last is the classifier
+    end, aside = last.outputs[0], graph.operators[-1].outputs[0]
+    circle = [
+        dataclasses.replace(last, inputs=(a, *last.inputs[1:]), outputs=(b,)) for a, b in ((end, aside), (aside, end))
+    ]
+    with pytest.raises(ValueError, match=r"net\.tflite: not SSD on MobileNet V1: it has more than 10 levels"):
+        read_ssd_head(dataclasses.replace(graph, operators=(*graph.operators, *circle)))

@@ -261,6 +261,7 @@ def test_wrong_weights(tmp_path, coco_file):
 def test_only_the_folded_backbone_is_unfolded_and_a_new_head_starts_fresh(head, tmp_path):
     """From TFLite weights, at a width whose detector has more channels than the file in its first layers."""
     pytest.importorskip("ai_edge_litert")
+    from tests.backbone.weights.tflite_files import write_tflite
 
     classifier = shuffle_norms(create_backbone("a025", num_classes=3), seed=1)
     (tmp_path / "a025.tflite").write_bytes(write_tflite(classifier, 96))

@@ -22,7 +22,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from apps.common.options import SECTIONS
+from apps.common.options import PLAIN, SECTIONS
 
 ConfigT = TypeVar("ConfigT")
 REGISTRY = ConstructorRegistry()
@@ -135,8 +135,11 @@ def _section(source: Any, title: str, names: Sequence[str]) -> type:
     for name in names:
         default, factory = fields[name].default, fields[name].default_factory
         hint = "" if default is None or default == () else None
-        flag = tyro.conf.arg(help=helps.get(name), help_behavior_hint=hint)
-        made.append((name, Annotated[hints[name], flag], dataclasses.field(default=default, default_factory=factory)))
+        metavar = "SOURCE ..." if name in PLAIN else None
+        flag = tyro.conf.arg(help=helps.get(name), help_behavior_hint=hint, metavar=metavar)
+        positional: Any = tyro.conf.Positional
+        kind = positional[hints[name]] if name in PLAIN else hints[name]
+        made.append((name, Annotated[kind, flag], dataclasses.field(default=default, default_factory=factory)))
     section = dataclasses.make_dataclass(title, made, kw_only=True)
     section.__doc__ = ""
     return section

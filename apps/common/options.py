@@ -9,7 +9,18 @@ from apps.common.choices import Amp, BadData, Format, Input, Precision, Runtime
 
 SECTIONS = {
     "everyday": (
-        *("app", "source", "data", "checkpoint", "detection", "finegrained", "faceattr", "backbone", "backbones"),
+        *(
+            "app",
+            "sources",
+            "source",
+            "data",
+            "checkpoint",
+            "detection",
+            "finegrained",
+            "faceattr",
+            "backbone",
+            "backbones",
+        ),
         *("resolution", "weights", "split", "epochs", "batch_size", "lr", "out", "resume", "device"),
     ),
     "model": (
@@ -38,6 +49,7 @@ SECTIONS = {
     ),
 }
 """The names of the fields of all scripts by section, in the order of --help; a script's own are among them."""
+PLAIN = ("sources",)  # fields that a command line has without a flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +128,10 @@ class TrainOptions(DeviceOption, ReadingOptions, ScheduleOptions, RunOptions, Gi
 class PredictOptions(DeviceOption):
     """What every predict.py has."""
 
-    source: str
-    """a photo, a video, a folder, a quoted pattern, a camera's number (0, 1, ...), or - for a list on standard input"""
+    sources: tuple[str, ...] = ()
+    """photos, videos, folders, quoted patterns, a camera's number (0, 1, ...), or - for a list on standard input"""
+    source: str | None = None
+    """one more of them, by a flag"""
     every: int = 1
     """step between the frames of a video or camera that are used; default all"""
     runtime: Runtime = "auto"
@@ -128,6 +142,11 @@ class PredictOptions(DeviceOption):
     precision: Precision = "float32"
     """arithmetic: float32 (exact), or auto: bfloat16 where processor and runtime (OpenVINO) support it, see
     docs/export.md"""
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """With and without the flag."""
+        return self.sources if self.source is None else (*self.sources, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,15 @@
 """Detect objects in photos, videos and camera frames.
 
-    python apps/detection/predict.py --source photo.jpg                       the published COCO detector, a075
-    python apps/detection/predict.py --checkpoint runs/detection/NAME/best --source photos/ --out found/
-    python apps/detection/predict.py --source "photos/**/*.jpg" --classes person "traffic light" --conf 0.5
-    python apps/detection/predict.py --source clip.mp4                        found/clip.mp4, with boxes
-    python apps/detection/predict.py --source 0                               a camera, in a window
-    find . -name "*.jpg" | python apps/detection/predict.py --source -
-    python apps/detection/predict.py --source large.jpg --slice 300           small objects in large photos
+    python apps/detection/predict.py photo.jpg                       the published COCO detector, a075
+    python apps/detection/predict.py photos/ more/ --checkpoint last --out found/       the newest run of train.py
+    python apps/detection/predict.py "photos/**/*.jpg" --classes person "traffic light" --conf 0.5
+    python apps/detection/predict.py clip.mp4                        a video with boxes
+    python apps/detection/predict.py 0                               a camera, in a window
+    find . -name "*.jpg" | python apps/detection/predict.py -
+    python apps/detection/predict.py large.jpg --slice 300           small objects in large photos
 
-It writes into --out: the drawn pictures and videos, predictions.csv, and predictions.json in COCO's results format, see
-`results.Results`.
+It writes into a new folder, runs/detection/predict-N, or --out: the drawn pictures and videos, predictions.csv, and
+predictions.json in COCO's results format, see `results.Results`.
 
 In Python:
 
@@ -38,7 +38,7 @@ from apps.common.options import GivenFlags, PredictOptions
 class Config(PredictOptions, GivenFlags):
     """Detect objects in photos, videos and camera frames; write pictures with boxes, JSON and CSV files.
 
-    example: python apps/detection/predict.py --source photos/ --checkpoint runs/detection/NAME
+    example: python apps/detection/predict.py photos/ --checkpoint runs/detection/NAME
     """
 
     checkpoint: Path | None = None
@@ -66,7 +66,7 @@ class Config(PredictOptions, GivenFlags):
     save: tuple[Literal["pictures", "crops"], ...] = ("pictures",)
     """pictures (drawn pictures and videos), crops (of all objects), both, or, with --save alone, only JSON and CSV"""
     out: Path | None = None
-    """folder for all results; default found, and for a camera nothing is written"""
+    """folder for all results; default a new one, runs/detection/predict-N; of a camera nothing is written"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -259,12 +259,11 @@ def predict(config: Config) -> None:
     if config.slice is None and is_set(config, "slice_overlap"):
         raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")
     config = with_last(config, APP)
-    watch = Watch(config.source, out=config.out, default_out="found", title="Objects", page="demos/detection.py")
-    if watch.out is None and config.save != Config.save:
+    watch = Watch(config.all_sources, out=config.out, app=APP, title="Objects", page="demos/detection.py")
+    if watch.live and config.out is None and config.save != Config.save:
         raise ValueError("--save of a camera needs a folder: give --out, too")
     predictor = make_predictor(config)
     results = Results(predictor.detector.class_names, predictor.detector.category_ids)
-    crops = watch.out / "crops" if watch.out and "crops" in config.save else None
 
     def write(out: Path) -> str:
         results.write(out)
@@ -273,6 +272,7 @@ def predict(config: Config) -> None:
     drawn = "pictures" in config.save
     running = watch.results(results.table, write=write, file="predictions.csv", every=config.every, drawn=drawn)
     with running as (frames, showing):
+        crops = watch.out / "crops" if watch.out and "crops" in config.save else None
         size = 1 if watch.live else config.batch_size
         for frame, found in answered(frames, predictor.batch, batch_size=size, tally=watch.tally):
             results.add(frame, found or [])

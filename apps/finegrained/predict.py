@@ -1,11 +1,11 @@
 """Classify photos, videos and camera frames.
 
-    python apps/finegrained/predict.py --source photo.jpg                       # the published ImageNet classifier
-    python apps/finegrained/predict.py --weights cub --source bird.jpg          # 200 birds
-    python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source photo.jpg
-    python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source photos/ --out guesses/ --cam
-    python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source clip.mp4
-    python apps/finegrained/predict.py --checkpoint runs/finegrained/NAME/best --source 0        # a camera, in a window
+    python apps/finegrained/predict.py photo.jpg                       # the published ImageNet classifier
+    python apps/finegrained/predict.py bird.jpg --weights cub          # 200 birds
+    python apps/finegrained/predict.py photo.jpg --checkpoint last     # the newest run of train.py
+    python apps/finegrained/predict.py photos/ --checkpoint runs/finegrained/NAME --out guesses/ --cam
+    python apps/finegrained/predict.py clip.mp4 --checkpoint runs/finegrained/NAME
+    python apps/finegrained/predict.py 0 --checkpoint runs/finegrained/NAME        # a camera, in a window
 
 In Python:
 
@@ -32,7 +32,7 @@ from apps.common.options import GivenFlags, PredictOptions
 class Config(PredictOptions, GivenFlags):
     """Classify photos, videos and camera frames; the guesses go to a CSV file.
 
-    example: python apps/finegrained/predict.py --source photos/ --checkpoint runs/finegrained/NAME
+    example: python apps/finegrained/predict.py photos/ --checkpoint runs/finegrained/NAME
     """
 
     checkpoint: Path | None = None
@@ -47,7 +47,8 @@ class Config(PredictOptions, GivenFlags):
     cam: bool = False
     """draw a heat map of the best guess on each photo or frame: red is evidence for it"""
     out: Path | None = None
-    """folder for guesses.csv, videos and the pictures of --cam; default guesses, and for a camera nothing is written"""
+    """folder for guesses.csv, videos and the pictures of --cam; default a new one, runs/finegrained/predict-N; of a
+    camera nothing is written"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -145,7 +146,7 @@ def predict(config: Config) -> None:
     """
     config = with_last(config, APP)
     check_model_flags(config, "backbone", published="imagenet")
-    watch = Watch(config.source, out=config.out, default_out="guesses", title="Guesses", page="demos/finegrained.py")
+    watch = Watch(config.all_sources, out=config.out, app=APP, title="Guesses", page="demos/finegrained.py")
     predictor = Predictor(
         config.checkpoint,
         weights=config.weights,

@@ -1,4 +1,4 @@
-"""What predict.py takes: photos, videos and cameras; `frames.read_frames` reads them.
+"""What predict.py takes: photos, videos or a camera, from one source or several; `frames.read_frames` reads them.
 
 A source, as people write it: a photo, a video, a folder (with all in it, in the order of the names), a pattern such as
 "photos/**/*.jpg" (quoted, or the shell replaces it), a camera's number, or "-" for paths on standard input, one a line.
@@ -82,6 +82,34 @@ def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
     return Source(name=text, files=[(each, relative_path_of(each, root=_root(path))) for each in found])
 
 
+def find_sources(given: Sequence[str], *, apart_from: Path | None = None) -> Source:
+    """The photos and videos of several sources, one after the other; of one see `find_source`.
+
+    Each file has a path of its own for its results, and is taken once.
+
+    Raises:
+        ValueError: none is given, one is nothing of the kind, or a camera or a list is not alone.
+    """
+    if not given:
+        raise ValueError(f"nothing to look at: {ALLOWED}")
+    if len(given) == 1:
+        return find_source(given[0], apart_from=apart_from)
+    files: dict[str, tuple[Path, Path]] = {}
+    taken: dict[Path, Path] = {}
+    for text in map(str, given):
+        if text == "-" or (text.isascii() and text.isdecimal() and not Path(text).exists()):
+            raise ValueError(f"{text}: a camera, or a list on standard input, goes without other sources")
+        for path, relative_path in find_source(text, apart_from=apart_from).files:
+            if (place := os.path.abspath(path)) not in files:
+                files[place] = path, _own_path(relative_path, path, taken)
+    return Source(name=f"{len(given)} sources", files=list(files.values()))
+
+
+def _own_path(relative_path: Path, path: Path, taken: dict[Path, Path]) -> Path:
+    """A path for results that no other file has: that of a/1.jpg is 1.jpg, then that of b/1.jpg is 1-2.jpg."""
+    return next(free for free in numbered(relative_path) if taken.setdefault(free, path) == path)
+
+
 def relative_path_of(path: Path, *, root: Path) -> Path:
     """A relative path for results: relative to `root` if the path is inside it, else the path without root and `..`."""
     if path.is_relative_to(root):
@@ -122,8 +150,8 @@ def _is_inside(path: Path, folder: Path | None, *, source: Path) -> bool:
     """Whether a file is in a folder that is itself inside the source."""
     if folder is None:
         return False
-    inner, outer = folder.absolute(), source.absolute()
-    return inner != outer and inner.is_relative_to(outer) and path.absolute().is_relative_to(inner)
+    file, inner, outer = (Path(os.path.abspath(one)) for one in (path, folder, source))
+    return inner != outer and inner.is_relative_to(outer) and file.is_relative_to(inner)
 
 
 def _root(given: Path) -> Path:
@@ -143,10 +171,7 @@ def _listed() -> Iterator[tuple[Path, Path]]:
             continue
         path = Path(text)
         relative_path = relative_path_of(path, root=Path.cwd())
-        if relative_path.name:
-            free = numbered(relative_path)  # for ../a.jpg and a.jpg
-            relative_path = next(name for name in free if taken.setdefault(name, path) == path)
-        yield path, relative_path
+        yield path, _own_path(relative_path, path, taken) if relative_path.name else relative_path
 
 
 def _read_lines() -> Iterator[bytes]:

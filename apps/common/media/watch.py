@@ -4,7 +4,7 @@ The loop itself is in each script:
 
     from apps.common.media.frames import answered
 
-    watch, table = Watch("photos/", out=None, default_out="found", title="", page=""), FrameTable(["class"])
+    watch, table = Watch(["photos/"], out=None, app="detection", title="", page=""), FrameTable(["class"])
     with watch.results(table, write=write, file="found.csv") as (frames, showing):
         for frame, found in answered(frames, predictor.batch, batch_size=8, tally=watch.tally):
             table.add(frame, found)
@@ -12,41 +12,54 @@ The loop itself is in each script:
                 break
 """
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from apps.common.cli import say
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, Tally, read_frames
 from apps.common.media.sinks import Showing, window_for_camera
-from apps.common.media.sources import find_source
+from apps.common.media.sources import find_sources
+
+RUNS = Path("runs")  # below the folder that one stands in
+
+
+def new_folder(path: Path) -> Path:
+    """Make the first of path-1, path-2, ... that is not there yet; two processes get two."""
+    for number in count(1):
+        folder = path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            break
+    return folder
 
 
 class Watch:
     """A source that is watched: photos, videos or a camera.
 
     Args:
-        source: as a person gives it, see `find_source`.
-        out: folder for the results; None for `default_out`, and for a camera to write nothing.
+        sources: as a person gives them, see `find_sources`.
+        out: folder for the results; None for a new one, runs/<app>/predict-N, and for a camera to write nothing.
         title: of a camera's window.
         page: the script that shows a camera in a browser, for the message where there is no display.
 
     Attributes:
         live: whether it is a camera.
-        out: folder for the results; None to write nothing.
+        out: folder for the results; None to write nothing, and before `results` has made a new one.
         tally: counts what was read; for `answered`.
 
     Raises:
         ValueError: there is no such source, or no way to show a camera.
     """
 
-    def __init__(self, source: str, *, out: Path | None, default_out: str, title: str, page: str) -> None:
-        folder = out or Path(default_out)
-        self.source = find_source(source, apart_from=folder)
+    def __init__(self, sources: Sequence[str], *, out: Path | None, app: str, title: str, page: str) -> None:
+        self.source = find_sources(sources, apart_from=out or RUNS)
+        self.app = app
         self.live = self.source.camera is not None
         self.window = window_for_camera(title, out=out, page=page) if self.live else None
-        self.out = None if out is None and self.live else folder
+        self.out = out
         self.tally = Tally()
 
     @contextmanager
@@ -76,6 +89,8 @@ class Watch:
             KeyboardInterrupt: photos or videos were stopped; a camera is always stopped.
         """
         stopped = False
+        if self.out is None and not self.live:
+            self.out = new_folder(RUNS / self.app / "predict")
         pictures = self.out if drawn else None
         try:
             with (

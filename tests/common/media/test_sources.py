@@ -18,7 +18,7 @@ from apps.common.media import sinks as showing_module
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, Tally, answered, read_frames
 from apps.common.media.sinks import Recording, Showing, has_display, window_for_camera
-from apps.common.media.sources import Source, find_source
+from apps.common.media.sources import Source, find_source, find_sources
 from tests.common.media_files import RATE, write_photo, write_video
 
 
@@ -67,6 +67,23 @@ def test_a_number_is_a_camera_unless_a_folder_bears_it(folder, monkeypatch):
     assert places(find_source("0")) == ["a.png"]
     with pytest.raises(ValueError, match=r"camera 97 cannot be opened: it is missing, in use, .* demos/app.py"):
         find_source("97")
+
+
+def test_several_sources_are_one_after_the_other(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    write_photo(folder / "deep/er/b.png")
+    source = find_sources(["deep/er", "b.png", "*.png", "deep/er/b.png"])
+    assert [path.as_posix() for path, _ in source.files] == ["deep/er/b.png", "deep/er/ü.jpg", "b.png"]
+    assert places(source) == ["b.png", "ü.jpg", "b-2.png"]
+    assert places(find_sources(["deep/er"])) == places(find_source("deep/er"))
+    for given, message in (
+        ([], "nothing to look at: give a photo, a video"),
+        (["b.png", "0"], "0: a camera, or a list on standard input, goes without other sources"),
+        (["b.png", "-"], "-: a camera, or a list on standard input, goes without other sources"),
+        (["b.png", "gone.png"], r"gone\.png: there is no such file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_sources(given)
 
 
 def test_what_is_no_source_is_one_line(folder):

@@ -11,9 +11,9 @@ from apps.common.media.watch import Watch
 from tests.common.media_files import write_photo
 
 
-def watched(folder: Path, *, fail: BaseException | None = None) -> None:
-    """Predict on the photos of a folder; `fail` is raised at the second."""
-    watch = Watch(str(folder / "photos"), out=folder / "out", default_out="", title="", page="")
+def watched(folder: Path, *, fail: BaseException | None = None, new: bool = False) -> None:
+    """Predict on the photos of a folder; `fail` is raised at the second; results are in its out/, or a new folder."""
+    watch = Watch([str(folder / "photos")], out=None if new else folder / "out", app="moths", title="", page="")
     table = FrameTable(["class"])
 
     def write(out: Path) -> str:
@@ -70,3 +70,12 @@ def test_unreadable_is_said_at_the_end(photos):
     with pytest.raises(ValueError, match=r"1 of 2 photos skipped: image \S+a\.jpg is empty"):
         watched(photos)
     assert written(photos) == (2, ["b.jpg"])
+
+
+def test_results_without_a_folder_get_a_new_one_each_time_which_is_no_source(photos, monkeypatch, capsys):
+    monkeypatch.chdir(photos / "photos")
+    for number in (1, 2):
+        watched(Path(".."), new=True)
+        folder = Path(f"runs/moths/predict-{number}")
+        assert sorted(path.name for path in folder.iterdir()) == ["a.jpg", "b.jpg", "table.csv"]
+        assert capsys.readouterr().out == f"the table is in {folder}\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 # A folder of `written_whole`; `tempfile` adds eight letters. Earlier versions had nothing before them.
 UNFINISHED = re.compile(r"\.(.+)\.(unfinished-)?\w{8}")
 NAME_LENGTH = 50  # of the name that is kept in it; a letter may have four bytes, and 255 are allowed
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # a write that meets one says so without a name
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # their errors name no file
 
 
 def cache_dir() -> Path:

@@ -17,7 +17,7 @@ from matplotlib.ticker import NullFormatter
 from apps.finegrained.data.load import load_split
 from apps.finegrained.evaluation.metrics import classification_metrics
 from apps.finegrained.model.classifier import Classifier
-from apps.finegrained.model.inference import predict_split
+from apps.finegrained.model.inference import predict_photos
 from backbone.cost import network_cost
 from backbone.files import written_whole
 
@@ -51,7 +51,7 @@ def measure(run: Path, data: str, split_name: str) -> dict:
     """Measure cost and accuracy of a run."""
     classifier = Classifier.load(run, device=torch.device("cpu"))
     split = load_split(data, split_name, class_names=classifier.class_names)
-    logits = predict_split(classifier, split, batch_size=32, num_workers=2)
+    logits = predict_photos(classifier, split.photos, name=split.name, batch_size=32, num_workers=2)
     labels = torch.tensor([photo.label for photo in split.photos])
     values = classification_metrics(logits, labels, split.class_names).values
     side = classifier.resolution

@@ -18,7 +18,7 @@ FILE_KEYS = {"path", "url"}  # a dict that has one of them is a file object
 
 
 def refused(words: str) -> gr.Error:
-    """What is told to whoever sent it, and to no console."""
+    """An error that only the sender sees; the console does not show it."""
     return gr.Error(words, title="This did not work", print_exception=False)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_UPLOAD_BYTES, MAX_UPLOADS_BYTES = 200_000_000, 2_000_000_000  # of any file, and of all that are sent at once
 FIRST_PORT, NUM_PORTS = 7860, 100
 QUEUE_SIZE = 32  # requests that wait; more are turned away
-ALWAYS: dict[str, Any] = {  # what Gradio is told of every page
+ALWAYS: dict[str, Any] = {  # Gradio's settings for every page
     "max_threads": 8,
     "enable_monitoring": False,
     "run_history": False,

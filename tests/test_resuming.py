@@ -433,7 +433,7 @@ def test_an_evaluation_that_broke_off_comes_first_on_resume(tmp_path, app, turn)
     script = APPS[app].script
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     expected = script.train(make_config(app, tmp_path / "data", straight, steps=2))
-    name = "uncalibrated_metrics" if app == "faceattr" else "predict_split"
+    name = "predict_split" if app == "detection" else "predict_photos"
     measure, calls = getattr(sys.modules[f"apps.{app}.evaluation.while_training"], name), []
 
     def fail(*args, **options) -> Any:

@@ -68,7 +68,7 @@ def load_json(path: Path) -> Any:
 
 
 def load_object(path: Path, *, most_bytes: int = 20_000_000) -> dict[str, Any]:
-    """Read a JSON file that describes a model or a run: an object, and of no size that none of them has.
+    """Read a JSON file that describes a model or a run: an object, no larger than such files are.
 
     Raises:
         ValueError: see `load_json`, or it is another file.
@@ -145,7 +145,7 @@ PER_CLASS = ("category_ids", "calibration.temperatures", "calibration.thresholds
 
 
 def check_description(path: Path, about: dict[str, Any]) -> None:
-    """Refuse a model's description that no model of this project has, before anything is built of it.
+    """Refuse a model's description that no model of this project has, before anything is built from it.
 
     Raises:
         ValueError: with the key, what it must be, and what it is.
@@ -193,7 +193,7 @@ def with_last(config: ConfigT, app: str) -> ConfigT:
 
 
 def last_run(app: str) -> Path:
-    """The newest finished run of an app in runs/, below the folder that one stands in.
+    """The newest finished run of an app in runs/ of the current folder.
 
     Raises:
         ValueError: there is none.

@@ -91,15 +91,15 @@ def make_loader(dataset: Dataset, *, num_workers: int, **options: Any) -> DataLo
         options: DataLoader's own.
     """
     if num_workers:
-        atexit.unregister(end_workers)  # it is to be there once
-        atexit.register(end_workers)  # and so before multiprocessing's own, which sends SIGTERM and waits
+        atexit.unregister(end_workers)  # register it only once
+        atexit.register(end_workers)  # runs before multiprocessing's own, which sends SIGTERM and waits
     return Loader(dataset, num_workers=num_workers, worker_init_fn=begin_worker, **options)
 
 
 class Loader(DataLoader):
-    """A DataLoader that says in a ValueError that a data process was killed, and only where its batch is waited for.
+    """A DataLoader that raises a ValueError if a data process was killed, and only where its batch is awaited.
 
-    torch would raise in the middle of whatever the main process does, of a step that is half done, say.
+    torch would raise wherever the main process happens to be, even in the middle of a step.
     """
 
     def __iter__(self) -> Any:
@@ -127,8 +127,8 @@ class Loader(DataLoader):
 def begin_worker(worker: int) -> None:
     """Start of a data process: one thread each, since they run side by side.
 
-    What stops a run is the main process's business: it may need data until it has measured and saved, so a signal to
-    the whole group, as a terminal or a cluster sends it, ends no data process. `end_workers` does.
+    Only the main process handles signals: it may need data until it has evaluated and saved. A signal to the whole
+    group, as a terminal or a cluster sends it, therefore ends no data process; `end_workers` does.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

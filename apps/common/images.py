@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings do not say which file they are about
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `_check_size` has the word
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `_check_size` decides
 warnings.filterwarnings("ignore", module="PIL")
 
 _SIGNATURES = (

@@ -114,8 +114,8 @@ def find_weights(
 ) -> tuple[LoadedWeights, str | Path]:
     """Read the file or catalog entry that `--weights` means, of the width that is asked for.
 
-    Where "imagenet" cannot be downloaded, the best ImageNet weights of the width that are on this machine are taken,
-    and it is said.
+    Where "imagenet" cannot be downloaded, the best ImageNet weights of the width that are on this machine are used, and
+    a line says so.
 
     Args:
         words: the words that an app allows besides "none", and how each finds a catalog name for a width.

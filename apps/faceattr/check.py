@@ -139,10 +139,10 @@ def print_report(listing: FaceListing, splits: Sequence[str], counts: CountTable
 def clean_rows(
     listing: FaceListing, splits: Sequence[str], facts: Sequence[PhotoFacts], copies: Sequence[Sequence[int]]
 ) -> list[int]:
-    """Positions of photos that can be read, without copies, and without people who are in a split that goes before.
+    """Positions of photos that can be read, without copies, and without people who are also in a preferred split.
 
-    What is measured stays: test before val before train. Of copies one is kept; of those whose labels contradict each
-    other none is, since nobody can know here which are right.
+    Test is preferred to val, and val to train, so that the measured splits stay. Of copies one is kept; of those whose
+    labels contradict each other none is kept, since it is unknown which labels are right.
     """
     dropped = {i for i, fact in enumerate(facts) if fact.problem is not None}
     for group in copies:

@@ -284,7 +284,7 @@ def train_missing_teacher(config: Config, *, on_sample: bool) -> Path:
     """Train the teacher that is missing, and return its run.
 
     Raises:
-        ValueError: the data is not the sample set: a teacher of one's own photos is worth settings of its own.
+        ValueError: the data is not the sample set: for your own photos, train a teacher with settings of its own.
     """
     if not on_sample:
         raise ValueError(

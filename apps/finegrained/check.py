@@ -125,8 +125,8 @@ def print_report(
 def clean_photos(photos: Sequence[Checked], copies: Sequence[Sequence[Checked]]) -> list[Checked]:
     """The photos that can be read and learnt, without copies.
 
-    Of copies with one label the first is kept, in test before val before train, so that what is measured stays; of
-    copies with several labels none is, since nobody can know here which is right.
+    Of copies with one label one is kept, preferably in test, then val, then train, so that the measured splits stay; of
+    copies with several labels none is kept, since it is unknown which label is right.
     """
     dropped: set[int] = set()
     for group in copies:
@@ -158,7 +158,7 @@ def write_clean(listing: Listing, photos: Sequence[Checked], copies: Sequence[Se
     print(f"{path} has {len(kept):,} of {len(photos):,} photos; no photo was changed")
     lost = {photo.class_name for photo in photos} - {photo.class_name for photo in kept}
     if lost:
-        print(f"classes that it has not, for want of a photo in train: {', '.join(sorted(lost))}")
+        print(f"classes left out, since no photo of them is in train: {', '.join(sorted(lost))}")
     return path
 
 

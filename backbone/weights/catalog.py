@@ -5,6 +5,7 @@ Nobody's file is copied here; `figures.py` has the figures and their sources.
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from backbone.mobilenet_v1 import Activation, Padding
@@ -78,22 +79,23 @@ _GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/models/mobilen
 _TFLITE = "https://storage.googleapis.com/download.tensorflow.org/models/tflite"
 _PYTORCHCV = "https://github.com/osmr/imgclsmob/releases/download"
 
+# How each trains.
+_tensorflow = partial(WeightFile, padding="same", activation="relu6", norm_eps=1e-3)
+_pytorch = partial(WeightFile, resolution=224, padding="symmetric", norm_eps=1e-5)
+
 QUANTISED_INPUT = Preprocessing(mean=(128 / 255,) * 3, std=(128 / 255,) * 3)  # x / 128 - 1
 PYTORCHCV_INPUT = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # ImageNet's
 
 
 def _keras(alpha: float, resolution: int, *, top: bool) -> WeightFile:
     alpha_text = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}[alpha]
-    return WeightFile(
+    return _tensorflow(
         name=f"keras-{backbone_name(alpha)}-{resolution}{'' if top else '-notop'}",
         width_mult=alpha,
         resolution=resolution,
         url=f"{_KERAS}/mobilenet_{alpha_text}_{resolution}_tf{'' if top else '_no_top'}.h5",
         size=17225924 if (alpha, resolution, top) == (1.0, 224, True) else None,
         preprocessing=TENSORFLOW_INPUT,
-        padding="same",
-        activation="relu6",
-        norm_eps=1e-3,
         class_list="imagenet",
         num_classes=1000 if top else 0,
         top1=KERAS_TOP1[ALPHAS.index(alpha)][RESOLUTIONS.index(resolution)] if top else None,
@@ -103,16 +105,13 @@ def _keras(alpha: float, resolution: int, *, top: bool) -> WeightFile:
 
 def _timm(alpha: float, *, top1: float, crop: float) -> WeightFile:
     repo = f"timm/mobilenetv1_{round(100 * alpha)}.ra4_e3600_r224_in1k"
-    return WeightFile(
+    return _pytorch(
         name=f"timm-{backbone_name(alpha)}",
         width_mult=alpha,
-        resolution=224,
         url=f"https://huggingface.co/{repo}/resolve/main/model.safetensors",
         hub_repo=repo,
         preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop=crop, interpolation="bicubic"),
-        padding="symmetric",
         activation="relu6",
-        norm_eps=1e-5,
         class_list="imagenet",
         num_classes=1000,
         top1=top1,
@@ -121,16 +120,13 @@ def _timm(alpha: float, *, top1: float, crop: float) -> WeightFile:
 
 
 def _pytorchcv(name: str, alpha: float, file: str, release: str, sha1: str, top1: float, class_list: str) -> WeightFile:
-    return WeightFile(
+    return _pytorch(
         name=name,
         width_mult=alpha,
-        resolution=224,
         url=f"{_PYTORCHCV}/{release}/mobilenet_{file}-{sha1[:8]}.pth.zip",
         inner_digest=f"sha1:{sha1}",
         preprocessing=PYTORCHCV_INPUT,
-        padding="symmetric",
         activation="relu",
-        norm_eps=1e-5,
         class_list=class_list,
         num_classes=200 if class_list == "cub200" else 1000,
         top1=top1,
@@ -141,7 +137,7 @@ def _pytorchcv(name: str, alpha: float, file: str, release: str, sha1: str, top1
 def _google(alpha: float, resolution: int, *, quantised: bool) -> WeightFile:
     file = f"mobilenet_v1_{alpha}_{resolution}{'_quant' if quantised else ''}"
     table = GOOGLE_QUANT_TOP1 if quantised else GOOGLE_TOP1
-    return WeightFile(
+    return _tensorflow(
         name=f"google-{backbone_name(alpha)}-{resolution}{'-quant' if quantised else ''}",
         width_mult=alpha,
         resolution=resolution,
@@ -149,9 +145,6 @@ def _google(alpha: float, resolution: int, *, quantised: bool) -> WeightFile:
         size=GOOGLE_SIZES.get(file),
         digest=GOOGLE_DIGESTS.get(file),
         preprocessing=QUANTISED_INPUT if quantised else TENSORFLOW_INPUT,
-        padding="same",
-        activation="relu6",
-        norm_eps=1e-3,
         class_list="imagenet",
         num_classes=1000,
         quantised=quantised,
@@ -163,7 +156,7 @@ def _google(alpha: float, resolution: int, *, quantised: bool) -> WeightFile:
 def _detector(
     name: str, alpha: float, url: str, *, licence: str, size: int | None, digest: str, inner: str | None = None
 ) -> WeightFile:
-    return WeightFile(
+    return _tensorflow(
         name=name,
         task="detection",
         width_mult=alpha,
@@ -173,9 +166,6 @@ def _detector(
         digest=digest,
         inner_digest=inner,
         preprocessing=QUANTISED_INPUT,
-        padding="same",
-        activation="relu6",
-        norm_eps=1e-3,
         class_list="coco",
         num_classes=90,
         quantised=True,

@@ -92,7 +92,7 @@ def verify(entry: WeightFile, path: Path, *, where: str) -> None:
     if entry.inner_digest:
         content, _ = unpack(data, name=where)
         _check_digest(entry, content, entry.inner_digest, f"{where}: refused: the file in it")
-    if not entry.digest and not entry.inner_digest:  # nothing else tells a whole file from one that was cut short
+    if not entry.digest and not entry.inner_digest:  # only reading it shows that it is complete
         check_width(read_weights(data, name=where), entry.width_mult)
 
 

@@ -1,4 +1,4 @@
-"""What the check.py scripts share: findings, how they are printed and kept, and what a file has by itself."""
+"""What the check.py scripts share: findings, printing and saving them, and the findings about single files."""
 
 import os
 import re
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
 
 def file_findings(facts: Sequence[PhotoFacts], *, min_side: int) -> list[Finding]:
-    """What each file has by itself; `min_side` is the shortest side, in pixels, without a warning."""
+    """Findings about each file alone; `min_side` is the shortest side, in pixels, without a warning."""
 
     def those(level: Level, what: str, holds: Callable[[PhotoFacts], bool], show: str = "{0.path}") -> Finding:
         return Finding(level, what, [show.format(fact) for fact in facts if holds(fact)])

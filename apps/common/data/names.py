@@ -1,4 +1,4 @@
-"""Finding photos by the names that a list has for them, which another tool wrote on another machine."""
+"""Finding the photos of a list whose paths another tool wrote on another machine."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from apps.common.data.photos import IMAGE_SUFFIXES
 from apps.common.data.problems import some_of
 from apps.common.data.tables import normal_name
 
-FIRST = 100  # names of a list by which it is told where they start
+FIRST = 100  # names of a list, which show where they start
 MOST_DROPPED = 10  # folders, or all of them
 _ENDINGS = sorted({end for suffix in IMAGE_SUFFIXES for end in (suffix, suffix.upper())})
 

@@ -1,4 +1,4 @@
-"""Finding photos, and the facts about each that a data doctor needs: nothing here changes a file."""
+"""Finding photos, and the facts about each file that the check.py scripts need; no file is changed."""
 
 import hashlib
 import io
@@ -177,7 +177,7 @@ def unreadable(paths: Sequence[Path]) -> dict[int, str]:
 
 
 def glance_at_photo(path: Path) -> Glance:
-    """The glance at one file. Of one that looks odd all is read: `read_image` has the word."""
+    """The glance at one file. A file that looks odd is read as a whole: `read_image` decides."""
     seen = Glance()
     try:
         with path.open("rb") as file:
@@ -214,7 +214,7 @@ def _of_each(
     """What a function says of each file, in threads, with a bar after `delay` seconds."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
     with ThreadPoolExecutor(num_workers or os.cpu_count() or 1) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is allowed: `read_image` has the word
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is allowed: `read_image` decides
         try:
             answers = pool.map(look, paths)
             bar = {"unit": "photo", "disable": not progress, "mininterval": interval, "delay": delay}
@@ -245,7 +245,7 @@ def _header(data: bytes) -> dict[str, Any]:
         with Image.open(io.BytesIO(data)) as picture:
             mode, kind = picture.mode, picture.format or ""
             orientation = _orientation(picture) if kind in _STORED_AS_SIZED else 1
-    except Exception:  # Pillow raises many kinds for a damaged header; the verdict is `read_image`'s
+    except Exception:  # Pillow raises many kinds for a damaged header; `read_image` decides
         return {}
     bits = 1 if mode == "1" else 16 if mode.startswith("I") else 32 if mode == "F" else 8
     if kind == "PNG":

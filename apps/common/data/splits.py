@@ -1,7 +1,7 @@
 """Taking val out of train: a function of the seed and the file names alone, with copies on one side.
 
-One photo that is learnt and measured flatters what is measured. Groups of photos therefore go as one, in the order of
-the hashes of their names; what a group has to hold together (copies, photos of a person) is each app's decision.
+A photo that is both in train and in val flatters the metrics. Groups of photos are therefore moved as one, in the
+order of the hashes of their names; each app decides what forms a group (copies, photos of a person).
 """
 
 import hashlib

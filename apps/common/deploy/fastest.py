@@ -1,4 +1,4 @@
-"""Which runtime is the fastest for a network: measured once and stored beside the exported file.
+"""The fastest runtime for a network: measured once and stored beside the exported file.
 
 A choice holds for the circumstances in which it was measured: versions, threads, processor, precision.
 """

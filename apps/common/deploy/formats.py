@@ -117,9 +117,10 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
 
 
 def after_the_network(graph: Any) -> list[str]:
-    """Names of the nodes that come after the last layers, and stay in floats: decoding, boxes moved apart by class, ...
+    """Names of the nodes after the last layers, which stay in floats: decoding, boxes shifted by class for NMS, ...
 
-    8 bits hold a layer's outputs, not places in an image that is a hundred classes wide.
+    8 bits are enough for the outputs of a layer, but too coarse for coordinates that are shifted by up to a hundred
+    classes.
 
     Args:
         graph: onnx.GraphProto.

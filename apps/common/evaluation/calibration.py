@@ -1,4 +1,4 @@
-"""How much probabilities are worth: a temperature that is fitted, and the bins of a reliability diagram.
+"""Calibration of probabilities: fitting a temperature, and the bins of a reliability diagram.
 
 Letters in shapes: n photos.
 """
@@ -14,7 +14,7 @@ NUM_BINS = 15  # of the calibration error, as Guo et al., arXiv 1706.04599
 
 
 class Bin(NamedTuple):
-    """Photos of like confidence: how many, their mean confidence, and the share of them that is correct."""
+    """Photos of similar confidence: how many, their mean confidence, and the share of them that is correct."""
 
     num_photos: int
     confidence: float
@@ -25,8 +25,8 @@ def fit_temperature(loss_at: Callable[[float], float], num_photos: int, *, toler
     """The temperature, from 0.05 to 20, with the least mean loss of the logits divided by it.
 
     Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 4.2. A weak prior, log T normal
-    with deviation 1 (the weight of one photo), keeps it near 1 where few photos say little: without it, a set without
-    errors would ask for certainty.
+    with deviation 1 (the weight of one photo), keeps it near 1 where there are few photos: without it, a set without
+    errors would give the lowest temperature.
 
     Args:
         loss_at: the mean negative log-likelihood of `num_photos` photos at a temperature.

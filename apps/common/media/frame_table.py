@@ -1,4 +1,4 @@
-"""What was found in photos and frames, as a CSV file and as a line for each video."""
+"""The results for photos and frames, as a CSV file and as a line for each video."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

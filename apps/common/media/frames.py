@@ -112,8 +112,8 @@ def read_frames(
 ) -> Generator[Frame, None, None]:
     """All frames of a source in order, decoded by other threads while the caller works; to be closed after use.
 
-    What cannot be read comes as a frame without an image. A camera gives its newest frame; what came while the caller
-    worked is lost, so that the picture is not late.
+    A file that cannot be read gives a frame without an image. A camera gives its newest frame; those that came while
+    the caller worked are dropped, so the picture is never late.
 
     Args:
         every: of a video or camera, only one in so many frames.

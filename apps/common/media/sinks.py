@@ -179,7 +179,7 @@ class Recording:
         """Add a frame (H, W, 3) uint8 RGB.
 
         Args:
-            seconds: when it is to be seen: it is repeated, or left out, to keep time; None for right after the last.
+            seconds: when it is shown: it is repeated, or left out, to keep time; None for right after the last.
         """
         if self._writer is None:
             height, width = picture.shape[:2]

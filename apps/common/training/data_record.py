@@ -1,4 +1,4 @@
-"""What a run knows of its data, so that it is not resumed on others: class names; digests of files, labels, boxes."""
+"""A run's record of its data (class names; digests of files, labels and boxes), so it is not resumed on other data."""
 
 import hashlib
 import os
@@ -33,11 +33,11 @@ class Content(NamedTuple):
 def record_data(resume: Path | None, class_names: Sequence[str], **splits: Content) -> dict[str, Any]:
     """The record of the data that a run is about to use, for config.json.
 
-    It holds where the data is not, so that it may be moved. Of each photo its name and its size in bytes are looked at,
-    which takes a second for a hundred thousand.
+    It does not depend on where the data is, so the data may be moved. Each photo is identified by its name and its size
+    in bytes, which takes a second for a hundred thousand.
 
     Args:
-        resume: the run to go on with; None for a new one. A run without a record, of a former version, is not checked.
+        resume: the run to continue; None for a new one. A run without a record, of a former version, is not checked.
         splits: by name.
 
     Raises:

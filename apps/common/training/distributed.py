@@ -1,8 +1,8 @@
 """Several processes that train one network, started by `torchrun --nproc-per-node 2 apps/detection/train.py ...`.
 
 Every process has the whole network and takes its share of each batch; gradients are averaged, so that N processes
-make the same step as one, and so are the statistics of BatchNorms, so that all have one network at any time. Started
-without torchrun there is one process, and nothing here does anything.
+make the same step as one, and so are the statistics of BatchNorms, so that all have the same network at any time.
+Without torchrun there is one process, and these functions do nothing.
 """
 
 import atexit
@@ -76,7 +76,7 @@ class Processes:
         return value / self.count
 
     def shares(self, counts: Sequence[Tensor]) -> list[Tensor]:
-        """What the losses of a step's batches weigh, if each was divided by its count of something.
+        """The weights of the losses of a step's batches, each of which was divided by its own count.
 
         The weighted losses add up to that of one large batch. Counts are those of this process, one for each batch; the
         mean over the processes is taken, and counted as a positive number, as the losses do.
@@ -86,11 +86,11 @@ class Processes:
         return [self.at_least_one(mean) / whole for mean in means]
 
     def at_least_one(self, mean: Tensor) -> Tensor:
-        """A mean over the processes of how many there are of something, to divide by: at least one in all of them."""
+        """A mean count over the processes, as a divisor: it stands for at least one item in all of them together."""
         return mean.clamp(min=1 / self.count)
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is up in any process."""
+        """Whether the flag is set in any process."""
         return bool(self.mean(torch.tensor(float(flag), device=device)) > 0) if self.count > 1 else flag
 
     def gather(self, items: Sequence[T], total: int) -> list[T]:

@@ -100,9 +100,9 @@ def take_step(
     The statistics of BatchNorms are averaged over the processes, too.
 
     Args:
-        scaler: by which the losses of the gradients were multiplied; one that is not enabled does nothing.
+        scaler: which scaled the losses; one that is not enabled does nothing.
         clip_norm: gradients longer than this are shortened to it; 0 never does.
-        divide_by: the gradients, first of all; a scalar.
+        divide_by: the gradients are first divided by it; a scalar.
 
     Raises:
         ValueError: the gradient is not finite, and no scaler is there to leave the step out.

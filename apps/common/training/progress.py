@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on, and how a signal ends it well."""
+"""A run's progress on the terminal, and how a signal ends it cleanly."""
 
 import itertools
 import os
@@ -67,7 +67,7 @@ def read_steps(loader: Iterable[Any], *, accumulate: int, meter: Meter) -> Itera
 
 
 def stop_signals() -> list[signal.Signals]:
-    """What ends a run well: a user's or the system's wish, a lost terminal, Slurm's warning that the time is nearly up.
+    """Signals that end a run cleanly: a user's or the system's, a lost terminal, Slurm's warning of the time limit.
 
     A hangup is not among them where it is ignored (nohup).
     """

@@ -1,4 +1,4 @@
-"""One process at a time trains in a run's folder: a lock that ends with its process, however that ends."""
+"""A lock on a run's folder, so that one process at a time trains in it; it ends with its process."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ _held: weakref.WeakValueDictionary[Path, RunLock] = weakref.WeakValueDictionary(
 def lock_run(folder: Path, *, flag: str) -> RunLock:
     """The lock of a run's folder, by a record lock of the system: data processes do not inherit it.
 
-    Within a process it is shared: one that is interrupted and goes on there does not shut itself out.
+    It is shared within a process, which may therefore resume a run that it interrupted.
 
     Args:
         folder: exists and can be written.

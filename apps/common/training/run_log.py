@@ -60,7 +60,7 @@ class RunLog:
             facts: for config.json, beside the config.
 
         Raises:
-            ValueError: the folder cannot be written, holds another run, or another process trains in it.
+            ValueError: the folder cannot be written, holds another run, or another process uses it.
         """
         if config.tensorboard:
             import_board()

@@ -1,4 +1,4 @@
-"""How far a run is, and its state on disk: what `--resume` goes on with."""
+"""The progress of a run, and its state on disk, from which `--resume` continues."""
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +17,19 @@ from apps.common.training.run_log import STATE, RunLog
 
 
 class RunState:
-    """Everything that training changes; `last.pt` holds it.
+    """Everything that training changes, saved in `last.pt`.
 
     Args:
         parts: network, moving average, optimiser and scaler.
         metric: by which the best evaluation is chosen; higher is better.
         patience: evaluations in turn without a higher metric after which the run ends; 0 never ends it.
-        resume: the run to go on with; None for a new one.
+        resume: the run to continue; None for a new one.
 
     Attributes:
         done: optimiser steps.
-        best: step, metrics and whatever else was said of the best evaluation so far.
+        best: step, metrics and further facts of the best evaluation so far.
         stale: evaluations in turn, up to now, without a higher metric.
-        owed: the evaluation at `done` could not be finished, and comes first when the run goes on.
+        owed: the evaluation at `done` could not be finished; the resumed run begins with it.
 
     Raises:
         ValueError: `patience` is negative, or the state of `resume` is missing or damaged.
@@ -80,7 +80,7 @@ class RunState:
         return log
 
     def note_evaluation(self, metrics: Mapping[str, Any], **more: Any) -> bool:
-        """Take note of an evaluation at `done`; whether it is the best so far, and of equal ones the latest."""
+        """Record an evaluation at `done`; returns whether it is the best so far (the latest of equal ones)."""
         self.owed = False
         before, now = self.best["metrics"][self.metric], metrics[self.metric]
         self.stale = 0 if now > before else self.stale + 1
@@ -90,7 +90,7 @@ class RunState:
         return True
 
     def why_finished(self, num_steps: int) -> str:
-        """Why a run of `num_steps` goes no further; empty if it does."""
+        """Why a run of `num_steps` is finished; empty if it is not."""
         if self.owed:
             return ""
         if self.done >= num_steps:
@@ -101,12 +101,12 @@ class RunState:
         return ""
 
     def steps(self, num_steps: int) -> Iterator[int]:
-        """The step to do, again and again, until the run of `num_steps` is finished."""
+        """The next step, until the run of `num_steps` is finished."""
         while not self.why_finished(num_steps):
             yield self.done
 
     def interrupt(self, run: Path, signals: Sequence[int], processes: Processes) -> NoReturn:
-        """Save, say how to go on, and end the process as the signal that was received would have."""
+        """Save, print how to continue, and end the process with the exit code of the signal."""
         with stop_on_signals(), processes.first_goes_first():
             if processes.is_first:
                 self.save(run)

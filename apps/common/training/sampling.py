@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from apps.common.training.distributed import Processes
 
 
 class Purpose(IntEnum):
-    """What random numbers are for: those of different purposes have nothing in common, whatever else is equal."""
+    """Purposes of random numbers; each has its own stream, independent of the others."""
 
     ORDER = 1  # of the samples of an epoch
     AUGMENT = 2
@@ -21,7 +22,7 @@ class Purpose(IntEnum):
 
 
 def make_rng(purpose: Purpose, seed: int, *numbers: int) -> np.random.Generator:
-    """Random numbers for a purpose in a run, a function of these numbers, of which each purpose has a fixed count."""
+    """Random numbers for a purpose, a function of the seed and these numbers (always as many for one purpose)."""
     return np.random.default_rng((purpose, seed, *numbers))
 
 
@@ -43,13 +44,14 @@ class SampleKey(NamedTuple):
         return make_rng(Purpose.AUGMENT, *self)
 
 
+@dataclass(frozen=True, eq=False)
 class StepSampler:
     """A batch sampler for `torch.utils.data.DataLoader`: the batches of `SampleKey`s for each step that is left.
 
     Every epoch is a fresh permutation of all samples; batches run across the border of two epochs, so that all have
     the same size and no sample is left out.
 
-    Args:
+    Attributes:
         num_samples: size of the data set.
         batch_size: samples of a batch.
         num_steps: optimiser steps of the whole run.
@@ -61,27 +63,15 @@ class StepSampler:
         processes: among which each batch is shared out.
     """
 
-    def __init__(
-        self,
-        num_samples: int,
-        *,
-        batch_size: int,
-        num_steps: int,
-        accumulate: int = 1,
-        start_step: int = 0,
-        seed: int,
-        repeats: np.ndarray | None = None,
-        processes: Processes = Processes(),  # noqa: B008
-    ) -> None:
-        assert repeats is None or len(repeats) == num_samples
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.num_steps = num_steps
-        self.accumulate = accumulate
-        self.start_step = start_step
-        self.seed = seed
-        self.repeats = repeats
-        self.processes = processes
+    num_samples: int
+    _: KW_ONLY
+    batch_size: int
+    num_steps: int
+    accumulate: int = 1
+    start_step: int = 0
+    seed: int
+    repeats: np.ndarray | None = None
+    processes: Processes = Processes()  # noqa: RUF009
 
     @classmethod
     def of_run(cls, config: Any, num_samples: int, num_steps: int, **others: Any) -> "StepSampler":

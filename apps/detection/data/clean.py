@@ -24,9 +24,9 @@ def write_clean(
 ) -> Path:
     """Write NAME-clean.json beside the data, in COCO's form with the split of each image, and say what is in it.
 
-    Left out are photos that cannot be read or have another size than is said, copies (what is measured stays; of those
-    whose objects differ none does), and photos of which no object can be used (`spoilt` are those of problems). Boxes
-    are clipped to the image.
+    Left out are photos that cannot be read or have another size than annotated, copies (the one in a measured split
+    stays; if their objects differ, none does), and photos of which no object can be used (`spoilt` are those of
+    problems). Boxes are clipped to the image.
 
     Raises:
         ValueError: nothing is left to write.

@@ -67,7 +67,7 @@ def in_order(splits: Iterable[str]) -> list[str]:
 
 
 def rank_of(split: str) -> int:
-    """Which split keeps what is in two of them: the highest; what is measured goes before train."""
+    """The split of the highest rank keeps a photo that is in two of them: test before val before train."""
     return SPLITS.index(split) if split in SPLITS else len(SPLITS)
 
 

@@ -32,7 +32,7 @@ def coco_metrics(split: CocoSplit, results: list[dict[str, Any]]) -> CocoMetrics
 def run_cocoeval(split: CocoSplit, results: list[dict[str, Any]]) -> COCOeval:
     """pycocotools' evaluation of detections in COCO's results format, after `evaluate` and `accumulate`.
 
-    Ids beyond 2^63, which it would round, are numbers in their order while it works.
+    Ids that it would round are replaced by small numbers in the same order while it works.
     """
     image_numbers = _numbers(record.image_id for record in split.records)
     class_numbers = _numbers(split.category_ids)
@@ -66,14 +66,14 @@ def run_cocoeval(split: CocoSplit, results: list[dict[str, Any]]) -> COCOeval:
 
 
 def _numbers(ids: Iterable[int]) -> dict[int, int]:
-    """What stands for each id, in their order: itself, or, if one is too large for pycocotools, 1, 2, ..."""
+    """A number for each id, in their order: itself, or, if one is too large for pycocotools, 1, 2, ..."""
     found = sorted(ids)
     exact = all(abs(one) < 2**53 for one in found)
     return {one: one if exact else number for number, one in enumerate(found, start=1)}
 
 
 def crowded_note(name: str, num_objects: Iterable[int]) -> str:
-    """What to know of a split with more objects in a photo than COCO's metrics count; "" if there is none.
+    """A note about photos with more objects than COCO's metrics count; "" if there are none.
 
     Args:
         num_objects: of each photo, without crowds.

@@ -1,4 +1,4 @@
-"""An evaluation as one page: metrics, causes of the missing AP, thresholds, and photos with errors.
+"""An evaluation as one page: metrics, causes of lost AP, thresholds, and photos with errors.
 
 Letters in shapes: H W height and width, K classes.
 """

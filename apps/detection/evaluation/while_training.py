@@ -1,8 +1,9 @@
 """Evaluation in the middle of training."""
 
+from typing import Any
+
 from tqdm import tqdm
 
-from apps.common.training.distributed import Processes
 from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState
 from apps.detection.data.coco_split import CocoSplit
@@ -13,23 +14,18 @@ from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
 
 
-def evaluate(
-    detector: Detector,
-    split: CocoSplit,
-    log: RunLog,
-    state: RunState,
-    *,
-    batch_size: int,
-    num_workers: int,
-    processes: Processes,
-) -> None:
-    """Log the COCO metrics of a detector, and keep it in best/ if no earlier one had a higher AP."""
+def evaluate(detector: Detector, split: CocoSplit, log: RunLog, state: RunState, **how: Any) -> None:
+    """Log the COCO metrics of a detector, and keep it in best/ if no earlier one had a higher AP.
+
+    Args:
+        how: `processes`, `batch_size` and `num_workers` of `predict_split`.
+    """
     with state.kept(log.folder, evaluating=True):
-        results = predict_split(detector, split, batch_size=batch_size, num_workers=num_workers, processes=processes)
+        results = predict_split(detector, split, **how)
     evaluation = run_cocoeval(split, results)
     metrics = summarise(evaluation)
     log.write("eval", state.done, **metrics.values)
     tqdm.write(f"step {state.done:,}: AP {shown(metrics.values['AP'])}, AP50 {shown(metrics.values['AP50'])}")
-    if state.note_evaluation(metrics.values, text=metrics.text) and processes.is_first:
+    if state.note_evaluation(metrics.values, text=metrics.text) and log.writes:
         detector.threshold = best_threshold(whole_curve(match_detections(evaluation, split)))
         detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})

@@ -22,7 +22,7 @@ SCORE_POWER, IOU_POWER = 1.0, 6.0  # of the alignment (TOOD)
 
 
 class Assignment(NamedTuple):
-    """What each anchor is to predict.
+    """The targets of each anchor.
 
     Attributes:
         labels: (B, A) int64, the class 1 to K, 0 for background.
@@ -52,7 +52,7 @@ def assign_closest(
     Of these it takes the ones whose IoU with it is at least their mean plus their standard deviation and whose centres
     it holds (Zhang et al., arXiv 1912.02424, algorithm 1). Quality is the IoU of the predicted with the true box.
 
-    Beyond the paper: anchors from which a side is too far away to be told, see `_reaches`, are not taken; and a box
+    Beyond the paper: anchors from which a side is too far away to be predicted, see `_reaches`, are not taken; a box
     that would have none takes the anchor of highest IoU, of equal ones the closest.
 
     Args:
@@ -97,7 +97,7 @@ def assign_aligned(
     Alignment is score times IoU to the sixth power, among anchors whose centres the box holds (a box smaller than the
     finest cells holds those within a cell). Quality is the alignment, scaled for each box so that its highest is the
     box's highest IoU. Feng et al. (TOOD), arXiv 2108.07755, section 3.2. Beyond the paper: anchors from which a side is
-    too far away to be told, see `_reaches`, are not taken.
+    too far away to be predicted, see `_reaches`, are not taken.
 
     Args:
         scores: (B, A, K), predicted, 0 to 1.

@@ -1,4 +1,4 @@
-"""What both losses give: sums, and what to divide them by."""
+"""The result of both losses: sums, and their divisor."""
 
 from typing import NamedTuple
 

@@ -16,7 +16,7 @@ IGNORE_COVERAGE = 0.5  # share of an anchor's area inside a crowd box from which
 
 
 class Match(NamedTuple):
-    """What each anchor is to predict.
+    """The targets of each anchor.
 
     Attributes:
         labels: (B, A) int64, the class 1 to K, 0 for background.

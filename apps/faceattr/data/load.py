@@ -141,7 +141,7 @@ def find_unlabelled(folders: Sequence[str | Path]) -> list[Path]:
 
 
 def readable(paths: Sequence[Path], bad_data: BadData) -> list[Path]:
-    """The photos without labels that can be read; how many are skipped is said.
+    """The photos without labels that can be read; a line says how many are skipped.
 
     Raises:
         ValueError: one cannot, and `bad_data` is "refuse".
@@ -264,10 +264,10 @@ def _take_split(
 def _columns(
     listing: FaceListing, attributes: Sequence[str], *, learn: bool, asked: bool
 ) -> tuple[list[int | None], list[str]]:
-    """The column of each attribute, None if the data lacks it, and what is to be said of that.
+    """The column of each attribute, None if the data lacks it, and notes about unused attributes.
 
     Raises:
-        ValueError: the data lacks all of them, or one that is to be learnt.
+        ValueError: the data lacks all of them, or one that training needs.
     """
     index_of = {attribute_key(name): i for i, name in enumerate(listing.attributes)}
     columns = [index_of.get(attribute_key(name)) for name in attributes]

@@ -1,4 +1,4 @@
-"""Which face is in which split, and that no person and no photo is in two of them.
+"""The split of each face; no person and no photo is in two splits.
 
 Splits that a data set gives are kept. Others are made from seed and file names, in groups that stay together: all
 photos of a person, and all copies of a photo.
@@ -120,12 +120,12 @@ def _hash_of_name(listing: FaceListing, i: int, seed: int) -> bytes:
 
 
 def rank_of(split: str) -> int:
-    """Which split keeps what is in two of them: the highest, test before val before train."""
+    """The split of the highest rank keeps a photo that is in two of them: test before val before train."""
     return SPLITS.index(split)
 
 
 def find_leaks(listing: FaceListing, assignment: Assignment, split: str) -> dict[int, str]:
-    """Photos of a split that must leave it, with the reason: val and test, which measure, go before train.
+    """Photos that must leave a split, with the reason: test takes precedence over val, and val over train.
 
     Returns:
         Position -> a sentence that names the photo of the other split.

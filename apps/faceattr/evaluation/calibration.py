@@ -50,10 +50,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 def choose_threshold(probs: Tensor, labels: Tensor) -> float:
     """The threshold with the highest mean of F1 of "present" and F1 of "absent", for probs (n,), labels (n,).
 
-    F1 of "present" alone is highest for always saying "present" where that is common and hard to predict (No_Beard);
-    balanced accuracy takes a rare attribute for present so early that most who are said to have it do not. The mean of
-    both F1 does neither. Half-way between two probabilities; among equally good ones the nearest to 0.5. With fewer
-    than 10 photos of one value it is 0.5.
+    F1 of "present" alone is highest for always predicting "present" where it is common and hard to predict (No_Beard);
+    balanced accuracy predicts a rare attribute at so low a threshold that most of these predictions are wrong. The mean
+    of both F1 does neither. The threshold is half-way between two probabilities; among equally good ones it is the
+    nearest to 0.5. With fewer than 10 photos of one value it is 0.5.
     """
     positives, total = int(labels.sum()), len(labels)
     if min(positives, total - positives) < FEW:

@@ -1,10 +1,11 @@
 """Evaluation in the middle of training."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from apps.common.training.distributed import Processes
 from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState
 from apps.faceattr.data.load import AttributeSplit
@@ -13,19 +14,13 @@ from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
 
 
-def uncalibrated_metrics(
-    tagger: Tagger, split: AttributeSplit, *, batch_size: int, num_workers: int, processes: Processes
-) -> tuple[dict[str, float | None], Tensor]:
-    """The single numbers of `attribute_metrics`, uncalibrated, and the logits (N, A); photos are shared out."""
-    part = predict_photos(
-        tagger,
-        processes.share(split.paths),
-        name=split.name,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        progress=processes.is_first,
-    )
-    logits = torch.stack(processes.gather(list(part), len(split.paths)))
+def uncalibrated_metrics(tagger: Tagger, split: AttributeSplit, **how: Any) -> tuple[dict[str, float | None], Tensor]:
+    """The single numbers of `attribute_metrics`, uncalibrated, and the logits (N, A).
+
+    Args:
+        how: `processes`, `batch_size` and `num_workers` of `predict_photos`.
+    """
+    logits = predict_photos(tagger, split.paths, name=split.name, **how)
     labels = torch.from_numpy(split.labels)
     probs = logits.sigmoid()
     metrics = attribute_metrics(logits, labels, split.attributes, probs=probs, present=probs >= 0.5)
@@ -35,21 +30,16 @@ def uncalibrated_metrics(
 
 
 def measure_teacher(
-    teacher: Tagger | None,
-    split: AttributeSplit,
-    log: RunLog,
-    *,
-    new: bool,
-    batch_size: int,
-    num_workers: int,
-    processes: Processes,
+    teacher: Tagger | None, split: AttributeSplit, log: RunLog, *, new: bool, **how: Any
 ) -> Tensor | None:
-    """Log the metrics of the teacher, if there is one and the run is new; returns its logits (N, A)."""
+    """Log the metrics of the teacher, if there is one and the run is new; returns its logits (N, A).
+
+    Args:
+        how: see `uncalibrated_metrics`.
+    """
     if teacher is None:
         return None
-    values, logits = uncalibrated_metrics(
-        teacher, split, batch_size=batch_size, num_workers=num_workers, processes=processes
-    )
+    values, logits = uncalibrated_metrics(teacher, split, **how)
     print(f"the teacher ({teacher.backbone}) has a mean AP of {values['mean_ap']:.3f} on val")
     if new:
         log.write("teacher", 0, **values)
@@ -62,26 +52,23 @@ def evaluate(
     log: RunLog,
     state: RunState,
     *,
-    batch_size: int,
-    num_workers: int,
-    processes: Processes,
     teacher_logits: Tensor | None = None,
+    **how: Any,
 ) -> None:
     """Log the metrics of a tagger, and keep it in best/ if no earlier one had a higher mean AP.
 
     Args:
         teacher_logits: (N, A), of the same photos: the share of equal decisions and the mean difference of the
             probabilities are logged, too.
+        how: see `uncalibrated_metrics`.
     """
     with state.kept(log.folder, evaluating=True):
-        values, logits = uncalibrated_metrics(
-            tagger, split, batch_size=batch_size, num_workers=num_workers, processes=processes
-        )
+        values, logits = uncalibrated_metrics(tagger, split, **how)
     if teacher_logits is not None:
         same = ((logits >= 0) == (teacher_logits >= 0)).double().mean().item()
         difference = (logits.sigmoid() - teacher_logits.sigmoid()).abs().double().mean().item()
         values = {**values, "agrees_with_teacher": same, "difference_from_teacher": difference}
     log.write("eval", state.done, **values)
     tqdm.write(f"step {state.done:,}: mean AP {values['mean_ap']:.3f}")
-    if state.note_evaluation(values) and processes.is_first:
+    if state.note_evaluation(values) and log.writes:
         tagger.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **values})

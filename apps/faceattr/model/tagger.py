@@ -23,7 +23,7 @@ APP = "faceattr"
 
 @dataclasses.dataclass(kw_only=True)
 class Tagger:
-    """A network that says which attributes a face shows, with what was calibrated on faces it was not trained on.
+    """A network that predicts which attributes a face shows, with its calibration on faces it was not trained on.
 
     Attributes:
         network: gives A logits.

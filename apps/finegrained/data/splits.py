@@ -13,7 +13,7 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
     """The photos of each split that there is, and a note if val was taken out of train.
 
     A class of two or more different photos keeps one in train and gives one to val. Copies of a photo stay on one
-    side; copies of several classes stay in train, since nobody can know here which label is right. Where the data has
+    side; copies of several classes stay in train, since it is unknown which label is right. Where the data has
     a val split of its own, or no train, nothing is moved.
 
     Raises:

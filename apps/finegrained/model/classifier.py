@@ -41,7 +41,7 @@ APP = "finegrained"
 
 @dataclasses.dataclass(kw_only=True)
 class Classifier:
-    """A MobileNet V1 with its classes, its preprocessing and what was calibrated on photos it was not trained on.
+    """A MobileNet V1 with its classes, its preprocessing and its calibration on photos it was not trained on.
 
     Attributes:
         network: with a classifier of K classes.

@@ -1,4 +1,4 @@
-"""Run a classifier over a split."""
+"""Run a classifier over photos."""
 
 from collections.abc import Sequence
 
@@ -10,34 +10,8 @@ from apps.common.evaluation.inference import join_logits
 from apps.common.images import stack_images
 from apps.common.training.distributed import Processes
 from apps.finegrained.data.batches import make_eval_set
-from apps.finegrained.data.load import LabelledSplit, Photo
+from apps.finegrained.data.load import Photo
 from apps.finegrained.model.classifier import Classifier
-
-
-def predict_split(
-    classifier: Classifier,
-    split: LabelledSplit,
-    *,
-    resolution: int | None = None,
-    batch_size: int,
-    num_workers: int,
-    progress: bool = True,
-    processes: Processes = Processes(),  # noqa: B008
-) -> Tensor:
-    """Logits (N, K) float32, on the CPU, of the photos of a split; see `predict_photos`.
-
-    Each of the `processes` takes its share of the photos, and all get all logits, in the order of the photos.
-    """
-    logits = predict_photos(
-        classifier,
-        processes.share(split.photos),
-        name=split.name,
-        resolution=resolution,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        progress=progress and processes.is_first,
-    )
-    return torch.stack(processes.gather(list(logits), len(split.photos)))
 
 
 def predict_photos(
@@ -49,8 +23,11 @@ def predict_photos(
     batch_size: int,
     num_workers: int,
     progress: bool = True,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> Tensor:
     """Logits (N, K) float32, on the CPU, of photos in their order; labels are ignored.
+
+    Each of the `processes` takes its share of the photos, and all get all logits.
 
     Args:
         name: what the progress bar calls them.
@@ -59,6 +36,8 @@ def predict_photos(
     Raises:
         ValueError: no photos, a photo that cannot be read, or logits that are not finite; the message names the photo.
     """
-    dataset = make_eval_set(photos, resolution=resolution or classifier.resolution, crop=classifier.crop)
+    mine, shown = processes.share(photos), progress and processes.is_first
+    dataset = make_eval_set(mine, resolution=resolution or classifier.resolution, crop=classifier.crop)
     loader = make_loader(dataset, batch_size=batch_size, collate_fn=stack_images, num_workers=num_workers)
-    return join_logits(classifier.logits, loader, [photo.path for photo in photos], name=name, progress=progress)
+    logits = join_logits(classifier.logits, loader, [photo.path for photo in mine], name=name, progress=shown)
+    return torch.stack(processes.gather(list(logits), len(photos)))

@@ -122,7 +122,7 @@ class Moth:
         angle = self.opening + self.gap
         outline = turned(smooth([*HIND_COSTA, *margin[1:], *tail, *end], rounds=3), angle, HIND_ROOT)
         margin = turned(smooth(margin, closed=False, rounds=2), angle, HIND_ROOT)
-        wing = self.paint_wing(outline, margin, HIND_ROOT, self.hind, 1)
+        wing = self.paint_wing(margin, HIND_ROOT, self.hind, 1)
         spots = HIND_ROOT + 0.74 * (along(margin, np.array(EYESPOT_PLACES[marks.eyespots])) - HIND_ROOT)
         for spot in spots + self.spot_jitter[: len(spots)]:
             wing.dot(spot, 1.16 * self.spot_size, mix(self.hind, BLACK, 0.6))
@@ -141,7 +141,7 @@ class Moth:
         outline = smooth([*FORE_COSTA[:-1], *margin, *FORE_INNER[1:]], rounds=3)
         outline = turned(outline, self.opening, FORE_ROOT)
         margin = turned(smooth(margin, closed=False, rounds=2), self.opening, FORE_ROOT)
-        wing = self.paint_wing(outline, margin, FORE_ROOT, self.fore, 0)
+        wing = self.paint_wing(margin, FORE_ROOT, self.fore, 0)
         place, wide, slant = self.band
         centre, gap = self.band_gap
         whole = np.linspace(-0.3, 1.3, 33)
@@ -159,8 +159,8 @@ class Moth:
             )
         self.lay_wing(canvas, wing, outline)
 
-    def paint_wing(self, outline: np.ndarray, margin: np.ndarray, root: np.ndarray, base: Colour, order: int) -> Canvas:
-        """Zones of colour around the root, wavy lines and veins; nothing is cut to the outline (N, 2) yet."""
+    def paint_wing(self, margin: np.ndarray, root: np.ndarray, base: Colour, order: int) -> Canvas:
+        """Zones of colour around the root, wavy lines and veins; nothing is cut to the outline yet."""
         wing = Canvas(WING_SIZE, WING_ORIGIN)
         shift = self.zones[3 * order : 3 * order + 3]
         wing.pixels[:] = mix(base, BLACK, 0.28)

@@ -7,10 +7,9 @@ from typing import Any
 import gradio as gr
 
 from demos.payloads import AS_A_FILE, NOT_YOURS, Camera
-from demos.rooms import KEEP_SECONDS
+from demos.rooms import KEEP_SECONDS, SWEEP_SECONDS
 from demos.visitors import Visitor, Visitors
 
-SWEEP_SECONDS = 30  # between two looks for old files
 MAX_WAITING = 8  # requests of one visitor for one thing, such as tables of many photos
 MAX_WAITING_IN_ALL = 24  # requests from one address; the queue has place for more, so others get in
 MAX_FILES, MAX_DEPTH = 1000, 3  # in one request

@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import os
 import re
 import time
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from gradio import route_utils
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
-from demos.visitors import COOKIE, Visitor, visitor_of
+from demos.visitors import COOKIE, Stored, Visitor, visitor_of
 
 MAX_BODY_BYTES = 15_000_000  # of all requests but uploads
 MAX_DRAINED_BYTES, DRAIN_SECONDS = 400_000_000, 10.0  # of a body that is refused, so that its sender gets to the answer
@@ -27,6 +30,20 @@ OPEN = re.compile(
     r"((info|openapi\.json|user|login_check|token|app_id|startup-events|theme\.css|upload_progress|cancel|reset)/?|upload"
     r"|queue/(join|data|status)|(call|run|api)/.*|heartbeat/[^/]+|stream/[^/]+(/close)?|file[=/].*)"
 )
+
+
+unfinished: ContextVar[list[str]] = ContextVar("unfinished")  # the files that an upload has begun
+_make_file: Any = route_utils.NamedTemporaryFile  # type: ignore[attr-defined]
+
+
+def _noted_file(*args: Any, **options: Any) -> Any:
+    """A temporary file of Gradio's reader of uploads, which leaves it behind where an upload breaks off."""
+    file = _make_file(*args, **options)
+    unfinished.get([]).append(file.name)
+    return file
+
+
+route_utils.NamedTemporaryFile = _noted_file  # type: ignore[attr-defined]
 
 
 class Hosts:
@@ -57,6 +74,7 @@ class Guard:
     def __init__(self, page: Any, hosts: Hosts, *, max_upload_bytes: int, on_space: bool = False) -> None:
         self.visitors, self.shared, self.hosts = page.visitors, page.shared_files, hosts
         self.max_upload_bytes, self.on_space = max_upload_bytes, on_space
+        self.stored = Stored()
         self.app: Any = None
 
     @asynccontextmanager
@@ -130,7 +148,9 @@ class Guard:
         """An upload, which streams; the files in the answer are the visitor's."""
         if not 0 < declared(scope) <= self.max_upload_bytes:  # the server holds senders to what they declare
             return await refuse(413, "Send at most 2 GB at once, and say how much.", scope, receive, send)
-        answer, status = bytearray(), 0
+        if problem := self.stored.count(declared(scope), scope["visitor"]):
+            return await refuse(413, problem, scope, receive, send)
+        answer, status, files = bytearray(), 0, list[str]()
 
         async def seen(message: Any) -> None:
             nonlocal status
@@ -142,7 +162,17 @@ class Guard:
             await send(message)
 
         plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]  # `seen` reads it
-        return await self.app({**scope, "headers": plain}, receive, seen)
+        begun = unfinished.set(files)
+        try:
+            with contextlib.suppress(ClientDisconnect):
+                await self.app({**scope, "headers": plain}, receive, seen)
+        finally:
+            unfinished.reset(begun)
+            for name in files:  # those that are whole have another name
+                with contextlib.suppress(OSError):
+                    os.unlink(name)
+            if status != 200:
+                self.stored.forget(declared(scope), scope["visitor"])
 
 
 async def refuse(status: int, words: str, scope: Any, receive: Any, send: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 PREFIX = "mobilenet-apps-demo-"
 LOCK = ".lock"
 KEEP_SECONDS = 600  # uploads and results, so that a result can be downloaded
+SWEEP_SECONDS = 30  # between two looks for old files
 _locks: list[Any] = []  # open files, so that the rooms of this process are known to be in use
 
 
@@ -63,7 +64,7 @@ def new_result(suffix: str) -> Path:
     room = Path(os.environ["GRADIO_TEMP_DIR"])
     results = room / "results"
     results.mkdir(exist_ok=True)
-    for old in [*results.iterdir(), *room.glob("tmp*")]:  # the second: uploads that broke off
+    for old in results.iterdir():
         with contextlib.suppress(OSError):
             if old.stat().st_mtime < time.time() - KEEP_SECONDS:
                 old.unlink() if old.is_file() else shutil.rmtree(old, ignore_errors=True)

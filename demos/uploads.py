@@ -5,6 +5,7 @@ Letters in shapes: H W height and width.
 
 import io
 import math
+import mmap
 import warnings
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ MAX_PHOTO_BYTES = 30_000_000
 MAX_PIXELS = 60_000_000  # of a photo; 180 MB when decoded
 MAX_FRAME_PIXELS = 4_000_000  # of the webcam or a video
 MAX_PHOTOS = 500  # in one table
+MAX_MEMBERS = 10_000  # of an archive, photos or not
 SHOWN_SIDE = 1600  # longer side of the pictures that are sent back, pixels
 FORMATS = (*SUFFIXES_OF_FORMAT, "MPO")
 
@@ -150,6 +152,13 @@ def _read(path: Path, name: str) -> Sent:
 
 def _members(path: Path) -> list[str]:
     """The files of an archive, without what macOS and Windows add."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = -1
+        for _ in range(MAX_MEMBERS + 1):  # counted before zipfile makes an object of each
+            if (at := data.find(b"PK\x01\x02", at + 1)) < 0:
+                break
+        else:
+            raise ValueError(f"it has more than {MAX_MEMBERS:,} files")
     with zipfile.ZipFile(path) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
     return [name for name in names if not name.startswith("__MACOSX/") and Path(name).name not in (".DS_Store",)]

@@ -3,16 +3,23 @@
 import os
 import re
 import secrets
+import shutil
 import stat
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from demos.rooms import KEEP_SECONDS, SWEEP_SECONDS
+
 COOKIE = "mobilenet-visitor"
 KNOWN = re.compile(r"[A-Za-z0-9_-]{22,64}")
 MAX_NAMES = 50_000  # that are remembered
+STORED_SECONDS = KEEP_SECONDS + SWEEP_SECONDS  # after which an upload is gone
+MAX_STORED_BYTES, MAX_STORED_BYTES_OF_ALL = 4_000_000_000, 16_000_000_000  # of a visitor, of all, in that time
+LEAST_FREE_BYTES = 1_000_000_000  # of the disk, that are left
 
 
 class Visitor(NamedTuple):
@@ -41,6 +48,33 @@ def visitor_of(scope: Mapping[str, Any], cookies: Mapping[str, str], *, by_addre
     if KNOWN.fullmatch(cookie):
         return Visitor(frozenset({cookie}), address)
     return Visitor(frozenset({f"at {address}"}), address, secrets.token_urlsafe(16))
+
+
+class Stored:
+    """How much was sent within the time that uploads are kept, so that nobody fills the disk."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[float, Visitor, int]] = []
+
+    def count(self, num_bytes: int, visitor: Visitor) -> str:
+        """Count what a visitor sends; the reason where it is too much, and then it is not counted."""
+        now, names = time.monotonic(), visitor.keys | {visitor.cookie} - {""}
+        self.sent = [one for one in self.sent if one[0] > now - STORED_SECONDS]
+        theirs = sum(size for _, one, size in self.sent if names & (one.keys | {one.cookie}))
+        if theirs + num_bytes > MAX_STORED_BYTES:
+            return f"You have sent {theirs / 1e9:.1f} GB in ten minutes: send more when these have gone."
+        free = shutil.disk_usage(os.environ["GRADIO_TEMP_DIR"]).free - LEAST_FREE_BYTES
+        if num_bytes > min(MAX_STORED_BYTES_OF_ALL - sum(size for *_, size in self.sent), free):
+            return "This server has no room for more now: try again in ten minutes."
+        self.sent.append((now, visitor, num_bytes))
+        return ""
+
+    def forget(self, num_bytes: int, visitor: Visitor) -> None:
+        """Take back what was counted last of this: nothing of it was stored."""
+        for i in reversed(range(len(self.sent))):
+            if self.sent[i][1:] == (visitor, num_bytes):
+                del self.sent[i]
+                break
 
 
 class Visitors:

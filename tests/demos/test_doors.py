@@ -1,6 +1,7 @@
 """Who gets in, and to what: names of hosts, other web sites, sizes, every form of a file object at every function."""
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import httpx
 import numpy as np
 import pytest
 
-from demos import serving
+from demos import serving, visitors
 from demos.chooser import make_models
 from demos.detection import DetectionTask
 from demos.guard import MAX_BODY_BYTES, Hosts
 from demos.page import make_page
 from demos.payloads import Camera, UploadedPhoto
+from demos.visitors import Stored
 from tests.demos.visiting import FILE, PHOTO, Visitor
 
 SECRET = "secret-picture"
@@ -240,7 +242,58 @@ def test_uploads_have_a_bound_of_their_own(page, room, monkeypatch):
     assert visitor.web.post("gradio_api/upload", content=iter(parts), headers=kind).status_code == 413
     assert visitor.web.post("gradio_api/upload", files=files[:2]).status_code == 200
     left = {path for path in room.rglob("*") if path.is_file()} - before
-    assert {path.name for path in left if not path.name.startswith("tmp")} == {"0.jpg", "1.jpg"}
+    assert {path.name for path in left} == {"0.jpg", "1.jpg"}
+
+
+def send_half(page: gr.Blocks) -> None:
+    """An upload whose connection breaks."""
+    with socket.create_connection(("127.0.0.1", int(str(page.local_url).rpartition(":")[2].strip("/")))) as one:
+        one.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+            b"--x\r\nContent-Disposition: form-data; name=files; filename=half.jpg\r\n\r\n" + bytes(1_000_000)
+        )
+        time.sleep(0.5)
+
+
+def test_an_upload_that_breaks_off_leaves_nothing_at_once(page, room, capfd):
+    guard = page.app.middleware_stack
+    stored, before = list(guard.stored.sent), set(room.rglob("*"))
+    send_half(page)
+    end = time.monotonic() + 10
+    while (left := set(room.rglob("*")) - before) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not left
+    assert guard.stored.sent == stored
+    body = {"content": b"--x\r\nContent-Disposition: form-data; filename=a\r\n\r\nno name\r\n--x--\r\n"}
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    assert Visitor(page, "wrong").web.post("gradio_api/upload", headers=kind, **body).status_code == 400
+    assert not set(room.rglob("*")) - before and guard.stored.sent == stored
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_visitors_may_store_has_a_bound(page, room, monkeypatch):
+    monkeypatch.setattr(page.app.middleware_stack, "stored", Stored())
+    monkeypatch.setattr(visitors, "MAX_STORED_BYTES", 250_000)
+    monkeypatch.setattr(visitors, "MAX_STORED_BYTES_OF_ALL", 350_000)
+
+    def send(visitor: Visitor, letter: bytes) -> tuple[int, str]:
+        answer = visitor.web.post("gradio_api/upload", files={"files": ("a.jpg", letter * 100_000)})
+        return answer.status_code, answer.text
+
+    one, other = Visitor(page, "stores much"), Visitor(page, "stores little")
+    assert [send(one, letter)[0] for letter in (b"a", b"b")] == [200, 200]
+    before = set(room.rglob("*"))
+    status, text = send(one, b"c")
+    assert status == 413 and "You have sent 0.0 GB in ten minutes" in text
+    assert send(other, b"d")[0] == 200
+    assert send(other, b"e") == (413, "This server has no room for more now: try again in ten minutes.")
+    assert {path.name for path in set(room.rglob("*")) - before if path.is_file()} == {"a.jpg"}
+    later = time.monotonic() + visitors.STORED_SECONDS + 1
+    monkeypatch.setattr(visitors.time, "monotonic", lambda: later)
+    assert send(one, b"c")[0] == 200
+    monkeypatch.setattr(visitors, "LEAST_FREE_BYTES", 10**18)
+    assert send(one, b"f")[0] == 413
 
 
 def test_what_the_page_does_not_need_is_closed(page):

@@ -1,7 +1,10 @@
 """What a stranger might try with a page, tried."""
 
 import socket
+import struct
 import time
+import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +20,7 @@ from demos import blocks, serving
 from demos.chooser import example_pictures
 from demos.handlers import Handlers
 from demos.task import Settings
+from demos.uploads import count_photos, open_photos
 from tests.demos.test_live import handlers  # noqa: F401  # a fixture
 
 PHOTO = example_pictures("detection")[0]
@@ -120,3 +124,24 @@ def test_another_runtime_computes_the_same(handlers: Handlers):  # noqa: F811
     theirs = handlers.photo(str(PHOTO), Settings(default, 0.05, [], "ONNX Runtime"))[2]
     assert [row[1] for row in ours] == [row[1] for row in theirs] != []
     np.testing.assert_allclose([row[2] for row in ours], [row[2] for row in theirs], atol=2e-3)
+
+
+def test_an_archive_of_a_million_files_is_not_listed(tmp_path):
+    """One entry of the list of contents, again and again."""
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", b"")
+    data = path.read_bytes()
+    start = data.index(b"PK\x01\x02")
+    entry, end = data[start : data.index(b"PK\x05\x06")], data[data.index(b"PK\x05\x06") :]
+    number = 300_000
+    sizes = struct.pack("<HHII", 0xFFFF, 0xFFFF, number * len(entry), start)
+    path.write_bytes(data[:start] + number * entry + end[:8] + sizes + end[20:])
+    assert zipfile.is_zipfile(path)
+    tracemalloc.start()
+    assert count_photos([path]) == 1
+    (sent,) = open_photos([path], tmp_path)
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sent.image is None and sent.problem.endswith("it has more than 10,000 files)")
+    assert memory < 5_000_000

@@ -8,7 +8,7 @@ import pytest
 
 from apps.common.cli import parse, run_command
 from demos import app, blocks, detection, faceattr, finegrained, serving
-from demos.rooms import KEEP_SECONDS, new_result
+from demos.rooms import KEEP_SECONDS, SWEEP_SECONDS, new_result
 from demos.serving import Server, check_server, is_local
 
 
@@ -82,7 +82,7 @@ def test_every_demo_starts_without_a_trained_run_or_a_network(demo, tmp_path, mo
 def test_the_page_tells_nobody_and_is_served_to_this_machine(page):
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert page.analytics_enabled is False
-    assert page.delete_cache == (blocks.SWEEP_SECONDS, KEEP_SECONDS)
+    assert page.delete_cache == (SWEEP_SECONDS, KEEP_SECONDS)
     assert page.server_name == "127.0.0.1"
     assert page.share is False
     assert page.max_file_size == serving.MAX_UPLOAD_BYTES

@@ -33,7 +33,7 @@ OPEN = re.compile(
 
 
 unfinished: ContextVar[list[str]] = ContextVar("unfinished")  # the files that an upload has begun
-_make_file: Any = route_utils.NamedTemporaryFile  # type: ignore[attr-defined]
+_make_file: Any = route_utils.NamedTemporaryFile
 
 
 def _noted_file(*args: Any, **options: Any) -> Any:
@@ -43,7 +43,7 @@ def _noted_file(*args: Any, **options: Any) -> Any:
     return file
 
 
-route_utils.NamedTemporaryFile = _noted_file  # type: ignore[attr-defined]
+route_utils.NamedTemporaryFile = _noted_file
 
 
 class Hosts:

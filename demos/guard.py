@@ -18,6 +18,7 @@ from gradio import route_utils
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
+from demos.rooms import KEEP_SECONDS, SWEEP_SECONDS
 from demos.visitors import COOKIE, Stored, Visitor, visitor_of
 
 MAX_BODY_BYTES = 15_000_000  # of all requests but uploads
@@ -74,7 +75,7 @@ class Guard:
     def __init__(self, page: Any, hosts: Hosts, *, max_upload_bytes: int, on_space: bool = False) -> None:
         self.visitors, self.shared, self.hosts = page.visitors, page.shared_files, hosts
         self.max_upload_bytes, self.on_space = max_upload_bytes, on_space
-        self.stored = Stored()
+        self.stored = Stored(KEEP_SECONDS + SWEEP_SECONDS)
         self.app: Any = None
 
     @asynccontextmanager

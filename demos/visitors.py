@@ -12,13 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from demos.rooms import KEEP_SECONDS, SWEEP_SECONDS
-
 COOKIE = "mobilenet-visitor"
 KNOWN = re.compile(r"[A-Za-z0-9_-]{22,64}")
 MAX_NAMES = 50_000  # that are remembered
-STORED_SECONDS = KEEP_SECONDS + SWEEP_SECONDS  # after which an upload is gone
-MAX_STORED_BYTES, MAX_STORED_BYTES_OF_ALL = 4_000_000_000, 16_000_000_000  # of a visitor, of all, in that time
+MAX_STORED_BYTES, MAX_STORED_BYTES_OF_ALL = 4_000_000_000, 16_000_000_000  # uploads of a visitor, of all
 LEAST_FREE_BYTES = 1_000_000_000  # of the disk, that are left
 
 
@@ -51,15 +48,16 @@ def visitor_of(scope: Mapping[str, Any], cookies: Mapping[str, str], *, by_addre
 
 
 class Stored:
-    """How much was sent within the time that uploads are kept, so that nobody fills the disk."""
+    """How much was sent within the `seconds` that uploads are kept, so that nobody fills the disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.sent: list[tuple[float, Visitor, int]] = []
 
     def count(self, num_bytes: int, visitor: Visitor) -> str:
         """Count what a visitor sends; the reason where it is too much, and then it is not counted."""
         now, names = time.monotonic(), visitor.keys | {visitor.cookie} - {""}
-        self.sent = [one for one in self.sent if one[0] > now - STORED_SECONDS]
+        self.sent = [one for one in self.sent if one[0] > now - self.seconds]
         theirs = sum(size for _, one, size in self.sent if names & (one.keys | {one.cookie}))
         if theirs + num_bytes > MAX_STORED_BYTES:
             return f"You have sent {theirs / 1e9:.1f} GB in ten minutes: send more when these have gone."

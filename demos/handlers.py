@@ -24,7 +24,7 @@ from demos.chooser import Models, NotUsable
 from demos.payloads import as_text
 from demos.rooms import new_result
 from demos.task import Settings, Task
-from demos.uploads import count_photos, decode_frame, num_pictures, open_photos, read_photo
+from demos.uploads import count_photos, decode_frame, has_more_pictures, open_photos, read_photo
 from demos.videos import annotate
 
 NO_PHOTO = "Drop a photo, paste one, or click an example."
@@ -105,7 +105,7 @@ class Handlers:
             return None, NO_PHOTO, None
         path = Path(photo)
         image = read_photo(path)
-        if num_pictures(path) > 1:
+        if has_more_pictures(path):
             gr.Warning("This file has several pictures: only the first is used.")
         picture, found, sentence = self._look(image, settings)
         return picture, sentence, self.task.details(found)

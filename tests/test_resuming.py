@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from apps.common.training.data_record import Content, record_data
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
@@ -236,6 +237,15 @@ def exchange_photo(app: str, data: Path) -> str:
     return "val has other files under the same names"
 
 
+def exchange_photo_of_one_size(app: str, data: Path) -> str:
+    """Another picture in as many bytes, as all of an uncompressed format are."""
+    photo = {"detection": "val/002.png", "finegrained": "val/robin/001.png", "faceattr": "images/val03.png"}[app]
+    size = (data / photo).stat().st_size
+    black = cv2.imencode(".png", np.zeros_like(cv2.imread(str(data / photo))))[1].tobytes()
+    (data / photo).write_bytes(black + bytes(size - len(black)))
+    return "val has other files under the same names"
+
+
 def add_photo(app: str, data: Path) -> str:
     noise = np.random.default_rng(7).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     if app == "detection":
@@ -264,7 +274,8 @@ def move_box(app: str, data: Path) -> str:
     return "train has other boxes"
 
 
-CHANGES = (rename_class, swap_classes, add_class, change_labels, exchange_photo, add_photo, move_box)
+CHANGES = (rename_class, swap_classes, add_class, change_labels, add_photo, move_box)
+CHANGES += (exchange_photo, exchange_photo_of_one_size)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[change.__name__ for change in CHANGES])
@@ -283,10 +294,32 @@ def test_a_run_goes_on_where_its_data_was_moved_or_copied(place, tmp_path):
     (root / "data").rename(tmp_path / "elsewhere")
     for path in (tmp_path / "elsewhere").rglob("*.*"):
         os.utime(path, (0, 0))
-    record = root / "run/config.json"
-    record.write_text(record.read_text().replace(str(root / "data"), str(tmp_path / "elsewhere")))
-    APPS[app].script.train(APPS[app].script.Config(resume=root / "run"))
+    place = make_config(app, tmp_path / "elsewhere", root / "run").data
+    APPS[app].script.train(APPS[app].script.Config(resume=root / "run", data=place))
     assert (root / "run/metrics.json").exists()
+
+
+def test_a_run_is_not_resumed_with_another_teacher(tmp_path):
+    for name in ("one", "copy", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(name.replace("copy", "one").encode())
+    content = Content([], [])
+    (tmp_path / "config.json").write_text(json.dumps(record_data(None, ["a"], teacher=tmp_path / "one", train=content)))
+    record_data(tmp_path, ["a"], teacher=tmp_path / "copy", train=content)
+    for teacher in (tmp_path / "other", None):
+        with pytest.raises(ValueError, match=r"the weights of --teacher .* are not those the run began with"):
+            record_data(tmp_path, ["a"], teacher=teacher, train=content)
+
+
+def test_photos_may_be_given_from_here_and_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("a/1.png"), tmp_path / "b/2.png"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(b"x")
+    record = record_data(None, ["a"], train=Content(paths, []))
+    assert record == record_data(None, ["a"], train=Content([path.absolute() for path in paths], []))
 
 
 def test_a_run_of_a_former_version_has_no_record_of_its_data_and_goes_on(place, capsys):

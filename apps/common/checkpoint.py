@@ -251,5 +251,5 @@ def restore_state(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
             part.load_state_dict(state["parts"][name])
         return state["facts"]
     except Exception as error:  # torch and pickle raise many kinds for a damaged file
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is damaged or not a state of this run: {reason}") from None

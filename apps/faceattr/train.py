@@ -143,7 +143,7 @@ def train(config: Config) -> dict[str, Any]:
     dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=cached)
     lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 30.0)
     num_steps = lengths.num_steps
-    record = record_data(config.resume, train_split.attributes, **contents(paths, labels, val_split))
+    record = record_data(config.resume, train_split.attributes, config.teacher, **contents(paths, labels, val_split))
 
     # Model
     torch.manual_seed(config.seed)

@@ -124,7 +124,8 @@ def train(config: Config) -> dict[str, Any]:
         data = str(make_sample()) if on_sample else config.data
     train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data, open_photos=True)
     print(train_split.describe(), val_split.describe(), sep="\n")
-    data_record = record_data(config.resume, train_split.class_names, train=train_split.content, val=val_split.content)
+    contents = {"train": train_split.content, "val": val_split.content}
+    data_record = record_data(config.resume, train_split.class_names, teacher=config.teacher, **contents)
     num_classes = len(train_split.class_names)
     photos = balanced(train_split.photos) if config.balance == "sample" else train_split.photos
     augment = config.augment or ("mirror" if on_sample else "light")

@@ -294,6 +294,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_photos(place, tmp
         assert all(value.isfinite().all() for value in state["parts"].get(part, {}).values())
 
 
+def test_a_val_that_measures_nothing_is_refused_before_a_run_begins(place, tmp_path):
+    draw_faces(tmp_path / "data")
+    table = tmp_path / "data/attributes.csv"
+    table.write_text(re.sub(r"(val\d+\.png),-?1,-?1", r"\1,1,-1", table.read_text()))
+    for teacher_of in ("none", str(place / "teacher")):
+        with pytest.raises(ValueError, match=r"^val: no attribute is known to be both present and absent"):
+            train(student(tmp_path / "data", tmp_path / "run", teacher=teacher_of))
+    assert not (tmp_path / "run").exists()
+
+
 def test_withheld_labels_are_whole_rows():
     labels = np.ones((10, 3), dtype=np.int8)
     some = withheld(labels, 0.5, 0)

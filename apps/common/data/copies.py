@@ -67,6 +67,11 @@ def _in_threads(look: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
         return [answer for answers in pool.map(lambda share: list(map(look, share)), shares) for answer in answers]
 
 
+def ends_of(paths: Sequence[Path]) -> list[bytes]:
+    """A digest of the first and last bytes of each file; b"" of one that cannot be read."""
+    return _in_threads(_ends, paths)
+
+
 def _size(path: Path) -> int:
     try:
         return os.stat(path).st_size

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apps.common.checkpoint import load_object
+from apps.common.checkpoint import WEIGHTS, load_object, model_folder
+from apps.common.data.copies import ends_of
 from apps.common.data.problems import some_of
 from apps.common.training.run_log import CONFIG
 
@@ -30,20 +31,26 @@ class Content(NamedTuple):
     boxes: Iterable[np.ndarray] = ()
 
 
-def record_data(resume: Path | None, class_names: Sequence[str], **splits: Content) -> dict[str, Any]:
+def record_data(
+    resume: Path | None, class_names: Sequence[str], teacher: str | Path | None = None, **splits: Content
+) -> dict[str, Any]:
     """The record of the data that a run is about to use, for config.json.
 
-    It does not depend on where the data is, so the data may be moved. Each photo is identified by its name and its size
-    in bytes, which takes a second for a hundred thousand.
+    It does not depend on where the data is, so the data may be moved. Each photo is identified by its name, its size
+    and its first and last bytes, which takes some seconds for a hundred thousand.
 
     Args:
         resume: the run to continue; None for a new one. A run without a record, of a former version, is not checked.
+        teacher: the model folder or run of the teacher; None or "none" without one.
         splits: by name.
 
     Raises:
         ValueError: `resume` began with other data; the message says what changed.
     """
     now: dict[str, Any] = {"classes": list(class_names), **{name: _digests(split) for name, split in splits.items()}}
+    now["teacher"] = None
+    if teacher is not None and teacher != "none":
+        now["teacher"] = _hash([(model_folder(Path(teacher)) / WEIGHTS).read_bytes()])
     before = load_object(resume / CONFIG).get(KEY) if resume else None
     if isinstance(before, dict):
         if before.get("classes") != now["classes"]:
@@ -52,6 +59,8 @@ def record_data(resume: Path | None, class_names: Sequence[str], **splits: Conte
                 f"--resume {resume}: the classes changed: {became}; begin a new run with --weights {resume}, or put "
                 "the data back as it was"
             )
+        if before.get("teacher", now["teacher"]) != now["teacher"]:
+            raise ValueError(f"--resume {resume}: the weights of --teacher {teacher} are not those the run began with")
         if changed := [what for name in splits for what in _changes(name, before.get(name), now[name])]:
             raise ValueError(
                 f"--resume {resume}: the data is not what the run began with: {'; '.join(changed)}; put it back as it "
@@ -61,14 +70,15 @@ def record_data(resume: Path | None, class_names: Sequence[str], **splits: Conte
 
 
 def _digests(split: Content) -> dict[str, Any]:
-    parents = {path.parent for path in split.paths}
-    root = os.path.commonpath(parents) if parents else ""
-    names = (os.path.relpath(path, root).replace(os.sep, "/").encode(errors="surrogateescape") for path in split.paths)
+    paths = [os.path.abspath(path) for path in split.paths]  # some may be given from the root, some from here
+    root = os.path.commonpath({os.path.dirname(path) for path in paths}) if paths else ""
+    names = (os.path.relpath(path, root).replace(os.sep, "/").encode(errors="surrogateescape") for path in paths)
     boxes = (np.rint(np.asarray(some, dtype=np.float64) * 100).astype(np.int64) for some in split.boxes)
     return {
         "photos": len(split.paths),
         "names": _hash(names),
         "files": _hash(str(path.stat().st_size).encode() for path in split.paths),
+        "ends": _hash(ends_of(split.paths)),
         "labels": _hash(str(np.asarray(some).tolist()).encode() for some in split.labels),
         "boxes": _hash(str(some.tolist()).encode() for some in boxes),
     }
@@ -89,8 +99,9 @@ def _changes(name: str, before: Any, now: Mapping[str, Any]) -> list[str]:
         return [f"{name} had {before.get('photos')} photos and has {now['photos']} now"]
     if before.get("names") != now["names"]:
         return [f"{name} has photos of other names, or in another order"]
-    words = {"files": "other files under the same names", "labels": "other labels", "boxes": "other boxes"}
-    changed = [what for key, what in words.items() if before.get(key) != now[key]]
+    files = "other files under the same names"
+    words = {"files": files, "ends": files, "labels": "other labels", "boxes": "other boxes"}
+    changed = dict.fromkeys(what for key, what in words.items() if before.get(key, now[key]) != now[key])
     return [f"{name} has {' and '.join(changed)}"] if changed else []
 
 

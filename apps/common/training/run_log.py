@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 
 CONFIG, METRICS, STATE, BOARD = "config.json", "metrics.jsonl", "last.pt", "tensorboard"
-# flags that --resume may be given anew
-MAY_CHANGE = ("num_workers", "device", "checkpoint_every", "patience", "tensorboard")
+# flags that --resume may be given anew; places because what is in them is compared with the run's record
+PLACES = ("data", "unlabelled", "teacher")
+MAY_CHANGE = (*PLACES, "num_workers", "device", "checkpoint_every", "patience", "tensorboard")
 ConfigT = TypeVar("ConfigT", bound="Resumable")
 
 

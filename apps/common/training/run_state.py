@@ -49,7 +49,18 @@ class RunState:
         self.owed = False
         if resume:
             facts = restore_state(resume / STATE, parts)
-            self.done, self.best, self.stale = facts["step"], facts["best"], facts.get("stale", 0)
+            try:
+                self.done, self.best, self.stale = facts["step"], facts["best"], facts.get("stale", 0)
+                known = self.done >= 0 and isinstance(self.best["metrics"][metric], int | float)
+                whole = (
+                    known
+                    and isinstance(self.best["step"], int)
+                    and all(type(n) is int for n in (self.done, self.stale))
+                )
+            except (KeyError, TypeError):
+                whole = False
+            if not whole:
+                raise ValueError(f"{resume / STATE} is damaged: it does not say how far the run is")
             self.owed = facts.get("owed", False)
 
     def save(self, run: Path) -> None:

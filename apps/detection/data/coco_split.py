@@ -87,6 +87,7 @@ class CocoSplit:
         line = f"{self.name}: {len(self.records):,} images ({empty:,} without objects), {objects - crowds:,} objects"
         line += f" and {crowds:,} crowds" * (crowds > 0)
         line += f" of {len(self.class_names)} class" + "es" * (len(self.class_names) != 1)
+        line += "; without an object AP cannot be measured" * (objects == crowds)
         line += "".join(f"; {note}" for note in self.notes)
         return line + skipped_words(self.skipped)
 

@@ -13,7 +13,13 @@ from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_s
 
 
 def contents(paths: Sequence[Path], labels: np.ndarray, val: AttributeSplit) -> dict[str, Content]:
-    """What a run must find again when it is resumed: what it learns from, and val."""
+    """What a run must find again when it is resumed: what it learns from, and val.
+
+    Raises:
+        ValueError: val cannot tell a good network from a bad one.
+    """
+    if not ((val.labels == 1).any(axis=0) & (val.labels == 0).any(axis=0)).any():
+        raise ValueError(f"{val.name}: no attribute is known to be both present and absent, nothing can be measured")
     return {"train": Content(paths, [labels]), "val": Content(val.paths, [val.labels])}
 
 

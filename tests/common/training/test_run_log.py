@@ -91,6 +91,21 @@ def test_states_of_older_runs_can_be_resumed(tmp_path):
     assert RunState({}, metric="AP", resume=tmp_path).stale == 0
 
 
+def test_a_damaged_state_is_one_line(tmp_path):
+    state = RunState({}, metric="AP")
+    state.save(tmp_path)
+    facts = restore_state(tmp_path / "last.pt", {})
+    path = tmp_path / "last.pt"
+    for change in ({"step": -1}, {"step": 2.5}, {"step": None}, {"best": None}, {"best": {"step": 1}}, {"stale": "x"}):
+        torch.save({"parts": {}, "facts": facts | change}, path)
+        with pytest.raises(ValueError, match=r"last\.pt is damaged: it does not say how far the run is"):
+            RunState({}, metric="AP", resume=tmp_path)
+    for content in (b"", b"PK", path.read_bytes()[:300]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"last\.pt is damaged or not a state of this run: ."):
+            RunState({}, metric="AP", resume=tmp_path)
+
+
 def test_a_bad_loss_is_told_with_its_parts_and_photos():
     said = bad_loss(["loss", "loss_box"], torch.tensor([torch.nan, 0.25]), [Path("/x/train/1.jpg"), Path("y/2.png")])
     assert said.startswith("the loss is not finite (loss nan, loss_box 0.25)")

@@ -43,6 +43,12 @@ def test_places_of_the_images(tiny_coco, place):
     assert len(load_split(tiny_coco, "val").records) == 4
 
 
+def test_a_split_without_an_object_to_measure_says_so(tiny_coco):
+    edit(tiny_coco, lambda content: [one.update(iscrowd=1) for one in content["annotations"]], "val")
+    assert load_split(tiny_coco, "val").describe().endswith("; without an object AP cannot be measured")
+    assert "cannot be measured" not in load_split(tiny_coco, "train").describe()
+
+
 def test_crowds_stay_for_the_referee(tiny_coco):
     edit(tiny_coco, lambda c: c["annotations"][0].update(iscrowd=1))
     split = load_split(tiny_coco, "train")

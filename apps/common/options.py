@@ -44,7 +44,7 @@ SECTIONS = {
     ),
     "runtime": ("runtime", "threads", "precision"),
     "output": (
-        *("format", "outputs", "score_threshold", "int8", "input", "dynamic_size", "save", "cam", "fix", "examples"),
+        *("format", "outputs", "score_threshold", "int8", "input", "dynamic_size", "ort", "save", "cam", "fix", "examples"),
         *("eval_every", "checkpoint_every", "tensorboard"),
     ),
 }
@@ -154,11 +154,14 @@ class ExportOptions:
     """What every export.py has."""
 
     format: Format = "onnx"
-    """onnx (one file), openvino (a folder with model.xml and model.bin) or executorch (one file for phones)"""
+    """onnx (one file), openvino (a folder with model.xml and model.bin), executorch (one file for phones) or web (a
+    folder with a page that runs the model in the browser)"""
     int8: bool = False
     """8-bit weights and activations, with scales from photos of the train split"""
     input: Input = "uint8"
     """input of the file: uint8 (pixels, normalised inside) or float ((B, 3, H, W), normalised outside)"""
+    ort: Path | None = None
+    """web: folder of the unpacked npm package onnxruntime-web, copied beside; default the page fetches it from a CDN"""
     num_photos: int = 200
     """largest number of photos of each split to check with and to calibrate on"""
     bad_data: BadData = "refuse"

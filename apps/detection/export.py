@@ -36,9 +36,9 @@ class Config(ExportOptions, GivenFlags):
     """instead of --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
     """width of --weights"""
-    outputs: Literal["raw", "detections"] = "raw"
+    outputs: Literal["raw", "detections"] | None = None
     """outputs of the file: raw (of the network, to be decoded outside) or detections (decoding and NMS are in the
-    file)"""
+    file); default raw, for web detections"""
     score_threshold: float = 0.01
     """lowest score that is reported with --outputs detections"""
     data: str = "sample"
@@ -61,6 +61,7 @@ from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session
+from apps.common.deploy.web import WebPage
 from apps.common.images import RESIZING, stack_images
 from apps.detection.boxes.boxes import CENTRE_SCALE, MAX_LOG_RATIO, SIZE_SCALE, box_iou
 from apps.detection.data.batches import make_eval_set
@@ -84,15 +85,19 @@ def export(config: Config) -> Path:
     Raises:
         ValueError: the data does not fit, a package is missing, or a check failed: then nothing is written.
     """
-    if config.outputs == "raw" and is_set(config, "score_threshold"):
+    is_page = config.format == "web"
+    config = dataclasses.replace(config, outputs=config.outputs or ("detections" if is_page else "raw"))
+    finished = config.outputs == "detections"
+    if is_page and not finished:
+        raise ValueError("--format web needs --outputs detections: its page does not decode raw outputs")
+    if not finished and is_set(config, "score_threshold"):
         raise ValueError("--score-threshold is for --outputs detections: raw outputs have no scores")
     config = with_last(config, APP)
     detector, folder = _load(config)
-    name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (config.outputs == "detections")
+    name = f"{APP}-{detector.backbone}-{detector.resolution}" + "-nms" * (finished and not is_page)
     if not 0 <= config.score_threshold < 1:
         raise ValueError(f"--score-threshold must be from 0 to below 1, got {config.score_threshold}")
     detector = detector.with_thresholds(score_threshold=config.score_threshold)
-    finished = config.outputs == "detections"
     out = choose_target(config, folder or Path("runs") / APP / "-", name, suppressed=finished)
     root = make_sample() if config.data == "sample" else Path(config.data)
     val = _load_some(root, "val", config)
@@ -101,7 +106,7 @@ def export(config: Config) -> Path:
         calibration = read_squares(detector, _load_some(root, "train", config), config.num_photos)
     write_checked(
         out,
-        make_graph(detector, config.outputs, input=config.input),
+        make_graph(detector, finished=finished, input=config.input),
         format=config.format,
         resolution=detector.resolution,
         metadata=describe(detector, config) | checkpoint_facts(folder),
@@ -111,13 +116,14 @@ def export(config: Config) -> Path:
         max_drop=config.max_drop,
         compare=compare_detections if finished else difference,
         translations=translations() if finished else None,
+        page=WebPage(config.ort),
     )
     return out
 
 
-def make_graph(detector: Detector, outputs: Literal["raw", "detections"], *, input: Input) -> Graph:
-    """The network as the file computes it."""
-    if outputs == "raw":
+def make_graph(detector: Detector, *, finished: bool, input: Input) -> Graph:
+    """The network as the file computes it; `finished` with decoding and NMS."""
+    if not finished:
         return detector.graph(input=input)
     network = EndToEnd(detector.network, detector.postprocess)
     return Graph(network, OUTPUTS, preprocessing=detector.preprocessing, input=input)

@@ -46,11 +46,14 @@ from apps.common.checkpoint import model_folder, with_last
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
+from apps.common.deploy.web import WebPage
 from apps.common.images import RESIZING, read_image, stack_images
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.metrics import attribute_metrics
 from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.data.sensitive import shown
+from apps.faceattr.model.face_finder import model_of_any_size
 from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.sample import make_sample
 
@@ -80,6 +83,7 @@ def export(config: Config) -> Path:
         metric=make_metric(model, val),
         max_drop=config.max_drop,
         dynamic_size=config.dynamic_size,
+        page=make_page(model, config),
     )
     return out
 
@@ -97,6 +101,13 @@ def describe(model: Tagger) -> dict[str, object]:
         "thresholds": model.thresholds,
         "temperatures": model.temperatures,
     }
+
+
+def make_page(model: Tagger, config: Config) -> WebPage:
+    """What the browser needs to find faces, and the attributes that it shows: without the sensitive ones."""
+    if config.format != "web":
+        return WebPage()
+    return WebPage(config.ort, {"shown": shown(model.attributes, False)}, {"faces.onnx": model_of_any_size()})
 
 
 def read_squares(model: Tagger, paths: list[Path]) -> Tensor:

@@ -47,6 +47,7 @@ from apps.common.checkpoint import model_folder, with_last
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
+from apps.common.deploy.web import WebPage
 from apps.common.images import RESIZING, read_image, stack_images
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import Photo, load_split
@@ -81,6 +82,7 @@ def export(config: Config) -> Path:
         metric=Metric("top-1", partial(accuracy, model, val), model.session, len(val)),
         max_drop=config.max_drop,
         dynamic_size=config.dynamic_size,
+        page=WebPage(config.ort),
     )
     return out
 

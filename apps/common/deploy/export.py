@@ -3,6 +3,7 @@
 Letters in shapes: B batch, H W height and width.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from apps.common.checkpoint import WEIGHTS
-from apps.common.choices import Format
+from apps.common.choices import Format, Input
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import ExecutorchSession, need_executorch, write_executorch
 from apps.common.deploy.formats import TOLERANCE, quantize, write_onnx, write_openvino
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.packages import need
 from apps.common.deploy.sessions import Session, load_session
+from apps.common.deploy.web import MODEL, WEB_FILES, WebPage, find_runtime, write_page
 from backbone.files import written_whole
 
 PARITY_PHOTOS = 16
 SUFFIXES = {"onnx": ".onnx", "executorch": ".pte"}
+FOLDERS = {"openvino": {"model.xml", "model.bin"}, "web": WEB_FILES}
+"""Formats that are folders, and what may be in each."""
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
 
 
@@ -55,9 +59,10 @@ def write_checked(
     compare: Compare = difference,
     dynamic_size: bool = False,
     translations: Mapping[Callable, Callable] | None = None,
+    page: WebPage = WebPage(),  # noqa: B008
 ) -> None:
-    """Write a file (onnx, executorch) or folder (openvino), check it, and print the result; if a check fails, nothing
-    is left.
+    """Write a file (onnx, executorch) or folder (openvino, web), check it, and print the result; if a check fails,
+    nothing is left.
 
     Args:
         metadata: of the app; kept in the file, together with what all apps have.
@@ -66,6 +71,7 @@ def write_checked(
         metric: measured with torch and with the file; None for no check of it.
         max_drop: how much the metric may lose.
         compare: the difference between torch's outputs and the file's; more than `TOLERANCE` is an error.
+        page: for web, what its page has beside the model.
 
     Raises:
         ValueError: packages are missing, the network cannot be exported, or a check failed.
@@ -74,11 +80,11 @@ def write_checked(
     precision = "float32" if calibration is None else "int8"
     sizes = {"resolution": resolution, "dynamic_size": dynamic_size}
     facts = {**_describe(graph), **sizes, "precision": precision, **metadata}
-    with written_whole(out, folder=format == "openvino") as temporary:
+    with written_whole(out, folder=format in FOLDERS) as temporary:
         if format == "executorch":
             write_executorch(temporary, graph, resolution=resolution, metadata=facts)
         else:
-            onnx = temporary / "model.onnx" if format == "openvino" else temporary
+            onnx = temporary / MODEL if format in FOLDERS else temporary
             write_onnx(
                 onnx, graph, resolution=resolution, metadata=facts, dynamic_size=dynamic_size, translations=translations
             )
@@ -91,8 +97,13 @@ def write_checked(
         _check_outputs(graph, session, photos, compare, exact=calibration is None)
         if metric:
             _check_metric(metric, session, max_drop)
-    size = sum(file.stat().st_size for file in ([out] if out.is_file() else out.iterdir())) / 1e6
+        if format == "web":
+            write_page(temporary, facts, page)
+    files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
     print(f"{out}: {format}, {precision}, {size:.2f} MB, checked with {session.name}")
+    if format == "web":
+        print(f"look: python -m http.server --directory {shlex.quote(str(out))}, then http://localhost:8000")
 
 
 def _need(format: Format) -> None:
@@ -123,6 +134,8 @@ def _quantize_in_place(path: Path, graph: Graph, calibration: Tensor) -> None:
 def _load(path: Path, graph: Graph, format: Format) -> Session:
     if format == "executorch":
         return ExecutorchSession(path, graph)
+    if format == "web":
+        path, format = path / MODEL, "onnx"
     return load_session(path, format, preprocessing=graph.preprocessing if graph.input == "float" else None)
 
 
@@ -154,9 +167,14 @@ def choose_target(
 ) -> Path:
     """--out, or by default `default_out`; ValueError for flags of an export.py that do not fit each other or it."""
     out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
-    check_format(config.format, int8=config.int8, dynamic_size=dynamic_size, suppressed=suppressed)
+    check_format(
+        config.format, int8=config.int8, dynamic_size=dynamic_size, suppressed=suppressed, input=config.input
+    )
     check_target(out, config.format)
     check_num_photos(config.num_photos)
+    if config.ort is not None and config.format != "web":
+        raise ValueError(f"--ort is for --format web, not {config.format}")
+    find_runtime(config.ort)
     return out
 
 
@@ -166,8 +184,12 @@ def check_num_photos(num_photos: int) -> None:
         raise ValueError(f"--num-photos must be 1 or more, got {num_photos}")
 
 
-def check_format(format: Format, *, int8: bool, dynamic_size: bool = False, suppressed: bool = False) -> None:
-    """Raise ValueError for what ExecuTorch's files do not have here."""
+def check_format(
+    format: Format, *, int8: bool, dynamic_size: bool = False, suppressed: bool = False, input: Input = "uint8"
+) -> None:
+    """Raise ValueError for what ExecuTorch's files do not have here, or a web page does not use."""
+    if format == "web" and (dynamic_size or input != "uint8"):
+        raise ValueError("--format web takes pixels of one size: without --dynamic-size and --input float")
     flags = {"--int8": int8, "--dynamic-size": dynamic_size, "--outputs detections": suppressed}
     if format == "executorch" and (asked := [flag for flag, given in flags.items() if given]):
         raise ValueError(
@@ -179,13 +201,14 @@ def default_out(folder: Path, name: str, *, format: Format, int8: bool) -> Path:
     """`export/NAME.onnx` (or .pte), or a folder `export/NAME_openvino`, beside the model folder."""
     beside = folder.parent / "export"
     name += "-int8" * int8
-    return beside / (name + ("_openvino" if format == "openvino" else SUFFIXES[format]))
+    return beside / (name + (f"_{format}" if format in FOLDERS else SUFFIXES[format]))
 
 
 def check_target(out: Path, format: Format) -> None:
     """Raise ValueError for an --out that does not fit its format."""
-    if format != "openvino" and (out.suffix != SUFFIXES[format] or out.is_dir()):
+    if format not in FOLDERS and (out.suffix != SUFFIXES[format] or out.is_dir()):
         raise ValueError(f"--out {out} must be a file that ends in {SUFFIXES[format]} for --format {format}")
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if format == "openvino" and (out.is_file() or (there and there != {"model.xml", "model.bin"})):
-        raise ValueError(f"--out {out} must be a new folder, or one that an export wrote, for --format openvino")
+    ours = there <= FOLDERS.get(format, there) and bool(there & {"model.xml", MODEL})
+    if format in FOLDERS and (out.is_file() or (there and not ours)):
+        raise ValueError(f"--out {out} must be a new folder, or one that an export wrote, for --format {format}")

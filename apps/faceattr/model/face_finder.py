@@ -71,6 +71,23 @@ def read_model(path: Path | None = None) -> bytes:
     return data
 
 
+def model_of_any_size(path: Path | None = None) -> bytes:
+    """YuNet's ONNX file for inputs of any height and width, for runtimes that hold to the size in the file.
+
+    Raises:
+        ValueError: see `read_model`.
+    """
+    import onnx
+
+    model = onnx.load_from_string(read_model(path))
+    for i, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[i].dim_param = name
+    for output in model.graph.output:
+        output.type.tensor_type.shape.dim[1].dim_param = f"cells_of_{output.name}"
+    del model.graph.value_info[:]
+    return model.SerializeToString()
+
+
 class FaceFinder:
     """Finds faces in photos of any size.
 

@@ -44,7 +44,8 @@ LOOKS_LIKE_PYTHON = re.compile(
     r"^ *(from \S+ import |import \S|with .*:|for .* in .*:|print\(|\w+ = \w+[\w.]*\()", re.M
 )
 COMMAND = re.compile(r"^(?:torchrun|python)3? ")
-NOT_OURS = ("-m pip", "-m pytest", "-m venv")
+NOT_OURS = ("-m pip", "-m pytest", "-m venv", "-m http.server")
+OTHER_LANGUAGES = ("js", "html", "kotlin", "swift", "groovy")
 
 
 def doc_of(path: Path) -> str:
@@ -57,8 +58,9 @@ def blocks(path: Path) -> Iterator[str]:
     text = doc_of(path)
     for match in re.finditer(r"(?:^(?: {4}.*)?\n)*^ {4}.*$", text, re.M):
         yield textwrap.dedent(match.group())
-    for match in re.finditer(r"^```\w*\n(.*?)^```", text, re.M | re.S):
-        yield match.group(1)
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.M | re.S):
+        if match.group(1) not in OTHER_LANGUAGES:
+            yield match.group(2)
 
 
 def commands(path: Path) -> list[str]:

@@ -44,7 +44,8 @@ SECTIONS = {
     ),
     "runtime": ("runtime", "threads", "precision"),
     "output": (
-        *("format", "outputs", "score_threshold", "int8", "input", "dynamic_size", "ort", "save", "cam", "fix", "examples"),
+        *("format", "outputs", "score_threshold", "int8", "input", "dynamic_size", "ort"),
+        *("save", "cam", "fix", "examples"),
         *("eval_every", "checkpoint_every", "tensorboard"),
     ),
 }

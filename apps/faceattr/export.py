@@ -50,10 +50,10 @@ from apps.common.deploy.web import WebPage
 from apps.common.images import RESIZING, read_image, stack_images
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.load import AttributeSplit, load_split
-from apps.faceattr.evaluation.metrics import attribute_metrics
-from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.data.sensitive import shown
+from apps.faceattr.evaluation.metrics import attribute_metrics
 from apps.faceattr.model.face_finder import model_of_any_size
+from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.sample import make_sample
 

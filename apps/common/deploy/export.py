@@ -167,9 +167,7 @@ def choose_target(
 ) -> Path:
     """--out, or by default `default_out`; ValueError for flags of an export.py that do not fit each other or it."""
     out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
-    check_format(
-        config.format, int8=config.int8, dynamic_size=dynamic_size, suppressed=suppressed, input=config.input
-    )
+    check_format(config.format, int8=config.int8, dynamic_size=dynamic_size, suppressed=suppressed, input=config.input)
     check_target(out, config.format)
     check_num_photos(config.num_photos)
     if config.ort is not None and config.format != "web":

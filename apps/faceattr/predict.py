@@ -67,7 +67,7 @@ from apps.common.media.frames import Frame, answered
 from apps.common.media.watch import Watch
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.sensitive import shown
-from apps.faceattr.model.face_finder import Box, FaceFinder, crop_face
+from apps.faceattr.model.face_finder import Box, FaceFinder, crop_upright
 from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.results import HEADER, FaceAttributes, Faces, draw, face_rows
 
@@ -121,9 +121,10 @@ class Predictor:
         if self.finder is None:
             boxes = [(0.0, 0.0, float(image.shape[1]), float(image.shape[0]))]
             return Faces(self._describe(boxes, [to_square(image, side)]), image)
-        boxes = [face.box_xyxy_px for face in self.finder(image)]
+        faces = self.finder(image)
         cut = {"margin": self.margin, "drop": self.tagger.drop}
-        return Faces(self._describe(boxes, [crop_face(image, box, **cut, resolution=side) for box in boxes]), image)
+        crops = [crop_upright(image, face, **cut, resolution=side) for face in faces]
+        return Faces(self._describe([face.box_xyxy_px for face in faces], crops), image)
 
     def _describe(self, boxes: Sequence[Box], crops: list[np.ndarray]) -> list[FaceAttributes]:
         if not crops:

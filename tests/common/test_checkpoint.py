@@ -91,6 +91,33 @@ def test_the_message_has_the_key_and_what_is_allowed(model, key, wrong, message)
         load_model(folder, app=about["app"])
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        *(("threshold", wrong) for wrong in (-0.1, 1.01, "0.3", True, float("nan"), [0.3])),
+        *(
+            ("category_ids", wrong)
+            for wrong in ([True, *range(2, 7)], [1, *range(1, 6)], [1], [10**30, *range(5)], None)
+        ),
+        *(("anchor_shapes", wrong) for wrong in ([[[0.1, 0.1]]], [[[0, 1]]] * 6, [[]], None, [[[0.1, 0.1, 0.1]]] * 6)),
+        *(("metrics", wrong) for wrong in ({"AP": float("nan")}, {"a": {"b": [float("inf")]}}, [])),
+        *(("head", wrong) for wrong in ("pyramids", 3, ["ssd"])),
+        *(("resolution", wrong) for wrong in (15, 8193, 160.0, True)),
+        ("score_function", "argmax"),
+        ("backbone", "a" + "9" * 5000),
+        ("preprocessing", {"mean": [0, 0, 0], "std": [1, 1, 1], "channels": "BGR"}),
+    ],
+)
+def test_every_field_of_a_detector_has_its_kind_and_range(tmp_path, key, wrong):
+    shutil.copytree(MODELS / "detection", tmp_path / "model")
+    about = json.loads((tmp_path / "model/model.json").read_text())
+    Detector.load(tmp_path / "model", device=CPU)
+    (tmp_path / "model/model.json").write_text(json.dumps({**about, "head": "ssd", key: wrong}))
+    with pytest.raises(ValueError) as error:
+        Detector.load(tmp_path / "model", device=CPU)
+    assert str(error.value).isprintable() and (key in str(error.value) or "its own weights" in str(error.value))
+
+
 def test_json_of_other_encodings(tmp_path):
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
         (tmp_path / "a.json").write_bytes('{"é": "猫"}'.encode(encoding))

@@ -244,6 +244,36 @@ def test_a_folder_with_a_video_and_a_broken_photo(checkpoint, tmp_path, capsys):
     assert len(crops) == len(found) > 8 and any(name.endswith("/a b/ü.jpg.1.jpg") for name in crops)
 
 
+def test_a_photo_wider_than_a_jpeg_can_be_loses_nothing(checkpoint, tmp_path):
+    wide = np.random.default_rng(0).integers(0, 256, (4, 66_000, 3), dtype=np.uint8)
+    for name in ("a.png", "b.tif", "c.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(name[1:], wide if name == "b.tif" else wide[:, :90])[1])
+    predict(Config(source=str(tmp_path), checkpoint=checkpoint, out=tmp_path / "out", conf=0.0, device="cpu"))
+    with (tmp_path / "out/predictions.csv").open() as file:
+        found = {Path(row["file"]).name for row in csv.DictReader(file)}
+    assert found == {"a.png", "b.tif", "c.png"}
+    assert read_image(tmp_path / "out/b.tif.jpg").shape == (3, 65_500, 3)
+
+
+def test_an_error_in_the_middle_keeps_the_results_before_it(checkpoint, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        write_photo(tmp_path / name, height=40, width=60)
+
+    def fail(image: np.ndarray, found: list[Found]) -> np.ndarray:
+        drawn.append(image)
+        if len(drawn) == 2:
+            raise OSError(28, "No space left on device")
+        return image
+
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(predict_script, "draw", fail)
+    with pytest.raises(OSError, match="No space left"):
+        predict(Config(source=str(tmp_path), checkpoint=checkpoint, out=tmp_path / "out", conf=0.0, device="cpu"))
+    with (tmp_path / "out/predictions.csv").open() as file:
+        assert {Path(row["file"]).name for row in csv.DictReader(file)} == {"a.png", "b.png"}
+    assert (tmp_path / "out/predictions.json").stat().st_size > 10 and (tmp_path / "out/a.png").exists()
+
+
 def test_image_ids_count_where_names_are_no_numbers_or_alike(checkpoint, tmp_path):
     def ids(*names: str) -> list[int]:
         folder = tmp_path / "-".join(names).replace("/", "_")

@@ -47,7 +47,8 @@ def file_findings(facts: Sequence[PhotoFacts], *, min_side: int) -> list[Finding
             "note", "photos with transparency, which is put on white", lambda f: f.channels in ("RGBA", "gray+alpha")
         ),
         those("note", "photos in CMYK or with a palette", lambda f: f.channels in ("CMYK", "palette")),
-        those("note", "photos of other than 8 bits", lambda f: f.bits not in (0, 8), "{0.path}: {0.bits} bits"),
+        those("note", "photos of fewer than 8 bits", lambda f: 0 < f.bits < 8, "{0.path}: {0.bits} bits"),
+        those("note", "photos of more than 8 bits", lambda f: f.bits > 8, "{0.path}: {0.depth}"),
     ]
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from apps.common.images import HEIC_IS_READ, is_truncated, read_image
+from apps.common.images import HEIC_IS_READ, bits_seen, is_truncated, read_image
 
 SUFFIXES_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -56,6 +57,7 @@ class PhotoFacts:
         width, height: pixels as training sees them, after turning by EXIF; 0 if there is a problem.
         channels: as stored: "RGB", "gray", "gray+alpha", "RGBA", "CMYK", "palette"; "" if not known.
         bits: of one channel; 0 if not known.
+        bits_seen: the low ones of them from whose high 8 the photo is read; 0 if that is not a question.
         orientation: EXIF's, 1 to 8; 1 is upright, and where it is not known whether the reader turns the picture.
         format: as the first bytes say, a key of `SUFFIXES_OF_FORMAT` as a rule; "" if not known.
         pixel_hash: of the decoded pixels and their shape; "" if there is a problem.
@@ -67,9 +69,16 @@ class PhotoFacts:
     height: int = 0
     channels: str = ""
     bits: int = 0
+    bits_seen: int = 0
     orientation: int = 1
     format: str = ""
     pixel_hash: str = ""
+
+    @property
+    def depth(self) -> str:
+        """The bits of a photo that has more than 8, and which of them are read."""
+        used = f", of which {self.bits_seen} are used" if 0 < self.bits_seen < self.bits else ""
+        return f"{self.bits} bits{used}" + ": the high 8 of them are read" * bool(self.bits_seen)
 
     @property
     def suffix_is_wrong(self) -> bool:
@@ -236,6 +245,9 @@ def inspect_photo(path: Path) -> PhotoFacts:
     except ValueError as error:
         return replace(facts, problem=str(error))
     height, width = image.shape[:2]
+    if facts.bits == 16:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        facts = replace(facts, bits_seen=16 if stored is None else bits_seen(stored))
     return replace(facts, width=width, height=height, pixel_hash=_hash_pixels(image))
 
 

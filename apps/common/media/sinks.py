@@ -11,6 +11,7 @@ Letters in shapes: H W height and width.
 """
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -32,6 +33,8 @@ from backbone.files import numbered, written_whole
 
 CODEC = "mp4v"  # MPEG-4, which every build of OpenCV writes fast
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # results of photos with these endings keep the name
+MOST_RATE = 240.0  # frames a second of drawn videos: some files report the fineness of their clock, such as 1000
+LONGEST_GAP = 600.0  # seconds between two frames; longer ones are made so long
 PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 
 
@@ -102,7 +105,7 @@ class Showing:
         picture = draw(frame.image) if wanted else None
         if picture is not None and self.out is not None:
             if self._video is not None:
-                self._video.write(picture, seconds=frame.seconds if frame.path is None else None)
+                self._video.write(picture, seconds=frame.seconds)
             else:
                 write_picture(self._target(frame), picture, quality=RESULT_QUALITY)
         if self._bar is not None:
@@ -116,7 +119,7 @@ class Showing:
         if frame.path is not None:
             self._bar = tqdm(total=frame.total or None, desc=frame.name, unit="frame", leave=False, disable=None)
         if self.out is not None:
-            self._video = Recording(self._target(frame), rate=frame.rate)
+            self._video = Recording(self._target(frame), rate=min(frame.rate, MOST_RATE))
 
     def _finish(self, *, keep: bool = True) -> None:
         video, bar, self._video, self._bar, self._of = self._video, self._bar, None, None, None
@@ -171,15 +174,17 @@ class Recording:
         self.path = path
         self.rate = rate
         self.num_frames = 0
+        self._began = 0.0
+        self._last: np.ndarray | None = None
         self._size = (0, 0)
         self._writer: Any = None
         self._room = contextlib.ExitStack()
 
-    def write(self, picture: np.ndarray, *, seconds: float | None = None) -> None:
+    def write(self, picture: np.ndarray, *, seconds: float) -> None:
         """Add a frame (H, W, 3) uint8 RGB.
 
         Args:
-            seconds: when it is shown: it is repeated, or left out, to keep time; None for right after the last.
+            seconds: when it is shown: to keep time, the one before is repeated, or this one left out.
         """
         if self._writer is None:
             height, width = picture.shape[:2]
@@ -194,11 +199,15 @@ class Recording:
         if (picture.shape[1], picture.shape[0]) != self._size:
             picture = cv2.resize(picture, self._size)  # the frames of a video may change their size
         frame = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        while seconds is None or self.num_frames <= seconds * self.rate:
-            self._writer.write(frame)
+        before, self._last = self._last, frame
+        if before is None:
+            self._began = seconds
+        number = math.floor((seconds - self._began) * self.rate + 0.5)
+        if (excess := number - self.num_frames - LONGEST_GAP * self.rate) > 0:
+            self._began, number = self._began + excess / self.rate, number - math.floor(excess)
+        while self.num_frames <= number:
+            self._writer.write(frame if before is None or self.num_frames == number else before)
             self.num_frames += 1
-            if seconds is None:
-                break
 
     def close(self, *, keep: bool = True) -> None:
         """Give the file its name, or remove it; one without frames is always removed."""

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from apps.common.data.copies import find_duplicates
+from apps.common.data.findings import file_findings
 from apps.common.data.photos import (
     IMAGE_SUFFIXES,
     Glance,
@@ -77,6 +78,16 @@ def test_sixteen_bits(tmp_path, image, channels):
     cv2.imwrite(str(tmp_path / "a.png"), image.astype(np.uint16) * 257)
     facts = inspect_photo(tmp_path / "a.png")
     assert (facts.channels, facts.bits) == (channels, 16)
+
+
+@pytest.mark.parametrize(("most", "used", "words"), [(4095, 12, ", of which 12 are used"), (40_000, 16, "")])
+def test_which_of_sixteen_bits_are_read_is_told(tmp_path, most, used, words):
+    image = np.linspace(0, most, 256).astype(np.uint16).reshape(16, 16)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    facts = inspect_photo(tmp_path / "a.png")
+    (note,) = [f for f in file_findings([facts], min_side=1) if f.what == "photos of more than 8 bits"]
+    assert note.cases == [f"{tmp_path / 'a.png'}: 16 bits{words}: the high 8 of them are read"]
+    assert np.array_equal(read_image(tmp_path / "a.png")[..., 0], image // 2 ** (used - 8))
 
 
 def test_a_turned_photo_has_the_size_that_training_sees(tmp_path):

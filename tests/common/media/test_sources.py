@@ -19,7 +19,7 @@ from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, Tally, answered, read_frames
 from apps.common.media.sinks import Recording, Showing, has_display, window_for_camera
 from apps.common.media.sources import Source, find_source, find_sources
-from tests.common.media_files import RATE, write_photo, write_video
+from tests.common.media_files import RATE, write_photo, write_uneven_video, write_video
 
 
 def places(source: Source) -> list[str]:
@@ -331,7 +331,7 @@ def test_a_video_whose_name_is_no_text_is_a_problem(tmp_path):
     (frame,) = all_of(find_source(tmp_path))
     assert frame.problem.endswith("?.avi: its name is not UTF-8, rename it")
     with pytest.raises(ValueError, match="videos are not written to names that are not UTF-8"):
-        Recording(tmp_path / "\udcff" / "a.mp4", rate=10).write(np.zeros((32, 32, 3), np.uint8))
+        Recording(tmp_path / "\udcff" / "a.mp4", rate=10).write(np.zeros((32, 32, 3), np.uint8), seconds=0)
 
 
 def test_a_video_named_like_an_address_is_a_file(tmp_path, monkeypatch):
@@ -357,6 +357,23 @@ def test_a_video_has_the_rate_and_frames_of_its_source(tmp_path):
     assert len(drawn) == 10 and drawn[0].rate == RATE
     for i, frame in enumerate(drawn):
         assert abs(int(frame.image[20, 20, 0]) - (245 - 20 * i)) <= 8
+
+
+def test_a_drawn_video_shows_each_frame_at_its_time(tmp_path, monkeypatch):
+    """At any time the drawn one shows what the source does, whose frames have gaps, and some less than one's time."""
+    times = [0, 80, 160, 240, 1040, 1120, 1200, 1220, 1280, 2080]
+    source = find_source(write_uneven_video(tmp_path / "clip.mkv", times))
+    with Showing(tmp_path / "out") as showing:
+        put_all(showing, source)
+    drawn = all_of(find_source(tmp_path / "out/clip.mkv.mp4"))
+    assert len(drawn) == 2080 * RATE / 1000 + 1
+    for frame in drawn:
+        is_shown = max(i for i, time in enumerate(times) if time <= 1000 * frame.seconds + 1)
+        assert abs(int(frame.image[20, 20, 0]) - (245 - 20 * is_shown)) <= 8, frame.seconds
+    monkeypatch.setattr(showing_module, "LONGEST_GAP", 5 / RATE)
+    with Showing(tmp_path / "short") as showing:
+        put_all(showing, source)
+    assert len(all_of(find_source(tmp_path / "short/clip.mkv.mp4"))) == 27 - 4 - 4  # of each gap of ten
 
 
 @pytest.mark.parametrize(("error", "is_kept"), [(KeyboardInterrupt, True), (RuntimeError, False)])

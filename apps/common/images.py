@@ -97,8 +97,7 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
         raise ValueError(f"image {path} cannot be read: {getattr(error, 'strerror', error)}") from None
     if not data:
         raise ValueError(f"image {path} is empty (0 bytes)")
-    kind = picture_format(data)
-    if not kind:
+    if not (kind := picture_format(data)):
         if data.startswith(b"version https://git-lfs"):
             raise ValueError(f"image {path} is not an image but a Git LFS pointer to one: run `git lfs pull`")
         raise ValueError(f"image {path} is not an image: read are {', '.join(READ_FORMATS)}")
@@ -128,20 +127,17 @@ def _decode(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
     if kind == "PNG":
         _check_png(data)
     if kind == "HEIC":
-        import pillow_heif  # type: ignore[import-not-found]
-
-        pillow_heif.register_heif_opener()
+        importlib.import_module("pillow_heif").register_heif_opener()
+    alpha = False  # of kinds that OpenCV alone reads
     try:
         with Image.open(io.BytesIO(data)) as header:
             _check_size(*header.size, data)
             alpha = header.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in header.info
     except Image.DecompressionBombError:
         _check_size(MANY_PIXELS + 1, 1, data)
-        alpha = False
     except (Image.UnidentifiedImageError, SyntaxError, OSError, KeyError):
         if kind in ("AVIF", "HEIC"):
             raise
-        alpha = False  # of kinds that OpenCV alone reads
     if kind in ("AVIF", "HEIC") or alpha:
         return _by_pillow(data, path, orient=orient)
     return _by_opencv(data, kind, path, orient=orient)

@@ -67,6 +67,8 @@ class SSD(nn.Module):
             channels.append(out)
             grids.append(-(-grids[-1] // 2))
         shapes = anchor_shapes or level_shapes(len(grids))
+        if len(shapes) != len(grids):
+            raise ValueError(f"anchor_shapes has {len(shapes)} levels, this SSD {len(grids)}")
         self.class_predictors = nn.ModuleList(
             nn.Conv2d(c, len(s) * (num_classes + 1), 1) for c, s in zip(channels, shapes, strict=True)
         )

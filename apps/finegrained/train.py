@@ -185,7 +185,7 @@ def train(config: Config) -> dict[str, Any]:
                 for number, (images, labels) in enumerate(next(batches_of_steps)):
                     images, labels = images.to(device, non_blocking=True), labels.to(device)
                     turn = step * config.accumulate + number
-                    mix = Mix.random(config.seed, turn, mixup=config.mixup, cutmix=config.cutmix)
+                    mix = Mix.random(config.seed, turn, mixup=config.mixup, cutmix=config.cutmix, side=resolution)
                     with autocast(device, amp):
                         logits = network(mix.images(classifier.preprocessing(images))).float()
                     teacher_logits = teacher_outputs(teacher, images, mix) if teacher else None

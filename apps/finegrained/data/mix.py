@@ -21,11 +21,12 @@ class Mix(NamedTuple):
     box: tuple[float, float, float, float] | None
 
     @classmethod
-    def random(cls, seed: int, step: int, *, mixup: float, cutmix: float) -> "Mix":
+    def random(cls, seed: int, step: int, *, mixup: float, cutmix: float, side: int) -> "Mix":
         """Mixup (arXiv 1710.09412) or cutmix (1905.04899), each as often if both are wanted.
 
         Args:
             mixup, cutmix: alpha of the Beta distribution of the share; 0 for never.
+            side: of the images in pixels, to which the box is rounded before its area is taken.
         """
         rng = make_rng(Purpose.MIX, seed, step)
         ways = {way: alpha for way, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha > 0}
@@ -35,10 +36,11 @@ class Mix(NamedTuple):
         share = float(rng.beta(ways[way], ways[way]))
         if way == "mixup":
             return cls(share, None)
-        side = math.sqrt(1 - share)
+        half = math.sqrt(1 - share) / 2
         y, x = rng.random(2)
-        top, left = max(0.0, y - side / 2), max(0.0, x - side / 2)
-        bottom, right = min(1.0, y + side / 2), min(1.0, x + side / 2)
+        top, left, bottom, right = (
+            round(min(max(v, 0.0), 1.0) * side) / side for v in (y - half, x - half, y + half, x + half)
+        )
         return cls(1 - (bottom - top) * (right - left), (top, bottom, left, right))
 
     def images(self, images: Tensor) -> Tensor:

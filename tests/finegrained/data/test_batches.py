@@ -99,22 +99,23 @@ def test_mixup_mixes_pixels_and_labels_alike():
 
 
 def test_cutmix_labels_follow_the_pasted_area():
-    images = torch.stack([torch.full((3, 200, 200), float(i)) for i in range(3)])
+    """To the pixel, as in the CutMix paper's code."""
+    images = torch.stack([torch.full((3, 50, 50), float(i)) for i in range(3)])
     shares = []
     for step in range(60):
-        mix = Mix.random(0, step, mixup=0.0, cutmix=1.0)
+        mix = Mix.random(0, step, mixup=0.0, cutmix=1.0, side=50)
         own = (mix.images(images)[1] == 1).float().mean().item()
-        assert own == pytest.approx(mix.share, abs=0.02)  # the box ends on whole pixels
+        assert own == pytest.approx(mix.share, abs=1e-6)
         shares.append(own)
     assert min(shares) < 0.3
     assert max(shares) > 0.9
 
 
 def test_mixing_is_drawn_by_seed_and_step():
-    ways = [Mix.random(0, step, mixup=0.2, cutmix=1.0) for step in range(40)]
-    assert ways == [Mix.random(0, step, mixup=0.2, cutmix=1.0) for step in range(40)]
+    ways = [Mix.random(0, step, mixup=0.2, cutmix=1.0, side=64) for step in range(40)]
+    assert ways == [Mix.random(0, step, mixup=0.2, cutmix=1.0, side=64) for step in range(40)]
     assert 5 < sum(mix.box is None for mix in ways) < 35  # each of the two is drawn
-    assert Mix.random(0, 0, mixup=0.0, cutmix=0.0).share == 1
+    assert Mix.random(0, 0, mixup=0.0, cutmix=0.0, side=64).share == 1
 
 
 def test_balanced_classes(photos):

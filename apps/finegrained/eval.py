@@ -12,7 +12,6 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from apps.common.cli import printable, run_command
 from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
@@ -53,14 +52,13 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.finegrained.eval:evaluate", Config)
 
 import torch
-from torch import Tensor
 
 from apps.common.checkpoint import check_model_flags, model_folder, save_json, with_last
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
 from apps.finegrained.data.load import LabelledSplit, Photo, load_split
-from apps.finegrained.evaluation.calibration import calibrate, cross_validate, unknown_metrics
+from apps.finegrained.evaluation.calibration import calibrate, calibrated, cross_validate, unknown_metrics
 from apps.finegrained.evaluation.metrics import (
     calibration_error,
     classification_metrics,
@@ -76,15 +74,6 @@ from backbone.mobilenet_v1 import MIN_RESOLUTION
 
 TOP = 5  # guesses in predictions.csv
 MOST_CONFUSED = 20  # pairs of classes in metrics.json
-
-
-class Calibrated(NamedTuple):
-    """Calibration on photos that it was not fitted on: `scaled` logits (N, K), the share `known_kept` by the threshold
-    (both None if there are no such photos), and `by`, a phrase that says what did it."""
-
-    scaled: Tensor | None
-    known_kept: float | None
-    by: str
 
 
 def evaluate(config: Config) -> dict[str, float | None]:
@@ -133,14 +122,15 @@ def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unk
     if config.calibrate:
         classifier.temperature, classifier.unknown_threshold = calibrate(logits, labels)
     metrics = classification_metrics(logits, labels, split.class_names)
-    calibrated = calibrated_logits(classifier, split, logits, labels)
+    on_val = split.name == "val"  # where it is fitted
+    checked = cross_validate(logits, labels) if on_val else calibrated(classifier, logits)
     values: dict[str, float | None] = {
         **metrics.values,
-        "loss_calibrated": None if calibrated.scaled is None else negative_log_likelihood(calibrated.scaled, labels),
-        "ece_calibrated": None if calibrated.scaled is None else calibration_error(calibrated.scaled, labels),
+        "loss_calibrated": None if checked.scaled is None else negative_log_likelihood(checked.scaled, labels),
+        "ece_calibrated": None if checked.scaled is None else calibration_error(checked.scaled, labels),
         "temperature": classifier.temperature,
         "unknown_threshold": classifier.unknown_threshold,
-        "known_kept": calibrated.known_kept,
+        "known_kept": checked.known_kept,
     }
     by_resolution = {classifier.resolution: {name: metrics.values[name] for name in ("top1", "top5")}}
     for side in config.resolutions:
@@ -157,26 +147,13 @@ def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unk
         split=split,
         logits=logits,
         labels=labels,
-        scaled=calibrated.scaled,
-        calibrated_by=calibrated.by,
+        scaled=checked.scaled,
+        calibrated_by=checked.by,
         metrics=metrics,
         values=values,
         by_resolution=dict(sorted(by_resolution.items())),
         unknown=told_apart,
     )
-
-
-def calibrated_logits(classifier: Classifier, split: LabelledSplit, logits: Tensor, labels: Tensor) -> Calibrated:
-    """On val, where it is fitted, by cross-validation; on other splits what the checkpoint has."""
-    if split.name == "val":
-        halves = cross_validate(logits, labels)
-        if halves is None:
-            return Calibrated(None, None, "val has a single photo")
-        return Calibrated(halves.scaled, halves.known_kept, "each half of val by what was fitted on the other half")
-    if classifier.unknown_threshold is None:
-        return Calibrated(None, None, "the checkpoint is not calibrated: eval.py --split val --calibrate does it")
-    kept = (known_score(logits) >= classifier.unknown_threshold).double().mean().item()
-    return Calibrated(logits / classifier.temperature, kept, "by what the checkpoint has from val")
 
 
 def write_results(out: Path, evaluation: Evaluation) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from apps.common.evaluation import calibration
 from apps.finegrained.evaluation.metrics import negative_log_likelihood
-from apps.finegrained.model.classifier import known_score
+from apps.finegrained.model.classifier import Classifier, known_score
 
 KEPT = 0.95  # share of known photos that the threshold keeps
 
@@ -27,15 +27,13 @@ class Calibration(NamedTuple):
     unknown_threshold: float
 
 
-class CrossValidated(NamedTuple):
-    """Calibration judged on photos that it was not fitted on, all N of them in turn.
+class Calibrated(NamedTuple):
+    """Calibration on photos that it was not fitted on: `scaled` logits (N, K), the share `known_kept` by the threshold
+    (both None if there are no such photos), and `by`, a phrase that says whose calibration it is."""
 
-    `scaled` (N, K) are the logits divided by the temperature of the other half; `known_kept` is the share of photos
-    above the threshold of the other half.
-    """
-
-    scaled: Tensor
-    known_kept: float
+    scaled: Tensor | None
+    known_kept: float | None
+    by: str
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -54,13 +52,21 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     return Calibration(fit_temperature(logits, labels), fit_unknown_threshold(known_score(logits)))
 
 
-def cross_validate(logits: Tensor, labels: Tensor) -> CrossValidated | None:
-    """Judge calibration on the photos it is fitted on: each half by the fit on the other. None for a single photo.
+def calibrated(classifier: Classifier, logits: Tensor) -> Calibrated:
+    """Logits (N, K) with the calibration that a classifier has from val."""
+    if classifier.unknown_threshold is None:
+        return Calibrated(None, None, "the checkpoint is not calibrated: eval.py --split val --calibrate does it")
+    kept = (known_score(logits) >= classifier.unknown_threshold).double().mean().item()
+    return Calibrated(logits / classifier.temperature, kept, "by what the checkpoint has from val")
+
+
+def cross_validate(logits: Tensor, labels: Tensor) -> Calibrated:
+    """Logits (N, K) of the photos that calibration is fitted on: each half with the fit on the other.
 
     The halves take turns in the photos sorted by class, so that both have the same classes.
     """
     if len(labels) < 2:
-        return None
+        return Calibrated(None, None, "val has a single photo")
     order = labels.argsort(stable=True)
     halves = order[0::2], order[1::2]
     scaled = logits.double().clone()
@@ -69,7 +75,7 @@ def cross_validate(logits: Tensor, labels: Tensor) -> CrossValidated | None:
         temperature, threshold = calibrate(logits[fitted], labels[fitted])
         scaled[other] /= temperature
         kept[other] = known_score(logits[other]) >= threshold
-    return CrossValidated(scaled, kept.double().mean().item())
+    return Calibrated(scaled, kept.double().mean().item(), "each half of val by what was fitted on the other half")
 
 
 def unknown_metrics(known: Tensor, unknown: Tensor, *, threshold: float | None) -> dict[str, float]:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.common.training.data_record import Content, record_data
+from apps.common.data.data_record import Content, record_data
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config

@@ -43,6 +43,7 @@ def check_model_flags(config: Any, *of_weights: str, published: str) -> None:
 
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+CONFIG = "config.json"  # of a run
 LAST, FINISHED = Path("last"), "metrics.json"  # a word for --checkpoint; what a run has when it is finished
 ConfigT = TypeVar("ConfigT")
 

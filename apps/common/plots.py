@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.common.evaluation.calibration import Bin
 from apps.common.pictures import drawable, fonts_of
 from backbone.files import written_whole
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -62,16 +60,6 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str] | None, *, total: 
             count = matrix[true, predicted]
             axes.text(predicted, true, count, ha="center", va="center", fontsize=8, color=colour)
     return figure
-
-
-def draw_reliability(axes: "Axes", bins: Sequence[Bin]) -> None:
-    """Accuracy by confidence; the area of a dot is its share of the photos."""
-    confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
-    total = sum(b.num_photos for b in bins)
-    axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
-    axes.plot(confidence, accuracy, linewidth=1)
-    axes.scatter(confidence, accuracy, s=[20 + 400 * b.num_photos / total for b in bins], alpha=0.6)
-    axes.grid(alpha=0.3)
 
 
 def plot_curves(path: Path, lines: list[dict[str, Any]], *, panels: dict[str, list[str]]) -> None:

@@ -72,9 +72,9 @@ import numpy as np
 import torch
 
 from apps.common.checkpoint import save_json
+from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
 from apps.common.plots import plot_curves
-from apps.common.training.data_record import record_data
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals

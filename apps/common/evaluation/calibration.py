@@ -4,10 +4,13 @@ Letters in shapes: n photos.
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 NUM_BINS = 15  # of the calibration error, as Guo et al., arXiv 1706.04599
@@ -56,3 +59,13 @@ def reliability_bins(confidence: Tensor, correct: Tensor) -> list[Bin]:
     bins = (confidence * NUM_BINS).long().clamp(max=NUM_BINS - 1)
     insides = [bins == i for i in range(NUM_BINS)]
     return [Bin(int(i.sum()), confidence[i].mean().item(), correct[i].mean().item()) for i in insides if i.any()]
+
+
+def draw_reliability(axes: "Axes", bins: Sequence[Bin]) -> None:
+    """Accuracy by confidence; the area of a dot is its share of the photos."""
+    confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
+    total = sum(b.num_photos for b in bins)
+    axes.plot([0, 1], [0, 1], color="gray", linewidth=1, linestyle="--")
+    axes.plot(confidence, accuracy, linewidth=1)
+    axes.scatter(confidence, accuracy, s=[20 + 400 * b.num_photos / total for b in bins], alpha=0.6)
+    axes.grid(alpha=0.3)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_type_hints
 
-from apps.common.checkpoint import load_object, save_json
+from apps.common.checkpoint import CONFIG, load_object, save_json
 from apps.common.cli import is_set
 from apps.common.training.distributed import Processes
 from apps.common.training.run_lock import RunLock, lock_run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         def given(self) -> frozenset[str]: ...
 
 
-CONFIG, METRICS, STATE, BOARD = "config.json", "metrics.jsonl", "last.pt", "tensorboard"
+METRICS, STATE, BOARD = "metrics.jsonl", "last.pt", "tensorboard"
 # flags that --resume may be given anew; places because what is in them is compared with the run's record
 PLACES = ("data", "unlabelled", "teacher")
 MAY_CHANGE = (*PLACES, "num_workers", "device", "checkpoint_every", "patience", "tensorboard")

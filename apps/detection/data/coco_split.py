@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apps.common.data.data_record import Content
 from apps.common.data.problems import skipped_words
-from apps.common.training.data_record import Content
 
 
 class ImageRecord(NamedTuple):

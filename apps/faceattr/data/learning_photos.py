@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.choices import BadData
-from apps.common.training.data_record import Content
+from apps.common.data.data_record import Content
 from apps.common.training.sampling import Purpose, make_rng
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_splits, readable, without_known

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from apps.common.evaluation.calibration import Bin, reliability_bins
+from apps.common.evaluation.calibration import Bin, draw_reliability, reliability_bins
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
-from apps.common.plots import draw_reliability, new_figure, with_letters
+from apps.common.plots import new_figure, with_letters
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from apps.common.choices import BadData
+from apps.common.data.data_record import Content
 from apps.common.data.photos import unreadable
 from apps.common.data.problems import Problem, did_you_mean, names_beside, refuse_problems, skipped_words, some_of
-from apps.common.training.data_record import Content
 from apps.finegrained.choices import VAL_FRACTION
 from apps.finegrained.data.known_sets import NAMED, list_named, list_packed
 from apps.finegrained.data.layouts import SPLIT_OF_NAME, list_photos

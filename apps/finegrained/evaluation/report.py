@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from apps.common.evaluation.calibration import draw_reliability
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
-from apps.common.plots import confusion_figure, draw_reliability, new_figure
+from apps.common.plots import confusion_figure, new_figure
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import LabelledSplit
 from apps.finegrained.evaluation.metrics import ConfusedPair, Metrics, reliability

@@ -9,9 +9,12 @@ from apps.common.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     NUM_BINS,
+    Bin,
+    draw_reliability,
     fit_temperature,
     reliability_bins,
 )
+from apps.common.plots import new_figure
 
 
 def softmax_loss(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> float:
@@ -70,3 +73,12 @@ def test_bins_hold_photos_of_like_confidence():
     assert [b.accuracy for b in bins] == [0.5, 1, 0.5]
     every = reliability_bins((torch.arange(NUM_BINS) + 0.5).double() / NUM_BINS, torch.ones(NUM_BINS))
     assert [b.num_photos for b in every] == [1] * NUM_BINS
+
+
+def test_a_reliability_diagram_has_a_dot_for_each_bin_and_its_area_shows_the_photos():
+    axes = new_figure(4, 4).subplots()
+    draw_reliability(axes, [Bin(1, 0.2, 0.1), Bin(3, 0.9, 0.8)])
+    (dots,) = axes.collections
+    assert dots.get_offsets().tolist() == [pytest.approx([0.2, 0.1]), pytest.approx([0.9, 0.8])]
+    assert dots.get_sizes().tolist() == [20 + 400 / 4, 20 + 400 * 3 / 4]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[0, 1], [0.1, 0.8]]

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apps.common.checkpoint import WEIGHTS, load_object, model_folder
+from apps.common.checkpoint import CONFIG, WEIGHTS, load_object, model_folder
 from apps.common.data.copies import ends_of
 from apps.common.data.problems import some_of
-from apps.common.training.run_log import CONFIG
 
 KEY = "data_record"  # in config.json
 MOST_NAMES = 12  # of classes in a message

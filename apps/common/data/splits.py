@@ -7,6 +7,12 @@ order of the hashes of their names; each app decides what forms a group (copies,
 import hashlib
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from apps.common.data.copies import find_copies
+
+T = TypeVar("T")
 
 
 def name_hash(seed: int, name: str) -> bytes:
@@ -56,3 +62,20 @@ def check_val_fraction(fraction: float) -> None:
     """Refuse a share of val that leaves nothing for train."""
     if not 0 <= fraction < 1:
         raise ValueError(f"val_fraction must be from 0 (no val) to below 1, got {fraction}")
+
+
+def say_shared(splits: list[T]) -> list[T]:
+    """The splits of an app; val notes how many of its photos are in train as well, to the byte.
+
+    Such splits are the data's own: where val is taken out of train, copies stay together.
+    """
+    given: list[Any] = splits  # each has a name, its content, and notes
+    found = {split.name: split for split in given}
+    if not {"train", "val"} <= found.keys():
+        return splits
+    learnt, val = found["train"].content.paths, found["val"]
+    paths = [*learnt, *val.content.paths]
+    groups = find_copies(paths, sides=[i < len(learnt) for i in range(len(paths))])
+    if shared := sum(i >= len(learnt) for group in groups for i in group):
+        found["val"] = replace(val, notes=(*val.notes, f"{shared:,} of them are in train, too: its figures flatter"))
+    return [found[split.name] for split in given]

@@ -13,6 +13,7 @@ from typing import Any
 
 from apps.common.choices import BadData
 from apps.common.data.problems import did_you_mean, names_beside
+from apps.common.data.splits import say_shared
 from apps.common.data.tables import SPLIT_OF_NAME
 from apps.detection.choices import VAL_FRACTION
 from apps.detection.data.checks import check_split
@@ -53,7 +54,7 @@ def load_splits(
     """
     parts = read_parts(find_data(Path(root)), splits, val_fraction=val_fraction, seed=seed)
     class_names = joined_class_names(parts)
-    return [check_split(part, class_names, bad_data=bad_data) for part in parts]
+    return say_shared([check_split(part, class_names, bad_data=bad_data) for part in parts])
 
 
 def joined_class_names(parts: Sequence[Part]) -> list[str]:

@@ -15,6 +15,7 @@ from apps.common.choices import BadData
 from apps.common.data.data_record import Content
 from apps.common.data.photos import unreadable
 from apps.common.data.problems import Problem, did_you_mean, names_beside, refuse_problems, skipped_words, some_of
+from apps.common.data.splits import say_shared
 from apps.finegrained.choices import VAL_FRACTION
 from apps.finegrained.data.known_sets import NAMED, list_named, list_packed
 from apps.finegrained.data.layouts import SPLIT_OF_NAME, list_photos
@@ -110,7 +111,8 @@ def load_splits(
     listing = list_data(data, download_dir=download_dir)
     listing = _without_unreadable(listing, names) if open_photos else listing
     splits, note = split_entries(listing, val_fraction=val_fraction, seed=seed)
-    return [_take_split(listing, splits, note, name, class_names=class_names, bad_data=bad_data) for name in names]
+    given: dict[str, Any] = {"class_names": class_names, "bad_data": bad_data}
+    return say_shared([_take_split(listing, splits, note, name, **given) for name in names])
 
 
 def _without_unreadable(listing: Listing, splits: Sequence[str]) -> Listing:

@@ -10,8 +10,12 @@ import pytest
 
 from apps.common.data.splits import choose_val
 from apps.detection.data.load import load_split as load_annotated
+from apps.detection.data.load import load_splits as load_splits_annotated
 from apps.faceattr.data.load import load_split as load_faces
 from apps.finegrained.data.load import load_split as load_labelled
+from apps.finegrained.data.load import load_splits as load_splits_labelled
+from tests.conftest import draw_tiny_coco
+from tests.finegrained.conftest import draw_photos
 
 NAMES = [f"photo {i}.jpg" for i in range(100)]
 
@@ -94,3 +98,23 @@ def test_no_picture_is_learnt_and_measured_in_any_app(tmp_path, load):
     assert len(train) >= 40
     assert len(val) >= 5
     assert not train & val
+
+
+@pytest.mark.parametrize("app", ["detection", "finegrained"])
+def test_photos_of_train_in_a_val_of_its_own_are_told(tmp_path, app):
+    draw, load, photos = {
+        "detection": (draw_tiny_coco, load_splits_annotated, ("train/001.png", "val/001.png", "val/002.png")),
+        "finegrained": (
+            draw_photos,
+            load_splits_labelled,
+            ("train/robin/000.png", "val/robin/000.png", "val/robin/001.png"),
+        ),
+    }[app]
+    root = draw(tmp_path / "data")
+    _, val = load(root, ("train", "val"))
+    assert "in train, too" not in val.describe()
+    for other in photos[1:]:
+        shutil.copy(root / photos[0], root / other)
+    train, val = load(root, ("train", "val"))
+    assert "; 2 of them are in train, too: its figures flatter" in val.describe()
+    assert "in train, too" not in train.describe()

@@ -18,7 +18,7 @@ from typing import Any
 from apps.common.checkpoint import load_json
 from apps.common.data.names import FIRST, PhotoRoot, find_root
 from apps.common.data.problems import Problem
-from apps.common.data.tables import SPLIT_OF_NAME
+from apps.common.data.tables import SPLIT_OF_NAME, normal_name
 from apps.detection.data.coco_entries import find_files, mend_entries
 from apps.detection.data.listing import DAMAGED_FILE, Layout, Part, id_in
 
@@ -139,7 +139,7 @@ def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part
 def _files_by_split(paths: Iterable[Path]) -> dict[str, Path]:
     """Files whose names have a split: instances_*.json if there are any, else all. A name that two have stays whole."""
     of_tail: dict[str, Path] = {}
-    named = [path for path in paths if path.name[0] != "." and not path.stem.endswith(CLEAN)]
+    named = [path for path in paths if path.name[0] != "." and not path.stem.endswith(CLEAN) and path.is_file()]
     instances = [path for path in named if path.name.startswith("instances_")]
     for path in instances or named:
         tail = "_".join(word for word in re.split(r"[_.]", path.stem) if word.lower() not in SUBJECTS)
@@ -187,6 +187,7 @@ def _read(root: Path, file: Path, split: str | None) -> Part:
         named = isinstance(name, str | int | float) and not isinstance(name, bool) and str(name).strip()
         if not named or not isinstance(category.get("id"), int):
             raise ValueError(f"{file}: a category needs a whole-number id and a name, got {str(category)[:80]}")
+        category["name"] = normal_name(str(name))
     categories = sorted(content["categories"], key=lambda category: category["id"])
     for one, two in itertools.pairwise(categories):
         if one["id"] == two["id"]:

@@ -246,6 +246,17 @@ def test_a_photo_of_two_entries_is_refused_for_each_lacks_the_other_ones_objects
         load_split(root, "train", val_fraction=0)
 
 
+def test_one_coco_class_in_both_forms_of_unicode_is_one(tmp_path):
+    root = coco(tmp_path)
+    content = json.loads((root / "annotations/instances_train.json").read_text(encoding="utf-8"))
+    content["categories"][0]["name"] = "pe\u0302che "
+    write(root / "annotations/instances_val.json", json.dumps(content))
+    (root / "annotations/instances_test.json").mkdir()  # is no file
+    train, val = load_splits(root, ("train", "val"))
+    assert train.class_names == val.class_names == ["p\u00eache"]
+    assert "3 of them are in train, too" in val.describe()
+
+
 @pytest.mark.parametrize("name, known", [(0, "0"), (7, "7"), (" x ", "x"), ("  ", None), (False, None), ([], None)])
 def test_coco_class_names_are_words_or_numbers(tmp_path, name, known):
     root = coco(tmp_path, each("categories", lambda one: one.update(name=name)))

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from backbone.blocks import ConvNorm, Norm
-from backbone.mobilenet_v1 import MIN_CHANNELS, MIN_RESOLUTION, Conv, MobileNetV1, create_backbone
+from backbone.blocks import ConvNorm
+from backbone.mobilenet_v1 import MIN_RESOLUTION, MobileNetV1, create_backbone
 
 Kind = Literal["Conv 1x1", "Conv DW 3x3", "Conv 3x3", "Fully connected"]
 KINDS: tuple[Kind, ...] = ("Conv 1x1", "Conv DW 3x3", "Conv 3x3", "Fully connected")  # the rows of Table 2
@@ -98,37 +98,19 @@ class NetworkCost:
         return {kind: self.total(kind) for kind in KINDS if kind in present}
 
 
-def backbone_cost(
-    name: str,
-    resolution: int | tuple[int, int] = 224,
-    *,
-    num_classes: int = 1000,
-    norm: Norm = "batch",
-    conv: Conv = "separable",
-    shallow: bool = False,
-    residual: bool = False,
-    min_channels: int = MIN_CHANNELS,
-) -> NetworkCost:
-    """Cost of the net that `create_backbone` builds from these options, which it documents; no weights are made.
+def backbone_cost(name: str, resolution: int | tuple[int, int] = 224, **options: Any) -> NetworkCost:
+    """Cost of the net that `create_backbone` builds; no weights are made.
 
     Args:
         name: the width, `a100` for alpha 1.
         resolution: of the input in pixels, a side or (height, width), each at least 32.
+        options: of `create_backbone`.
 
     Raises:
         ValueError: an unknown name or option, or a resolution under 32.
     """
     with torch.device("meta"):
-        net = create_backbone(
-            name,
-            num_classes=num_classes,
-            norm=norm,
-            conv=conv,
-            shallow=shallow,
-            residual=residual,
-            min_channels=min_channels,
-        )
-    return network_cost(net, resolution)
+        return network_cost(create_backbone(name, **options), resolution)
 
 
 def network_cost(net: MobileNetV1, resolution: int | tuple[int, int] = 224) -> NetworkCost:

@@ -9,7 +9,7 @@ Letters in shapes: O output channels, I input channels, k kernel side, C channel
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ class LoadedWeights:
     min_channels: int
     preprocessing: Preprocessing
     class_list: str | None
-    resolution: int | None
+    resolution: int | None = None
     source: str
     layout: str
     quantised: bool = False
@@ -142,14 +142,7 @@ def make_weights(
     classifier: tuple[Tensor, Tensor] | None,
     *,
     source: str,
-    layout: str,
-    padding: Padding,
-    activation: Activation,
-    norm_eps: float,
-    preprocessing: Preprocessing,
-    resolution: int | None = None,
-    quantised: bool = False,
-    notes: tuple[str, ...] = (),
+    **settings: Any,
 ) -> LoadedWeights:
     """Name the tensors of 27 layers and a classifier, find the width, check everything.
 
@@ -157,8 +150,7 @@ def make_weights(
         layers: in the order of `LAYERS`.
         classifier: weight (K, C) and bias (K,), or None. Of 1001 classes the first, background, is dropped.
         source: the file, which errors start with.
-
-    The other arguments are attributes of `LoadedWeights`.
+        settings: the other attributes of `LoadedWeights`.
 
     Raises:
         ValueError: a tensor that does not fit MobileNet V1 at any width, with both shapes, or holds NaN or infinity.
@@ -176,17 +168,10 @@ def make_weights(
         state_dict=state_dict,
         width_mult=width_mult,
         num_classes=num_classes,
-        padding=padding,
-        activation=activation,
-        norm_eps=norm_eps,
         min_channels=min_channels,
-        preprocessing=preprocessing,
         class_list="imagenet" if num_classes == BACKGROUND_CLASSES - 1 else None,
-        resolution=resolution,
         source=source,
-        layout=layout,
-        quantised=quantised,
-        notes=notes,
+        **settings,
     )
 
 

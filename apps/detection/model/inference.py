@@ -37,23 +37,17 @@ def predict_split(
     shown = progress and processes.is_first
     for images in tqdm(loader, desc=f"evaluating {split.name}", leave=False, disable=None if shown else True):
         for detections in detector(images):
-            results: list[dict[str, Any]] = []
             record = next(records)
             boxes = detections.boxes_xyxy.cpu().numpy().astype(float) * ([record.width, record.height] * 2)
             boxes[:, 2:] -= boxes[:, :2]
-            for box, score, label in zip(
-                boxes.round(2).tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-            ):
-                if label in category_ids:
-                    results.append(
-                        {
-                            "image_id": record.image_id,
-                            "category_id": category_ids[label],
-                            "bbox": box,
-                            "score": round(score, 5),
-                        }
-                    )
-            by_image.append(results)
+            found = zip(boxes.round(2).tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
+            by_image.append(
+                [
+                    {"image_id": record.image_id, "category_id": category_ids[k], "bbox": box, "score": round(score, 5)}
+                    for box, score, k in found
+                    if k in category_ids
+                ]
+            )
     return [result for results in processes.gather(by_image, total) for result in results]
 
 

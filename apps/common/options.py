@@ -132,9 +132,9 @@ class PredictOptions(DeviceOption):
     sources: tuple[str, ...] = ()
     """photos, videos, folders, quoted patterns, a camera's number (0, 1, ...), or - for a list on standard input"""
     source: str | None = None
-    """one more of them, by a flag"""
+    """a further source, given as a flag"""
     every: int = 1
-    """step between the frames of a video or camera that are used; default all"""
+    """use one frame of so many of a video or camera; 1 uses all"""
     runtime: Runtime = "auto"
     """library that runs the network: torch, torch-compile (slow to start), onnx or openvino (both on CPUs), or auto:
     the fastest installed"""
@@ -174,9 +174,9 @@ class CheckOptions:
     """What every check.py has."""
 
     examples: int = 5
-    """cases shown of each finding; check.json has all"""
+    """cases printed for each finding; check.json has all"""
     min_side: int = 64
-    """shorter side in pixels below which a photo is a warning"""
+    """smallest shorter side of a photo, in pixels, without a warning"""
     seed: int = 0
     """random seed of the splits that are made where the data has none"""
     num_workers: int | None = None

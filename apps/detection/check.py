@@ -32,7 +32,7 @@ class Config(CheckOptions):
     fix: bool = False
     """write NAME-clean.json beside the data: without errors, copies and duplicate objects"""
     min_objects: int = 10
-    """objects in train below which a class is a warning"""
+    """smallest number of objects of a class in train without a warning"""
     val_fraction: float = VAL_FRACTION
     """share of train that becomes val where the data has none"""
 

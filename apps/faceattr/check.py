@@ -32,9 +32,9 @@ class Config(CheckOptions):
     fix: bool = False
     """write NAME-clean.csv beside the first set: the photos without errors and copies"""
     min_known: int = 100
-    """photos of a split with a known value below which an attribute is a warning"""
+    """smallest number of photos of a split with a known value of an attribute without a warning"""
     min_rarer: int = 20
-    """photos of a split that have, or that lack, an attribute, below which it is a warning"""
+    """smallest number of photos of a split that have, and that lack, an attribute without a warning"""
     val_fraction: float = VAL_FRACTION
     """share that becomes val where a set has none"""
     test_fraction: float = TEST_FRACTION

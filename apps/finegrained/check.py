@@ -33,9 +33,9 @@ class Config(CheckOptions):
     fix: bool = False
     """write NAME-clean.csv beside the data: the photos without errors and copies"""
     min_photos: int = 5
-    """photos in train below which a class is a warning"""
+    """smallest number of photos of a class in train without a warning"""
     max_imbalance: float = 10.0
-    """ratio of the largest to the smallest class of train above which there is a warning"""
+    """highest ratio of the largest to the smallest class of train without a warning"""
     val_fraction: float = VAL_FRACTION
     """share of train that becomes val where the data has none"""
 

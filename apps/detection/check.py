@@ -3,9 +3,9 @@
     python apps/detection/check.py --data PATH           a folder, COCO json file or data.yaml, as for train.py
     python apps/detection/check.py --data PATH --fix     and write PATH-clean.json, which train.py reads as --data
 
-Opens every photo and changes none. Writes check.json (all cases), boxes.jpg (some photos with their objects) and
-problems.jpg (those whose objects cannot be used). Exit code 1 if there are errors, which make training or its figures
-wrong, else 0; 2 for wrong input.
+Opens every photo and changes none. Writes check.json (all cases), boxes.jpg (some photos with their objects),
+problems.jpg (those whose objects cannot be used) and near.jpg (photos that look the same). Exit code 1 if there are
+errors, which make training or its figures wrong, else 0; 2 for wrong input.
 """
 
 import os
@@ -55,6 +55,7 @@ from apps.common.data.findings import (
     similar_names,
     worst_first,
 )
+from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import evenly_spaced, inspect_photos
 from apps.common.data.problems import Problem
 from apps.common.images import read_image
@@ -99,6 +100,8 @@ def check(config: Config) -> list[Finding]:
     problems = [p for p in problems if p.kind != NO_SIZE or (p.path and not facts[p.path].problem)]
     spoilt = {problem.path for problem in problems if problem.path}
     copies = find_duplicates(photos, [photo.facts for photo in photos])
+    name = Path(os.path.abspath(config.data)).stem
+    out = config.out or Path("runs/detection") / f"check-{name}"
     counts = count_objects(list_areas(parts, checked, class_names), class_names)
     notes = [note for part, one in zip(parts, checked, strict=True) for note in (*part.notes, *one.notes)]
     for split in in_order(photo.split for photo in photos):
@@ -109,6 +112,7 @@ def check(config: Config) -> list[Finding]:
             *file_findings(list(facts.values()), min_side=config.min_side),
             *problem_findings(problems),
             *copy_findings(copies),
+            *near_findings(photos, [p.split for p in photos], [p.facts for p in photos], out / "near.jpg"),
             *photo_findings(photos, spoilt),
             *class_findings(counts, min_objects=config.min_objects),
             similar_names(class_names),
@@ -119,8 +123,6 @@ def check(config: Config) -> list[Finding]:
     print_report(f"{layout.source}: {layout.name}", photos, counts)
     print_findings(findings, examples=config.examples)
     split_names = [photo.split for photo in photos]
-    name = Path(os.path.abspath(config.data)).stem
-    out = config.out or Path("runs/detection") / f"check-{name}"
     save_findings(
         out / "check.json",
         findings,

@@ -55,6 +55,7 @@ from apps.common.data.findings import (
     save_findings,
     worst_first,
 )
+from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import PhotoFacts, inspect_photos
 from apps.common.data.tables import SPLITS
 from apps.faceattr.data.findings import (
@@ -82,12 +83,17 @@ def check(config: Config) -> list[Finding]:
     splits = assigned.splits
     facts = inspect_photos(listing.paths, num_workers=config.num_workers)
     copies = find_duplicates(range(len(facts)), facts)
+    name = "+".join(Path(os.path.abspath(source)).stem for source in config.data)
+    out = config.out or Path("runs/faceattr") / f"check-{name}"
     counts = count_labels(listing, splits)
     findings = worst_first(
         [
             *file_findings(facts, min_side=config.min_side),
             Finding("error", "rows, photos or columns that cannot be used", [p.sentence for p in listing.problems]),
             *copy_findings(listing, splits, copies),
+            *near_findings(
+                [f"{f.path} ({s})" for f, s in zip(facts, splits, strict=True)], splits, facts, out / "near.jpg"
+            ),
             *count_findings(counts, min_known=config.min_known, min_rarer=config.min_rarer),
             *label_findings(listing, facts, min_rarer=config.min_rarer),
             photos_outside(
@@ -99,8 +105,6 @@ def check(config: Config) -> list[Finding]:
     )
     print_report(listing, splits, counts)
     print_findings(findings, examples=config.examples)
-    name = "+".join(Path(os.path.abspath(source)).stem for source in config.data)
-    out = config.out or Path("runs/faceattr") / f"check-{name}"
     save_findings(
         out / "check.json",
         findings,

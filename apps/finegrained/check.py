@@ -55,6 +55,7 @@ from apps.common.data.findings import (
     similar_names,
     worst_first,
 )
+from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import inspect_photos
 from apps.finegrained.data.findings import Checked, class_findings, copy_findings
 from apps.finegrained.data.layouts import SPLITS
@@ -75,10 +76,12 @@ def check(config: Config) -> list[Finding]:
     photos = [Checked(entry.class_name, split, fact) for (entry, split), fact in zip(entries, facts, strict=True)]
     copies = find_duplicates(photos, facts)
     counts = Counter((photo.class_name, photo.split) for photo in photos)
+    out = config.out or Path("runs/finegrained") / f"check-{Path(os.path.abspath(config.data)).stem}"
     findings = [
         *file_findings(facts, min_side=config.min_side),
         Finding("error", "files, rows or folders that cannot be used", [p.sentence for p in listing.problems]),
         *copy_findings(copies),
+        *near_findings(photos, [photo.split for photo in photos], facts, out / "near.jpg"),
         *class_findings(counts, list(splits), min_photos=config.min_photos, max_imbalance=config.max_imbalance),
         similar_names(sorted({name for name, _ in counts})),
         photos_outside([listing.folder], [fact.path for fact in facts]),
@@ -86,7 +89,6 @@ def check(config: Config) -> list[Finding]:
     ]
     findings = worst_first(findings)
     print_report(listing, counts, list(splits), note, findings, config.examples)
-    out = config.out or Path("runs/finegrained") / f"check-{Path(os.path.abspath(config.data)).stem}"
     save_findings(
         out / "check.json",
         findings,

@@ -44,6 +44,7 @@ _STORED_AS_SIZED = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")  # Pillow may turn oth
 _END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by their first bytes
 _START, _TAIL = 65_536, 4096  # bytes read of a large file
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -148,7 +149,7 @@ def inspect_photos(paths: Sequence[Path], *, num_workers: int | None = None, pro
     """
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be 1 or more, got {num_workers}")
-    return _of_each(inspect_photo, paths, num_workers=num_workers, progress=progress)
+    return of_each(inspect_photo, paths, num_workers=num_workers, progress=progress)
 
 
 class Glance(NamedTuple):
@@ -177,7 +178,7 @@ def glance_at_photos(paths: Sequence[Path]) -> list[Glance]:
     Several times as fast as `inspect_photos`; what is broken in the middle is not seen. A bar is shown where it takes
     more than two seconds.
     """
-    return _of_each(glance_at_photo, paths, delay=2.0)
+    return of_each(glance_at_photo, paths, delay=2.0)
 
 
 def unreadable(paths: Sequence[Path]) -> dict[int, str]:
@@ -212,22 +213,22 @@ def glance_at_photo(path: Path) -> Glance:
     return seen if seen.width else Glance(None, width, height)
 
 
-def _of_each(
-    look: Callable[[Path], T],
-    paths: Sequence[Path],
+def of_each(
+    look: Callable[[S], T],
+    items: Sequence[S],
     *,
     num_workers: int | None = None,
     progress: bool = True,
     delay: float = 0.0,
 ) -> list[T]:
-    """What a function says of each file, in threads, with a bar after `delay` seconds."""
+    """What a function says of each item, in threads, with a bar after `delay` seconds."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
     with ThreadPoolExecutor(num_workers or os.cpu_count() or 1) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is allowed: `read_image` decides
         try:
-            answers = pool.map(look, paths)
+            answers = pool.map(look, items)
             bar = {"unit": "photo", "disable": not progress, "mininterval": interval, "delay": delay}
-            return list(tqdm(answers, total=len(paths), **bar))
+            return list(tqdm(answers, total=len(items), **bar))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

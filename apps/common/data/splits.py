@@ -1,7 +1,8 @@
-"""Taking val out of train: a function of the seed and the file names alone, with copies on one side.
+"""Taking val out of train: a function of the seed and the file names alone, with what looks the same on one side.
 
-A photo that is both in train and in val flatters the metrics. Groups of photos are therefore moved as one, in the
-order of the hashes of their names; each app decides what forms a group (copies, photos of a person).
+A photo that is both in train and in val flatters the metrics, and so does one that looks the same. Groups of photos are
+therefore moved as one, in the order of the hashes of their names; each app decides what forms a group (look-alikes,
+photos of a person).
 """
 
 import hashlib

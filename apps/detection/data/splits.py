@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from apps.common.data.copies import find_copies
+from apps.common.data.near import find_look_alikes
 from apps.common.data.splits import choose_val
 from apps.common.data.tables import normal_name
 from apps.detection.data.listing import Part, id_in
@@ -17,11 +17,11 @@ def carve_val(part: Part, fraction: float, seed: int) -> list[Part]:
         ValueError: `fraction` is not from 0 to below 1.
     """
     names = [str(image.get("file_name")) if isinstance(image, dict) else "" for image in part.images]
-    copies = find_copies([part.folder / name for name in names])
-    chosen = choose_val([normal_name(Path(name).as_posix()) for name in names], copies, fraction, seed)
+    together = find_look_alikes([part.folder / name for name in names])
+    chosen = choose_val([normal_name(Path(name).as_posix()) for name in names], together, fraction, seed)
     if not chosen:
         return [replace(part, split="train")]
-    note = f"val is {fraction:.0%} of train, chosen by seed {seed}, copies together"
+    note = f"val is {fraction:.0%} of train, chosen by seed {seed}, look-alikes together"
     images: dict[str, list[Any]] = {"train": [], "val": []}
     for i, image in enumerate(part.images):
         images["val" if i in chosen else "train"].append(image)

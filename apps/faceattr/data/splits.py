@@ -1,7 +1,7 @@
 """The split of each face; no person and no photo is in two splits.
 
 Splits that a data set gives are kept. Others are made from seed and file names, in groups that stay together: all
-photos of a person, and all copies of a photo.
+photos of a person, and all that look the same.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.common.data.copies import find_copies, linked
+from apps.common.data.near import find_look_alikes
 from apps.common.data.splits import name_hash, take_groups
 from apps.common.data.tables import SPLITS, normal_name
 from apps.faceattr.data.listing import FaceListing
@@ -62,14 +63,14 @@ def assign_splits(
     if not any(movable):
         return Assignment(splits=splits, made=frozenset(), note="", copies=None)
     copies = find_copies(listing.paths)
-    groups = linked(len(splits), [*people_of(listing).values(), *copies])
+    groups = linked(len(splits), [*people_of(listing).values(), *find_look_alikes(listing.paths)])
     for origin, share in enumerate(shares):
         _fill(listing, splits, movable, groups, origin, share, seed)
     made = [name for name in ("val", "test") if any(name in share for share in shares)]
     fractions = {"val": val_fraction, "test": test_fraction}
     parts = " and ".join(f"{name} {fractions[name]:.0%}" for name in made)
     which = "" if all(shares) else " of the sets that have none"
-    note = f"{parts}{which} chosen by seed {seed}, photos of a person and copies together"
+    note = f"{parts}{which} chosen by seed {seed}, photos of a person and look-alikes together"
     return Assignment(splits=splits, made=frozenset((*made, "train")), note=note, copies=copies)
 
 

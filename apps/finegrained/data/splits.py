@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from apps.common.data.copies import find_copies
+from apps.common.data.near import find_look_alikes
 from apps.common.data.splits import check_val_fraction, choose_val
 from apps.finegrained.data.layouts import SPLITS
 from apps.finegrained.data.listing import Entry, Listing
@@ -12,9 +12,9 @@ from apps.finegrained.data.listing import Entry, Listing
 def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[dict[str, list[Entry]], str]:
     """The photos of each split that there is, and a note if val was taken out of train.
 
-    A class of two or more different photos keeps one in train and gives one to val. Copies of a photo stay on one
-    side; copies of several classes stay in train, since it is unknown which label is right. Where the data has
-    a val split of its own, or no train, nothing is moved.
+    A class of two or more different photos keeps one in train and gives one to val. Photos that look the same stay on
+    one side; if they are of several classes, in train, since it is unknown which label is right. Where the data has a
+    val split of its own, or no train, nothing is moved.
 
     Raises:
         ValueError: `val_fraction` is not from 0 to below 1.
@@ -29,7 +29,7 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
         splits["val"] = [entry for i, entry in enumerate(splits["train"]) if i in chosen]
         splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
         if chosen:
-            note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, copies together"
+            note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, look-alikes together"
         else:
             note = "no class has a second photo that val could take"
     return {name: splits[name] for name in SPLITS if splits.get(name)}, note
@@ -37,8 +37,8 @@ def split_entries(listing: Listing, *, val_fraction: float, seed: int) -> tuple[
 
 def _chosen_for_val(entries: Sequence[Entry], folder: Path, fraction: float, seed: int) -> set[int]:
     """Positions of the entries with the lowest hashes of their class: other files do not matter."""
-    copies = find_copies([entry.path for entry in entries])
-    group_of = {i: group for group in copies for i in group}
+    alike = find_look_alikes([entry.path for entry in entries])
+    group_of = {i: group for group in alike for i in group}
     of_class: dict[str, list[int]] = {}
     for i, entry in enumerate(entries):
         if len({entries[k].class_name for k in group_of.get(i, ())}) <= 1:
@@ -48,6 +48,6 @@ def _chosen_for_val(entries: Sequence[Entry], folder: Path, fraction: float, see
         paths = [entries[i].path for i in members]
         names = [(path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix() for path in paths]
         at = {i: k for k, i in enumerate(members)}
-        groups = [[at[i] for i in group] for group in copies if group[0] in at]
+        groups = [[at[i] for i in group] for group in alike if group[0] in at]
         chosen |= {members[k] for k in choose_val(names, groups, fraction, seed)}
     return chosen

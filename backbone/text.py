@@ -35,10 +35,16 @@ def read_text(path: Path, *, what: str = "text") -> str:
 
 
 def first_line(path: Path) -> str:
-    """The first line of a file, up to 65,536 bytes; whatever is in a file that is no text."""
+    """The first line of a file that is not empty, up to 65,536 bytes; whatever is in a file that is no text."""
     with path.open("rb") as file:
         start = file.read(65_536)
-    return start.decode(_encoding_of(start), errors="replace").removeprefix("\ufeff").partition("\n")[0].strip("\r")
+    return (
+        start.decode(_encoding_of(start), errors="replace")
+        .removeprefix("\ufeff")
+        .lstrip("\r\n")
+        .partition("\n")[0]
+        .strip("\r")
+    )
 
 
 def _encoding_of(data: bytes) -> str:

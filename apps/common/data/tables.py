@@ -10,6 +10,7 @@ from typing import NamedTuple
 from backbone.files import written_whole
 from backbone.text import first_line, read_text
 
+SEPARATORS = ",;\t|"
 SPLITS = ("train", "val", "test")
 SPLIT_OF_NAME = {name: "val" for name in ("val", "valid", "validation", "dev")}
 SPLIT_OF_NAME |= {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -28,7 +29,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """A table with a header; the kind of its separator (comma, semicolon, tab) is read off it.
+    """A table with a header; the kind of its separator (comma, semicolon, tab, bar) is read off it.
 
     Rows without any text are left out.
 
@@ -45,7 +46,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    separator = max(",;\t", key=text.partition("\n")[0].count)
+    separator = max(SEPARATORS, key=text.lstrip("\n").partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
@@ -58,7 +59,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def read_header(path: Path) -> list[str]:
     """The names of a CSV file's columns; whatever is in a file that is none."""
     line = first_line(path)
-    cells = next(csv.reader([line], delimiter=max(",;\t", key=line.count)), [])
+    cells = next(csv.reader([line], delimiter=max(SEPARATORS, key=line.count)), [])
     return [cell.strip() for cell in cells]
 
 

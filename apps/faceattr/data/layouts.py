@@ -205,7 +205,7 @@ def _find(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def _has_files(path: Path) -> bool:
-    return find_column(read_header(path), FILE_COLUMNS) is not None
+    return path.is_file() and find_column(read_header(path), FILE_COLUMNS) is not None
 
 
 def _has_photos(folder: Path) -> bool:

@@ -45,16 +45,18 @@ def list_photos(source: Path) -> Listing:
     splits = [folder for folder in folders if folder.name.lower() in SPLIT_OF_NAME and folders_in(folder)]
     if splits:
         return _list_split_folders(source, splits, [folder for folder in folders if folder not in splits])
-    tables = [path for path in sorted(source.glob("*.[cC][sS][vV]")) if path.name[0] != "." and _is_label_table(path)]
+    found = [path for path in sorted(source.glob("*.[cC][sS][vV]")) if path.name[0] != "." and path.is_file()]
+    tables = [path for path in found if _is_label_table(path)]
     if len(tables) > 1:
         raise ValueError(f"{source} has several CSV files of labels: {_names(tables)}; give one of them as --data")
     if tables:
         return _list_csv(tables[0])
     if not folders or all(folder.name.lower() in SPLIT_OF_NAME for folder in folders):
         there = f"only {_names(folders)} without folders in it" if folders else "no folder in it"
+        has = f"; {found[0].name} has the columns {', '.join(read_header(found[0]))[:80]!r}" if found else ""
         raise ValueError(
             f"{source}: {there}; wanted are train/CLASS/photo.jpg and val/CLASS/photo.jpg, or CLASS/photo.jpg, or a "
-            f"CSV file with the columns file and label"
+            f"CSV file with the columns file and label{has}"
         )
     listing = list_class_folders(source, "class/image", [(None, folder) for folder in folders])
     if not listing.entries:

@@ -169,7 +169,7 @@ def test_several_faults_are_counted_and_other_splits_do_not_matter(folders):
     assert load_split(folders, "val").skipped == []
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("header", ["file label split", "Image_Path Species Subset", "filename CLASS set"])
 def test_tables(tmp_path, separator, header):
     fill(tmp_path, ["photos/a 1.jpg", "photos/ü.JPG", "c.png"])
@@ -181,7 +181,7 @@ def test_tables(tmp_path, separator, header):
         ["c.png", "cat", "valid"],
     ]
     table = tmp_path / "labels.csv"
-    table.write_text("\n".join(separator.join(row) for row in rows), encoding="utf-8-sig")
+    table.write_text("\n" + "\n".join(separator.join(row) for row in rows), encoding="utf-8-sig")
     for data in (table, tmp_path):
         assert names(load_split(data, "train"), tmp_path) == ["photos/a 1.jpg=cat", "photos/ü.JPG=dog"]
         assert names(load_split(data, "val"), tmp_path) == ["c.png=cat"]
@@ -288,5 +288,10 @@ def test_odd_folders_are_told_in_one_right_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"known by name, and a folder here: \./food101 is the folder"):
         load_splits("food101", ["train"])
     assert len(load_splits("./food101", ["train"])[0].photos) == 1
+    Path("two/x.csv").mkdir()
+    Path("kaggle").mkdir()
+    Path("kaggle/labels.csv").write_text("id,breed\n1,pug\n")
+    with pytest.raises(ValueError, match=r"the columns file and label; labels\.csv has the columns 'id, breed'"):
+        load_splits("kaggle", ["train"])
     with pytest.raises(ValueError, match=r"two: the photos are in folders within the class folders, such as cat/tabby"):
         load_splits("two", ["train"])

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 JPEG_QUALITY, RESULT_QUALITY = 88, 90  # 90: what predict writes
 PAPER, LABEL_PAPER, INK = (255, 255, 255), (255, 255, 80), (0, 30, 60)  # RGB
+RIGHT, WRONG = (20, 120, 50), (200, 30, 30)
 MOST_SIDE = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels that a format can hold
 
 Colour = tuple[int, int, int]
@@ -33,6 +34,7 @@ LIKELY: tuple[str, ...] = (
 MOST_FONTS = 60  # of the system's that are looked into, the likely ones first
 NO_LETTER = "\U0010ffff"
 LINE, BASE = 1.32, 1.02  # height of a line, and of its base line below its top, in font sizes
+LABEL_LETTERS = 12  # pixels, in labels of boxes and beside pictures
 HERSHEY = 29  # size in pixels of letters as tall as those of OpenCV's font at scale 1
 
 
@@ -97,6 +99,34 @@ def put_label(picture: np.ndarray, text: str, left: int, bottom: int) -> None:
     top = max(bottom - tall - 1, 0)
     cv2.rectangle(picture, (left, top), (left + wide + 3, top + tall), LABEL_PAPER, -1)
     put_text(picture, text, left + 2, top, 0.4 * HERSHEY, INK)
+
+
+def put_box(
+    picture: np.ndarray, box_xyxy: Iterable[float], colour: Colour, text: str = "", *, thickness: int = 1
+) -> None:
+    """Draw a box in pixels into an RGB picture and, if there is a text, a label above its upper left corner."""
+    height, width = picture.shape[:2]
+    x0, y0, x1, y1 = (round(min(2.0 * max(height, width), max(-1.0, float(v)))) for v in box_xyxy)
+    cv2.rectangle(picture, (x0, y0), (min(x1, width - 1), min(y1, height - 1)), colour, thickness)
+    if text:
+        wide, tall = text_size(text, LABEL_LETTERS)
+        left, bottom = max(2, min(x0, width - wide)), max(y0, tall)
+        cv2.rectangle(picture, (left, bottom - tall), (left + wide, bottom), colour, -1)
+        put_text(picture, text, left, bottom - tall, LABEL_LETTERS, (0, 0, 0))
+
+
+def beside(picture: np.ndarray, columns: Iterable[Sequence[tuple[str, Colour]]]) -> np.ndarray:
+    """A picture (H, W, 3) and on white, right of it, columns of lines, each in its colour; (H, wider, 3)."""
+    tall = text_size("", LABEL_LETTERS)[1]
+    most, parts = max(1, picture.shape[0] // tall), [picture]
+    for lines in columns:
+        left_out = len(lines) - most + 1
+        shown = [*lines[: most - 1], (f"and {left_out} more", INK)] if left_out > 1 else lines
+        wide = max((text_size(line, LABEL_LETTERS)[0] for line, _ in shown), default=0) + 12
+        parts.append(np.full((picture.shape[0], wide, 3), PAPER, np.uint8))
+        for i, (line, ink) in enumerate(shown):
+            put_text(parts[-1], line, 6, i * tall, LABEL_LETTERS, ink)
+    return np.concatenate(parts, axis=1)
 
 
 def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:

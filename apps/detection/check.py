@@ -59,7 +59,7 @@ from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import evenly_spaced, inspect_photos
 from apps.common.data.problems import Problem
 from apps.common.images import read_image
-from apps.common.pictures import put_label, write_contact_sheet
+from apps.common.pictures import put_box, write_contact_sheet
 from apps.detection.data.checks import Checked, check_part
 from apps.detection.data.clean import write_clean
 from apps.detection.data.coco_files import data_folder
@@ -199,17 +199,11 @@ def draw_photo(photo: Photo, wrong: Sequence[Problem], class_names: Sequence[str
     picture = cv2.resize(image, (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA)
     scales = np.array([width / record.width, SHEET_HEIGHT / record.height] * 2)
 
-    def draw(box: Sequence[float], colour: tuple[int, int, int], text: str) -> None:
-        ends = np.clip(np.asarray(box) * scales, -1, [width, SHEET_HEIGHT] * 2).round().astype(int)
-        left, top, right, bottom = ends.tolist()
-        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colour, 1 if colour != WRONG else 2)
-        put_label(picture, text, min(max(left, 0), width - 20), max(top, 0))
-
     for box, label, crowd in zip(record.boxes_xyxy_px, record.labels.tolist(), record.is_crowd, strict=True):
-        draw(box, CROWD if crowd else GOOD, class_names[label - 1])
+        put_box(picture, box * scales, CROWD if crowd else GOOD, class_names[label - 1])
     for problem in wrong:
         assert problem.box_xyxy_px is not None
-        draw(problem.box_xyxy_px, WRONG, problem.kind)
+        put_box(picture, np.asarray(problem.box_xyxy_px) * scales, WRONG, problem.kind, thickness=2)
     return picture
 
 

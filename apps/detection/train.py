@@ -6,12 +6,14 @@
 
 PATH has COCO json (annotations/instances_train.json and instances_val.json, or instances_train2017.json ..., the images
 in train/ and val/ or images/), Pascal VOC XML (Annotations/, JPEGImages/) or YOLO txt with data.yaml; without a val
-split, val is taken out of train. check.py finds errors in it. A run leaves config.json,
-metrics.jsonl, metrics.json, curves.png, last.pt (for --resume) and best/ (for eval.py and predict.py).
+split, val is taken out of train. check.py finds errors in it. A run leaves config.json, metrics.jsonl, metrics.json,
+curves.png, train_batch.jpg (what is learnt), val_batch.jpg (what is found), last.pt (for --resume), best/ (for eval.py
+and predict.py) and eval-val/ with report.html.
 """
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,19 +73,20 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import numpy as np
 import torch
 
-from apps.common.checkpoint import save_json
 from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
-from apps.common.plots import plot_curves
+from apps.common.evaluation.finish import eval_flags, last_words, save_best
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, repeat_factors, run_lengths
+from apps.detection import eval as eval_script
 from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.data.batches import TrainingSet, collate
 from apps.detection.data.load import load_splits
+from apps.detection.evaluation.pictures import draw_train_batch
 from apps.detection.evaluation.while_training import evaluate
 from apps.detection.loss.criterion import make_criterion
 from apps.detection.model.create import check_knobs
@@ -167,7 +170,8 @@ def train(config: Config) -> dict[str, float]:
     network.train()
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
-        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
+        look = partial(draw_train_batch, log, train_split.class_names)
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, look=look)
         if state.owed:
             evaluate(detector, val_split, log, state, processes=processes, **loading)
         for step in state.steps(num_steps):
@@ -206,7 +210,7 @@ def train(config: Config) -> dict[str, float]:
     if not state.why_finished(num_steps):
         state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
-        finish(log, state, num_steps)
+        finish(config, log, state, num_steps, photo=val_split.records[0].path)
     return state.best["metrics"]
 
 
@@ -269,13 +273,8 @@ def optimizer_recipe(config: Config, start: Pretrained, head: Head) -> Optimizer
     )
 
 
-def finish(log: RunLog, state: RunState, num_steps: int) -> None:
+def finish(config: Config, log: RunLog, state: RunState, num_steps: int, *, photo: Path) -> None:
     """Write what a run leaves at its end, and say how it ended."""
-    best = state.best
-    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
-    panels = {"loss": list(LOSSES), "COCO metrics on val": ["AP", "AP50", "AP75"]}
-    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels=panels)
-    print(
-        f"{best['text']}\nbest of the evaluations on val, at step {best['step']:,}; the run in {log.folder} is "
-        f"finished: {state.why_finished(num_steps)}"
-    )
+    save_best(log, state, panels={"loss": list(LOSSES), "COCO metrics on val": ["AP", "AP50", "AP75"]})
+    eval_script.evaluate(eval_script.Config(**eval_flags(config, log.folder)))
+    print(last_words(APP, config, log.folder, state, num_steps, photo=photo))

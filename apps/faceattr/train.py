@@ -6,13 +6,15 @@
     python apps/faceattr/train.py --resume runs/faceattr/NAME         go on where that run stopped
 
 FACES is a folder in CelebA's layout or a CSV of attributes, several may be given; PHOTOS is any folder of faces. A run
-leaves config.json, metrics.jsonl, metrics.json, curves.png, last.pt (for --resume), best/ (for eval.py and predict.py)
-and eval-val/ with report.html. MobileNet paper (arXiv 1704.04861), section 4.5.
+leaves config.json, metrics.jsonl, metrics.json, curves.png, train_batch.jpg (what is learnt), val_batch.jpg (what is
+predicted), last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with report.html. MobileNet paper
+(arXiv 1704.04861), section 4.5.
 """
 
 import dataclasses
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +82,13 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import nn
 
-from apps.common.checkpoint import save_json
 from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
-from apps.common.plots import plot_curves
+from apps.common.evaluation.finish import eval_flags, last_words, save_best
 from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, run_lengths
 from apps.faceattr import eval as eval_script
@@ -95,6 +96,7 @@ from apps.faceattr import teacher as teacher_script
 from apps.faceattr.data.batches import TrainingSet, collate
 from apps.faceattr.data.learning_photos import contents, learning_photos
 from apps.faceattr.data.load import load_splits
+from apps.faceattr.evaluation.pictures import draw_train_batch
 from apps.faceattr.evaluation.while_training import evaluate, measure_teacher
 from apps.faceattr.loss.distill_loss import Distillation, DistillLoss, count_known
 from apps.faceattr.loss.teacher_outputs import cached_outputs, teacher_outputs
@@ -121,8 +123,7 @@ def train(config: Config) -> dict[str, Any]:
 
     # Data
     on_sample = tuple(config.data) == ("sample",)
-    if config.teacher is None:
-        config = dataclasses.replace(config, teacher=str(train_missing_teacher(config, on_sample=on_sample)))
+    config = with_teacher(config, on_sample=on_sample)
     teacher = None if config.teacher == "none" else Tagger.load(Path(str(config.teacher)), device=device)
     with processes.first_goes_first():
         sample = make_sample() if on_sample else None
@@ -181,7 +182,8 @@ def train(config: Config) -> dict[str, Any]:
     meter = Meter(lengths.images_a_step, step=state.done)
     names = LOSSES if teacher else LOSSES[:1]
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
-        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
+        look = partial(draw_train_batch, log, train_split.attributes)
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, look=look)
         if state.owed:
             evaluate(tagger, val_split, log, state, teacher_logits=of_val, processes=processes, **loading)
         for step in state.steps(num_steps):
@@ -226,23 +228,15 @@ def train(config: Config) -> dict[str, Any]:
     if not state.why_finished(num_steps):
         state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
-        finish(config, log, state, num_steps)
+        finish(config, log, state, num_steps, photo=val_split.paths[0])
     return state.best["metrics"]
 
 
-def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None:
+def finish(config: Config, log: RunLog, state: RunState, num_steps: int, *, photo: Path) -> None:
     """Write what a run leaves at its end, and say how it ended."""
-    best = state.best
-    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
-    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["mean_ap"]})
-    same = {name: getattr(config, name) for name in ("data", "bad_data", "num_workers", "device")}
-    eval_script.evaluate(
-        eval_script.Config(checkpoint=log.folder / "best", calibrate=True, out=log.folder / "eval-val", **same)
-    )
-    print(
-        f"{config.backbone}: mean AP {best['metrics']['mean_ap']:.3f} on val at step {best['step']:,}; the run in "
-        f"{log.folder} is finished: {state.why_finished(num_steps)}"
-    )
+    save_best(log, state, panels={"loss": ["loss"], "val": ["mean_ap"]})
+    eval_script.evaluate(eval_script.Config(calibrate=True, **eval_flags(config, log.folder)))
+    print(last_words(APP, config, log.folder, state, num_steps, photo=photo))
 
 
 def check_flags(config: Config) -> None:
@@ -280,12 +274,14 @@ def train_teacher(config: teacher_script.Config) -> dict[str, Any]:
     return train(Config(**given))
 
 
-def train_missing_teacher(config: Config, *, on_sample: bool) -> Path:
-    """Train the teacher that is missing, and return its run.
+def with_teacher(config: Config, *, on_sample: bool) -> Config:
+    """The settings themselves, or, where no teacher is named, with the one that is trained now.
 
     Raises:
         ValueError: the data is not the sample set: for your own photos, train a teacher with settings of its own.
     """
+    if config.teacher is not None:
+        return config
     if not on_sample:
         raise ValueError(
             "--teacher is missing: train one with `python apps/faceattr/teacher.py --data ...` and give its run, or "
@@ -294,4 +290,4 @@ def train_missing_teacher(config: Config, *, on_sample: bool) -> Path:
     out = config.out / "teacher" if config.out else Path("runs") / APP / f"teacher-{time.strftime('%Y%m%d-%H%M%S')}"
     same = {name: getattr(config, name) for name in ("resolution", "seed", "num_workers", "device")}
     train_teacher(teacher_script.Config(backbone=SAMPLE_TEACHER, out=out, **same))
-    return out
+    return dataclasses.replace(config, teacher=str(out))

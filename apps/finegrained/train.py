@@ -6,12 +6,14 @@
 
 PATH holds split/class/photo, or class/photo (then a fifth of each class becomes val), or is a CSV; names of data sets
 that torchvision downloads work too (docs/options.md). A run leaves config.json, metrics.jsonl, metrics.json,
-curves.png, last.pt (for --resume), best/ (for eval.py and predict.py) and eval-val/ with report.html.
+curves.png, train_batch.jpg (what is learnt), val_batch.jpg (what is predicted), last.pt (for --resume), best/ (for
+eval.py and predict.py) and eval-val/ with report.html.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,21 +78,21 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import torch
 
-from apps.common.checkpoint import save_json
 from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
-from apps.common.plots import plot_curves
+from apps.common.evaluation.finish import eval_flags, last_words, save_best
 from apps.common.pretrained import Pretrained, load_pretrained
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
-from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import Lengths, StepSampler, run_lengths
 from apps.finegrained import eval as eval_script
 from apps.finegrained.data.batches import TrainingSet, balanced, class_weights, collate
 from apps.finegrained.data.load import load_splits
 from apps.finegrained.data.mix import Mix
+from apps.finegrained.evaluation.pictures import draw_train_batch
 from apps.finegrained.evaluation.while_training import evaluate
 from apps.finegrained.loss.distill_loss import Distillation
 from apps.finegrained.loss.teacher_outputs import load_teacher, teacher_outputs
@@ -173,7 +175,10 @@ def train(config: Config) -> dict[str, Any]:
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
-        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter)
+        mixing: Any = {"mixup": config.mixup, "cutmix": config.cutmix, "side": resolution}
+        mix = Mix.random(config.seed, state.done * config.accumulate, **mixing)
+        look = partial(draw_train_batch, log, train_split.class_names, mix)
+        batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, look=look)
         if state.owed:
             evaluate(classifier, val_split, log, state, processes=processes, **loading)
         for step in state.steps(num_steps):
@@ -185,7 +190,7 @@ def train(config: Config) -> dict[str, Any]:
                 for number, (images, labels) in enumerate(next(batches_of_steps)):
                     images, labels = images.to(device, non_blocking=True), labels.to(device)
                     turn = step * config.accumulate + number
-                    mix = Mix.random(config.seed, turn, mixup=config.mixup, cutmix=config.cutmix, side=resolution)
+                    mix = Mix.random(config.seed, turn, **mixing)
                     with autocast(device, amp):
                         logits = network(mix.images(classifier.preprocessing(images))).float()
                     teacher_logits = teacher_outputs(teacher, images, mix) if teacher else None
@@ -216,7 +221,7 @@ def train(config: Config) -> dict[str, Any]:
     if not state.why_finished(num_steps):
         state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
-        finish(config, log, state, num_steps)
+        finish(config, log, state, num_steps, photo=val_split.photos[0].path)
     return state.best["metrics"]
 
 
@@ -256,19 +261,11 @@ def lr_of_phase(step: int, recipe: OptimizerRecipe, lengths: Lengths) -> float:
     return lr_at(step - first, peak=recipe.lr, num_steps=end - first, warmup_steps=warmup_steps)
 
 
-def finish(config: Config, log: RunLog, state: RunState, num_steps: int) -> None:
+def finish(config: Config, log: RunLog, state: RunState, num_steps: int, *, photo: Path) -> None:
     """Write what a run leaves at its end, and say how it ended."""
-    best = state.best
-    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels={"loss": ["loss"], "val": ["top1", "top5"]})
-    save_json(log.folder / "metrics.json", {"split": "val", "step": best["step"], **best["metrics"]})
-    same = {name: getattr(config, name) for name in ("data", "bad_data", "num_workers", "device")}
-    eval_script.evaluate(
-        eval_script.Config(checkpoint=log.folder / "best", calibrate=True, out=log.folder / "eval-val", **same)
-    )
-    print(
-        f"best of the evaluations on val, at step {best['step']:,}; the run in {log.folder} is finished: "
-        f"{state.why_finished(num_steps)}"
-    )
+    save_best(log, state, panels={"loss": ["loss"], "val": ["top1", "top5"]})
+    eval_script.evaluate(eval_script.Config(calibrate=True, **eval_flags(config, log.folder)))
+    print(last_words(APP, config, log.folder, state, num_steps, photo=photo))
 
 
 def check_flags(config: Config) -> None:

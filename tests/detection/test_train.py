@@ -41,7 +41,9 @@ def test_what_a_run_leaves(finished_run, capsys):
     assert {"loss", "loss_classification", "loss_box", "lr", "images_per_s", "waiting_for_data"} <= set(lines[1])
     metrics = json.loads((finished_run / "metrics.json").read_text())
     assert set(METRIC_NAMES) <= set(metrics)
-    assert cv2.imread(str(finished_run / "curves.png")) is not None
+    for name in ("curves.png", "train_batch.jpg", "val_batch.jpg"):
+        assert cv2.imread(str(finished_run / name)) is not None
+    assert "<h2>COCO" in (finished_run / "eval-val/report.html").read_text()
     about = json.loads((finished_run / "best/model.json").read_text())
     assert about["class_names"] == ["red", "blue"]
     assert about["category_ids"] == [3, 7]

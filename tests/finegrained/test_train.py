@@ -68,7 +68,8 @@ def test_what_a_run_leaves(finished_run):
     assert {"loss", "lr", "images_per_s", "waiting_for_data"} <= set(lines[1])
     metrics = json.loads((finished_run / "metrics.json").read_text())
     assert {"top1", "top5", "macro_f1", "ece"} <= set(metrics)
-    assert cv2.imread(str(finished_run / "curves.png")) is not None
+    for name in ("curves.png", "train_batch.jpg", "val_batch.jpg"):
+        assert cv2.imread(str(finished_run / name)) is not None
     about = json.loads((finished_run / "best/model.json").read_text())
     assert about["class_names"] == ["blue tit", "great tit", "robin"]
     assert about["resolution"] == 48

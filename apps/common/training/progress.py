@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -55,14 +55,21 @@ class Meter:
         return values
 
 
-def read_steps(loader: Iterable[Any], *, accumulate: int, meter: Meter) -> Iterator[list[Any]]:
-    """The batches of each step, `accumulate` of them; the time to read them is `meter`'s waiting."""
+def read_steps(
+    loader: Iterable[Any], *, accumulate: int, meter: Meter, look: Callable[[Any], None]
+) -> Iterator[list[Any]]:
+    """The batches of each step, `accumulate` of them; the time to read them is `meter`'s waiting.
+
+    Args:
+        look: is shown the first batch of each step.
+    """
     batches = iter(loader)
     while True:
         with meter.waiting():
             group = list(itertools.islice(batches, accumulate))
         if not group:
             return
+        look(group[0])
         yield group
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 METRICS, STATE, BOARD = "metrics.jsonl", "last.pt", "tensorboard"
+TRAIN_BATCH, VAL_BATCH = "train_batch.jpg", "val_batch.jpg"
 # flags that --resume may be given anew; places because what is in them is compared with the run's record
 PLACES = ("data", "unlabelled", "teacher")
 MAY_CHANGE = (*PLACES, "num_workers", "device", "checkpoint_every", "patience", "tensorboard")
@@ -108,6 +109,10 @@ class RunLog:
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
         with written_whole(folder / METRICS) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def is_missing(self, name: str) -> bool:
+        """Whether the run lacks a file that this process is to write."""
+        return self.writes and not (self.folder / name).exists()
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one line to metrics.jsonl."""

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import resize
-from apps.common.pictures import put_text, text_size
+from apps.common.pictures import put_box
 from apps.common.plots import confusion_figure, new_figure, with_letters
 from apps.detection.data.batches import read_sample
 from apps.detection.data.coco_split import CocoSplit
@@ -28,7 +27,6 @@ MAX_SHOWN = 20  # of the most confused ones, where there are more
 MAX_COLOURS = 7  # classes whose curves have different colours
 NUM_PHOTOS = 12
 SIDE = 640  # of the photos, pixels
-LETTERS = 12  # of their labels, pixels
 RIGHT, WRONG, MISSED, TRUTH, CROWD = (60, 200, 80), (255, 80, 70), (255, 180, 0), (255, 255, 255), (150, 150, 150)
 METRICS = {
     "AP": "mean over IoU 0.5 to 0.95 and over classes",
@@ -189,36 +187,24 @@ def draw_outcomes(image: np.ndarray, index: int, analysis: Analysis, split: Coco
     outcomes, names, record = analysis.outcomes, split.class_names, split.records[index]
     found = outcomes.matches[analysis.kept & (outcomes.matches >= 0)]
     for box in record.boxes_xyxy_px[record.is_crowd]:
-        _box(picture, box * scale, CROWD)
+        put_box(picture, box * scale, CROWD)
     objects = np.flatnonzero(outcomes.object_images == index)
     for g in objects[np.isin(objects, found)]:
-        _box(picture, _corners(outcomes.object_boxes_xywh_px[g]) * scale, TRUTH)
+        put_box(picture, _corners(outcomes.object_boxes_xywh_px[g]) * scale, TRUTH)
     detections = np.flatnonzero((outcomes.images == index) & analysis.kept)
     for d in detections[np.argsort(outcomes.scores[detections])]:
         right = outcomes.matches[d] >= 0
         name, kind = names[outcomes.classes[d]], "" if right else f": {ERRORS[analysis.errors.kinds[d]]}"
-        box = _corners(outcomes.boxes_xywh_px[d]) * scale
-        _box(picture, box, RIGHT if right else WRONG, f"{name} {outcomes.scores[d]:.2f}{kind}")
+        box, text = _corners(outcomes.boxes_xywh_px[d]) * scale, f"{name} {outcomes.scores[d]:.2f}{kind}"
+        put_box(picture, box, RIGHT if right else WRONG, text, thickness=2)
     for g in objects[~np.isin(objects, found)]:
-        _box(picture, _corners(outcomes.object_boxes_xywh_px[g]) * scale, MISSED, names[outcomes.object_classes[g]])
+        box, text = _corners(outcomes.object_boxes_xywh_px[g]) * scale, names[outcomes.object_classes[g]]
+        put_box(picture, box, MISSED, text, thickness=2)
     return picture
 
 
 def _corners(box_xywh: np.ndarray) -> np.ndarray:
     return np.concatenate((box_xywh[:2], box_xywh[:2] + box_xywh[2:]))
-
-
-def _box(picture: np.ndarray, box_xyxy: np.ndarray, colour: tuple[int, int, int], text: str = "") -> None:
-    """Draw a box, and a label at its top if there is a text."""
-    x0, y0, x1, y1 = (round(float(v)) for v in box_xyxy)
-    end = min(x1, picture.shape[1] - 1), min(y1, picture.shape[0] - 1)
-    cv2.rectangle(picture, (x0, y0), end, colour, 2 if text else 1)
-    if not text:
-        return
-    width, height = text_size(text, LETTERS)
-    left, bottom = max(0, min(x0, picture.shape[1] - width)), max(y0, height)
-    cv2.rectangle(picture, (left, bottom - height), (left + width, bottom), colour, -1)
-    put_text(picture, text, left, bottom - height, LETTERS, (0, 0, 0))
 
 
 def _add_classes(page: Page, analysis: Analysis) -> None:

@@ -10,6 +10,7 @@ from apps.detection.data.coco_split import CocoSplit
 from apps.detection.evaluation.analysis import best_threshold, whole_curve
 from apps.detection.evaluation.errors import match_detections
 from apps.detection.evaluation.metrics import run_cocoeval, shown, summarise
+from apps.detection.evaluation.pictures import draw_val_batch
 from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
 
@@ -26,6 +27,8 @@ def evaluate(detector: Detector, split: CocoSplit, log: RunLog, state: RunState,
     metrics = summarise(evaluation)
     log.write("eval", state.done, **metrics.values)
     tqdm.write(f"step {state.done:,}: AP {shown(metrics.values['AP'])}, AP50 {shown(metrics.values['AP50'])}")
-    if state.note_evaluation(metrics.values, text=metrics.text) and log.writes:
+    if state.note_evaluation(metrics.values) and log.writes:
         detector.threshold = best_threshold(whole_curve(match_detections(evaluation, split)))
         detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})
+        threshold = 0.3 if detector.threshold is None else detector.threshold
+        draw_val_batch(log.folder, split, results, threshold=threshold, iou=detector.postprocess.nms_iou)

@@ -10,6 +10,7 @@ from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState
 from apps.faceattr.data.load import AttributeSplit
 from apps.faceattr.evaluation.metrics import attribute_metrics
+from apps.faceattr.evaluation.pictures import draw_val_batch
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
 
@@ -70,3 +71,4 @@ def evaluate(
     tqdm.write(f"step {state.done:,}: mean AP {values['mean_ap']:.3f}")
     if state.note_evaluation(values) and log.writes:
         tagger.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **values})
+        draw_val_batch(log.folder, split, logits)

@@ -9,6 +9,7 @@ from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState
 from apps.finegrained.data.load import LabelledSplit
 from apps.finegrained.evaluation.metrics import classification_metrics
+from apps.finegrained.evaluation.pictures import draw_val_batch
 from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.model.inference import predict_photos
 
@@ -27,3 +28,4 @@ def evaluate(classifier: Classifier, split: LabelledSplit, log: RunLog, state: R
     tqdm.write(f"step {state.done:,}: top-1 {metrics['top1']:.3f}, top-5 {metrics['top5']:.3f}")
     if state.note_evaluation(metrics) and log.writes:
         classifier.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics})
+        draw_val_batch(log.folder, split, logits)

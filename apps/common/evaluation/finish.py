@@ -1,0 +1,60 @@
+"""The end of a training: its results, the flags with which it is evaluated, and what to do with the model."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from apps.common.checkpoint import FINISHED, save_json
+from apps.common.plots import plot_curves
+from apps.common.training.run_log import RunLog, read_metrics
+from apps.common.training.run_state import RunState
+
+ROOT = Path(__file__).parents[3]
+COMMAND = "mobilenet-apps"  # the installed command; `sys.argv[0]` begins with it where that was used
+EVALUATION = "eval-val"  # of a run
+
+
+def save_best(log: RunLog, state: RunState, *, panels: dict[str, list[str]]) -> None:
+    """Write the metrics of the best evaluation, and curves.png."""
+    plot_curves(log.folder / "curves.png", read_metrics(log.folder), panels=panels)
+    save_json(log.folder / FINISHED, {"split": "val", "step": state.best["step"], **state.best["metrics"]})
+
+
+def eval_flags(config: Any, run: Path) -> dict[str, Any]:
+    """The flags of eval.py for a run's own val split."""
+    same = {name: getattr(config, name) for name in ("data", "bad_data", "num_workers", "device")}
+    return {"checkpoint": run / "best", "out": run / EVALUATION, **same}
+
+
+def last_words(app: str, config: Any, run: Path, state: RunState, num_steps: int, *, photo: Path) -> str:
+    """How a run ended, its report as a link, and three commands to copy: look in the browser, predict, export.
+
+    Args:
+        photo: on which to predict.
+    """
+    of_run = ["--checkpoint", str(run)]
+    data = [config.data] if isinstance(config.data, str) else list(config.data)
+    given = [] if config.bad_data == "refuse" else ["--bad-data", config.bad_data]
+    given += [] if data == ["sample"] else ["--data", *data]
+    commands = [
+        [*door("demo", app), *of_run],
+        [*door(app, "predict"), str(photo), *of_run],
+        [*door(app, "export"), *of_run, *given],
+    ]
+    lines = [
+        f"best of the evaluations on val, at step {state.best['step']:,}; the run in {run} is finished: "
+        f"{state.why_finished(num_steps)}",
+        f"report: {(run / EVALUATION / 'report.html').resolve().as_uri()}",
+        "next, to look at it in the browser, to predict, and to take it elsewhere:",
+        *(f"    {shlex.join(words)}" for words in commands),
+    ]
+    return "\n".join(lines)
+
+
+def door(first: str, second: str) -> list[str]:
+    """How "detection", "predict", or "demo", "detection", is started from here, in the way that this program was."""
+    if sys.argv[0].startswith(f"{COMMAND} "):
+        return [COMMAND, first, second]
+    script = ROOT / "demos" / f"{second}.py" if first == "demo" else ROOT / "apps" / first / f"{second}.py"
+    return ["python", str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)]

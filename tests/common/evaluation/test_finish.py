@@ -1,0 +1,55 @@
+"""The last words of a training can be copied: each command has a script that takes its flags."""
+
+import importlib
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from apps.common.cli import parse
+from apps.common.evaluation.finish import last_words
+from apps.common.training.run_state import RunState
+
+ROOT = Path(__file__).parents[3]
+
+
+def commands(app: str, run: Path, data: str | tuple[str, ...], **others) -> list[list[str]]:
+    state = RunState({}, metric="AP")
+    state.done = 5
+    config = SimpleNamespace(data=data, **{"bad_data": "refuse", **others})
+    words = last_words(app, config, run, state, 5, photo=Path("my photos/a b.jpg"))
+    first, report, _, *lines = words.splitlines()
+    assert f"the run in {run} is finished: all 5 steps are done" in first
+    link = report.removeprefix("report: ")
+    assert Path(unquote(urlsplit(link).path)) == (run / "eval-val/report.html").resolve()
+    assert link.startswith("file:") and " " not in link
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("app", ["detection", "finegrained", "faceattr"])
+@pytest.mark.parametrize("at_home", [True, False])
+def test_three_commands_to_copy(app, at_home, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT if at_home else tmp_path)
+    data = "my data" if app != "faceattr" else ("my data", "more")
+    look, predict, export = commands(app, Path("runs/x/my run"), data, bad_data="skip")
+    for (python, script, *args), name in ((look, f"demos.{app}"), (predict, f"apps.{app}.predict")):
+        assert python == "python"
+        assert Path(script).is_absolute() != at_home and Path(script).is_file()
+        assert script.replace("/", ".").endswith(f"{name}.py")
+        config = parse(importlib.import_module(name).Config, args)
+        assert config.checkpoint == Path("runs/x/my run")
+    assert config.sources == ("my photos/a b.jpg",)
+    config = parse(importlib.import_module(f"apps.{app}.export").Config, export[2:])
+    assert (config.checkpoint, config.data, config.bad_data) == (Path("runs/x/my run"), data, "skip")
+
+
+def test_the_installed_command_names_itself_and_the_sample_set_is_not_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mobilenet-apps detection train"])
+    assert commands("detection", tmp_path, "sample") == [
+        ["mobilenet-apps", "demo", "detection", "--checkpoint", str(tmp_path)],
+        ["mobilenet-apps", "detection", "predict", "my photos/a b.jpg", "--checkpoint", str(tmp_path)],
+        ["mobilenet-apps", "detection", "export", "--checkpoint", str(tmp_path)],
+    ]

@@ -13,17 +13,13 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.common.training.run_log import read_metrics
 from apps.common.training.sampling import StepSampler
 from apps.finegrained import eval as eval_script
 from apps.finegrained import train as train_script
 from apps.finegrained.model.classifier import Classifier
-from apps.finegrained.model.create import create_classifier
-from apps.finegrained.model.pretrained import set_phase
 from apps.finegrained.train import Config, train
 from backbone import create_backbone
 from tests.common.mistakes import error_of
@@ -219,31 +215,6 @@ def test_a_teacher_is_learnt_from(finished_run, tiny_photos, tmp_path, few_check
     (tiny_photos / "val/robin").rename(tiny_photos / "val/wren")
     with pytest.raises(ValueError, match="has other classes than the data: robin, wren"):
         train(tiny_config(tiny_photos, tmp_path / "x", teacher=finished_run))
-
-
-def test_what_learns_in_each_phase():
-    network = create_classifier("a025", num_classes=3, style=TENSORFLOW_STYLE)
-
-    def step(**phase) -> set[str]:
-        """Names of all tensors that a training step changes."""
-        set_phase(network, **phase)
-        before = {name: value.clone() for name, value in network.state_dict().items()}
-        network.zero_grad(set_to_none=True)
-        F.cross_entropy(network(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
-        with torch.no_grad():
-            for parameter in network.parameters():
-                if parameter.grad is not None:
-                    parameter -= 1e-3 * parameter.grad.sign()
-        return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-
-    assert step(head_only=True, freeze_bn="none") == {"classifier.weight", "classifier.bias"}
-    everything = step(head_only=False, freeze_bn="none")
-    assert "stem.norm.running_mean" in everything
-    stats = step(head_only=False, freeze_bn="stats")
-    assert everything - stats == {name for name in everything if "running_" in name or "num_batches" in name}
-    frozen = step(head_only=False, freeze_bn="all")
-    assert stats - frozen == {name for name in stats if ".norm." in name}
-    assert step(head_only=False, freeze_bn="none") == everything  # and it can be undone
 
 
 def test_wrong_input_to_train(tiny_photos, finished_run, tmp_path, capsys):

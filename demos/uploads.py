@@ -31,7 +31,7 @@ MAX_MEMBERS = 10_000  # of an archive, photos or not
 # What Python's readers of archives raise for damaged ones, and for compressions that are not there.
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError, OSError,
-    IndexError, struct.error,
+    IndexError, struct.error, OverflowError,
 )  # fmt: skip
 SHOWN_SIDE = 1600  # longer side of the pictures that are sent back, pixels
 FORMATS = (*SUFFIXES_OF_FORMAT, "MPO")
@@ -209,7 +209,7 @@ def _members(path: Path) -> list[str]:
         else:
             raise ValueError(f"it has more than {MAX_MEMBERS:,} files")
     with zipfile.ZipFile(path) as archive:
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        names = [info.filename for info in archive.infolist() if not info.filename.endswith("/")]
     return [name for name in names if not name.startswith("__MACOSX/") and Path(name).name not in (".DS_Store",)]
 
 
@@ -221,6 +221,9 @@ def _unzip(path: Path, room: Path) -> Iterator[Sent]:
             for name in names:
                 if not is_photo_name(Path(name).name):
                     yield Sent(name, None, f"{name} is no photo")
+                    continue
+                if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    yield Sent(name, None, f"{name} is compressed in a way that is not read: pack it as a usual zip")
                     continue
                 with archive.open(name) as member:
                     data = member.read(MAX_PHOTO_BYTES + 1)

@@ -8,10 +8,12 @@ A test module lists what it reads in `FORMATS` and calls `fuzz` on itself:
         fuzz(__name__, request.config)      # `--fuzz-runs N` for more than a few seconds of it
 
 The readers run in a process of their own, whose memory is limited, so that one which crashes or fills the memory is
-found, too. A fault names its seed: `python -m tests.fuzzing MODULE FORMAT SEED FILE` writes that file.
+found, too. A fault names its seed: `python -m tests.fuzzing MODULE FORMAT SEED FILE` writes that file, and
+`python -m tests.fuzzing all MINUTES SEED` reads damaged files of all formats, as long as is said.
 """
 
 import importlib
+import itertools
 import json
 import os
 import random
@@ -19,7 +21,9 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +31,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.damage import Damage
+
+JOINERS = "\u200c\u200d"  # which Persian and Hindi write
 MEMORY_BYTES = 1 << 30  # that a reader may take beyond what the process has when it begins
 SECONDS = 20  # that it may take for one file
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20, 1 << 30)
@@ -37,20 +44,25 @@ WORDS = (b"-1", b"0", b"1e999", b"NaN", b"null", b"99999999999", b"\x00", b"\xff
 class Format:
     """A kind of file: sound samples, and what reads a damaged one, given its bytes and an empty folder.
 
-    `runs` is how many damaged files a test reads without `--fuzz-runs`. Errors of `allowed` are fine, too.
+    `runs` is how many damaged files a test reads without `--fuzz-runs`. Errors of `allowed` are fine, too. `damage`
+    knows the format, see damage.py: of three files two have such damage, of which one alone.
     """
 
     samples: Callable[[], Sequence[bytes]]
     read: Callable[[bytes, Path], object]
     runs: int = 100
     allowed: tuple[type[Exception], ...] = ()
+    damage: Damage | None = None
 
 
-def mutate(samples: Sequence[bytes], seed: int) -> bytes:
-    """One of the samples with one to four kinds of damage; the same for the same seed."""
+def mutate(samples: Sequence[bytes], seed: int, damage: Damage | None = None) -> bytes:
+    """One of the samples with some kinds of damage; the same for the same seed."""
     draw = random.Random(seed)
     data = bytearray(draw.choice(samples))
-    for _ in range(draw.choice((1, 1, 2, 4))):
+    known = seed % 3 if damage else 0
+    if damage and known:
+        data = bytearray(damage(bytes(data), draw))
+    for _ in range(0 if known == 1 else draw.choice((1, 1, 2, 4))):
         draw.choice((_flip, _flip, _number, _number, _cut, _double, _remove, _word))(data, draw)
     return bytes(data)
 
@@ -139,7 +151,8 @@ def _read(kind: Format, data: bytes) -> tuple[str, str]:
             kind.read(data, Path(folder))
     except ValueError as error:
         said = str(error)
-        return ("refused", said) if said.isprintable() else ("fault", f"no clean line: {said!r:.300}")
+        steers = any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in JOINERS for c in said)
+        return ("fault", f"no clean line: {said!r:.300}") if steers else ("refused", said)
     except kind.allowed as error:
         return "refused", str(error)
     except BaseException as error:
@@ -150,9 +163,11 @@ def _read(kind: Format, data: bytes) -> tuple[str, str]:
     return "read", ""
 
 
-def main(module: str, runs: int, first_seed: int) -> None:
-    """The process that `fuzz` starts."""
-    formats: dict[str, Format] = importlib.import_module(module).FORMATS
+def main(modules: Sequence[str], runs: int, first_seed: int, *, seconds: float = 0) -> None:
+    """The process that `fuzz` starts; with `seconds`, all formats get the same share of them instead of `runs`."""
+    formats: dict[str, Format] = {}
+    for module in modules:
+        formats |= importlib.import_module(module).FORMATS
     samples = {name: kind.samples() for name, kind in formats.items()}
     signal.signal(signal.SIGALRM, _too_slow)
     for name, kind in formats.items():  # the sound files first, which loads every library
@@ -163,18 +178,27 @@ def main(module: str, runs: int, first_seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES,) * 2)
     for name, kind in formats.items():
         counts = {"read": 0, "refused": 0, "fault": 0}
-        for seed in range(first_seed, first_seed + (runs or kind.runs)):
+        began = time.monotonic()
+        for seed in itertools.count(first_seed):
+            done = time.monotonic() - began
+            if done > seconds / len(formats) if seconds else seed - first_seed == (runs or kind.runs):
+                break
             _say(fuzz=name, reads=seed)
-            result, wrong = _read(kind, mutate(samples[name], seed))
+            result, wrong = _read(kind, mutate(samples[name], seed, kind.damage))
             counts[result] += 1
             if result == "fault":
                 _say(fuzz=name, seed=seed, fault=wrong)
-        _say(fuzz=name, counts=counts)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        _say(fuzz=name, counts=counts, seconds=round(time.monotonic() - began, 1), process_mb=peak)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5:
+    if sys.argv[1] == "all":
+        root = Path(__file__).parent
+        found = sorted(path.relative_to(root.parent).with_suffix("") for path in root.rglob("test_fuzz*.py"))
+        main([".".join(path.parts) for path in found], 0, int(sys.argv[3]), seconds=60 * float(sys.argv[2]))
+    elif len(sys.argv) == 5:
         chosen: Format = importlib.import_module(sys.argv[1]).FORMATS[sys.argv[2]]
-        Path(sys.argv[4]).write_bytes(mutate(chosen.samples(), int(sys.argv[3])))
+        Path(sys.argv[4]).write_bytes(mutate(chosen.samples(), int(sys.argv[3]), chosen.damage))
     else:
-        main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        main([sys.argv[1]], int(sys.argv[2]), int(sys.argv[3]))

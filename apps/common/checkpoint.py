@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from apps.common.cli import is_set
 from backbone.files import written_whole
+from backbone.weights.file_kinds import Budget, first_line, one_line
+from backbone.weights.readers.torch_files import check_torch_file
 
 
 class Stateful(Protocol):
@@ -234,9 +236,12 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
         raise ValueError(f"checkpoint {folder} is of the app {description.get('app')!r:.40}, this is {app!r}")
     check_description(folder / DESCRIPTION, description)
     try:
-        return description, load_file(folder / WEIGHTS)
+        weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{folder / WEIGHTS} is missing or damaged: {error}") from None
+        raise ValueError(one_line(f"{folder / WEIGHTS} is missing or damaged: {error}")) from None
+    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{folder / WEIGHTS} is damaged: {broken[0][:80]!r} is not finite")
+    return description, weights
 
 
 def save_state(path: Path, parts: Mapping[str, Stateful], **facts: Any) -> None:
@@ -251,8 +256,10 @@ def save_state(path: Path, parts: Mapping[str, Stateful], **facts: Any) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
-def restore_state(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Put each part back into the state that `save_state` wrote; returns the facts.
+def restore_state(
+    path: Path, parts: Mapping[str, Stateful], *, check: Callable[[str, Any, Any], None] = lambda *_: None
+) -> dict[str, Any]:
+    """Put each part back into the state that `save_state` wrote, after `check` of all; returns the facts.
 
     Raises:
         ValueError: the file is missing, damaged, or of other parts.
@@ -260,10 +267,14 @@ def restore_state(path: Path, parts: Mapping[str, Stateful]) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"{path} does not exist: there is nothing to resume")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+        check_torch_file(data, Budget(2 * len(data)))
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        facts = dict(state["facts"])
+        for name, part in parts.items():
+            check(name, part, state["parts"][name])
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
-        return state["facts"]
+        return facts
     except Exception as error:  # torch and pickle raise many kinds for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is damaged or not a state of this run: {reason}") from None
+        raise ValueError(f"{path} is damaged or not a state of this run: {first_line(error)}") from None

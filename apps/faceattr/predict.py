@@ -60,7 +60,7 @@ import numpy as np
 
 from apps.common.checkpoint import with_last
 from apps.common.deploy.runtime import start_session
-from apps.common.deploy.sessions import device_for
+from apps.common.deploy.sessions import check_finite, device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, answered
@@ -131,7 +131,9 @@ class Predictor:
             return []
         names, limits = self.tagger.attributes, dict(zip(self.tagger.attributes, self.tagger.thresholds, strict=True))
         faces = []
-        for box, row in zip(boxes, self.tagger.probs(stack_images(crops)).tolist(), strict=True):
+        logits = self.tagger.logits(stack_images(crops))
+        check_finite(logits)
+        for box, row in zip(boxes, self.tagger.calibrated(logits).tolist(), strict=True):
             every = dict(zip(names, row, strict=True))
             probs = {name: every[name] for name in self.shown}
             present = sorted((name for name in probs if probs[name] >= limits[name]), key=lambda name: -probs[name])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from apps.common.deploy.sessions import check_finite
 from apps.common.pictures import RESULT_QUALITY, write_lines, write_picture
 from apps.finegrained.model.classifier import Classifier, known_score
 
@@ -61,7 +62,8 @@ class Guesses(list[Guess]):
 
 
 def make_guesses(classifier: Classifier, logits: Tensor, *, top: int) -> list[Guesses]:
-    """The `top` classes of each photo, from logits (B, K) of any device."""
+    """The `top` classes of each photo, from logits (B, K) of any device; ValueError if they are not finite."""
+    check_finite(logits)
     threshold, names = classifier.unknown_threshold, classifier.class_names
     probs, classes = (logits.double().cpu() / classifier.temperature).softmax(1).topk(min(top, len(names)))
     return [

@@ -27,10 +27,10 @@ def write_uneven_video(path: Path, milliseconds: list[int]) -> Path:
     return path
 
 
-def write_video(path: Path, *, num_frames: int = 10, width: int = 64, height: int = 48) -> Path:
+def write_video(path: Path, *, num_frames: int = 10, width: int = 64, height: int = 48, codec: str = "MJPG") -> Path:
     """Frame i is gray of 10 + 20 * i."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), RATE, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), RATE, (width, height))
     for i in range(num_frames):
         writer.write(np.full((height, width, 3), (10 + 20 * i) % 256, np.uint8))
     writer.release()

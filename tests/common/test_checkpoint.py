@@ -3,21 +3,32 @@
 import copy
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from apps.common.checkpoint import load_json, load_model, load_object
 from apps.common.training.run_log import load_settings, read_metrics, resumed_config
 from apps.detection.model.detector import Detector
+from apps.detection.predict import Predictor as Finder
 from apps.faceattr.model.tagger import Tagger
+from apps.faceattr.predict import Predictor as Describer
 from apps.finegrained.model.classifier import Classifier
+from apps.finegrained.predict import Predictor as Guesser
 from apps.finegrained.train import Config
 
 MODELS = Path(__file__).parents[2] / "demos/models"
 CPU = torch.device("cpu")
 LOADERS = {"detection": Detector.load, "finegrained": Classifier.load, "faceattr": Tagger.load}
+PREDICTORS = {
+    "detection": partial(Finder, runtime="torch"),
+    "finegrained": partial(Guesser, runtime="torch"),
+    "faceattr": partial(Describer, runtime="torch", whole=True),
+}
 WRONG = [None, [], {}, "160", 0, -1, 60_000, 1.5, float("nan"), float("inf"), True, "\x1b[31m", [[]], [0], [None] * 3]
 
 
@@ -60,6 +71,27 @@ def test_every_wrong_value_of_a_model_is_one_line(model):
     assert refused > 150
     (folder / "model.json").write_text(kept)
     load(folder, device=CPU)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(model, number):
+    folder, _, load = model
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    weights[name].flatten()[-1] = number
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"model\.safetensors is damaged: '{name}' is not finite"):
+        load(folder, device=CPU)
+
+
+def test_outputs_that_overflow_are_no_answer(model):
+    folder, about, _ = model
+    weights = load_file(folder / "model.safetensors")
+    large = {name: torch.full(t.shape, 3e38) if t.ndim in (2, 4) else t for name, t in weights.items()}
+    save_file(large, folder / "model.safetensors")
+    predict = PREDICTORS[about["app"]](folder)
+    with pytest.raises(ValueError, match="gives outputs that are not finite"):
+        predict(np.full((40, 40, 3), 200, np.uint8))
 
 
 DEEP = ("[" * 100_000, '{"a":' * 100_000)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from safetensors.torch import load_file
 
@@ -121,6 +122,16 @@ def test_outputs_are_kept_by_content(place, tmp_path, monkeypatch, capsys):
     again, said = ask_for([paths[4], moved])
     assert "for 2 photos: 1 computed" in said
     assert np.array_equal(again[1], first[1])
+    (kept,) = (tmp_path / "cache").rglob("*.safetensors")
+    whole = kept.read_bytes()
+    tensors = safetensors.numpy.load(whole)
+    no_numbers = safetensors.numpy.save({**tensors, "logits": np.full_like(tensors["logits"], np.nan)})
+    for damaged in (whole[:-40], whole[:8] + b"x" + whole[9:], no_numbers, b""):
+        kept.write_bytes(damaged)
+        again, said = ask_for(paths[:3])
+        assert "is damaged" in said
+        assert "for 3 photos: 3 computed" in said
+        assert np.array_equal(again, first)
     (tmp_path / "other").mkdir()
     for file in (place / "teacher/best").iterdir():
         (tmp_path / "other" / file.name).write_bytes(file.read_bytes())

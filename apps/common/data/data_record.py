@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from apps.common.checkpoint import CONFIG, WEIGHTS, load_object, model_folder
+from apps.common.cli import printable
 from apps.common.data.copies import ends_of
 from apps.common.data.problems import some_of
 
@@ -53,7 +54,8 @@ def record_data(
     before = load_object(resume / CONFIG).get(KEY) if resume else None
     if isinstance(before, dict):
         if before.get("classes") != now["classes"]:
-            became = _became([str(name) for name in before.get("classes") or []], now["classes"])
+            were = before.get("classes")
+            became = _became(list(map(str, were if isinstance(were, list) else [were])), now["classes"])
             raise ValueError(
                 f"--resume {resume}: the classes changed: {became}; begin a new run with --weights {resume}, or put "
                 "the data back as it was"
@@ -95,7 +97,7 @@ def _changes(name: str, before: Any, now: Mapping[str, Any]) -> list[str]:
     if not isinstance(before, dict) or before == now:
         return []
     if before.get("photos") != now["photos"]:
-        return [f"{name} had {before.get('photos')} photos and has {now['photos']} now"]
+        return [f"{name} had {before.get('photos')!r:.40} photos and has {now['photos']} now"]
     if before.get("names") != now["names"]:
         return [f"{name} has photos of other names, or in another order"]
     files = "other files under the same names"
@@ -106,7 +108,7 @@ def _changes(name: str, before: Any, now: Mapping[str, Any]) -> list[str]:
 
 def _became(before: Sequence[str], now: Sequence[str]) -> str:
     if max(len(before), len(now)) <= MOST_NAMES:
-        return f"{', '.join(before)} became {', '.join(now)}"
+        return printable(f"{', '.join(before)} became {', '.join(now)}")
     gone, new = (sorted(set(one) - set(other)) for one, other in ((before, now), (now, before)))
     if not gone and not new:
         return f"{len(now)} names are in another order"

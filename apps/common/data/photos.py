@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from apps.common.data.exif import orientation_of
 from apps.common.images import HEIC_IS_READ, bits_seen, is_truncated, read_image
 
 SUFFIXES_OF_FORMAT = {
@@ -39,7 +40,6 @@ UNREAD_SUFFIXES = (
 """Pictures, too, but not for `read_image`: to be converted, not skipped."""
 
 _CHANNELS = {"1": "gray", "L": "gray", "I": "gray", "F": "gray", "LA": "gray+alpha", "P": "palette", "PA": "palette"}
-_EXIF_ORIENTATION = 0x0112
 _STORED_AS_SIZED = ("JPEG", "MPO", "PNG", "WEBP", "AVIF")  # Pillow may turn others as EXIF says, or may not
 _END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # of JPEG and PNG, by their first bytes
 _START, _TAIL = 65_536, 4096  # bytes read of a large file
@@ -192,9 +192,9 @@ def glance_at_photo(path: Path) -> Glance:
     try:
         with path.open("rb") as file:
             with Image.open(file) as picture:
-                turned = _orientation(picture) > 4
-                if not turned or picture.format in _STORED_AS_SIZED:
-                    seen = Glance(None, *picture.size, turned)
+                orientation, is_sure = orientation_of(picture)
+                if is_sure and (orientation <= 4 or picture.format in _STORED_AS_SIZED):
+                    seen = Glance(None, *picture.size, orientation > 4)
             file.seek(0)
             start = file.read(_START)
             if len(start) < _START:
@@ -257,7 +257,7 @@ def _header(data: bytes) -> dict[str, Any]:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             mode, kind = picture.mode, picture.format or ""
-            orientation = _orientation(picture) if kind in _STORED_AS_SIZED else 1
+            orientation = orientation_of(picture)[0] if kind in _STORED_AS_SIZED else 1
     except Exception:  # Pillow raises many kinds for a damaged header; `read_image` decides
         return {}
     bits = 1 if mode == "1" else 16 if mode.startswith("I") else 32 if mode == "F" else 8
@@ -269,12 +269,6 @@ def _header(data: bytes) -> dict[str, Any]:
         "orientation": orientation,
         "format": "JPEG" if kind == "MPO" else kind,  # phones' JPEG with a second picture behind the first
     }
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF's, 1 to 8; above 4 it turns the stored picture by 90 degrees."""
-    given = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    return int(given) if given in range(1, 9) else 1
 
 
 def _hash_pixels(image: np.ndarray) -> str:

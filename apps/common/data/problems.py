@@ -36,7 +36,7 @@ def refuse_problems(problems: Sequence[str], bad_data: BadData) -> None:
     if problems and bad_data == "refuse":
         more = len(problems) - 1
         rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
-        raise ValueError(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip")
+        raise ValueError(printable(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip"))
 
 
 def skipped_words(skipped: Sequence[str]) -> str:

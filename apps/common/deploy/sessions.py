@@ -173,6 +173,12 @@ def computes_in_bf16(precision: Precision) -> bool:
     return precision == "auto" and choose_precision(torch.device("cpu"), "auto") == "bf16"
 
 
+def check_finite(*outputs: Tensor) -> None:
+    """Raise ValueError if a network's outputs are not all finite: no answer can be made of them."""
+    if not all(output.isfinite().all() for output in outputs):
+        raise ValueError("the checkpoint gives outputs that are not finite: damaged, or train with a lower --lr")
+
+
 def torch_version() -> str:
     """As it was released: without the build's name."""
     return torch.__version__.split("+")[0]

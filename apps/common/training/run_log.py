@@ -101,10 +101,10 @@ class RunLog:
             raise ValueError(f"--resume {folder} is a run of {record.get('app')!r}, this is {app!r}")
         for name, what in (("num_photos", "photos to learn"), ("num_steps", "steps")):
             now = facts.get(name)
-            if record.get(name, now) != now:
+            if (before := record.get(name, now)) != now:
                 raise ValueError(
-                    f"--resume {folder}: the run began with {record[name]:,} {what}, the data has {now:,} now; put it "
-                    "back as it was, or begin a new run"
+                    f"--resume {folder}: the run began with {before!r:.40} {what}, the data has {now} now; put it back "
+                    "as it was, or begin a new run"
                 )
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
         with written_whole(folder / METRICS) as temporary:
@@ -239,7 +239,7 @@ def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
     given = _plain(config)
     fields = {field.name: field.default for field in dataclasses.fields(config) if field.name != "given"}
     if unknown := sorted(set(saved) - set(fields)):
-        raise ValueError(f"--resume {run} is a run of another script: it has a setting {unknown[0]}")
+        raise ValueError(f"--resume {run} is a run of another script: it has a setting {unknown[0]!r:.80}")
     for name, default in fields.items():
         changed = is_set(config, name)
         if name in MAY_CHANGE and changed:

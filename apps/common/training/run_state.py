@@ -1,5 +1,6 @@
 """The progress of a run, and its state on disk, from which `--resume` continues."""
 
+import json
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from apps.common.cli import plain_message
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
 from apps.common.training.run_log import STATE, RunLog
+from apps.common.training.state_form import check_form
 
 
 class RunState:
@@ -48,20 +50,18 @@ class RunState:
         self.stale = 0
         self.owed = False
         if resume:
-            facts = restore_state(resume / STATE, parts)
+            facts = {"stale": 0, "owed": False, **restore_state(resume / STATE, parts, check=check_form)}
             try:
-                self.done, self.best, self.stale = facts["step"], facts["best"], facts.get("stale", 0)
-                known = self.done >= 0 and isinstance(self.best["metrics"][metric], int | float)
-                whole = (
-                    known
-                    and isinstance(self.best["step"], int)
-                    and all(type(n) is int for n in (self.done, self.stale))
-                )
-            except (KeyError, TypeError):
+                json.dumps(facts, allow_nan=False)
+                counts = (facts["step"], facts["stale"], facts["best"]["step"])
+                whole = all(type(n) is int and 0 <= n < 10**12 for n in counts) and type(facts["owed"]) is bool
+                whole = whole and isinstance(facts["best"]["metrics"][metric], int | float)
+            except (KeyError, TypeError, ValueError, RecursionError):
                 whole = False
             if not whole:
                 raise ValueError(f"{resume / STATE} is damaged: it does not say how far the run is")
-            self.owed = facts.get("owed", False)
+            self.done, self.best, self.stale = facts["step"], facts["best"], facts["stale"]
+            self.owed = facts["owed"]
 
     def save(self, run: Path) -> None:
         """Write `last.pt`.

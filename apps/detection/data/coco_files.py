@@ -186,7 +186,7 @@ def _read(root: Path, file: Path, split: str | None) -> Part:
         name = category.get("name") if isinstance(category, dict) else None
         named = isinstance(name, str | int | float) and not isinstance(name, bool) and str(name).strip()
         if not named or not isinstance(category.get("id"), int):
-            raise ValueError(f"{file}: a category needs a whole-number id and a name, got {str(category)[:80]}")
+            raise ValueError(f"{file}: a category needs a whole-number id and a name, got {category!r:.80}")
         category["name"] = normal_name(str(name))
     categories = sorted(content["categories"], key=lambda category: category["id"])
     for one, two in itertools.pairwise(categories):

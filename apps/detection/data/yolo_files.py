@@ -99,7 +99,7 @@ def _layout(file: Path, content: dict[str, Any] | None) -> Layout:
         raise ValueError(f"{file} names no photos: wanted are train and val, folders or .txt lists")
     shown: dict[str | None, str] = {split: ", ".join(splits[split]) for split in SPLITS if split in splits}
     inner = file.parent / _here(content["path"]) if isinstance(content.get("path"), str) else file.parent
-    folder = inner if inner.is_dir() else file.parent  # `path` is often that of another machine
+    folder = inner if os.path.isdir(inner) else file.parent  # `path` is often that of another machine
     reader = _Reader(file, folder, names, keypoints="kpt_shape" in content)
     return Layout("YOLO txt", file, shown, partial(_read, reader, splits))
 

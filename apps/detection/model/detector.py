@@ -10,7 +10,7 @@ from torch import Tensor
 from apps.common.checkpoint import load_model, save_model
 from apps.common.choices import Input
 from apps.common.deploy.graph import Graph
-from apps.common.deploy.sessions import Session, TorchSession
+from apps.common.deploy.sessions import Session, TorchSession, check_finite
 from apps.common.images import Normalisation
 from apps.detection.boxes.postprocess import Detections, PostProcess, RawOutput
 from apps.detection.choices import Head, ScoreFunction
@@ -81,6 +81,7 @@ class Detector:
     def __call__(self, images: Tensor) -> list[Detections]:
         """Detections, boxes in image sides, of images (B, 3, resolution, resolution) uint8 RGB on any device."""
         found = self.session(images)
+        check_finite(*found.values())
         if "labels" in found:  # a file that gives detections
             return [
                 Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
@@ -45,10 +46,7 @@ def cached_outputs(
         folder: the teacher's model folder or run.
     """
     path = cache_dir() / "teacher-outputs" / f"{_hash_teacher(folder).hex()}.safetensors"
-    known: dict[bytes, np.ndarray] = {}
-    if path.exists():
-        stored = load_file(path)
-        known = {row.tobytes(): logits for row, logits in zip(stored["photos"], stored["logits"], strict=True)}
+    known = _read(path, len(teacher.attributes))
     hashes = [hashlib.blake2b(photo.read_bytes(), digest_size=HASH_BYTES).digest() for photo in paths]
     missing = {digest: photo for digest, photo in zip(hashes, paths, strict=True) if digest not in known}
     if missing:
@@ -61,6 +59,22 @@ def cached_outputs(
             save_file({"photos": photos, "logits": np.stack(list(known.values()))}, temporary)
     print(f"the teacher's outputs for {len(paths):,} photos: {len(missing):,} computed, the others in {path}")
     return np.stack([known[digest] for digest in hashes])
+
+
+def _read(path: Path, num_attributes: int) -> dict[bytes, np.ndarray]:
+    """The logits (A,) in a file of the cache, by the photo's hash; none of a file that is damaged."""
+    try:
+        stored = load_file(path)
+        photos, logits = stored["photos"], stored["logits"]
+    except FileNotFoundError:
+        return {}
+    except (SafetensorError, KeyError, OSError):
+        photos = logits = np.zeros(0)
+    whole = photos.shape == (len(logits), HASH_BYTES) and logits.shape == (len(photos), num_attributes)
+    if not whole or (photos.dtype, logits.dtype) != (np.uint8, np.float16) or not np.isfinite(logits).all():
+        print(f"{path} is damaged: the teacher's outputs are computed again")
+        return {}
+    return {row.tobytes(): some for row, some in zip(photos, logits, strict=True)}
 
 
 def _hash_teacher(folder: Path) -> bytes:

@@ -7,6 +7,7 @@ Stanford Dogs                                          a folder with Images/nXXX
 """
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def list_named(name: str, download_dir: Path) -> Listing:
         classes = [normal_name(class_name) for class_name in dataset.classes]
         for file, label in named.files_of(dataset):
             path = Path(file)
-            add_entry(listing, path, classes[label], split, exists=path.is_file())
+            add_entry(listing, path, classes[label], split, exists=os.path.isfile(path))
     return listing
 
 
@@ -121,9 +122,10 @@ def _list_cub(source: Path) -> Listing:
     listing = Listing(source=source, layout="CUB-200-2011", entries=[], problems=[], skipped=[])
     for image_id, file in files.items():
         if image_id not in uses or labels.get(image_id) not in classes:
-            raise ValueError(f"{source}: image {image_id} of images.txt has no split or no class in the other lists")
+            raise ValueError(f"{source}: image {image_id!r} of images.txt has no split or no class in the other lists")
         path, split = source / "images" / file, "train" if uses[image_id] == "1" else "test"
-        add_entry(listing, path, names[classes[labels[image_id]]], split, exists=path.is_file(), where=f"{source}: ")
+        exists, name = os.path.isfile(path), names[classes[labels[image_id]]]
+        add_entry(listing, path, name, split, exists=exists, where=f"{source}: ")
     return listing
 
 
@@ -141,7 +143,7 @@ def _list_dogs(source: Path, folders: Sequence[Path]) -> Listing:
             if path.parent.name not in names:
                 listing.problems.append(Problem(f"{path} does not exist", split))
             else:
-                add_entry(listing, path, names[path.parent.name], split, exists=path.is_file())
+                add_entry(listing, path, names[path.parent.name], split, exists=os.path.isfile(path))
     return listing
 
 

@@ -114,7 +114,7 @@ def read_pth(data: bytes, *, name: str) -> LoadedWeights:
         ValueError: the file is damaged, holds other objects, or another network. One line, with its name.
     """
     try:
-        _check_file(data)
+        check_torch_file(data, Budget())
         with torch.serialization.safe_globals(PLAIN_OBJECTS):
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except TooLargeError as error:
@@ -137,7 +137,7 @@ def read_pth(data: bytes, *, name: str) -> LoadedWeights:
     return read_state_dict(content, name=name)
 
 
-def _check_file(data: bytes) -> None:
+def check_torch_file(data: bytes, budget: Budget) -> None:
     """Count what a file declares to unpack to, and look for what multiplies: a record that goes by several names, and
     bytes made from a number.
 
@@ -147,7 +147,7 @@ def _check_file(data: bytes) -> None:
     if not data.startswith(b"PK"):
         pickles, records = io.BytesIO(data), set()
     else:
-        check_zip(data, Budget())
+        check_zip(data, budget)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = {info.filename: info for info in archive.infolist()}
             info = next(info for name, info in infos.items() if name.endswith("/data.pkl"))

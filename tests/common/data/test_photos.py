@@ -175,6 +175,29 @@ def test_glance_facts_and_reading_agree_on_a_turned_photo(tmp_path, suffix, orie
     assert glance_at_photo(path).size == (fact.width, fact.height) == read_image(path).shape[1::-1]
 
 
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"II*\0\x08\0\0\0\1\0\x12\1\4\0\1\0\0\0\6\0\0\0\0\0\0\0",  # a long number
+        b"II*\0\x08\0\0\0\1\0\x12\1\1\0\1\0\0\0\6\0\0\0\0\0\0\0",  # a byte
+        b"II*\0\x08\0\0\0\1\0\x12\1\3\0\2\0\0\0\6\0\1\0\0\0\0\0",  # two numbers
+        b"MM\0+\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0",  # of BigTIFF
+    ],
+)
+def test_glance_facts_and_reading_agree_on_odd_exif(tmp_path, exif):
+    path = save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
+    size = read_image(path).shape[1::-1]
+    facts = inspect_photo(path)
+    assert glance_at_photo(path).size == (facts.width, facts.height) == size
+
+
+def test_an_orientation_in_xmp_alone_turns_nothing(tmp_path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"></x:xmpmeta>'
+    path = save(tmp_path / "a.jpg", xmp=xmp)
+    assert Image.open(path).getexif()[0x0112] == 6, "Pillow takes it for EXIF's"
+    assert glance_at_photo(path).size == read_image(path).shape[1::-1] == (60, 40)
+
+
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     save(tmp_path / "elsewhere" / "b.jpg")
     save(tmp_path / "photos" / "a.jpg")

@@ -12,6 +12,7 @@ from torch import nn
 
 from apps.common.checkpoint import restore_state
 from apps.common.cli import parse
+from apps.common.data.data_record import record_data
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
@@ -162,7 +163,7 @@ def test_what_a_resumed_run_may_change(tmp_path):
     content = json.loads((tmp_path / "config.json").read_text())
     content["config"]["mixup"] = 1.0
     (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="is a run of another script: it has a setting mixup"):
+    with pytest.raises(ValueError, match="is a run of another script: it has a setting 'mixup'"):
         resumed_config(Config(resume=tmp_path), tmp_path)
 
 
@@ -181,6 +182,12 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     with pytest.raises(ValueError, match="the run began with 20 photos to learn, the data has 21 now; put it back"):
         open_log(Config(resume=tmp_path), step=1, num_photos=21)
     assert len(read_metrics(tmp_path)) == 1
+    record = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**record, "num_photos": [20], "data_record": {"classes": 3}}))
+    with pytest.raises(ValueError, match=r"the run began with \[20\] photos to learn, the data has 20 now"):
+        open_log(Config(resume=tmp_path), step=1)
+    with pytest.raises(ValueError, match="the classes changed: 3 became a"):
+        record_data(tmp_path, ["a"])
 
 
 def test_a_folder_has_one_run(tmp_path, monkeypatch):

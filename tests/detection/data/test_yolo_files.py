@@ -135,6 +135,12 @@ YAML_FAULTS = {
 }
 
 
+def test_a_path_that_no_system_has_is_that_of_another_machine(yolo):
+    before = load_split(yolo, "train").records
+    declare(yolo, f"path: {'a' * 5000}\n{(yolo / 'data.yaml').read_text()}")
+    assert [record.path for record in load_split(yolo, "train").records] == [record.path for record in before]
+
+
 @pytest.mark.parametrize("text", YAML_FAULTS)
 def test_a_wrong_yaml_is_named(yolo, text):
     declare(yolo, text)

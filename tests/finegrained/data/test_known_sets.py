@@ -170,7 +170,7 @@ def test_damaged_lists_of_cub(cub):
     with pytest.raises(ValueError, match=r"image_class_labels\.txt is damaged: its lines must be a number, a blank"):
         load_split(cub, "train")
     write(cub / "image_class_labels.txt", ["1 1"])
-    with pytest.raises(ValueError, match=r"image 2 of images\.txt has no split or no class"):
+    with pytest.raises(ValueError, match=r"image '2' of images\.txt has no split or no class"):
         load_split(cub, "train")
     (cub / "train_test_split.txt").unlink()
     with pytest.raises(ValueError, match=r"train_test_split\.txt is missing: unpack CUB-200-2011 again"):
@@ -209,6 +209,12 @@ def test_dogs_with_lists(dogs, kind):
 
 
 def test_damaged_or_unreadable_lists_of_dogs(dogs, monkeypatch):
+    for split in ("train", "test"):
+        write(dogs / f"{split}_list.txt", [f"n02085620-Chihuahua/{name}.jpg" for name in ("n02085620_0", "a" * 5000)])
+    with pytest.raises(ValueError, match=r"a\.jpg does not exist"):
+        load_split(dogs, "train")
+    for split in ("train", "test"):
+        (dogs / f"{split}_list.txt").unlink()
     (dogs / "train_list.mat").write_bytes(b"no such thing")
     pytest.importorskip("scipy.io")
     with pytest.raises(ValueError, match=r"train_list\.mat is damaged"):

@@ -4,7 +4,7 @@ from typing import Literal
 
 Amp = Literal["auto", "none", "bf16", "fp16"]
 BadData = Literal["refuse", "skip"]
-Format = Literal["onnx", "openvino", "executorch", "web"]
+Format = Literal["onnx", "openvino", "tflite", "executorch", "web"]
 Input = Literal["uint8", "float"]
 OptimizerName = Literal["sgd", "rmsprop", "adamw"]
 Precision = Literal["auto", "float32"]

@@ -155,8 +155,8 @@ class ExportOptions:
     """What every export.py has."""
 
     format: Format = "onnx"
-    """onnx (one file), openvino (a folder with model.xml and model.bin), executorch (one file for phones) or web (a
-    folder with a page that runs the model in the browser)"""
+    """onnx (one file), openvino (a folder with model.xml and model.bin), tflite or executorch (one file for phones and
+    small boards) or web (a folder with a page that runs the model in the browser); see docs/formats.md"""
     int8: bool = False
     """8-bit weights and activations, with scales from photos of the train split"""
     input: Input = "uint8"

@@ -118,6 +118,22 @@ def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_
     assert "INTER_LINEAR" in about["resizing"]
 
 
+def test_tflite_finds_the_same_with_its_runtime_alone(place, tiny_coco, tmp_path):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs LiteRT: pip install -e '.[tflite]'")
+    config = {"checkpoint": place, "data": str(tiny_coco), "format": "tflite", "outputs": "detections"}
+    out = export(Config(**config, score_threshold=0.2, out=tmp_path / "a.tflite"))
+    run = interpreter.Interpreter(model_path=str(out)).get_signature_runner("serving_default")
+    detector = Detector.load(place, device=CPU).with_thresholds(score_threshold=0.2)
+    images = squares(tiny_coco / "val")
+    for image, expected in zip(images, detector(stack_images(images)), strict=True):
+        found = run(images=image[None])
+        count = int((found["scores"] > 0).sum())
+        assert count == len(expected.scores) > 3
+        assert np.abs(found["scores"][0, :count] - expected.scores.numpy()).max() < 1e-4
+        assert (found["labels"][0, :count] == expected.labels.numpy()).mean() > 0.95
+        assert np.median(np.abs(found["boxes_xyxy"][0, :count] - expected.boxes_xyxy.numpy())) < 1e-4
+
+
 def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monkeypatch, capsys):
     need_exporter()
     need_modules("openvino")

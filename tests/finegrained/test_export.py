@@ -1,4 +1,5 @@
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,23 @@ def test_wrong_input_is_one_line(place, tmp_path):
         export(config(place, tmp_path / "a.onnx", num_photos=0))
     with pytest.raises(ValueError, match=r"runtime onnx computes on the CPU|cannot be used here"):
         Predictor(place / "run", runtime="onnx", device="cuda")
+
+
+def test_tflite_is_used_with_its_runtime_alone(place, tmp_path, capsys):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs LiteRT: pip install -e '.[tflite]'")
+    out = export(config(place, tmp_path / "a net.tflite", format="tflite"))
+    assert "top-1 on 6 photos: torch " in capsys.readouterr().out
+    run = interpreter.Interpreter(model_path=str(out)).get_signature_runner("serving_default")
+    model = Classifier.load(place / "run", device=torch.device("cpu"))
+    squares = [to_square(read_image(p), 64, model.crop) for p in sorted((place / "data/val").rglob("*.png"))]
+    logits = np.concatenate([run(images=square[None])["logits"] for square in squares])
+    assert np.abs(logits - model.logits(stack_images(squares)).numpy()).max() < 1e-4
+    with zipfile.ZipFile(out) as archive:
+        about = json.loads(archive.read("metadata.json"))
+        assert archive.read("labels.txt").decode().splitlines() == list(COLOURS)
+    assert (about["app"], about["resolution"], about["crop"], about["precision"]) == (
+        "finegrained",
+        "64",
+        "0.875",
+        "float32",
+    )

@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from apps.common.deploy.formats import as_text
-from apps.common.deploy.graph import Graph
+from apps.common.deploy.graph import Graph, as_input
 from apps.common.deploy.packages import quietly
+from apps.common.images import Normalisation
 
 METADATA = "metadata"  # a method of the file that returns JSON, as bytes in a tensor
 
@@ -56,20 +58,24 @@ def write_executorch(path: Path, graph: Graph, *, resolution: int, metadata: Map
 class ExecutorchSession:
     """A file of `write_executorch`, one image at a time."""
 
-    def __init__(self, path: Path, graph: Graph) -> None:
+    bf16 = False
+
+    def __init__(self, path: Path, *, preprocessing: Normalisation | None) -> None:
+        need_executorch()
         from executorch.runtime import Runtime
 
         self._program = Runtime.get().load_program(str(path))  # must live as long as its methods
         self._forward = self._program.load_method("forward")
         (text,) = self._program.load_method(METADATA).execute([])
         self.metadata: dict[str, str] = json.loads(text.numpy().tobytes().decode("utf-8"))
-        self._graph = graph
-        self.name = "ExecuTorch"
+        self._outputs: list[str] = json.loads(self.metadata["outputs"])
+        self._preprocessing = preprocessing
+        self.name = f"ExecuTorch {version('executorch')}"
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        found = [self._forward.execute([self._graph.feed(image[None]).contiguous()]) for image in images]
-        outputs = (torch.cat([one[k].clone() for one in found]) for k in range(len(self._graph.outputs)))
-        return dict(zip(self._graph.outputs, outputs, strict=True))
+        fed = as_input(images.cpu(), self._preprocessing).contiguous()
+        found = [[value.clone() for value in self._forward.execute([image[None]])] for image in fed]
+        return {name: torch.cat([one[k] for one in found]) for k, name in enumerate(self._outputs)}
 
 
 def need_executorch() -> None:

@@ -14,18 +14,22 @@ from torch import Tensor
 from apps.common.checkpoint import WEIGHTS
 from apps.common.choices import Format, Input
 from apps.common.deploy.agreement import difference
-from apps.common.deploy.executorch import ExecutorchSession, need_executorch, write_executorch
-from apps.common.deploy.formats import TOLERANCE, quantize, write_onnx, write_openvino
+from apps.common.deploy.executorch import need_executorch, write_executorch
+from apps.common.deploy.formats import quantize, write_onnx, write_openvino
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.packages import need
 from apps.common.deploy.sessions import Session, load_session
+from apps.common.deploy.tflite.convert import write_tflite
 from apps.common.deploy.web import MODEL, WEB_FILES, WebPage, find_runtime, write_page
 from backbone.files import written_whole
 
 PARITY_PHOTOS = 16
-SUFFIXES = {"onnx": ".onnx", "executorch": ".pte"}
+SAME_OUTPUTS = 1e-4  # largest difference of 32-bit outputs, relative to max(1, largest output)
+SAME_METRIC, MAX_DROP = 0.001, 0.01  # how far the metric may be in 32-bit floats, and how much 8 bits may lose
+SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}
 FOLDERS = {"openvino": {"model.xml", "model.bin"}, "web": WEB_FILES}
 """Formats that are folders, and what may be in each."""
+LACKS = {"executorch": ("--int8", "--dynamic-size", "--outputs detections"), "tflite": ("--int8", "--dynamic-size")}
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
 
 
@@ -55,22 +59,21 @@ def write_checked(
     photos: Tensor,
     calibration: Tensor | None = None,
     metric: Metric | None = None,
-    max_drop: float,
+    max_drop: float | None,
     compare: Compare = difference,
     dynamic_size: bool = False,
     translations: Mapping[Callable, Callable] | None = None,
     page: WebPage = WebPage(),  # noqa: B008
 ) -> None:
-    """Write a file (onnx, executorch) or folder (openvino, web), check it, and print the result; if a check fails,
-    nothing is left.
+    """Write a file, or a folder (openvino, web), check it, and print the result; if a check fails, nothing is left.
 
     Args:
         metadata: of the app; kept in the file, together with what all apps have.
         photos: (B, 3, H, W) uint8 on which the outputs are compared.
         calibration: (B, 3, H, W) uint8 for 8-bit integers; None for 32-bit floats.
         metric: measured with torch and with the file; None for no check of it.
-        max_drop: how much the metric may lose.
-        compare: the difference between torch's outputs and the file's; more than `TOLERANCE` is an error.
+        max_drop: how much the metric may lose; None for `MAX_DROP` in 8 bits, and in 32-bit floats for `SAME_METRIC`.
+        compare: the difference between torch's outputs and the file's; more than `SAME_OUTPUTS` is an error.
         page: for web, what its page has beside the model.
 
     Raises:
@@ -81,22 +84,12 @@ def write_checked(
     sizes = {"resolution": resolution, "dynamic_size": dynamic_size}
     facts = {**_describe(graph), **sizes, "precision": precision, **metadata}
     with written_whole(out, folder=format in FOLDERS) as temporary:
-        if format == "executorch":
-            write_executorch(temporary, graph, resolution=resolution, metadata=facts)
-        else:
-            onnx = temporary / MODEL if format in FOLDERS else temporary
-            write_onnx(
-                onnx, graph, resolution=resolution, metadata=facts, dynamic_size=dynamic_size, translations=translations
-            )
-            if calibration is not None:
-                _quantize_in_place(onnx, graph, calibration)
-            if format == "openvino":
-                write_openvino(temporary, onnx)
-                onnx.unlink()
+        options = {"dynamic_size": dynamic_size, "translations": translations}
+        _write(temporary, graph, format, resolution=resolution, metadata=facts, calibration=calibration, **options)
         session = _load(temporary, graph, format)
         _check_outputs(graph, session, photos, compare, exact=calibration is None)
         if metric:
-            _check_metric(metric, session, max_drop)
+            _check_metric(metric, session, max_drop, exact=calibration is None)
         if format == "web":
             write_page(temporary, facts, page)
     files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
@@ -106,10 +99,37 @@ def write_checked(
         print(f"look: python -m http.server --directory {shlex.quote(str(out))}, then http://localhost:8000")
 
 
+def _write(
+    path: Path,
+    graph: Graph,
+    format: Format,
+    *,
+    resolution: int,
+    metadata: Mapping[str, Any],
+    calibration: Tensor | None,
+    **options: Any,
+) -> None:
+    """Write the file, or the folder's content."""
+    if format == "executorch":
+        write_executorch(path, graph, resolution=resolution, metadata=metadata)
+    elif format == "tflite":
+        write_tflite(path, graph, resolution=resolution, metadata=metadata)
+    else:
+        onnx = path / MODEL if format in FOLDERS else path
+        write_onnx(onnx, graph, resolution=resolution, metadata=metadata, **options)
+        if calibration is not None:
+            _quantize_in_place(onnx, graph, calibration)
+        if format == "openvino":
+            write_openvino(path, onnx)
+            onnx.unlink()
+
+
 def _need(format: Format) -> None:
     """Raise ValueError, with the command that installs them, if a format's packages are missing."""
     if format == "executorch":
         need_executorch()
+    elif format == "tflite":
+        need("ai_edge_litert", "flatbuffers", extra="tflite")
     else:
         need("onnx", "onnxscript", *(["openvino"] if format == "openvino" else []), "onnxruntime")
 
@@ -132,8 +152,6 @@ def _quantize_in_place(path: Path, graph: Graph, calibration: Tensor) -> None:
 
 
 def _load(path: Path, graph: Graph, format: Format) -> Session:
-    if format == "executorch":
-        return ExecutorchSession(path, graph)
     if format == "web":
         path, format = path / MODEL, "onnx"
     return load_session(path, format, preprocessing=graph.preprocessing if graph.input == "float" else None)
@@ -143,14 +161,19 @@ def _check_outputs(graph: Graph, session: Session, photos: Tensor, compare: Comp
     far = max(compare(graph.reference(image[None]), session(image[None])) for image in photos)
     far = max(far, compare(graph.reference(photos[:3]), session(photos[:3])))  # as a batch, too
     print(f"outputs differ from torch's by {far:.2g} at most, on {len(photos)} photos (relative)")
-    if exact and not far <= TOLERANCE:
-        raise ValueError(f"the exported file computes something else than torch: by {far:.2g}, allowed is {TOLERANCE}")
+    if exact and not far <= SAME_OUTPUTS:
+        raise ValueError(
+            f"the exported file computes something else than torch: by {far:.2g}, allowed is {SAME_OUTPUTS:g}"
+        )
 
 
-def _check_metric(metric: Metric, session: Session, max_drop: float) -> None:
+def _check_metric(metric: Metric, session: Session, max_drop: float | None, *, exact: bool) -> None:
+    if max_drop is None:
+        max_drop = SAME_METRIC if exact else MAX_DROP
     before, after = metric.measure(metric.reference), metric.measure(session)
     print(f"{metric.name} on {metric.num_photos:,} photos: torch {before:.4f}, exported {after:.4f}")
-    if not before - after <= max_drop:
+    lost = abs(before - after) if exact else before - after
+    if not lost <= max_drop:
         raise ValueError(
             f"the exported file loses too much: {metric.name} {before:.4f} becomes {after:.4f}, --max-drop is "
             f"{max_drop}: calibrate on more photos like those it will see (--data, --num-photos), or allow more"
@@ -185,18 +208,17 @@ def check_num_photos(num_photos: int) -> None:
 def check_format(
     format: Format, *, int8: bool, dynamic_size: bool = False, suppressed: bool = False, input: Input = "uint8"
 ) -> None:
-    """Raise ValueError for what ExecuTorch's files do not have here, or a web page does not use."""
+    """Raise ValueError for what a format's files do not have here, or a web page does not use."""
     if format == "web" and (dynamic_size or input != "uint8"):
         raise ValueError("--format web takes pixels of one size: without --dynamic-size and --input float")
     flags = {"--int8": int8, "--dynamic-size": dynamic_size, "--outputs detections": suppressed}
-    if format == "executorch" and (asked := [flag for flag, given in flags.items() if given]):
-        raise ValueError(
-            f"--format executorch is in 32-bit floats, for one size, without suppression: {asked[0]} is for onnx"
-        )
+    lacks = LACKS.get(format, ())
+    if asked := [flag for flag in lacks if flags[flag]]:
+        raise ValueError(f"--format {format} is without {', '.join(lacks)}: {asked[0]} is for onnx and openvino")
 
 
 def default_out(folder: Path, name: str, *, format: Format, int8: bool) -> Path:
-    """`export/NAME.onnx` (or .pte), or a folder `export/NAME_openvino`, beside the model folder."""
+    """`export/NAME.onnx` (or .tflite, .pte), or a folder `export/NAME_openvino`, beside the model folder."""
     beside = folder.parent / "export"
     name += "-int8" * int8
     return beside / (name + (f"_{format}" if format in FOLDERS else SUFFIXES[format]))

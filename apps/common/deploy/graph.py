@@ -62,6 +62,11 @@ def fold_norms(network: nn.Module) -> nn.Module:
     return network
 
 
+def as_input(images: Tensor, preprocessing: Normalisation | None) -> Tensor:
+    """Images (B, 3, H, W) uint8 as a file takes them: pixels (B, H, W, 3), or preprocessed outside, (B, 3, H, W)."""
+    return images.permute(0, 2, 3, 1) if preprocessing is None else preprocessing(images)
+
+
 class Graph(nn.Module):
     """What goes into the file: pixels to named outputs.
 
@@ -101,7 +106,7 @@ class Graph(nn.Module):
 
     def feed(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) uint8 as the graph takes them."""
-        return images.permute(0, 2, 3, 1) if self.input == "uint8" else self.preprocessing(images)
+        return as_input(images, None if self.input == "uint8" else self.preprocessing)
 
     @torch.inference_mode()
     def reference(self, images: Tensor) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 
-def need(*modules: str) -> None:
-    """Raise ValueError, with the command that installs them, if modules cannot be imported."""
+def need(*modules: str, extra: str = "fast") -> None:
+    """Raise ValueError, with the command that installs the extra that has them, if modules cannot be imported."""
     missing = []
     for name in modules:
         try:
@@ -19,7 +19,9 @@ def need(*modules: str) -> None:
         except Exception:  # a broken package raises many kinds
             missing.append(name)
     if missing:
-        raise ValueError(f"{', '.join(missing)} cannot be imported here: pip install -e '.[fast]' -c constraints.txt")
+        raise ValueError(
+            f"{', '.join(missing)} cannot be imported here: pip install -e '.[{extra}]' -c constraints.txt"
+        )
 
 
 def import_openvino() -> Any:

@@ -1,4 +1,4 @@
-"""One network, ready to compute, in each runtime: eager torch, torch.compile, onnxruntime, OpenVINO."""
+"""One network, ready to compute, in each runtime: eager torch, torch.compile, and those of exported files."""
 
 import copy
 import threading
@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apps.common.choices import Precision, Runtime
+from apps.common.choices import Format, Precision, Runtime
+from apps.common.deploy.executorch import ExecutorchSession
 from apps.common.deploy.formats import INPUT, OPENVINO_FILE
-from apps.common.deploy.graph import Graph
+from apps.common.deploy.graph import Graph, as_input
 from apps.common.deploy.packages import import_openvino
+from apps.common.deploy.tflite.session import TFLiteSession
 from apps.common.device import choose_device, choose_precision
 from apps.common.images import Normalisation
 
@@ -97,6 +99,8 @@ class OpenVinoSession:
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request serves one call at a time, a demo makes several
         self._preprocessing = preprocessing
+        about = {key: getattr(value, "value", value) for key, value in model.get_rt_info().items()}
+        self.metadata: dict[str, str] = {key: value for key, value in about.items() if isinstance(value, str)}
         self.bf16 = bf16
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}" + ", bf16" * bf16
 
@@ -126,27 +130,34 @@ class CompiledSession:
         return dict(zip(self._graph.outputs, values, strict=True))
 
 
+FileSession = OnnxSession | OpenVinoSession | TFLiteSession | ExecutorchSession
+
+
 def load_session(
     path: Path,
-    runtime: FileRuntime,
+    runtime: Format,
     *,
     threads: int | None = None,
     preprocessing: Normalisation | None = None,
     precision: Precision = "float32",
-) -> OnnxSession | OpenVinoSession:
+) -> FileSession:
     """Open an exported file.
 
     Args:
-        path: an ONNX file, or for "openvino" also a folder of `write_openvino`.
-        runtime: "onnx" or "openvino".
+        path: an ONNX file, or for "openvino" also a folder of `write_openvino`; for others their own files.
+        runtime: "onnx", "openvino", "tflite" or "executorch" (which chooses its threads itself).
         threads: on which to compute; None for as many as torch uses.
         preprocessing: for a file whose input is preprocessed outside.
         precision: "auto" lets OpenVINO compute in bfloat16 where the processor multiplies in it, which is faster and
-            changes some answers (docs/export.md); "float32" is exact. onnxruntime always computes in float32.
+            changes some answers (docs/export.md); "float32" is exact. The others always compute in float32.
     """
     threads = threads or torch.get_num_threads()
     if runtime == "onnx":
         return OnnxSession(path, threads=threads, preprocessing=preprocessing)
+    if runtime == "tflite":
+        return TFLiteSession(path, threads=threads, preprocessing=preprocessing)
+    if runtime == "executorch":
+        return ExecutorchSession(path, preprocessing=preprocessing)
     return OpenVinoSession(path, threads=threads, preprocessing=preprocessing, bf16=computes_in_bf16(precision))
 
 
@@ -185,6 +196,4 @@ def torch_version() -> str:
 
 
 def _as_input(images: Tensor, preprocessing: Normalisation | None) -> np.ndarray:
-    if preprocessing is not None:
-        return preprocessing(images.cpu()).contiguous().numpy()
-    return images.cpu().permute(0, 2, 3, 1).contiguous().numpy()  # no copy of what `stack_images` gives
+    return as_input(images.cpu(), preprocessing).contiguous().numpy()  # no copy of what `stack_images` gives

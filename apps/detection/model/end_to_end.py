@@ -87,7 +87,7 @@ class EndToEnd(nn.Module):
         anchors = best.gather(1, top.indices // num_classes)
         offsets = output["offsets"].gather(1, anchors[..., None].expand(-1, -1, 4))
         boxes = decode_offsets(offsets, self.network.anchors_cxcywh[anchors]).clamp(0, 1)
-        apart = boxes + 2 * labels[..., None]  # boxes of different classes do not overlap
+        apart = boxes + (2 * labels)[..., None]  # boxes of different classes do not overlap
         keep = keep_best(apart, top.values, self.nms_iou, self.score_threshold, self.num_detections)
         kept = (top.values * keep).topk(self.num_detections)
         return {

@@ -85,7 +85,7 @@ def read_backbone_convs(graph: TFLiteGraph) -> list[FoldedConv]:
     """
     if len(graph.inputs) != 1 or len(graph.tensors[graph.inputs[0]].shape) != 4:
         raise ValueError("not MobileNet V1: its input is not one batch of images")
-    at = graph.inputs[0]
+    at, _ = _normalisation(graph)
     convs: list[FoldedConv] = []
     for block, _, stride in TABLE_1:
         steps = [("CONV_2D", stride)] if block == TABLE_1[0][0] else [("DEPTHWISE_CONV_2D", stride), ("CONV_2D", 1)]
@@ -146,7 +146,13 @@ def read_conv(graph: TFLiteGraph, operator: TFLiteOperator, *, pads: tuple[int, 
 
 
 def input_preprocessing(graph: TFLiteGraph) -> Preprocessing:
-    """What an 8-bit input does to a pixel, real = scale * (pixel - zero point); for a float input x / 127.5 - 1."""
+    """What the first operators do to a pixel, (pixel - mean) * scale, in files that an export.py wrote; what an 8-bit
+    input does, real = scale * (pixel - zero point); for a float input x / 127.5 - 1.
+    """
+    at, constants = _normalisation(graph)
+    if at != graph.inputs[0]:
+        (r, g, b), (r_std, g_std, b_std) = (constants["SUB"] / 255).tolist(), (1 / constants["MUL"] / 255).tolist()
+        return Preprocessing(mean=(r, g, b), std=(r_std, g_std, b_std))
     tensor = graph.tensors[graph.inputs[0]]
     if tensor.quantization is None or tensor.dtype not in (torch.uint8, torch.int8):
         return TENSORFLOW_INPUT
@@ -156,6 +162,24 @@ def input_preprocessing(graph: TFLiteGraph) -> Preprocessing:
         raise ValueError(f"its input has scale {scale}")
     mean, std = zero / 255, 1 / (255 * scale)
     return Preprocessing(mean=(mean, mean, mean), std=(std, std, std))
+
+
+def _normalisation(graph: TFLiteGraph) -> tuple[int, dict[str, Tensor]]:
+    """The tensor after a SUB and a MUL by three constants each that follow the input, and these; else the input."""
+    at = graph.inputs[0]
+    constants: dict[str, Tensor] = {}
+    for kind in ("CAST", "QUANTIZE", "SUB", "MUL"):
+        for operator in graph.consumers(at):
+            if operator.kind == kind and operator.inputs[0] == at:
+                at = operator.outputs[0]
+                if kind in ("SUB", "MUL") and len(operator.inputs) == 2:
+                    constants[kind] = graph.real(_constant(graph, operator.inputs[1])).flatten()
+                break
+    if {kind: numbers.numel() for kind, numbers in constants.items()} == {"SUB": 3, "MUL": 3} and all(
+        constants["MUL"] > 0
+    ):
+        return at, constants
+    return graph.inputs[0], {}
 
 
 def _next(

@@ -1,0 +1,43 @@
+"""A TFLite file in its own runtime, LiteRT."""
+
+import threading
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.common.deploy.formats import INPUT
+from apps.common.deploy.graph import as_input
+from apps.common.deploy.packages import need
+from apps.common.deploy.tflite.writer import SIGNATURE, read_about
+from apps.common.images import Normalisation
+
+
+class TFLiteSession:
+    """A file of `convert.write_tflite`, one image at a time."""
+
+    bf16 = False
+
+    def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None) -> None:
+        need("ai_edge_litert", extra="tflite")
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+        self._run = interpreter.get_signature_runner(SIGNATURE)
+        self._input = self._run.get_input_details()[INPUT]
+        self._output_details = self._run.get_output_details()
+        self._lock = threading.Lock()  # an interpreter serves one call at a time
+        self._preprocessing = preprocessing
+        self.metadata = read_about(path)
+        self.name = f"LiteRT {version('ai-edge-litert')}"
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        found: list[dict[str, Tensor]] = []
+        for image in as_input(images.cpu(), self._preprocessing).contiguous().numpy():
+            with self._lock:
+                outputs = self._run(**{INPUT: image[None]})
+                found.append({name: torch.from_numpy(np.array(value)) for name, value in outputs.items()})
+        return {name: torch.cat([one[name] for one in found]) for name in self._output_details}

@@ -23,6 +23,7 @@ import gradio_client
 import pytest
 import torch
 
+from apps.__main__ import APPS
 from apps.common import pretrained
 from apps.common.cli import parse
 from apps.common.drawing.sample_set import SampleSet
@@ -43,7 +44,8 @@ MODULES = sorted(path for room in ("backbone", "apps", "demos", "benchmarks") fo
 LOOKS_LIKE_PYTHON = re.compile(
     r"^ *(from \S+ import |import \S|with .*:|for .* in .*:|print\(|\w+ = \w+[\w.]*\()", re.M
 )
-COMMAND = re.compile(r"^(?:torchrun|python)3? ")
+COMMAND = re.compile(r"^(?:torchrun|python)3? |^mobilenet-apps (?!APP)")
+DEMOS = [[name] for name in APPS["demo"]]
 NOT_OURS = ("-m pip", "-m pytest", "-m venv", "-m http.server")
 OTHER_LANGUAGES = ("js", "html", "kotlin", "swift", "groovy")
 
@@ -100,8 +102,12 @@ def test_files_that_are_spoken_of_exist():
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[f"{IDS[p]}: {text}" for p, text in COMMANDS])
 def test_a_command_has_a_script_that_takes_its_flags(path, command):
-    words = shlex.split(command)
-    if words[1] == "-m":
+    words = shlex.split(command.replace("python -m apps ", "mobilenet-apps "))
+    if words[0] == "mobilenet-apps":
+        words[1:2] = ["demo", "app"] if words[1] == "demo" and words[2:3] not in DEMOS else [words[1]]
+        assert words[2] in APPS[words[1]], f"mobilenet-apps {words[1]} has no {words[2]}"
+        module, args = f"{'demos' if words[1] == 'demo' else f'apps.{words[1]}'}.{words[2]}", words[3:]
+    elif words[1] == "-m":
         module, args = words[2], words[3:]
     else:
         number = next(i for i, word in enumerate(words) if word.endswith(".py"))

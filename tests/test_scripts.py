@@ -26,7 +26,7 @@ SCRIPTS = sorted(
     str(path.relative_to(ROOT))
     for room in ("apps", "demos")
     for path in (ROOT / room).rglob("*.py")
-    if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")
+    if "\n    run_command(" in path.read_text(encoding="utf-8")
 )
 SLOW = ("torch", "torchvision", "albumentations", "matplotlib", "pycocotools", "gradio", "onnxruntime", "openvino")
 TWO_STARTS = f"""

@@ -25,6 +25,9 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from apps.common.options import PLAIN, SECTIONS
 
 ConfigT = TypeVar("ConfigT")
+ROOT = Path(__file__).parents[2]  # the checkout, or where packages are installed
+COMMAND = "mobilenet-apps"  # the installed command, and the package's name
+started_by = ""  # "mobilenet-apps detection train", where that was typed
 REGISTRY = ConstructorRegistry()
 UNSEEN = ("Cc", "Cf", "Zl", "Zp")  # Unicode's controls, marks of direction, ends of lines and paragraphs
 JOINERS = "\u200c\u200d"  # of letters in Persian and Hindi
@@ -94,7 +97,8 @@ def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> Con
             parsed: Any = tyro.cli(
                 _in_sections(config_class),
                 args=args,
-                description=inspect.cleandoc(config_class.__doc__ or ""),
+                prog=started_by or None,
+                description=as_started(inspect.cleandoc(config_class.__doc__ or "")),
                 config=(tyro.conf.OmitArgPrefixes,),
                 registry=REGISTRY,
             )
@@ -234,8 +238,18 @@ def file_name(name: str) -> str:
 
 def fail(message: str) -> None:
     """End the process with one line on stderr and exit code 2."""
-    print(f"{Path(sys.argv[0]).name}: error: {printable(message)}", file=sys.stderr)
+    print(f"{started_by or Path(sys.argv[0]).name}: error: {printable(as_started(message))}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def as_started(text: str) -> str:
+    """A text with its commands as a person types them here: without a checkout, by the installed command."""
+    if started_by:
+        text = re.sub(r"python demos/(\w+)\.py", rf"{COMMAND} demo \1", text)
+        text = re.sub(r"python apps/(\w+)/(\w+)\.py", rf"{COMMAND} \1 \2", text)
+    if not (ROOT / "constraints.txt").is_file():
+        text = re.sub(r"""-e (['"])\.\[(\w+)\]\1 -c constraints\.txt""", rf'"{COMMAND}[\2]"', text)
+    return text
 
 
 def plain_message(error: Exception) -> str:

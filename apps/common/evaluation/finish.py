@@ -1,17 +1,15 @@
 """The end of a training: its results, the flags with which it is evaluated, and what to do with the model."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
+from apps.common import cli
 from apps.common.checkpoint import FINISHED, save_json
 from apps.common.plots import plot_curves
 from apps.common.training.run_log import RunLog, read_metrics
 from apps.common.training.run_state import RunState
 
-ROOT = Path(__file__).parents[3]
-COMMAND = "mobilenet-apps"  # the installed command; `sys.argv[0]` begins with it where that was used
 EVALUATION = "eval-val"  # of a run
 
 
@@ -54,7 +52,7 @@ def last_words(app: str, config: Any, run: Path, state: RunState, num_steps: int
 
 def door(first: str, second: str) -> list[str]:
     """How "detection", "predict", or "demo", "detection", is started from here, in the way that this program was."""
-    if sys.argv[0].startswith(f"{COMMAND} "):
-        return [COMMAND, first, second]
-    script = ROOT / "demos" / f"{second}.py" if first == "demo" else ROOT / "apps" / first / f"{second}.py"
+    if cli.started_by:
+        return [cli.COMMAND, first, second]
+    script = cli.ROOT / "demos" / f"{second}.py" if first == "demo" else cli.ROOT / "apps" / first / f"{second}.py"
     return ["python", str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)]

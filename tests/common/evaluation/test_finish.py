@@ -2,13 +2,13 @@
 
 import importlib
 import shlex
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from apps.common import cli
 from apps.common.cli import parse
 from apps.common.evaluation.finish import last_words
 from apps.common.training.run_state import RunState
@@ -47,7 +47,7 @@ def test_three_commands_to_copy(app, at_home, tmp_path, monkeypatch):
 
 
 def test_the_installed_command_names_itself_and_the_sample_set_is_not_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["mobilenet-apps detection train"])
+    monkeypatch.setattr(cli, "started_by", "mobilenet-apps detection train")
     assert commands("detection", tmp_path, "sample") == [
         ["mobilenet-apps", "demo", "detection", "--checkpoint", str(tmp_path)],
         ["mobilenet-apps", "detection", "predict", "my photos/a b.jpg", "--checkpoint", str(tmp_path)],

@@ -90,7 +90,6 @@ from apps.detection.results import Detected, Found, Results, draw, one_name_each
 
 SAID = 12  # objects in a photo's line
 EVERY_CANDIDATE = 100_000  # what is not wanted must not push out what is
-UNMEASURED = 0.3  # threshold of a model that has none of its own
 
 
 class Predictor:
@@ -148,7 +147,7 @@ class Predictor:
         else:
             detector = Detector.load(Path(checkpoint), device=torch_device)
         self.labels = find_labels(classes, detector.class_names)
-        self.threshold = UNMEASURED if detector.threshold is None else detector.threshold
+        self.threshold = detector.usual_threshold
         self.all_names = all_names
         self.max_detections, self.batch_size = max_detections, batch_size
         self.slice_side, self.slice_overlap = slice_side, slice_overlap

@@ -129,6 +129,20 @@ def test_no_object_has_two_names(checkpoint, images):
     assert len(blue) > len([one for one in found if one.name == "blue"])  # red that is not asked for hides none
 
 
+def test_real_photos_show_few_objects_under_one_name_each(shared):
+    """The published COCO detector with its own threshold, in the photos of a first visitor."""
+    detect = Predictor(weights=str(shared / "weights/ssd_mobilenet_v1_0.75_coco_quant.tflite"), device="cpu")
+    photos = sorted((shared / "data/photos").glob("*.jpg"))
+    found = [detect(photo) for photo in photos]
+    assert len(photos) == 6 and all(found)
+    assert sum(map(len, found)) <= 35
+    for one in found:
+        boxes = torch.tensor([each.box_xyxy_px for each in one])
+        assert torchvision.ops.box_iou(boxes, boxes).fill_diagonal_(0).max() <= 0.6
+    names = {photo.stem: {each.name for each in one} for photo, one in zip(photos, found, strict=True)}
+    assert names["pets"] == {"dog"} and names["cat_720p"] == {"cat"} and "kite" in names["kite_and_cold"]
+
+
 def test_a_model_reports_from_its_own_threshold_on(checkpoint, images, tmp_path):
     about = json.loads((checkpoint / "model.json").read_text())
     assert "threshold" not in about

@@ -30,5 +30,4 @@ def evaluate(detector: Detector, split: CocoSplit, log: RunLog, state: RunState,
     if state.note_evaluation(metrics.values) and log.writes:
         detector.threshold = best_threshold(whole_curve(match_detections(evaluation, split)))
         detector.save(log.folder / "best", metrics={"split": split.name, "step": state.done, **metrics.values})
-        threshold = 0.3 if detector.threshold is None else detector.threshold
-        draw_val_batch(log.folder, split, results, threshold=threshold, iou=detector.postprocess.nms_iou)
+        draw_val_batch(log.folder, split, results, threshold=detector.usual_threshold, iou=detector.postprocess.nms_iou)

@@ -20,6 +20,8 @@ from apps.detection.model.pyramid import PyramidDetector
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
 
+UNMEASURED = 0.3  # threshold of a model that has none of its own
+
 
 @dataclasses.dataclass(kw_only=True)
 class Detector:
@@ -48,6 +50,11 @@ class Detector:
     def __post_init__(self) -> None:
         if self.session is None or isinstance(self.session, TorchSession):  # of another network, after `replace`
             self.session = self.torch_session()
+
+    @property
+    def usual_threshold(self) -> float:
+        """`threshold`, or 0.3 where it was not measured."""
+        return UNMEASURED if self.threshold is None else self.threshold
 
     def with_thresholds(
         self, *, score_threshold: float, max_detections: int | None = None, max_candidates: int | None = None

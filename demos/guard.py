@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import json
 import os
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gradio import route_utils
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
@@ -34,17 +34,21 @@ OPEN = re.compile(
 
 
 unfinished: ContextVar[list[str]] = ContextVar("unfinished")  # the files that an upload has begun
-_make_file: Any = route_utils.NamedTemporaryFile
 
 
-def _noted_file(*args: Any, **options: Any) -> Any:
-    """A temporary file of Gradio's reader of uploads, which leaves it behind where an upload breaks off."""
-    file = _make_file(*args, **options)
-    unfinished.get([]).append(file.name)
-    return file
+@functools.cache
+def note_unfinished() -> None:
+    """Have Gradio's reader of uploads note the temporary files it begins: it leaves them where an upload breaks off."""
+    from gradio import route_utils
 
+    make_file: Any = route_utils.NamedTemporaryFile
 
-route_utils.NamedTemporaryFile = _noted_file
+    def noted_file(*args: Any, **options: Any) -> Any:
+        file = make_file(*args, **options)
+        unfinished.get([]).append(file.name)
+        return file
+
+    route_utils.NamedTemporaryFile = noted_file
 
 
 class Hosts:
@@ -73,6 +77,7 @@ class Guard:
     """Stands before the app: who asks, by which name, from which site, for what, and how much is sent."""
 
     def __init__(self, page: Any, hosts: Hosts, *, max_upload_bytes: int, on_space: bool = False) -> None:
+        note_unfinished()
         self.visitors, self.shared, self.hosts = page.visitors, page.shared_files, hosts
         self.max_upload_bytes, self.on_space = max_upload_bytes, on_space
         self.stored = Stored(KEEP_SECONDS + SWEEP_SECONDS)

@@ -202,6 +202,23 @@ def model_folder(folder: Path) -> Path:
     raise ValueError(f"checkpoint {folder} is not a model folder: it has no {DESCRIPTION} (give a run or its best/)")
 
 
+def grouping(config: Any) -> str | None:
+    """--group-by of a script that measures a --checkpoint, so that val has the photos that the run's val had.
+
+    Raises:
+        ValueError: the run was trained with the flag, and here it is not given.
+    """
+    run = None if config.checkpoint is None else model_folder(config.checkpoint).parent / CONFIG
+    if config.group_by is None and run is not None and run.is_file():
+        settings = load_object(run).get("config")
+        if isinstance(settings, dict) and (trained := settings.get("group_by")):
+            raise ValueError(
+                f"--checkpoint {config.checkpoint} was trained with --group-by {str(trained)[:200]!r}: give it here, "
+                "too, so that val is the same, or --group-by none"
+            )
+    return config.group_by
+
+
 def with_last(config: ConfigT, app: str) -> ConfigT:
     """A script's flags; `--checkpoint last` becomes the run that it means, which is printed."""
     named: Any = config

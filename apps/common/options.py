@@ -29,7 +29,17 @@ SECTIONS = {
     "teacher": ("teacher", "teacher_outputs", "distill_weight", "temperature", "hint_weight"),
     "data": (
         *("num_photos", "num_train", "num_val", "num_test", "num_unlabelled", "unlabelled", "withhold"),
-        *("val_fraction", "test_fraction", "bad_data", "augment", "mixup", "cutmix", "label_smoothing", "balance"),
+        *(
+            "val_fraction",
+            "test_fraction",
+            "group_by",
+            "bad_data",
+            "augment",
+            "mixup",
+            "cutmix",
+            "label_smoothing",
+            "balance",
+        ),
         *("repeat_threshold", "num_workers"),
     ),
     "schedule": (
@@ -77,6 +87,9 @@ class ReadingOptions:
     """wrong photos and annotations: refuse (stop with a message), or skip them and print how many"""
     num_workers: int = 2
     """processes that read photos; 0 reads in the main process"""
+    group_by: str | None = None
+    """photos that a val taken out of train must not part: folder, folder:LEVEL below the data, name:PATTERN (a regular
+    expression on the file name), or FILE.csv:COLUMN"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +178,9 @@ class ExportOptions:
     """web: folder of the unpacked npm package onnxruntime-web, copied beside; default the page fetches it from a CDN"""
     num_photos: int = 200
     """largest number of photos of each split to check with and to calibrate on"""
+    group_by: str | None = None
+    """photos that a val taken out of train must not part: folder, folder:LEVEL below the data, name:PATTERN (a regular
+    expression on the file name), or FILE.csv:COLUMN"""
     bad_data: BadData = "refuse"
     """wrong photos and annotations: refuse (stop with a message), or skip them and print how many"""
 
@@ -177,6 +193,9 @@ class CheckOptions:
     """cases printed for each finding; check.json has all"""
     min_side: int = 64
     """smallest shorter side of a photo, in pixels, without a warning"""
+    group_by: str | None = None
+    """photos that a val taken out of train must not part: folder, folder:LEVEL below the data, name:PATTERN (a regular
+    expression on the file name), or FILE.csv:COLUMN"""
     seed: int = 0
     """random seed of the splits that are made where the data has none"""
     num_workers: int | None = None

@@ -89,7 +89,7 @@ def check(config: Config) -> list[Finding]:
     refuse_negative(config, "examples", "min_objects", "min_side")
     root = make_sample() if config.data == "sample" else Path(config.data)
     layout = find_data(root)
-    parts = read_parts(layout, val_fraction=config.val_fraction, seed=config.seed)
+    parts = read_parts(layout, val_fraction=config.val_fraction, seed=config.seed, group_by=config.group_by)
     class_names = joined_class_names(parts)
     checked = [check_part(part, class_names) for part in parts]
     problems = [problem for one in checked for problem in one.problems]

@@ -47,7 +47,15 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.eval:evaluate", Config)
 
-from apps.common.checkpoint import DESCRIPTION, check_model_flags, load_json, model_folder, save_json, with_last
+from apps.common.checkpoint import (
+    DESCRIPTION,
+    check_model_flags,
+    grouping,
+    load_json,
+    model_folder,
+    save_json,
+    with_last,
+)
 from apps.common.device import choose_device
 from apps.detection.data.load import load_split
 from apps.detection.evaluation.analysis import Analysis, analyse, best_threshold, confusions
@@ -67,7 +75,7 @@ def evaluate(config: Config) -> dict[str, float]:
         raise ValueError("--calibrate writes into a --checkpoint: published weights keep the threshold that they have")
     detector = load_detector(config)
     root = make_sample() if config.data == "sample" else Path(config.data)
-    split = load_split(root, config.split, bad_data=config.bad_data)
+    split = load_split(root, config.split, bad_data=config.bad_data, group_by=grouping(config))
     print(split.describe())
     results = predict_split(detector, split, batch_size=config.batch_size, num_workers=config.num_workers)
     evaluation = run_cocoeval(split, results)

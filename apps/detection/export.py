@@ -55,7 +55,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import check_model_flags, model_folder, with_last
+from apps.common.checkpoint import check_model_flags, grouping, model_folder, with_last
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
@@ -213,5 +213,5 @@ def _load(config: Config) -> tuple[Detector, Path | None]:
 
 def _load_some(root: Path, name: str, config: Config) -> CocoSplit:
     """At most `--num-photos` images of a split, evenly spaced."""
-    split = load_split(root, name, bad_data=config.bad_data)
+    split = load_split(root, name, bad_data=config.bad_data, group_by=grouping(config))
     return split.take(evenly_spaced(len(split.records), config.num_photos))

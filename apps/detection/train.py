@@ -116,7 +116,7 @@ def train(config: Config) -> dict[str, float]:
     width_mult = check_knobs(config.backbone, resolution)
     with processes.first_goes_first():
         root = make_sample() if on_sample else Path(config.data)
-    train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data)
+    train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data, group_by=config.group_by)
     print(train_split.describe(), val_split.describe(), sep="\n")
     data_record = record_data(config.resume, train_split.class_names, train=train_split.content, val=val_split.content)
     augment = config.augment or ("mirror" if on_sample else "full")

@@ -78,7 +78,11 @@ def check(config: Config) -> list[Finding]:
     refuse_negative(config, "examples", "min_known", "min_rarer", "min_side")
     listing = list_data([make_sample() if source == "sample" else source for source in config.data])
     assigned = assign_splits(
-        listing, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed
+        listing,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        group_by=config.group_by,
     )
     splits = assigned.splits
     facts = inspect_photos(listing.paths, num_workers=config.num_workers)

@@ -48,7 +48,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import model_folder, save_json, with_last
+from apps.common.checkpoint import grouping, model_folder, save_json, with_last
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
 from apps.faceattr.data.listing import UNKNOWN, attribute_key
@@ -75,7 +75,12 @@ def evaluate(config: Config) -> dict[str, float | None]:
         _shared(tagger, teacher)
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
     split = load_split(
-        data, config.split, attributes=_wanted(tagger, config.subgroup), bad_data=config.bad_data, open_photos=True
+        data,
+        config.split,
+        attributes=_wanted(tagger, config.subgroup),
+        bad_data=config.bad_data,
+        open_photos=True,
+        group_by=grouping(config),
     )
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")

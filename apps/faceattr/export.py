@@ -42,7 +42,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import model_folder, with_last
+from apps.common.checkpoint import grouping, model_folder, with_last
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
@@ -136,5 +136,7 @@ def mean_ap(model: Tagger, split: AttributeSplit, session: Session) -> float:
 
 def _load_some(data: list[str], name: str, model: Tagger, config: Config) -> AttributeSplit:
     """At most `--num-photos` faces of a split, evenly spaced."""
-    split = load_split(data, name, attributes=model.attributes, bad_data=config.bad_data, open_photos=True)
+    split = load_split(
+        data, name, attributes=model.attributes, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
+    )
     return split.take(evenly_spaced(len(split.paths), config.num_photos))

@@ -128,14 +128,14 @@ def train(config: Config) -> dict[str, Any]:
     with processes.first_goes_first():
         sample = make_sample() if on_sample else None
     data = [str(sample)] if sample else list(config.data)
-    given, bad_data = teacher.attributes if teacher else None, config.bad_data
-    train_split, val_split = load_splits(data, ("train", "val"), attributes=given, bad_data=bad_data, open_photos=True)
+    given = teacher.attributes if teacher else None
+    reading: dict[str, Any] = {"bad_data": config.bad_data, "group_by": config.group_by}
+    train_split, val_split = load_splits(data, ("train", "val"), attributes=given, open_photos=True, **reading)
     print(train_split.describe(), val_split.describe(), sep="\n")
     folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
-    withheld: dict[str, Any] = {"withhold": config.withhold, "seed": config.seed}
-    paths, labels = learning_photos(train_split, folders, data=data, bad_data=bad_data, **withheld)
-    loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
-    cached = None
+    withheld: dict[str, Any] = {"withhold": config.withhold, "seed": config.seed, **reading}
+    paths, labels = learning_photos(train_split, folders, data=data, **withheld)
+    loading, cached = {"batch_size": config.batch_size, "num_workers": config.num_workers}, None
     if teacher and config.teacher_outputs == "cached":
         with processes.first_goes_first():
             cached = cached_outputs(teacher, Path(str(config.teacher)), paths, **loading)

@@ -70,7 +70,7 @@ def check(config: Config) -> list[Finding]:
     """Open every photo, print what is wrong, write check.json (and the clean CSV), and return the findings."""
     refuse_negative(config, "examples", "min_photos", "min_side")
     listing = list_data(str(make_sample()) if config.data == "sample" else config.data)
-    splits, note = split_entries(listing, val_fraction=config.val_fraction, seed=config.seed)
+    splits, note = split_entries(listing, val_fraction=config.val_fraction, seed=config.seed, group_by=config.group_by)
     entries = [(entry, split) for split, group in splits.items() for entry in group]
     facts = inspect_photos([entry.path for entry, _ in entries], num_workers=config.num_workers)
     photos = [Checked(entry.class_name, split, fact) for (entry, split), fact in zip(entries, facts, strict=True)]

@@ -53,7 +53,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import torch
 
-from apps.common.checkpoint import check_model_flags, model_folder, save_json, with_last
+from apps.common.checkpoint import check_model_flags, grouping, model_folder, save_json, with_last
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.device import choose_device
@@ -87,7 +87,12 @@ def evaluate(config: Config) -> dict[str, float | None]:
     classifier, results_folder = _load(config)
     data = str(make_sample()) if config.data == "sample" else config.data
     split = load_split(
-        data, config.split, class_names=classifier.class_names, bad_data=config.bad_data, open_photos=True
+        data,
+        config.split,
+        class_names=classifier.class_names,
+        bad_data=config.bad_data,
+        open_photos=True,
+        group_by=grouping(config),
     )
     if config.calibrate and split.name != "val":
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")

@@ -43,7 +43,7 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import model_folder, with_last
+from apps.common.checkpoint import grouping, model_folder, with_last
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
@@ -115,5 +115,7 @@ def accuracy(model: Classifier, photos: Sequence[Photo], session: Session) -> fl
 
 def _load_some(data: str, name: str, model: Classifier, config: Config) -> list[Photo]:
     """At most `--num-photos` photos of a split, evenly spaced."""
-    photos = load_split(data, name, class_names=model.class_names, bad_data=config.bad_data, open_photos=True).photos
+    photos = load_split(
+        data, name, class_names=model.class_names, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
+    ).photos
     return [photos[i] for i in evenly_spaced(len(photos), config.num_photos)]

@@ -124,7 +124,9 @@ def train(config: Config) -> dict[str, Any]:
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 224)
     with processes.first_goes_first():
         data = str(make_sample()) if on_sample else config.data
-    train_split, val_split = load_splits(data, ("train", "val"), bad_data=config.bad_data, open_photos=True)
+    train_split, val_split = load_splits(
+        data, ("train", "val"), bad_data=config.bad_data, open_photos=True, group_by=config.group_by
+    )
     print(train_split.describe(), val_split.describe(), sep="\n")
     contents = {"train": train_split.content, "val": val_split.content}
     data_record = record_data(config.resume, train_split.class_names, teacher=config.teacher, **contents)

@@ -21,7 +21,7 @@ def save_best(log: RunLog, state: RunState, *, panels: dict[str, list[str]]) -> 
 
 def eval_flags(config: Any, run: Path) -> dict[str, Any]:
     """The flags of eval.py for a run's own val split."""
-    same = {name: getattr(config, name) for name in ("data", "bad_data", "num_workers", "device")}
+    same = {name: getattr(config, name) for name in ("data", "group_by", "bad_data", "num_workers", "device")}
     return {"checkpoint": run / "best", "out": run / EVALUATION, **same}
 
 
@@ -34,6 +34,7 @@ def last_words(app: str, config: Any, run: Path, state: RunState, num_steps: int
     of_run = ["--checkpoint", str(run)]
     data = [config.data] if isinstance(config.data, str) else list(config.data)
     given = [] if config.bad_data == "refuse" else ["--bad-data", config.bad_data]
+    given += [] if config.group_by is None else ["--group-by", config.group_by]
     given += [] if data == ["sample"] else ["--data", *data]
     commands = [
         [*door("demo", app), *of_run],

@@ -37,6 +37,7 @@ def load_splits(
     bad_data: BadData = "refuse",
     val_fraction: float = VAL_FRACTION,
     seed: int = 0,
+    group_by: str | None = None,
 ) -> list[CocoSplit]:
     """Read and check splits, with one list of classes.
 
@@ -47,12 +48,13 @@ def load_splits(
             objects that have one, and lists them in `skipped`.
         val_fraction: share that val takes out of train where the data has no val; 0 to below 1.
         seed: of that choice.
+        group_by: what keeps photos together in it, see `groups.find_groups`.
 
     Raises:
         ValueError: no such data or split, or problems in it and `bad_data` is "refuse"; the message names the file and
             the object.
     """
-    parts = read_parts(find_data(Path(root)), splits, val_fraction=val_fraction, seed=seed)
+    parts = read_parts(find_data(Path(root)), splits, val_fraction=val_fraction, seed=seed, group_by=group_by)
     class_names = joined_class_names(parts)
     return say_shared([check_split(part, class_names, bad_data=bad_data) for part in parts])
 
@@ -98,7 +100,12 @@ def _find(source: Path) -> Layout | None:
 
 
 def read_parts(
-    layout: Layout, splits: Sequence[str] | None = None, *, val_fraction: float = VAL_FRACTION, seed: int = 0
+    layout: Layout,
+    splits: Sequence[str] | None = None,
+    *,
+    val_fraction: float = VAL_FRACTION,
+    seed: int = 0,
+    group_by: str | None = None,
 ) -> list[Part]:
     """The parts of these splits, default of all that there are; no more is read than they need.
 
@@ -115,7 +122,7 @@ def read_parts(
     parts: dict[str | None, Part] = {}
     if divided and {"train", "val"} & set(names):
         (whole,) = layout.read(["train" if "train" in layout.splits else None])
-        parts = {part.split: part for part in carve_val(whole, val_fraction, seed)}
+        parts = {part.split: part for part in carve_val(whole, val_fraction, seed, group_by=group_by)}
     if rest := [name for name in dict.fromkeys(names) if name not in parts and name in layout.splits]:
         parts |= dict(zip(rest, layout.read(rest), strict=True))
     if splits is None:

@@ -31,6 +31,7 @@ def learning_photos(
     withhold: float,
     seed: int,
     bad_data: BadData,
+    group_by: str | None = None,
 ) -> tuple[list[Path], np.ndarray]:
     """The photos to learn from, and their labels (N, A); what is not labelled is unknown.
 
@@ -40,10 +41,12 @@ def learning_photos(
         withhold: share of the labelled photos whose labels are made unknown.
         seed: of their choice.
         bad_data: whether photos without labels that cannot be read are refused or skipped.
+        group_by: as for `load_splits`.
     """
     unlabelled, note = list[Path](), ""
     if folders:
-        unlabelled, note = without_known(readable(find_unlabelled(folders), bad_data), measuring_splits(data))
+        measuring = measuring_splits(data, group_by)
+        unlabelled, note = without_known(readable(find_unlabelled(folders), bad_data), measuring)
     if note:
         print(note)
     known = withheld(split.labels, withhold, seed)

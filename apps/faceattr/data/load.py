@@ -104,6 +104,7 @@ def load_splits(
     val_fraction: float = VAL_FRACTION,
     test_fraction: float = TEST_FRACTION,
     seed: int = 0,
+    group_by: str | None = None,
 ) -> list[AttributeSplit]:
     """Read data sets once and check some of their splits.
 
@@ -118,13 +119,16 @@ def load_splits(
         open_photos: glance at each file: those that cannot be read are problems.
         val_fraction, test_fraction: shares of sets that have no such splits, see `assign_splits`.
         seed: of that choice.
+        group_by: what keeps photos together in it, see `groups.find_groups`.
 
     Raises:
         ValueError: no such data, split or attribute, or problems and `bad_data` is "refuse"; the message names the
             file.
     """
     listing = _without_unreadable(list_data(data), names) if open_photos else list_data(data)
-    assignment = assign_splits(listing, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    assignment = assign_splits(
+        listing, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, group_by=group_by
+    )
     known = list(attributes) if attributes is not None else _learnable(listing, assignment, bad_data)
     asked = attributes is not None
     return [_take_split(listing, assignment, name, known, asked=asked, bad_data=bad_data) for name in names]
@@ -168,12 +172,12 @@ def without_known(paths: Sequence[Path], splits: Sequence[AttributeSplit]) -> tu
     return kept, note
 
 
-def measuring_splits(data: Sequence[str | Path]) -> list[AttributeSplit]:
+def measuring_splits(data: Sequence[str | Path], group_by: str | None = None) -> list[AttributeSplit]:
     """Those of val and test that the data has, whatever is wrong with them: what training must not see."""
     listing = list_data(data)
-    assignment = assign_splits(listing, val_fraction=VAL_FRACTION, test_fraction=TEST_FRACTION, seed=0)
+    assignment = assign_splits(listing, group_by=group_by)
     names = [name for name in ("val", "test") if name in assignment.splits]
-    return load_splits(data, names, bad_data="skip") if names else []
+    return load_splits(data, names, bad_data="skip", group_by=group_by) if names else []
 
 
 def _without_unreadable(listing: FaceListing, splits: Sequence[str]) -> FaceListing:

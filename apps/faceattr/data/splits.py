@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.common.data.copies import find_copies, linked
-from apps.common.data.near import find_look_alikes
+from apps.common.data.groups import find_groups, groups_note
 from apps.common.data.splits import name_hash, take_groups
 from apps.common.data.tables import SPLITS, normal_name
+from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
 from apps.faceattr.data.listing import FaceListing
 
 
@@ -33,7 +34,12 @@ class Assignment:
 
 
 def assign_splits(
-    listing: FaceListing, *, val_fraction: float = 0.1, test_fraction: float = 0.1, seed: int = 0
+    listing: FaceListing,
+    *,
+    val_fraction: float = VAL_FRACTION,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = 0,
+    group_by: str | None = None,
 ) -> Assignment:
     """Give every photo a split.
 
@@ -63,14 +69,15 @@ def assign_splits(
     if not any(movable):
         return Assignment(splits=splits, made=frozenset(), note="", copies=None)
     copies = find_copies(listing.paths)
-    groups = linked(len(splits), [*people_of(listing).values(), *find_look_alikes(listing.paths)])
+    root = listing.sources[0].parent
+    groups = linked(len(splits), [*people_of(listing).values(), *find_groups(listing.paths, root, group_by)])
     for origin, share in enumerate(shares):
         _fill(listing, splits, movable, groups, origin, share, seed)
     made = [name for name in ("val", "test") if any(name in share for share in shares)]
     fractions = {"val": val_fraction, "test": test_fraction}
     parts = " and ".join(f"{name} {fractions[name]:.0%}" for name in made)
     which = "" if all(shares) else " of the sets that have none"
-    note = f"{parts}{which} chosen by seed {seed}, photos of a person and look-alikes together"
+    note = f"{parts}{which} chosen by seed {seed}, photos of a person, look-alikes {groups_note(group_by)}"
     return Assignment(splits=splits, made=frozenset((*made, "train")), note=note, copies=copies)
 
 

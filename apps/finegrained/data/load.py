@@ -90,6 +90,7 @@ def load_splits(
     open_photos: bool = False,
     val_fraction: float = VAL_FRACTION,
     seed: int = 0,
+    group_by: str | None = None,
     download_dir: Path | None = None,
 ) -> list[LabelledSplit]:
     """List what --data names once, and check some of its splits, with one list of classes.
@@ -103,6 +104,7 @@ def load_splits(
         open_photos: glance at each file: those that cannot be read are problems.
         val_fraction: share of each class that val takes out of train where the data has no val; 0 to below 1.
         seed: of that choice.
+        group_by: what keeps photos together in it, see `groups.find_groups`.
         download_dir: where named data sets are kept; default in the cache.
 
     Raises:
@@ -110,7 +112,7 @@ def load_splits(
     """
     listing = list_data(data, download_dir=download_dir)
     listing = _without_unreadable(listing, names) if open_photos else listing
-    splits, note = split_entries(listing, val_fraction=val_fraction, seed=seed)
+    splits, note = split_entries(listing, val_fraction=val_fraction, seed=seed, group_by=group_by)
     given: dict[str, Any] = {"class_names": class_names, "bad_data": bad_data}
     return say_shared([_take_split(listing, splits, note, name, **given) for name in names])
 

@@ -153,7 +153,8 @@ def make_weights(
         settings: the other attributes of `LoadedWeights`.
 
     Raises:
-        ValueError: a tensor that does not fit MobileNet V1 at any width, with both shapes, or holds NaN or infinity.
+        ValueError: a tensor that does not fit MobileNet V1 at any width, with both shapes, or holds NaN, infinity or a
+            negative variance.
     """
     state_dict = _named(layers, classifier)
     num_classes = state_dict["classifier.weight"].shape[0] if classifier else 0
@@ -162,6 +163,8 @@ def make_weights(
     for name, tensor in state_dict.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{source}: damaged: {name} holds NaN or infinity")
+        if name.endswith("running_var") and tensor.min() < 0:
+            raise ValueError(f"{source}: damaged: {name} holds {tensor.min():.4g}; no variance is below 0")
     for name in LAYERS:
         state_dict[f"{name}.norm.num_batches_tracked"] = torch.tensor(0)
     return LoadedWeights(

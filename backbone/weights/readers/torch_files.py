@@ -228,8 +228,8 @@ def _checked(tensor: Tensor, key: str, budget: Budget, name: str) -> Tensor:
         ValueError: it has not.
     """
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or tensor.is_nested or tensor.is_complex():
-        raise ValueError(f"{name}: {key} is no plain tensor of real numbers")
+    if not plain or tensor.is_nested or not tensor.is_floating_point():  # integers would need a scale
+        raise ValueError(f"{name}: {key} is no plain tensor of floats, but {tensor.dtype}")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"{name}: refused: {key} of shape {tuple(tensor.shape)} repeats the numbers that are stored")
     try:

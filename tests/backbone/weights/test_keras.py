@@ -95,3 +95,11 @@ def test_nan_is_refused():
     layers["conv_pw_3_bn"]["beta"][4] = np.nan
     with pytest.raises(ValueError, match=r"^x\.h5: damaged: blocks\.conv3\.pointwise\.norm\.bias holds NaN"):
         read_weights(write_keras_old(layers), name="x.h5")
+
+
+def test_a_negative_variance_is_refused():
+    """Its root is NaN, and so would be every output."""
+    layers = keras_layers(0.25, num_classes=5, seed=1)
+    layers["conv_pw_3_bn"]["moving_variance"][4] = -0.5
+    with pytest.raises(ValueError, match=r"pointwise\.norm\.running_var holds -0\.5; no variance is below 0"):
+        read_weights(write_keras_old(layers), name="x.h5")

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from backbone.weights import create_backbone_from, find_entry
@@ -170,3 +171,13 @@ def test_what_else_a_checkpoint_holds_is_named(small):
         ValueError, match=r"^n\.pth: refused: .*save its state dict alone; .* more than tensors \(numpy.*scalar\)$"
     ):
         read_weights(saved({"state_dict": small[1], "best": np.float64(1)}), name="n.pth")
+
+
+def test_integers_are_no_weights(small):
+    """Quantised ones lack their scale: they would be taken as large numbers."""
+    state_dict = dict(small[1])
+    first = next(iter(state_dict))
+    state_dict[first] = (100 * state_dict[first]).to(torch.int8)
+    for data in (saved(state_dict), safetensors.torch.save(state_dict)):
+        with pytest.raises(ValueError, match="no plain tensor of floats, but"):
+            read_weights(data, name="x")

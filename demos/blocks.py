@@ -1,5 +1,6 @@
 """A page on which visitors have only what is theirs: the one check of every path that is sent, whatever its form."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from demos.visitors import Visitor, Visitors
 MAX_WAITING = 8  # requests of one visitor for one thing, such as tables of many photos
 MAX_WAITING_IN_ALL = 24  # requests from one address; the queue has place for more, so others get in
 MAX_FILES, MAX_DEPTH = 1000, 3  # in one request
+MAX_UNREAD = 100  # requests from one address whose answers nobody has got: they are kept in memory
 FILE_KEYS = {"path", "url"}  # a dict that has one of them is a file object
 
 
@@ -41,6 +43,7 @@ class Page(gr.Blocks):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.visitors = Visitors()
+        self._asked: dict[str, tuple[float, str]] = {}  # when each session asked last, and its address
         super().__init__(*args, **options)
 
     def shared_files(self) -> frozenset[Path]:
@@ -55,16 +58,20 @@ class Page(gr.Blocks):
 
         async def push_fairly(body: Any, request: Any, username: str | None) -> Any:
             visitor: Visitor = request.scope["visitor"]
-            if body.session_hash and not self.visitors.may_use(
-                f"session {body.session_hash}", visitor, first_come=True
-            ):
+            if body.fn_index not in self.fns or len(body.data) < len(self.fns[body.fn_index].inputs):
+                return False, "There is no such function, or it takes more than was sent.", "error"
+            session = body.session_hash
+            if session == "" or (session and not self.visitors.may_use(f"session {session}", visitor, first_come=True)):
                 return False, "This session is another visitor's.", "error"
             if (waiting := self._waiting(visitor, body.fn_index)) is not None:
                 words = f"You have {waiting} requests waiting: send more when they are done."
                 return False, words, "queue_full"
+            if self._unread(visitor) >= MAX_UNREAD:
+                return False, "Get the answers to what you sent before you send more.", "queue_full"
             success, event, state = await push(body=body, request=request, username=username)
             if success:
                 self.visitors.give(f"event {event}", visitor)
+                self._asked[session or str(event)] = time.monotonic(), visitor.address
             return success, event, state
 
         self._queue.push = push_fairly  # type: ignore[method-assign]
@@ -82,15 +89,38 @@ class Page(gr.Blocks):
         there = sum(event.request.scope["visitor"].address == visitor.address for _, event in events)
         return there if there >= MAX_WAITING_IN_ALL else None
 
+    def _unread(self, visitor: Visitor) -> int:
+        """How many requests from an address have no answer, or one that nobody has got; old answers are removed."""
+        pending, events = self._queue.pending_messages_per_session, self._queue.pending_event_ids_session
+        for session, (when, _) in list(self._asked.items()):
+            running = any(one in self._queue.event_ids_to_events for one in events.get(session, ()))
+            if session not in pending or (not running and when < time.monotonic() - KEEP_SECONDS):
+                pending.pop(session, None)
+                events.pop(session, None)
+                del self._asked[session]
+        return sum(len(events.get(one, ())) for one, (_, address) in self._asked.items() if address == visitor.address)
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> Any:
+        """What a function takes, from what was sent; what does not fit is told to its sender, and to no console."""
+        try:
+            return await super().preprocess_data(block_fn, inputs, *args, **options)
+        except gr.Error as error:
+            raise refused(str(error.message)[:300]) from None
+        except Exception:  # of Gradio's components, which take what its pages send
+            raise refused("What was sent is not what this function takes.") from None
+
     async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> dict[str, Any]:
         """Run a function on what was sent, if all its files are the visitor's, who may then use those of the answer."""
         request = options.get("request")
         visitor: Visitor | None = _sender(request) if isinstance(request, gr.Request) else None
+        function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         if visitor is not None and isinstance(inputs, list):
-            function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
             shared, blocks = self.shared_files(), [*function.inputs, *[None] * len(inputs)]
             inputs = [self._checked(blocks[i], one, visitor, shared) for i, one in enumerate(inputs)]
         answer = await super().process_api(block_fn, inputs, *args, **options)
+        if (state := options.get("state")) is not None:
+            for block in [*function.inputs, *function.outputs]:  # it would be kept for deep links
+                state._update_value_in_config(block._id, None)
         if visitor is not None:
             for path in files_in(answer.get("data")):
                 self.visitors.give(str(Path(path).resolve()), visitor)
@@ -116,6 +146,8 @@ class Page(gr.Blocks):
 
         if isinstance(sent, str) and getattr(block, "data_model", None) is not None:
             raise refused(NOT_YOURS)
+        if isinstance(block, gr.Dataset) and type(sent) is not int:
+            raise refused("There is no such example.")
         return walk(sent, 0)
 
     def _file(self, block: Any, sent: dict[str, Any], visitor: Visitor, shared: frozenset[Path]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
@@ -23,6 +25,8 @@ from demos.visitors import COOKIE, Stored, Visitor, visitor_of
 
 MAX_BODY_BYTES = 15_000_000  # of all requests but uploads
 MAX_DRAINED_BYTES, DRAIN_SECONDS = 400_000_000, 10.0  # of a body that is refused, so that its sender gets to the answer
+MAX_HELD_BYTES, MAX_HELD_BYTES_OF_ALL = 100_000_000, 400_000_000  # of such bodies at once, of one address and of all
+MAX_PARTS = 50_000  # of what JSON lists: in memory each takes many times its bytes
 TOO_LARGE = "This is too large: at most 15 MB are taken."
 API = "/gradio_api/"
 # What the page and gradio_client ask for. Gradio has more: it would fetch from other servers and write elsewhere.
@@ -49,6 +53,16 @@ def note_unfinished() -> None:
         return file
 
     route_utils.NamedTemporaryFile = noted_file
+
+    class FilesAlone(route_utils.GradioMultiPartParser):
+        """Without fields that are no files: these would be kept in memory, however long."""
+
+        def on_headers_finished(self) -> None:
+            super().on_headers_finished()
+            if self._current_part.file is None:
+                raise MultiPartException("Send files alone, each with its name.")
+
+    route_utils.GradioMultiPartParser = FilesAlone  # type: ignore[misc]
 
 
 class Hosts:
@@ -80,6 +94,7 @@ class Guard:
         note_unfinished()
         self.visitors, self.shared, self.hosts = page.visitors, page.shared_files, hosts
         self.max_upload_bytes, self.on_space = max_upload_bytes, on_space
+        self.held: Counter[str] = Counter()  # bytes by address
         self.stored = Stored(KEEP_SECONDS + SWEEP_SECONDS)
         self.app: Any = None
 
@@ -132,18 +147,34 @@ class Guard:
 
     async def _other(self, scope: Any, receive: Any, send: Any) -> None:
         """A request whose body is read before it is passed on."""
-        body, more = bytearray(), declared(scope) <= MAX_BODY_BYTES
-        if not more:
-            return await refuse(413, TOO_LARGE, scope, receive, send)
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MAX_BODY_BYTES:
-                return await refuse(413, TOO_LARGE, scope, receive, send)
-        read = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
+        body, more, num_parts, address = bytearray(), True, 0, scope["visitor"].address
+        problem = (413, TOO_LARGE) if declared(scope) > MAX_BODY_BYTES else None
+        try:
+            while more and not problem:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                body += part
+                self.held[address] += len(part)
+                num_parts += sum(part.count(mark) for mark in b"[{,")
+                more = message.get("more_body", False)
+                if len(body) > MAX_BODY_BYTES:
+                    problem = 413, TOO_LARGE
+                elif self.held[address] > MAX_HELD_BYTES or self.held.total() > MAX_HELD_BYTES_OF_ALL:
+                    problem = 503, "Too much is being sent at once."
+                elif num_parts > MAX_PARTS:
+                    problem = 413, f"This has too many parts: {MAX_PARTS:,} are taken."
+            if not problem:
+                return await self._pass_on(bytes(body), scope, receive, send)
+        finally:
+            self.held[address] -= len(body)
+            if not self.held[address]:
+                del self.held[address]
+        return await refuse(*problem, scope, receive, send, more=more)
+
+    async def _pass_on(self, body: bytes, scope: Any, receive: Any, send: Any) -> None:
+        read = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def again() -> Any:
             return next(read, None) or await receive()
@@ -181,9 +212,9 @@ class Guard:
                 self.stored.forget(declared(scope), scope["visitor"])
 
 
-async def refuse(status: int, words: str, scope: Any, receive: Any, send: Any) -> None:
+async def refuse(status: int, words: str, scope: Any, receive: Any, send: Any, *, more: bool = True) -> None:
     """Answer in a sentence, after what is still being sent was thrown away: else its sender does not read it."""
-    left, end, more = MAX_DRAINED_BYTES, time.monotonic() + DRAIN_SECONDS, True
+    left, end = MAX_DRAINED_BYTES, time.monotonic() + DRAIN_SECONDS
     with contextlib.suppress(TimeoutError):
         while more and left > 0:
             message = await asyncio.wait_for(receive(), max(0.1, end - time.monotonic()))
@@ -193,8 +224,9 @@ async def refuse(status: int, words: str, scope: Any, receive: Any, send: Any) -
 
 def declared(scope: Any) -> int:
     """How many bytes a request says that it has."""
-    words = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(words) if words.isdigit() else 0
+    headers = dict(scope["headers"])
+    words = headers.get(b"content-length", b"0")
+    return int(words) if words.isdigit() and b"transfer-encoding" not in headers else 0  # the second, if there, counts
 
 
 def with_cookie(send: Any, visitor: Visitor, *, framed: bool) -> Any:

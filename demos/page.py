@@ -11,7 +11,7 @@ import gradio as gr
 from demos.blocks import new_blocks
 from demos.chooser import Models, example_pictures, make_models
 from demos.handlers import NO_PHOTO, Handlers, guarded, one_by_one
-from demos.payloads import Camera, Names, PictureInAnswer, PictureInFile, Sentence, UploadedPhoto
+from demos.payloads import Camera, Names, PictureInAnswer, PictureInFile, Sentence, Threshold, UploadedPhoto
 from demos.rooms import private_room
 from demos.serving import Computing, Server, check_server, find_port, launch
 from demos.task import Task
@@ -47,7 +47,7 @@ class Controls(NamedTuple):
     """The settings on a page: model, threshold, names, runtime, and the option if the app has one."""
 
     model: gr.Dropdown
-    threshold: gr.Slider
+    threshold: Threshold
     only: Names
     runtime: gr.Dropdown
     option: gr.Checkbox | None
@@ -105,7 +105,7 @@ def _settings(task: Task, handlers: Handlers) -> Controls:
     about = handlers.describe(models.default)
     model = gr.Dropdown(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
     label, least, _ = task.threshold
-    threshold = gr.Slider(least, 1, value=about.threshold, step=0.01, label=label)
+    threshold = Threshold(least, 1, value=about.threshold, step=0.01, label=label)
     only = Names(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
     runtimes = list(models.runtimes)
     runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)

@@ -21,6 +21,7 @@ from demos.uploads import MAX_PHOTO_BYTES
 from demos.visitors import file_in_room
 
 NOT_YOURS = "This file was not uploaded here by you: upload it first."
+MAX_NAMES, MAX_LETTERS = 2000, 200  # that a visitor chooses of a model's classes, and of each
 AS_A_FILE = "Send the photo as a file."
 # What Markdown and HTML take for more than text. Most names have none of it and stay as they are.
 SPECIAL = re.compile(
@@ -98,8 +99,22 @@ class PictureInAnswer(gr.Image, metaclass=AsParent):
 class Names(gr.Dropdown, metaclass=AsParent):
     """Gives the chosen names, also if they belong to another model than the first one of the page."""
 
-    def preprocess(self, payload: Any) -> list[Any]:
-        return [str(name) for name in payload or []]
+    def preprocess(self, payload: Any) -> Any:
+        names = [] if payload is None else payload
+        if not isinstance(names, list) or len(names) > MAX_NAMES or not all(isinstance(one, str) for one in names):
+            raise gr.Error(f"Names are a list of at most {MAX_NAMES:,} texts.", print_exception=False)
+        return [name[:MAX_LETTERS] for name in names]
+
+
+class Threshold(gr.Slider, metaclass=AsParent):
+    """Gives a number that is one."""
+
+    def preprocess(self, payload: Any) -> float:
+        number = type(payload) in (int, float) and self.minimum <= payload <= self.maximum  # not so a NaN
+        if not number:
+            words = f"{self.label} is a number from {self.minimum} to {self.maximum}."
+            raise gr.Error(words, print_exception=False)
+        return payload
 
 
 class Sentence(gr.Markdown, metaclass=AsParent):

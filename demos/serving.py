@@ -31,6 +31,7 @@ ALWAYS: dict[str, Any] = {  # Gradio's settings for every page
     "strict_cors": True,
     "allowed_paths": [],
     "mcp_server": False,
+    "state_session_capacity": 200,  # 0.4 MB each; the page needs of a session's past no more than its frames a second
     "ssr_mode": False,
     "pwa": False,
     "inbrowser": False,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 COOKIE = "mobilenet-visitor"
 KNOWN = re.compile(r"[A-Za-z0-9_-]{22,64}")
-MAX_NAMES = 50_000  # that are remembered
+MAX_NAMES, MAX_LETTERS = 50_000, 1000  # names that are remembered, and of each: visitors choose those of sessions
 MAX_STORED_BYTES, MAX_STORED_BYTES_OF_ALL = 4_000_000_000, 16_000_000_000  # uploads of a visitor, of all
 LEAST_FREE_BYTES = 1_000_000_000  # of the disk, that are left
 
@@ -92,6 +92,8 @@ class Visitors:
 
     def may_use(self, name: str, visitor: Visitor, *, first_come: bool = False) -> bool:
         """Whether something is a visitor's; of whom it is if nobody's yet and `first_come`."""
+        if len(name) > MAX_LETTERS:
+            return False
         with self._door:
             owners = self._owners.get(name)
             if owners and owners & visitor.keys:

@@ -41,10 +41,14 @@ class Visitor:
             return {"success": False, "output": joined.json()}
         if self.page.fns[index].connection == "stream":
             self.web.post(f"gradio_api/stream/{joined.json()['event_id']}/close")  # after one frame
-        with self.web.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}) as lines:
+        return self.answer(joined.json()["event_id"])
+
+    def answer(self, event: str, session: str | None = None) -> dict[str, Any]:
+        """The last message about a request."""
+        with self.web.stream("GET", "gradio_api/queue/data", params={"session_hash": session or self.session}) as lines:
             for line in lines.iter_lines():
                 message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                if message.get("msg") == "process_completed" and message["event_id"] == joined.json()["event_id"]:
+                if message.get("msg") == "process_completed" and message["event_id"] == event:
                     return message
         raise AssertionError("no answer came")
 

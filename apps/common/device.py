@@ -93,6 +93,8 @@ def make_loader(dataset: Dataset, *, num_workers: int, **options: Any) -> DataLo
     if num_workers:
         atexit.unregister(end_workers)  # register it only once
         atexit.register(end_workers)  # runs before multiprocessing's own, which sends SIGTERM and waits
+        if sys.platform.startswith("linux"):  # where Python 3.14 would start a server of processes first
+            options = {"multiprocessing_context": "fork", **options}
     return Loader(dataset, num_workers=num_workers, worker_init_fn=begin_worker, **options)
 
 

@@ -52,9 +52,12 @@ def run_python(code: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="data processes are forks")
-def test_a_process_ends_though_it_has_not_read_all_its_data():
+@pytest.mark.parametrize("start", ["fork", "forkserver"])  # the default of Python up to 3.13, and from 3.14 on
+def test_a_process_ends_though_it_has_not_read_all_its_data(start):
     """multiprocessing waits for the data processes at the end, which ignore the SIGTERM that it sends them."""
-    assert run_python(READS) == (0, "[0, 1, 2, 3]\n", "")
+    code = f"import multiprocessing\nmultiprocessing.set_start_method('{start}')\n{READS}"
+    code += "print({type(process).__name__ for process in multiprocessing.active_children()})"
+    assert run_python(code) == (0, "[0, 1, 2, 3]\n{'ForkProcess'}\n", "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="data processes are forks")

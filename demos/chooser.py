@@ -9,7 +9,7 @@ from typing import Any
 
 from apps.common.checkpoint import DESCRIPTION, LAST, last_run, model_folder
 from apps.common.choices import Runtime
-from apps.common.cli import plain_message
+from apps.common.cli import as_started, plain_message
 from apps.common.deploy.sessions import MODULES
 from demos.task import Choice, Task
 
@@ -149,7 +149,9 @@ def make_models(
     models = Models(
         choices,
         lambda choice, option, runtime: task.load(option, **choice.source(), device=device, runtime=runtime),
-        missing=f"There is no model yet: train one with `python apps/{task.app}/train.py`, then start this page again.",
+        missing=as_started(
+            f"There is no model yet: train one with `python apps/{task.app}/train.py`, then start this page again."
+        ),
         runtime=runtime,
     )
     if checkpoint or weights:

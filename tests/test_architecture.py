@@ -36,7 +36,7 @@ ROOMS = {  # a room of an app -> the other rooms of that app that it may import;
 IN_ALL_APPS = {
     "data": {"load", "listing", "splits", "findings", "batches"},
     "model": {"create", "pretrained", "inference"},
-    "evaluation": {"metrics", "report"},
+    "evaluation": {"metrics", "pictures", "report"},
 }
 COMMON = {"data", "training", "evaluation", "media", "deploy", "drawing"}
 MAX_LINES, MAX_FUNCTION, MAX_TRAIN, MAX_TOTAL = 300, 60, 120, 33_000  # all are less than that

@@ -91,7 +91,7 @@ def find_sources(given: Sequence[str], *, apart_from: Path | None = None) -> Sou
         ValueError: none is given, one is nothing of the kind, or a camera or a list is not alone.
     """
     if not given:
-        raise ValueError(f"nothing to look at: {ALLOWED}")
+        raise ValueError(f"nothing to look at: {ALLOWED}, before all flags")
     if len(given) == 1:
         return find_source(given[0], apart_from=apart_from)
     files: dict[str, tuple[Path, Path]] = {}

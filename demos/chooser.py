@@ -10,6 +10,7 @@ from typing import Any
 from apps.common.checkpoint import DESCRIPTION, LAST, last_run, model_folder
 from apps.common.choices import Runtime
 from apps.common.cli import as_started, plain_message
+from apps.common.deploy.formats import exported_format
 from apps.common.deploy.sessions import MODULES
 from demos.task import Choice, Task
 
@@ -33,7 +34,10 @@ def find_choices(app: str, *, checkpoint: Path | None = None, published: Sequenc
     Raises:
         ValueError: the given checkpoint is not a model folder.
     """
-    found = [Choice(f"given: {_name(model_folder(checkpoint))}", model_folder(checkpoint))] if checkpoint else []
+    found = []
+    if checkpoint:
+        given = checkpoint if exported_format(checkpoint) else model_folder(checkpoint)
+        found.append(Choice(f"given: {_name(given)}", given))
     runs = sorted(RUNS.glob(f"{app}/*/best/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
     found += [Choice(f"your run: {_name(path.parent)}", path.parent) for path in runs]
     if (BUNDLED / app / DESCRIPTION).is_file():
@@ -146,12 +150,19 @@ def make_models(
         given = Choice(f"given: {Path(weights).name}, {backbone}", None, weights, backbone)
         first = next((one for one in published if one.source() == given.source()), given)
         choices = [first, *(choice for choice in choices if choice is not first)]
+
+    def load(choice: Choice, option: bool, runtime: Runtime) -> Any:
+        if choice.checkpoint and exported_format(choice.checkpoint):  # which has a runtime of its own
+            return task.load(option, **choice.source())
+        return task.load(option, **choice.source(), device=device, runtime=runtime)
+
     models = Models(
         choices,
         lambda choice, option, runtime: task.load(option, **choice.source(), device=device, runtime=runtime),
         missing=as_started(
             f"There is no model yet: train one with `python apps/{task.app}/train.py`, then start this page again."
         ),
+from apps.common.deploy.formats import exported_format
         runtime=runtime,
     )
     if checkpoint or weights:

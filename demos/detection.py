@@ -32,8 +32,8 @@ class Config:
     """
 
     checkpoint: Path | None = None
-    """run of train.py, its best/ folder, or last (the newest finished): the first model shown; default the newest or
-    published ones"""
+    """run of train.py, its best/ folder, a file of export.py, or last (the newest finished): the first model shown;
+    default the newest or published ones"""
     weights: str | None = None
     """published detector as the first model, instead of --checkpoint: coco, a TFLite detector's file, or a catalog
     name; default none"""

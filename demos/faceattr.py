@@ -32,8 +32,8 @@ class Config:
     """
 
     checkpoint: Path | None = None
-    """run of train.py, its best/ folder, or last (the newest finished): the first model shown; default the newest or
-    published ones"""
+    """run of train.py, its best/ folder, a file of export.py, or last (the newest finished): the first model shown;
+    default the newest or published ones"""
     computing: ComputingFlags = USUAL_COMPUTING
     server: ServerFlags = THIS_MACHINE
 

@@ -30,8 +30,8 @@ class Config:
     """
 
     checkpoint: Path | None = None
-    """run of train.py, its best/ folder, or last (the newest finished): the first model shown; default the newest or
-    published ones"""
+    """run of train.py, its best/ folder, a file of export.py, or last (the newest finished): the first model shown;
+    default the newest or published ones"""
     weights: str | None = None
     """published classifier as the first model, instead of --checkpoint: imagenet, cub (200 birds), a catalog name
     or a weight file; default none"""

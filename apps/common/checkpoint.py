@@ -4,6 +4,7 @@ A model folder rebuilds its model alone: `model.safetensors` (weights) and `mode
 backbone, resolution, class names, preprocessing, metrics). A training state is one file for `--resume`.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -84,12 +85,12 @@ def load_object(path: Path, *, most_bytes: int = 20_000_000) -> dict[str, Any]:
     return content
 
 
-def _is_number(value: Any, low: float, high: float) -> bool:
+def is_number(value: Any, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def _are_numbers(value: Any, low: float, high: float, lengths: Container[int]) -> bool:
-    return isinstance(value, list) and len(value) in lengths and all(_is_number(v, low, high) for v in value)
+def are_numbers(value: Any, low: float, high: float, lengths: Container[int]) -> bool:
+    return isinstance(value, list) and len(value) in lengths and all(is_number(v, low, high) for v in value)
 
 
 def _is_one_of(*names: str) -> Callable[[Any], bool]:
@@ -108,7 +109,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _are_names(value: Any) -> bool:
+def are_names(value: Any) -> bool:
     many = isinstance(value, list) and 1 <= len(value) <= MOST_CLASSES and all(isinstance(v, str) for v in value)
     return many and _differ(value) and max(map(len, value)) <= 1000
 
@@ -116,27 +117,28 @@ def _are_names(value: Any) -> bool:
 def _are_shapes(value: Any) -> bool:
     levels = isinstance(value, list) and 1 <= len(value) <= 16 and all(isinstance(v, list) for v in value)
     return levels and all(
-        1 <= len(level) <= 64 and all(_are_numbers(pair, 1e-6, 1e6, (2,)) for pair in level) for level in value
+        1 <= len(level) <= 64 and all(are_numbers(pair, 1e-6, 1e6, (2,)) for pair in level) for level in value
     )
 
 
+Schema = dict[str, tuple[Callable[[Any], bool], str]]  # key -> whether a value is right, and what is allowed
 MOST_CLASSES, LARGE = 50_000, 1e9
 STYLE = {"padding", "activation", "norm", "norm_eps"}
 COUNTS = range(1, MOST_CLASSES + 1)
-_SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = {
+SCHEMA: Schema = {
     "backbone": (lambda v: isinstance(v, str) and len(v) <= 60, "a name such as a100"),
-    "resolution": (lambda v: isinstance(v, int) and _is_number(v, 16, 8192), "a whole number from 16 to 8192"),
-    "class_names": (_are_names, f"a list of different names, at most {MOST_CLASSES:,}"),
+    "resolution": (lambda v: isinstance(v, int) and is_number(v, 16, 8192), "a whole number from 16 to 8192"),
+    "class_names": (are_names, f"a list of different names, at most {MOST_CLASSES:,}"),
     "style": (lambda v: isinstance(v, dict) and set(v) == STYLE, f"an object with {', '.join(sorted(STYLE))}"),
     "style.padding": (lambda v: isinstance(v, str), "a name"),
     "style.activation": (lambda v: isinstance(v, str), "a name"),
     "style.norm": (lambda v: isinstance(v, str), "a name"),
-    "style.norm_eps": (lambda v: _is_number(v, 1e-12, 1), "a number above 0, to 1"),
+    "style.norm_eps": (lambda v: is_number(v, 1e-12, 1), "a number above 0, to 1"),
     "preprocessing": (lambda v: isinstance(v, dict), "an object"),
-    "preprocessing.mean": (lambda v: _are_numbers(v, -LARGE, LARGE, (3,)), "three numbers"),
-    "preprocessing.std": (lambda v: _are_numbers(v, 1e-9, LARGE, (3,)), "three numbers above 0"),
+    "preprocessing.mean": (lambda v: are_numbers(v, -LARGE, LARGE, (3,)), "three numbers"),
+    "preprocessing.std": (lambda v: are_numbers(v, 1e-9, LARGE, (3,)), "three numbers above 0"),
 }
-_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+OPTIONAL: Schema = {
     "head": (_is_one_of("ssd", "pyramid"), "ssd or pyramid"),
     "score_function": (_is_one_of("sigmoid", "softmax"), "sigmoid or softmax"),
     "conv": (_is_one_of("separable", "full"), "separable or full"),
@@ -144,35 +146,35 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, list) and all(type(one) is int and abs(one) < 1 << 63 for one in v) and _differ(v),
         "a list of different whole numbers of 64 bits",
     ),
-    "threshold": (lambda v: v is None or _is_number(v, 0, 1), "a number from 0 to 1"),
+    "threshold": (lambda v: v is None or is_number(v, 0, 1), "a number from 0 to 1"),
     "anchor_shapes": (_are_shapes, "pairs of numbers above 0 in a list for each level"),
     "metrics": (lambda v: isinstance(v, dict) and _is_finite(v), "an object with finite numbers"),
     "preprocessing.channels": (_is_one_of("RGB"), "RGB"),
-    "preprocessing.crop": (lambda v: _is_number(v, 0.01, 1), "a number above 0, to 1"),
-    "preprocessing.face_margin": (lambda v: _is_number(v, -0.49, 100), "a number above -0.5"),
-    "preprocessing.face_drop": (lambda v: _is_number(v, -100, 100), "a number"),
+    "preprocessing.crop": (lambda v: is_number(v, 0.01, 1), "a number above 0, to 1"),
+    "preprocessing.face_margin": (lambda v: is_number(v, -0.49, 100), "a number above -0.5"),
+    "preprocessing.face_drop": (lambda v: is_number(v, -100, 100), "a number"),
     "calibration": (lambda v: isinstance(v, dict), "an object"),
-    "calibration.temperature": (lambda v: _is_number(v, 1e-6, 1e6), "a number above 0"),
-    "calibration.unknown_threshold": (lambda v: v is None or _is_number(v, -LARGE, LARGE), "a number"),
-    "calibration.temperatures": (lambda v: _are_numbers(v, 1e-6, 1e6, COUNTS), "numbers above 0"),
-    "calibration.thresholds": (lambda v: _are_numbers(v, 0, 1, COUNTS), "numbers from 0 to 1"),
+    "calibration.temperature": (lambda v: is_number(v, 1e-6, 1e6), "a number above 0"),
+    "calibration.unknown_threshold": (lambda v: v is None or is_number(v, -LARGE, LARGE), "a number"),
+    "calibration.temperatures": (lambda v: are_numbers(v, 1e-6, 1e6, COUNTS), "numbers above 0"),
+    "calibration.thresholds": (lambda v: are_numbers(v, 0, 1, COUNTS), "numbers from 0 to 1"),
 }
 PER_CLASS = ("category_ids", "calibration.temperatures", "calibration.thresholds")
 
 
-def check_description(path: Path, about: dict[str, Any]) -> None:
+def check_description(path: Path, about: dict[str, Any], schema: Schema = SCHEMA, optional: Schema = OPTIONAL) -> None:
     """Refuse a model's description that no model of this project has, before anything is built from it.
 
     Raises:
         ValueError: with the key, what it must be, and what it is.
     """
-    for key, (is_right, allowed) in {**_SCHEMA, **_OPTIONAL}.items():
+    for key, (is_right, allowed) in {**schema, **optional}.items():
         value: Any = about
         there = True
         for part in key.split("."):
             there = there and isinstance(value, dict) and part in value
             value = value[part] if there else None
-        if (not there and key in _SCHEMA) or (there and not is_right(value)):
+        if (not there and key in schema) or (there and not is_right(value)):
             shown = f"{value!r:.80}" if there else "missing"
             raise ValueError(f"{path} is damaged, or not of this project: {key} must be {allowed}, it is {shown}")
         if there and key in PER_CLASS and len(value) != len(about["class_names"]):
@@ -208,14 +210,14 @@ def grouping(config: Any) -> str | None:
     Raises:
         ValueError: the run was trained with the flag, and here it is not given.
     """
-    run = None if config.checkpoint is None else model_folder(config.checkpoint).parent / CONFIG
-    if config.group_by is None and run is not None and run.is_file():
+    place = config.checkpoint
+    with contextlib.suppress(ValueError):  # an exported file is in its run's export/
+        place = place and model_folder(place) / DESCRIPTION
+    if config.group_by is None and place and (run := place.parent.parent / CONFIG).is_file():
         settings = load_object(run).get("config")
         if isinstance(settings, dict) and (trained := settings.get("group_by")):
-            raise ValueError(
-                f"--checkpoint {config.checkpoint} was trained with --group-by {str(trained)[:200]!r}: give it here, "
-                "too, so that val is the same, or --group-by none"
-            )
+            was = f"--checkpoint {config.checkpoint} was trained with --group-by {str(trained)[:200]!r}"
+            raise ValueError(f"{was}: give it here, too, so that val is the same, or --group-by none")
     return config.group_by
 
 

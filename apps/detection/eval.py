@@ -24,7 +24,8 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, its best/ folder, or last: the newest finished run in runs/detection; default --weights"""
+    """run of train.py, its best/ folder, a file of export.py, or last: the newest finished run in runs/detection;
+    default --weights"""
     weights: str | None = None
     """instead of --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
@@ -56,7 +57,8 @@ from apps.common.checkpoint import (
     save_json,
     with_last,
 )
-from apps.common.device import choose_device
+from apps.common.deploy.formats import beside
+from apps.common.deploy.sessions import device_for
 from apps.detection.data.load import load_split
 from apps.detection.evaluation.analysis import Analysis, analyse, best_threshold, confusions
 from apps.detection.evaluation.errors import ERRORS, ORACLES
@@ -73,6 +75,8 @@ def evaluate(config: Config) -> dict[str, float]:
     config = with_last(config, APP)
     if config.calibrate and config.checkpoint is None:
         raise ValueError("--calibrate writes into a --checkpoint: published weights keep the threshold that they have")
+    if config.calibrate:
+        model_folder(Path(str(config.checkpoint)))  # an exported file has no room for it
     detector = load_detector(config)
     root = make_sample() if config.data == "sample" else Path(config.data)
     split = load_split(root, config.split, bad_data=config.bad_data, group_by=grouping(config))
@@ -146,7 +150,7 @@ def load_detector(config: Config) -> Detector:
     Raises:
         ValueError: neither or both are given, or it cannot be loaded.
     """
-    device = choose_device(config.device)
+    device = device_for("auto", config.device, config.checkpoint)
     check_model_flags(config, "backbone", "resolution", published="coco")
     if config.weights is not None:
         return Detector.published(config.weights, backbone=config.backbone, device=device, resolution=config.resolution)
@@ -157,5 +161,5 @@ def load_detector(config: Config) -> Detector:
 def default_out(config: Config) -> Path:
     """Beside the checkpoint; for published weights in runs/."""
     if config.checkpoint is not None:
-        return model_folder(config.checkpoint).parent / f"eval-{config.split}"
+        return beside(config.checkpoint) / f"eval-{config.split}"
     return Path("runs/detection") / f"{Path(str(config.weights)).stem}-{config.backbone}-eval-{config.split}"

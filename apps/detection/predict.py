@@ -42,8 +42,8 @@ class Config(PredictOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, its best/ folder, or last: the newest finished run in runs/detection; default the published
-    detector of --weights"""
+    """run of train.py, its best/ folder, a file of export.py, or last: the newest finished run in runs/detection;
+    default the published detector of --weights"""
     weights: str = "coco"
     """without --checkpoint: coco (a published detector), a TFLite detector's file, or a catalog name"""
     backbone: str = "a075"
@@ -96,7 +96,7 @@ class Predictor:
     """Finds objects in photos of any size; several threads may call one at once.
 
     Args:
-        checkpoint: a run of train.py or its best/; None for a published detector.
+        checkpoint: a run of train.py or its best/, or a file of export.py; None for a published detector.
         weights, backbone: which published detector; see `pretrained.load_pretrained`.
         device: auto, cpu, cuda, mps.
         conf: lower scores are not reported; None for `threshold`.
@@ -141,7 +141,7 @@ class Predictor:
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
         check_slices(slice_side, slice_overlap)
-        torch_device = device_for(runtime, device)
+        torch_device = device_for(runtime, device, checkpoint)
         if checkpoint is None:
             detector = Detector.published(weights, backbone=backbone, device=torch_device)
         else:

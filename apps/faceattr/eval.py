@@ -24,7 +24,8 @@ class Config(DeviceOption, ReadingOptions):
     """
 
     checkpoint: Path
-    """run of train.py or teacher.py, its best/ folder, or last: the newest finished run in runs/faceattr"""
+    """run of train.py or teacher.py, its best/ folder, a file of export.py, or last: the newest finished run in
+    runs/faceattr"""
     data: tuple[str, ...] = ("sample",)
     """folders or CSV files of labelled faces, one or more, or "sample": the embedded set"""
     split: str = "val"
@@ -50,7 +51,9 @@ from torch import Tensor
 
 from apps.common.checkpoint import grouping, model_folder, save_json, with_last
 from apps.common.data.tables import write_csv
-from apps.common.device import choose_device
+from apps.common.deploy.exported import ExportedNetwork
+from apps.common.deploy.formats import beside
+from apps.common.deploy.sessions import device_for
 from apps.faceattr.data.listing import UNKNOWN, attribute_key
 from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.calibration import Decisions, calibrate, cross_validate, decide, is_calibrated
@@ -68,9 +71,12 @@ def evaluate(config: Config) -> dict[str, float | None]:
     config = with_last(config, APP)
     if config.batch_size < 1:
         raise ValueError(f"--batch-size must be 1 or more, got {config.batch_size}")
-    device = choose_device(config.device)
-    tagger = Tagger.load(config.checkpoint, device=device)
-    teacher = Tagger.load(config.teacher, device=device) if config.teacher else None
+    if config.calibrate:
+        model_folder(config.checkpoint)  # an exported file has no room for it
+    tagger = Tagger.load(config.checkpoint, device=device_for("auto", config.device, config.checkpoint))
+    teacher = None
+    if config.teacher:
+        teacher = Tagger.load(config.teacher, device=device_for("auto", config.device, config.teacher))
     if teacher:
         _shared(tagger, teacher)
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
@@ -86,7 +92,7 @@ def evaluate(config: Config) -> dict[str, float | None]:
         raise ValueError(f"--calibrate needs --split val, got {config.split}: {split.name} is not for fitting")
     print(split.describe())
     evaluation = measure(tagger, split, config, teacher=teacher)
-    out = config.out or model_folder(config.checkpoint).parent / f"eval-{split.name}"
+    out = config.out or beside(config.checkpoint) / f"eval-{split.name}"
     write_results(out, evaluation)
     if config.calibrate:
         tagger.save_calibration(config.checkpoint)
@@ -112,12 +118,14 @@ def measure(tagger: Tagger, split: AttributeSplit, config: Config, *, teacher: T
     metrics = attribute_metrics(logits, labels, names, probs=decisions.probs, present=decisions.present)
     uncalibrated = _uncalibrated(logits, labels)
     measured = [error for error, one in zip(uncalibrated, metrics.per_attribute, strict=True) if one.few]
-    mult_adds, params = count_module(tagger.network, (1, 3, tagger.resolution, tagger.resolution))
+    counted: tuple[int | None, int | None] = None, None  # an exported file's network is not known
+    if not isinstance(tagger.network, ExportedNetwork):
+        counted = count_module(tagger.network, (1, 3, tagger.resolution, tagger.resolution))
     values: dict[str, float | None] = {
         **metrics.values,
         "mean_ece_uncalibrated": mean([error for error in measured if error is not None]),
-        "mult_adds": mult_adds,
-        "params": params,
+        "mult_adds": counted[0],
+        "params": counted[1],
     }
     alike: list[Agreement] = []
     if teacher:

@@ -38,7 +38,7 @@ class Config(PredictOptions):
     """
 
     checkpoint: Path
-    """run of train.py, its best/ folder, or last: the newest finished run in runs/faceattr"""
+    """run of train.py, its best/ folder, a file of export.py, or last: the newest finished run in runs/faceattr"""
     show_sensitive: bool = False
     """also report what is hidden otherwise: guesses at sex, age, ethnicity and looks"""
     whole: bool = False
@@ -76,7 +76,7 @@ class Predictor:
     """Finds faces in photos of any size and says how they appear.
 
     Args:
-        checkpoint: a run of train.py or its best/.
+        checkpoint: a run of train.py or its best/, or a file of export.py.
         device: auto, cpu, cuda, mps.
         show_sensitive: show all attributes, see sensitive.py.
         whole: photos are face crops already: none is searched for a face.
@@ -108,7 +108,7 @@ class Predictor:
     ) -> None:
         if margin is not None and margin < 0:
             raise ValueError(f"margin must be 0 (the face's box alone) or more, got {margin}")
-        self.tagger = Tagger.load(Path(checkpoint), device=device_for(runtime, device))
+        self.tagger = Tagger.load(Path(checkpoint), device=device_for(runtime, device, checkpoint))
         self.tagger.session = start_session(self.tagger, runtime, threads=threads, precision=precision)
         self.shown = shown(self.tagger.attributes, show_sensitive)
         self.hidden = [name for name in self.tagger.attributes if name not in self.shown]

@@ -25,7 +25,8 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, its best/ folder, or last: the newest finished run in runs/finegrained; default --weights"""
+    """run of train.py, its best/ folder, a file of export.py, or last: the newest finished run in runs/finegrained;
+    default --weights"""
     weights: str | None = None
     """instead of --checkpoint: imagenet (of the width: what is on this machine, else the best published), cub (200
     birds, a100), a catalog name or a weight file"""
@@ -56,7 +57,8 @@ import torch
 from apps.common.checkpoint import check_model_flags, grouping, model_folder, save_json, with_last
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
-from apps.common.device import choose_device
+from apps.common.deploy.formats import beside
+from apps.common.deploy.sessions import device_for
 from apps.finegrained.data.load import LabelledSplit, Photo, load_split
 from apps.finegrained.evaluation.calibration import calibrate, calibrated, cross_validate, unknown_metrics
 from apps.finegrained.evaluation.metrics import (
@@ -108,7 +110,7 @@ def evaluate(config: Config) -> dict[str, float | None]:
 
 def _load(config: Config) -> tuple[Classifier, Path]:
     """The classifier, and the folder that its results go into."""
-    device = choose_device(config.device)
+    device = device_for("auto", config.device, config.checkpoint)
     check_model_flags(config, "backbone", published="imagenet")
     if config.checkpoint is None:
         assert config.weights is not None
@@ -116,7 +118,9 @@ def _load(config: Config) -> tuple[Classifier, Path]:
             raise ValueError("--calibrate writes into a --checkpoint, --weights has none")
         name = f"{config.backbone}-{Path(config.weights).name}"
         return Classifier.published(config.weights, backbone=config.backbone, device=device), Path("runs", APP, name)
-    return Classifier.load(config.checkpoint, device=device), model_folder(config.checkpoint).parent
+    if config.calibrate:
+        model_folder(config.checkpoint)  # an exported file has no room for it
+    return Classifier.load(config.checkpoint, device=device), beside(config.checkpoint)
 
 
 def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unknown: Sequence[Path]) -> Evaluation:

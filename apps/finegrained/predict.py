@@ -36,8 +36,8 @@ class Config(PredictOptions, GivenFlags):
     """
 
     checkpoint: Path | None = None
-    """run of train.py, its best/ folder, or last: the newest finished run in runs/finegrained; default the published
-    classifier of --weights"""
+    """run of train.py, its best/ folder, a file of export.py, or last: the newest finished run in runs/finegrained;
+    default the published classifier of --weights"""
     weights: str = "imagenet"
     """without --checkpoint: imagenet (1000 classes), cub (200 birds, a100), a catalog name or a weight file"""
     backbone: str = "a100"
@@ -75,7 +75,7 @@ class Predictor:
     """Classifies photos of any size, with calibrated probabilities.
 
     Args:
-        checkpoint: a run of train.py or its best/; None for a published classifier.
+        checkpoint: a run of train.py or its best/, or a file of export.py; None for a published classifier.
         weights, backbone: which one, see `Classifier.published`.
         device: auto, cpu, cuda, mps.
         top: how many guesses to give, 1 or more; all classes if there are fewer.
@@ -98,7 +98,7 @@ class Predictor:
     ) -> None:
         if top < 1:
             raise ValueError(f"top must be 1 or more, got {top}")
-        torch_device = device_for(runtime, device)
+        torch_device = device_for(runtime, device, checkpoint)
         if checkpoint is None:
             self.classifier = Classifier.published(weights, backbone=backbone, device=torch_device)
         else:

@@ -12,7 +12,11 @@ import torch
 import torchvision
 
 from apps.common.checkpoint import load_json, load_model
+from apps.common.deploy.export import write_checked
 from apps.common.images import read_image
+from apps.detection.export import Config as ExportConfig
+from apps.detection.export import describe
+from apps.detection.model.detector import Detector
 from apps.finegrained.predict import Predictor
 from demos import detection
 from demos.chooser import BUNDLED, EXAMPLES, Models, example_pictures, find_choices, make_models
@@ -37,6 +41,20 @@ def home(tmp_path, monkeypatch, model_folders) -> Path:
         os.utime(best / "model.json", (1e9 - age, 1e9 - age))
     shutil.copytree(model_folders["detection"], tmp_path / "bundled" / "detection")
     return tmp_path
+
+
+def test_a_page_takes_an_exported_file(home, model_folders):
+    pytest.importorskip("ai_edge_litert", reason="needs LiteRT: pip install -e '.[tflite]'")
+    file = home / "a file.tflite"
+    detector, photos = Detector.load(model_folders["detection"], device=torch.device("cpu")), torch.zeros(1, 3, 96, 96)
+    about = describe(detector, ExportConfig())
+    settings = {"format": "tflite", "resolution": 96, "metadata": about, "photos": photos.byte(), "max_drop": None}
+    write_checked(file, detector.graph(), **settings)
+    models = make_models(DetectionTask(), checkpoint=file, runtime="torch")
+    assert models.default == "given: a file.tflite"
+    with models.use(models.default) as predictor:
+        assert "LiteRT" in DetectionTask().computed_by(predictor)
+        assert len(predictor(np.zeros((90, 120, 3), np.uint8))) > 3
 
 
 def test_runs_are_offered_newest_first(home, model_folders):

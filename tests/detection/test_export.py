@@ -17,6 +17,8 @@ from apps.common.images import read_image, stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.data.batches import to_square
+from apps.detection.eval import Config as EvalConfig
+from apps.detection.eval import evaluate
 from apps.detection.export import Config, compare_detections, export
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
@@ -132,6 +134,26 @@ def test_tflite_finds_the_same_with_its_runtime_alone(place, tiny_coco, tmp_path
         assert np.abs(found["scores"][0, :count] - expected.scores.numpy()).max() < 1e-4
         assert (found["labels"][0, :count] == expected.labels.numpy()).mean() > 0.95
         assert np.median(np.abs(found["boxes_xyxy"][0, :count] - expected.boxes_xyxy.numpy())) < 1e-4
+
+
+@pytest.mark.parametrize("outputs", ["raw", "detections"])
+def test_an_exported_file_comes_back_as_a_checkpoint(place, tiny_coco, tmp_path, outputs):
+    pytest.importorskip("ai_edge_litert.interpreter", reason="needs LiteRT: pip install -e '.[tflite]'")
+    config = {"checkpoint": place, "data": str(tiny_coco), "format": "tflite", "outputs": outputs}
+    out = export(Config(**config, out=tmp_path / "a.tflite"))
+    run, back = Predictor(place, runtime="torch", device="cpu", conf=0.2), Predictor(out, conf=0.2)
+    assert (back.threshold, back.detector.category_ids) == (0.25, [3, 7])
+    for path in sorted((tiny_coco / "val").glob("*.png")):
+        one, other = run(path), back(path)
+        assert [found.name for found in one] == [found.name for found in other]
+        assert len(one) > 3 and [o.score for o in one] == pytest.approx([o.score for o in other], abs=1e-4)
+        assert np.abs(np.subtract([o.box_xyxy_px for o in one], [o.box_xyxy_px for o in other])).max() < 0.1
+    asked = {"data": str(tiny_coco), "num_workers": 0}
+    of_run = evaluate(EvalConfig(checkpoint=place, out=tmp_path / "run", **asked))
+    assert evaluate(EvalConfig(checkpoint=out, **asked))["AP"] == pytest.approx(of_run["AP"], abs=1e-3)
+    assert (tmp_path / "eval-val/metrics.json").is_file()
+    with pytest.raises(ValueError, match=r"a\.tflite is not a model folder"):
+        evaluate(EvalConfig(checkpoint=out, calibrate=True, **asked))
 
 
 def test_raw_outputs_in_any_runtime_and_8_bits(place, tiny_coco, tmp_path, monkeypatch, capsys):

@@ -8,6 +8,8 @@ import torch
 from apps.common.cli import run_command
 from apps.common.deploy.sessions import MODULES
 from apps.common.images import stack_images
+from apps.faceattr.eval import Config as EvalConfig
+from apps.faceattr.eval import evaluate
 from apps.faceattr.export import Config, export
 from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.predict import Predictor
@@ -65,3 +67,15 @@ def test_8_bits_and_their_mean_ap(place, monkeypatch, tmp_path, capsys):
     with pytest.raises(ValueError, match="--max-drop is -1"):
         export(Config(checkpoint=place / "run", int8=True, max_drop=-1.0, **{**settings, "out": tmp_path / "b.onnx"}))
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_an_exported_file_comes_back_as_a_checkpoint(place, tmp_path):
+    run, back = (Predictor(path, whole=True, show_sensitive=True) for path in (place / "run", file_of(place)))
+    assert "onnxruntime" in back.tagger.session.name and back.margin == run.margin
+    for image in crops_of(place / "data", "val"):
+        assert back(image)[0].probs == pytest.approx(run(image)[0].probs, abs=1e-4)
+    asked = {"data": (str(place / "data"),), "bad_data": "skip", "num_workers": 0}
+    of_run = evaluate(EvalConfig(checkpoint=place / "run", out=tmp_path / "a", **asked))
+    of_file = evaluate(EvalConfig(checkpoint=file_of(place), out=tmp_path / "b", **asked))
+    assert of_file["mean_ap"] == pytest.approx(of_run["mean_ap"], abs=1e-3) and of_file["params"] is None
+    assert "not known of an exported file" in (tmp_path / "b/report.html").read_text(encoding="utf-8")

@@ -1,7 +1,11 @@
+import importlib.util
 import json
+import shutil
+import textwrap
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,8 @@ from apps.common.deploy import export as exported
 from apps.common.deploy.sessions import MODULES
 from apps.common.images import read_image, stack_images
 from apps.finegrained.data.batches import to_square
+from apps.finegrained.eval import Config as EvalConfig
+from apps.finegrained.eval import evaluate
 from apps.finegrained.export import Config, export
 from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.predict import Predictor
@@ -148,3 +154,100 @@ def test_tflite_is_used_with_its_runtime_alone(place, tmp_path, capsys):
         "0.875",
         "float32",
     )
+
+
+def test_the_script_of_the_docs_classifies_with_the_file_alone(files, tmp_path, monkeypatch, capsys):
+    if "tflite" not in files:
+        pytest.skip("needs LiteRT: pip install -e '.[tflite]'")
+    text = (Path(__file__).resolve().parents[2] / "docs/formats.md").read_text(encoding="utf-8")
+    (script,) = (part for part in text.split("\n\n") if "labels.txt" not in part and "cut // (cut // side)" in part)
+    begin = text.index("    import json, zipfile")
+    script = textwrap.dedent(text[begin : text.index(script) + len(script)])
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(files["tflite"], "classifier.tflite")
+    cv2.imwrite("photo.png", np.random.default_rng(0).integers(0, 256, (311, 420, 3), dtype=np.uint8))
+    Path("photo.png").rename("photo.jpg")  # which cannot hold noise as it is
+    names: dict = {}
+    exec(script, names)
+    assert capsys.readouterr().out.strip() == Predictor(files["tflite"])("photo.jpg")[0].name
+    assert np.array_equal(names["square"], to_square(read_image(Path("photo.jpg")), 64, 0.875))
+
+
+@pytest.fixture(scope="module")
+def files(place, tmp_path_factory) -> dict[str, Path]:
+    """The classifier in every format whose packages are here; OpenVINO's folder from the ONNX file."""
+    room, found = tmp_path_factory.mktemp("files of export"), {"onnx": place / "run/export/finegrained-a025-64.onnx"}
+    for format, module, name in (
+        ("openvino", "openvino", "for openvino"),
+        ("tflite", "ai_edge_litert", "a net.tflite"),
+        ("executorch", "executorch", "a net.pte"),
+    ):
+        if importlib.util.find_spec(module):
+            with pytest.MonkeyPatch.context() as patch:
+                reuse(patch, found["onnx"])
+                found[format] = export(config(place, room / name, format=format))
+    return found
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite", "executorch"])
+def test_an_exported_file_comes_back_as_a_checkpoint(place, files, tmp_path, format, capsys):
+    if format not in files:
+        pytest.skip(f"the packages of {format} are not installed")
+    paths = sorted((place / "data/val").rglob("*.png"))
+    run, back = Predictor(place / "run", runtime="torch", device="cpu"), Predictor(str(files[format]), threads=1)
+    for path in paths:
+        one, other = run(path), back(str(path))
+        assert [guess.name for guess in one] == [guess.name for guess in other]
+        assert [guess.prob for guess in one] == pytest.approx([guess.prob for guess in other], abs=1e-4)
+    asked = {"data": str(place / "data"), "num_workers": 0}
+    of_run = evaluate(EvalConfig(checkpoint=place / "run", out=tmp_path / "a", **asked))
+    of_file = evaluate(EvalConfig(checkpoint=files[format], out=tmp_path / "b", **asked))
+    assert of_file["top1"] == of_run["top1"] and of_file["loss"] == pytest.approx(of_run["loss"], abs=1e-4)
+    for wrong, said in (
+        ({"calibrate": True}, "is not a model folder"),
+        (
+            {"resolutions": (96,)},
+            "is an exported file, which gives its outputs for one size: for all else give the run",
+        ),
+        ({"device": "cuda"}, "computes on the CPU|is not available|cannot be used"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            evaluate(EvalConfig(checkpoint=files[format], out=tmp_path / "c", **asked, **wrong))
+    with pytest.raises(ValueError, match="is computed by its own runtime, not by torch: leave --runtime out"):
+        Predictor(files[format], runtime="torch")
+    with pytest.raises(ValueError, match="is an exported file"):
+        back.explain(paths[0])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_file_that_does_not_say_what_it_is_is_refused_in_one_line(place, files, tmp_path):
+    import onnx
+
+    def changed(**metadata: str | None) -> Path:
+        model = onnx.load(str(files["onnx"]))
+        about = {prop.key: prop.value for prop in model.metadata_props} | metadata
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, {key: value for key, value in about.items() if value is not None})
+        onnx.save(model, str(tmp_path / "x.onnx"))
+        return tmp_path / "x.onnx"
+
+    for metadata, said in (
+        ({"class_names": None, "crop": None}, r"x.onnx does not say what it is: its metadata lacks class_names, crop,"),
+        ({"app": "detection"}, "x.onnx is of the app 'detection', this is 'finegrained'"),
+        ({"class_names": '["a", "b"]'}, r"output logits is \(1, 3\), which its class names or anchors do not fit"),
+        ({"class_names": "[" * 100_000}, "x.onnx has a damaged class_names in its metadata"),
+        ({"resolution": "9" * 20}, "resolution must be a whole number from 16 to 8192"),
+        ({"resolution": "96"}, "x.onnx does not take what it says it takes"),
+        ({"temperature": "NaN"}, "calibration.temperature must be a number above 0"),
+        ({"outputs": '["probs"]'}, r"has outputs \[\"probs\"\], known are \[\"logits\"\]"),
+    ):
+        with pytest.raises(ValueError, match=said) as stop:
+            Predictor(changed(**metadata))
+        assert "\n" not in str(stop.value) and len(str(stop.value)) < 400
+    for name in ("y.onnx", "y.tflite", "y.pte"):
+        if {"y.onnx": "onnx", "y.tflite": "tflite", "y.pte": "executorch"}[name] in files:
+            with pytest.raises(ValueError, match=f"checkpoint .*{name} does not exist"):
+                Predictor(tmp_path / name)
+            (tmp_path / name).write_bytes(b"nothing of the kind" * 9)
+            with pytest.raises(ValueError, match=f"{name} cannot be opened as"):
+                Predictor(tmp_path / name)

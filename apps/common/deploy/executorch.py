@@ -61,7 +61,6 @@ class ExecutorchSession:
     bf16 = False
 
     def __init__(self, path: Path, *, preprocessing: Normalisation | None) -> None:
-        need_executorch()
         from executorch.runtime import Runtime
 
         self._program = Runtime.get().load_program(str(path))  # must live as long as its methods
@@ -69,11 +68,11 @@ class ExecutorchSession:
         (text,) = self._program.load_method(METADATA).execute([])
         self.metadata: dict[str, str] = json.loads(text.numpy().tobytes().decode("utf-8"))
         self._outputs: list[str] = json.loads(self.metadata["outputs"])
-        self._preprocessing = preprocessing
+        self.preprocessing = preprocessing
         self.name = f"ExecuTorch {version('executorch')}"
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        fed = as_input(images.cpu(), self._preprocessing).contiguous()
+        fed = as_input(images.cpu(), self.preprocessing).contiguous()
         found = [[value.clone() for value in self._forward.execute([image[None]])] for image in fed]
         return {name: torch.cat([one[k] for one in found]) for k, name in enumerate(self._outputs)}
 

@@ -15,7 +15,7 @@ from apps.common.checkpoint import WEIGHTS
 from apps.common.choices import Format, Input
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import need_executorch, write_executorch
-from apps.common.deploy.formats import quantize, write_onnx, write_openvino
+from apps.common.deploy.formats import SUFFIXES, quantize, write_onnx, write_openvino
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.packages import need
 from apps.common.deploy.sessions import Session, load_session
@@ -26,7 +26,6 @@ from backbone.files import written_whole
 PARITY_PHOTOS = 16
 SAME_OUTPUTS = 1e-4  # largest difference of 32-bit outputs, relative to max(1, largest output)
 SAME_METRIC, MAX_DROP = 0.001, 0.01  # how far the metric may be in 32-bit floats, and how much 8 bits may lose
-SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}
 FOLDERS = {"openvino": {"model.xml", "model.bin"}, "web": WEB_FILES}
 """Formats that are folders, and what may be in each."""
 LACKS = {"executorch": ("--int8", "--dynamic-size", "--outputs detections"), "tflite": ("--int8", "--dynamic-size")}

@@ -15,15 +15,31 @@ from typing import Any
 import numpy as np
 import torch
 
+from apps.common.checkpoint import model_folder
+from apps.common.choices import Format
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.packages import import_openvino, need, quietly
 from backbone.mobilenet_v1 import MIN_RESOLUTION
 
 INPUT = "images"
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}
 OPENVINO_FILE = "model.xml"  # beside its model.bin
 TOLERANCE = 1e-3  # largest allowed difference of 32-bit outputs, relative to max(1, largest output)
 OPSET = 20
 QUANTIZED = ("Conv", "Clip", "Relu", "Add")  # where the time goes, see `after_the_network`
+
+
+def exported_format(path: Path | str) -> Format | None:
+    """The format of a file or folder that an export.py writes, by its name; None for a run or model folder."""
+    path = Path(path)
+    if (path / OPENVINO_FILE).is_file():
+        return "openvino"
+    return next((name for name, end in SUFFIXES.items() if path.suffix.lower() == end and not path.is_dir()), None)
+
+
+def beside(checkpoint: Path) -> Path:
+    """The folder for what is made with a checkpoint: a run, or the folder that an exported file is in."""
+    return (checkpoint if exported_format(checkpoint) else model_folder(checkpoint)).parent
 
 
 def write_onnx(

@@ -10,13 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol, get_args
 
 import torch
 
 from apps.common.choices import Precision, Runtime
 from apps.common.cli import plain_message
 from apps.common.deploy.agreement import check_session, random_image
+from apps.common.deploy.exported import ExportedNetwork
 from apps.common.deploy.fastest import circumstances, keep_choice, read_choices, time_in_turn
 from apps.common.deploy.formats import write_onnx
 from apps.common.deploy.graph import Graph
@@ -37,6 +38,7 @@ class Model(Protocol):
     """A network with all that is needed to use it: a detector, a classifier or a tagger."""
 
     session: Session
+    network: Any
 
     @property
     def resolution(self) -> int: ...
@@ -73,6 +75,8 @@ def start_session(
         threads: on which to compute; None for as many as torch uses, a number is set for torch, too.
         precision: see `load_session`; torch always computes in float32.
 
+    An exported file has one runtime, see `device_for`.
+
     Raises:
         ValueError: fewer than one thread, or an unknown runtime in the environment.
     """
@@ -80,6 +84,8 @@ def start_session(
         if threads < 1:
             raise ValueError(f"threads must be 1 or more, got {threads}")
         torch.set_num_threads(threads)
+    if isinstance(model.network, ExportedNetwork):
+        return model.network.open(runtime, threads=threads, precision=precision)
     eager = model.torch_session()
     runtime = _requested(runtime, eager.device)
     if runtime == "torch":

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.choices import Format, Precision, Runtime
-from apps.common.deploy.executorch import ExecutorchSession
-from apps.common.deploy.formats import INPUT, OPENVINO_FILE
+from apps.common.deploy.executorch import ExecutorchSession, need_executorch
+from apps.common.deploy.formats import INPUT, OPENVINO_FILE, exported_format
 from apps.common.deploy.graph import Graph, as_input
-from apps.common.deploy.packages import import_openvino
+from apps.common.deploy.packages import import_openvino, need
 from apps.common.deploy.tflite.session import TFLiteSession
 from apps.common.device import choose_device, choose_precision
 from apps.common.images import Normalisation
@@ -70,12 +70,12 @@ class OnnxSession:
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._preprocessing = preprocessing
+        self.preprocessing = preprocessing
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.name = f"onnxruntime {onnxruntime.__version__}"
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        values = self._session.run(self._outputs, {INPUT: _as_input(images, self._preprocessing)})
+        values = self._session.run(self._outputs, {INPUT: _as_input(images, self.preprocessing)})
         return {name: torch.from_numpy(value) for name, value in zip(self._outputs, values, strict=True)}
 
 
@@ -98,14 +98,14 @@ class OpenVinoSession:
         self._outputs = [output.get_any_name() for output in compiled.outputs]
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request serves one call at a time, a demo makes several
-        self._preprocessing = preprocessing
+        self.preprocessing = preprocessing
         about = {key: getattr(value, "value", value) for key, value in model.get_rt_info().items()}
         self.metadata: dict[str, str] = {key: value for key, value in about.items() if isinstance(value, str)}
         self.bf16 = bf16
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}" + ", bf16" * bf16
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        batch = _as_input(images, self._preprocessing)
+        batch = _as_input(images, self.preprocessing)
         found = []
         for i in range(len(batch)):
             with self._lock:
@@ -128,6 +128,16 @@ class CompiledSession:
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         values = self._compiled(self._graph.feed(images.to(self._device)))
         return dict(zip(self._graph.outputs, values, strict=True))
+
+
+def need_runtime(format: Format) -> None:
+    """Raise ValueError, with the command that installs it, if what computes a format's files is missing."""
+    if format == "executorch":
+        need_executorch()
+    elif format == "tflite":
+        need("ai_edge_litert", extra="tflite")
+    else:
+        need("openvino" if format == "openvino" else "onnxruntime")
 
 
 FileSession = OnnxSession | OpenVinoSession | TFLiteSession | ExecutorchSession
@@ -161,14 +171,21 @@ def load_session(
     return OpenVinoSession(path, threads=threads, preprocessing=preprocessing, bf16=computes_in_bf16(precision))
 
 
-def device_for(runtime: Runtime, device: str) -> torch.device:
+def device_for(runtime: Runtime, device: str, checkpoint: Path | str | None = None) -> torch.device:
     """The device for a runtime: as `choose_device`, but "auto" is the CPU for runtimes that compute there only.
+
+    Args:
+        checkpoint: an exported file among them is computed on the CPU by its own runtime.
 
     Raises:
         ValueError: an unknown runtime or device, or two that do not go together.
     """
     if runtime not in get_args(Runtime):
         raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {runtime!r}")
+    if checkpoint is not None and (format := exported_format(checkpoint)):
+        if runtime not in ("auto", format, *(["openvino"] if format == "onnx" else [])):
+            raise ValueError(f"{checkpoint} is computed by its own runtime, not by {runtime}: leave --runtime out")
+        runtime = "onnx"  # as for all files: on the CPU
     if runtime not in MODULES:
         return choose_device(device)
     chosen = choose_device("cpu" if device == "auto" else device)

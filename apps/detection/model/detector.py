@@ -9,6 +9,8 @@ from torch import Tensor
 
 from apps.common.checkpoint import load_model, save_model
 from apps.common.choices import Input
+from apps.common.deploy.exported import Known, load_exported
+from apps.common.deploy.formats import exported_format
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session, TorchSession, check_finite
 from apps.common.images import Normalisation
@@ -21,6 +23,10 @@ from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
 
 UNMEASURED = 0.3  # threshold of a model that has none of its own
+FILES: Known = {  # outputs of an exported file -> what its metadata has beyond what all files have
+    ("class_logits", "offsets"): ("category_ids", "nms_iou", "score_function", "anchors_cxcywh"),
+    ("boxes_xyxy", "scores", "labels"): ("category_ids", "nms_iou"),
+}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -90,10 +96,12 @@ class Detector:
         found = self.session(images)
         check_finite(*found.values())
         if "labels" in found:  # a file that gives detections
-            return [
-                Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
-                for boxes, scores, labels in zip(found["boxes_xyxy"], found["scores"], found["labels"], strict=True)
-            ]
+            detections = []
+            for boxes, scores, labels in zip(found["boxes_xyxy"], found["scores"], found["labels"], strict=True):
+                kept = (scores > self.postprocess.score_threshold) & (labels >= 1) & (labels <= len(self.class_names))
+                places = kept.nonzero().flatten()[: self.postprocess.max_detections]
+                detections.append(Detections(boxes[places], scores[places], labels[places].long()))
+            return detections
         output: RawOutput = {"class_logits": found["class_logits"], "offsets": found["offsets"]}
         return self.postprocess(output, self.network.anchors_cxcywh.to(output["offsets"].device))
 
@@ -131,11 +139,13 @@ class Detector:
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device) -> "Detector":
-        """Rebuild a detector, in eval mode, from a model folder or a run.
+        """Rebuild a detector, in eval mode, from a model folder or a run, or from what an export.py wrote.
 
         Raises:
-            ValueError: not a model folder of this app, or damaged.
+            ValueError: not a model of this app, or damaged.
         """
+        if exported_format(folder):
+            return cls._exported(folder)
         about, weights = load_model(folder, app=APP)
         try:
             network = create_detector(
@@ -160,6 +170,21 @@ class Detector:
             reason = str(error).splitlines()[0]
             raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
         return detector
+
+    @classmethod
+    def _exported(cls, path: Path) -> "Detector":
+        """From an exported file: it gives raw outputs, or detections, of which those above the threshold are used."""
+        about, network, session = load_exported(path, app=APP, known=FILES)
+        return cls(
+            network=network,  # type: ignore[arg-type]
+            backbone=about["backbone"],
+            class_names=about["class_names"],
+            category_ids=about["category_ids"],
+            postprocess=PostProcess(about.get("score_function", "sigmoid"), nms_iou=about["nms_iou"]),
+            preprocessing=Normalisation.from_dict(about["preprocessing"]),
+            threshold=about.get("threshold"),
+            session=session,
+        )
 
     @classmethod
     def published(

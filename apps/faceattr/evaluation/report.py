@@ -107,7 +107,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
 
 
 def _count(value: float | None) -> str:
-    return f"{value:,.0f}"
+    return "not known of an exported file" if value is None else f"{value:,.0f}"
 
 
 def _add_attributes(page: Page, evaluation: Evaluation) -> None:

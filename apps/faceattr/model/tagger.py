@@ -12,13 +12,19 @@ from torch import Tensor, nn
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
 from apps.common.choices import Input
+from apps.common.deploy.exported import Known, load_exported
+from apps.common.deploy.formats import exported_format
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session, TorchSession
 from apps.common.images import Normalisation
+from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.faceattr.model.create import create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 
 APP = "faceattr"
+FILES: Known = {
+    ("logits",): ("face_margin", "face_drop", "thresholds", "temperatures")
+}  # outputs of a file -> what it says
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -109,11 +115,14 @@ class Tagger:
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device) -> "Tagger":
-        """Rebuild a tagger, in eval mode, from a model folder or a run.
+        """Rebuild a tagger, in eval mode, from a model folder or a run, or from what an export.py wrote.
 
         Raises:
-            ValueError: not a model folder of this app, or damaged.
+            ValueError: not a model of this app, or damaged.
         """
+        if exported_format(folder):
+            about, file, session = load_exported(folder, app=APP, known=FILES)
+            return cls(network=file, session=session, style=TENSORFLOW_STYLE, **_settings(about))
         about, weights = load_model(folder, app=APP)
         try:
             style = ConvStyle(**about["style"])
@@ -122,16 +131,23 @@ class Tagger:
             network.load_state_dict(weights)
             return cls(
                 network=network.eval().to(device).to(memory_format=torch.channels_last),
-                backbone=about["backbone"],
-                resolution=about["resolution"],
-                attributes=about["class_names"],
                 style=style,
                 conv=about["conv"],
-                preprocessing=Normalisation.from_dict(about["preprocessing"]),
-                margin=about["preprocessing"]["face_margin"],
-                drop=about["preprocessing"]["face_drop"],
-                **about["calibration"],
+                **_settings(about),
             )
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
+
+
+def _settings(about: dict[str, Any]) -> dict[str, Any]:
+    """What a model's description says beside its network."""
+    return {
+        "backbone": about["backbone"],
+        "resolution": about["resolution"],
+        "attributes": about["class_names"],
+        "preprocessing": Normalisation.from_dict(about["preprocessing"]),
+        "margin": about["preprocessing"]["face_margin"],
+        "drop": about["preprocessing"]["face_drop"],
+        **about["calibration"],
+    }

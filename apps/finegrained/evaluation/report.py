@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from apps.common.deploy.exported import ExportedNetwork
 from apps.common.evaluation.calibration import draw_reliability
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
@@ -113,9 +114,10 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
     if not wrong:
         page.paragraph("All photos are classified correctly.")
         return
+    explained = not isinstance(evaluation.classifier.network, ExportedNetwork)
+    beside = "Beside each photo: the evidence for the predicted class and for the true class (red: most)." * explained
     page.paragraph(
-        f"{len(wrong):,} of {len(own):,} photos are wrong; these give their true class the lowest probability. Beside "
-        "each photo: the evidence for the predicted class and for the true class (red: most)."
+        f"{len(wrong):,} of {len(own):,} photos are wrong; these give their true class the lowest probability. {beside}"
     )
     names = evaluation.split.class_names
     pictures = []
@@ -123,10 +125,10 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
         path, label = evaluation.split.photos[i]
         guess = int(predicted[i])
         image = read_image(path)
-        maps = draw_activations(evaluation.classifier, image, (guess, label), side=SIDE)
-        beside = _beside([to_square(image, SIDE, evaluation.classifier.crop), *maps])
+        maps = draw_activations(evaluation.classifier, image, (guess, label), side=SIDE) if explained else []
+        picture = _beside([to_square(image, SIDE, evaluation.classifier.crop), *maps])
         text = f"taken for {names[guess]} ({probs[i, guess]:.2f}), is {names[label]} ({own[i]:.2f}): {path.name}"
-        pictures.append((beside, text))
+        pictures.append((picture, text))
     page.gallery(pictures)
 
 

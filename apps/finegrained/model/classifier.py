@@ -12,6 +12,8 @@ from torch import Tensor
 
 from apps.common.checkpoint import DESCRIPTION, load_json, load_model, model_folder, save_json, save_model
 from apps.common.choices import Input
+from apps.common.deploy.exported import Known, load_exported
+from apps.common.deploy.formats import exported_format
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session, TorchSession
 from apps.common.images import Normalisation
@@ -37,6 +39,9 @@ def known_score(logits: Tensor) -> Tensor:
 
 
 APP = "finegrained"
+FILES: Known = {
+    ("logits",): ("crop", "temperature", "unknown_threshold")
+}  # outputs of an exported file -> what it says
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -111,25 +116,20 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device) -> "Classifier":
-        """Rebuild a classifier, in eval mode, from a model folder or a run.
+        """Rebuild a classifier, in eval mode, from a model folder or a run, or from what an export.py wrote.
 
         Raises:
-            ValueError: not a model folder of this app, or damaged.
+            ValueError: not a model of this app, or damaged.
         """
+        if exported_format(folder):
+            about, file, session = load_exported(folder, app=APP, known=FILES)
+            return cls(network=file, session=session, **_settings(about))  # type: ignore[arg-type]
         about, weights = load_model(folder, app=APP)
         try:
             style = ConvStyle(**about["style"])
             network = create_classifier(about["backbone"], num_classes=len(about["class_names"]), style=style)
             network.load_state_dict(weights)
-            return cls(
-                network=network.eval().to(device).to(memory_format=torch.channels_last),
-                backbone=about["backbone"],
-                resolution=about["resolution"],
-                class_names=about["class_names"],
-                preprocessing=Normalisation.from_dict(about["preprocessing"]),
-                crop=about["preprocessing"]["crop"],
-                **about["calibration"],
-            )
+            return cls(network=network.eval().to(device).to(memory_format=torch.channels_last), **_settings(about))
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
@@ -163,3 +163,15 @@ class Classifier:
             preprocessing=preprocessing_of(loaded),
             crop=loaded.preprocessing.crop,
         )
+
+
+def _settings(about: dict[str, Any]) -> dict[str, Any]:
+    """What a model's description says beside its network."""
+    return {
+        "backbone": about["backbone"],
+        "resolution": about["resolution"],
+        "class_names": about["class_names"],
+        "preprocessing": Normalisation.from_dict(about["preprocessing"]),
+        "crop": about["preprocessing"]["crop"],
+        **about["calibration"],
+    }

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from apps.common.deploy.formats import INPUT
 from apps.common.deploy.graph import as_input
-from apps.common.deploy.packages import need
 from apps.common.deploy.tflite.writer import SIGNATURE, read_about
 from apps.common.images import Normalisation
 
@@ -21,7 +20,6 @@ class TFLiteSession:
     bf16 = False
 
     def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None) -> None:
-        need("ai_edge_litert", extra="tflite")
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
@@ -30,13 +28,13 @@ class TFLiteSession:
         self._input = self._run.get_input_details()[INPUT]
         self._output_details = self._run.get_output_details()
         self._lock = threading.Lock()  # an interpreter serves one call at a time
-        self._preprocessing = preprocessing
+        self.preprocessing = preprocessing
         self.metadata = read_about(path)
         self.name = f"LiteRT {version('ai-edge-litert')}"
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         found: list[dict[str, Tensor]] = []
-        for image in as_input(images.cpu(), self._preprocessing).contiguous().numpy():
+        for image in as_input(images.cpu(), self.preprocessing).contiguous().numpy():
             with self._lock:
                 outputs = self._run(**{INPUT: image[None]})
                 found.append({name: torch.from_numpy(np.array(value)) for name, value in outputs.items()})

@@ -158,11 +158,10 @@ def make_models(
 
     models = Models(
         choices,
-        lambda choice, option, runtime: task.load(option, **choice.source(), device=device, runtime=runtime),
+        load,
         missing=as_started(
             f"There is no model yet: train one with `python apps/{task.app}/train.py`, then start this page again."
         ),
-from apps.common.deploy.formats import exported_format
         runtime=runtime,
     )
     if checkpoint or weights:

@@ -128,9 +128,10 @@ def train(config: Config) -> dict[str, float]:
 
     # Model
     with processes.first_goes_first():
-        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), width_mult=width_mult)
+        weights = config.weights or ("none" if on_sample else "imagenet")
+        start = load_pretrained(weights, width_mult=width_mult).for_head(config.head)
     print(f"starting from {start.summary}")
-    head = start.choose_head(config.head)
+    head = start.head or config.head or "pyramid"
     check_flags(config, head)
     fit_seed = config.seed if config.fit_anchors else None
     network = start_network(start, train_split, head, width_mult, resolution, device, fit_seed=fit_seed)

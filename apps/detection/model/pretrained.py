@@ -78,15 +78,17 @@ class Pretrained:
         """Whether it can detect without training."""
         return bool(self.class_names)
 
-    def choose_head(self, asked: Head | None) -> Head:
-        """The head that was asked for, else that of the weights, else the pyramid.
-
-        Raises:
-            ValueError: the weights have another head than was asked for.
-        """
-        if asked and self.head not in (None, asked):
-            raise ValueError(f"{self.summary} has --head {self.head}, {asked} was asked for")
-        return asked or self.head or "pyramid"
+    def for_head(self, asked: Head | None) -> "Pretrained":
+        """Itself, or its backbone alone where it has another head than was asked for."""
+        if asked is None or self.head in (None, asked):
+            return self
+        return Pretrained(
+            summary=f"the backbone of {self.summary}",
+            style=self.style,
+            preprocessing=self.preprocessing,
+            state={name: value for name, value in self.state.items() if name.startswith("backbone.")},
+            folded=self.folded,
+        )
 
     def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
         """Give a network, built with `style`, all weights that fit its classes; the others stay random.

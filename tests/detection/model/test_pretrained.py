@@ -194,7 +194,7 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
     )
     saved.save(tmp_path / "best", metrics={})
     start = load_pretrained(tmp_path, width_mult=0.25)
-    second = create_detector("a025", num_classes=3, resolution=96, head=start.choose_head(None), style=start.style)
+    second = create_detector("a025", num_classes=3, resolution=96, head=str(start.head), style=start.style)
     start.put_into(second, start.class_names)
     for name, value in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value)
@@ -203,6 +203,15 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
     start.put_into(third, ["new", "y"])
     row = first.class_predictors[0].weight.unflatten(0, (-1, 4))[:, 2]
     torch.testing.assert_close(third.class_predictors[0].weight.unflatten(0, (-1, 3))[:, 2], row)
+    assert start.for_head(None) is start.for_head("ssd") is start
+    alone = start.for_head("pyramid")
+    assert not alone.is_detector and alone.head is None and alone.preprocessing == saved.preprocessing
+    fourth = create_detector("a025", num_classes=2, head="pyramid", style=alone.style)
+    before = {name: value.clone() for name, value in fourth.state_dict().items()}
+    assert alone.put_into(fourth, ["new", "y"]) == "the backbone is taken, the head is new"
+    for name, value in fourth.state_dict().items():
+        expected = first.state_dict()[name] if name.startswith("backbone.") else before[name]
+        torch.testing.assert_close(value, expected)
     with pytest.raises(ValueError, match="its head is ssd, the network has another one"):
         start.put_into(create_detector("a025", num_classes=3, head="pyramid"), ["x", "y", "z"])
     with pytest.raises(ValueError, match="are of width a025, a050 was asked for"):

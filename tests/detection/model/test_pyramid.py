@@ -122,8 +122,10 @@ def test_a_model_knows_its_head(run, tiny_coco, tmp_path, capsys):
     train(tiny_config(tiny_coco, tmp_path / "second", weights=str(run), steps=2))
     assert "class rows of red, blue are taken by name" in capsys.readouterr().out
     assert json.loads((tmp_path / "second/config.json").read_text())["head"] == "pyramid"
-    with pytest.raises(ValueError, match="has --head pyramid, ssd was asked for"):
-        train(tiny_config(tiny_coco, tmp_path / "third", weights=str(run), head="ssd"))
+    train(tiny_config(tiny_coco, tmp_path / "third", weights=str(run), head="ssd", steps=1))
+    said = capsys.readouterr().out
+    assert "starting from the backbone of " in said and "the backbone is taken, the head is new" in said
+    assert json.loads((tmp_path / "third/config.json").read_text())["head"] == "ssd"
 
 
 def test_the_file_computes_the_same(run, tiny_coco):

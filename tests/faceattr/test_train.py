@@ -213,12 +213,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, tmp_path, monkeypatch,
     monkeypatch.setattr(train_script, "LOG_EVERY", 1)
     run(make(data, tmp_path / "straight", steps=6, **more))
     photo = data / "images/train09.png"
-    whole = photo.read_bytes()
-    photo.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))  # of its size, which the run records
-    monkeypatch.setattr("apps.faceattr.model.pretrained.measure_framing", lambda photos: ((0.0, 0.0), ""))
-    monkeypatch.setattr("apps.faceattr.data.load.unreadable", lambda paths: {})  # it breaks after that look
-    with pytest.raises(ValueError, match=r"train09\.png is truncated.*; stopped at step \d, go on with --resume"):
-        run(make(data, tmp_path / "broken", steps=6, **more))
+    whole, make_loader = photo.read_bytes(), train_script.make_loader
+
+    def break_it(*args, **kwargs):  # after the first look, and what the run records of the file
+        photo.write_bytes(whole[: len(whole) // 2])
+        return make_loader(*args, **kwargs)
+
+    with monkeypatch.context() as broken_later:
+        broken_later.setattr(train_script, "make_loader", break_it)
+        with pytest.raises(ValueError, match=r"train09\.png is truncated.*; stopped at step \d, go on with --resume"):
+            run(make(data, tmp_path / "broken", steps=6, **more))
     photo.write_bytes(whole)
     run(CONFIGS[script](resume=tmp_path / "broken", num_workers=0))
     first, second = torch.load(tmp_path / "straight/last.pt"), torch.load(tmp_path / "broken/last.pt")

@@ -92,11 +92,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_photos, tmp_path, monkey
     monkeypatch.setattr(train_script, "LOG_EVERY", 1)
     train(tiny_config(tiny_photos, straight, **settings))
     photo = tiny_photos / "train/robin/004.png"
-    whole = photo.read_bytes()
-    photo.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))  # of its size, which the run records
-    monkeypatch.setattr("apps.finegrained.data.load.unreadable", lambda paths: {})  # it breaks after that look
-    with pytest.raises(ValueError, match=r"robin/004\.png is truncated.*; stopped at step \d, go on with --resume"):
-        train(tiny_config(tiny_photos, broken, **settings))
+    whole, make_loader = photo.read_bytes(), train_script.make_loader
+
+    def break_it(*args, **kwargs):  # after the first look, and what the run records of the file
+        photo.write_bytes(whole[: len(whole) // 2])
+        return make_loader(*args, **kwargs)
+
+    with monkeypatch.context() as broken_later:
+        broken_later.setattr(train_script, "make_loader", break_it)
+        with pytest.raises(ValueError, match=r"robin/004\.png is truncated.*; stopped at step \d, go on with --resume"):
+            train(tiny_config(tiny_photos, broken, **settings))
     photo.write_bytes(whole)
     train(Config(resume=broken, num_workers=0))
     first, second = torch.load(straight / "last.pt"), torch.load(broken / "last.pt")

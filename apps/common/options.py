@@ -46,7 +46,7 @@ SECTIONS = {
         *("steps", "head_epochs", "accumulate", "optimizer", "backbone_lr", "layer_decay", "weight_decay"),
         *("warmup_steps", "ema_decay", "clip_norm", "amp", "patience", "seed"),
     ),
-    "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "max_drop"),
+    "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "compare", "max_drop"),
     "warning": ("min_objects", "min_photos", "min_known", "min_rarer", "max_imbalance", "min_side"),
     "prediction": (
         *("conf", "all_names", "classes", "max_dets", "slice", "slice_overlap", "top", "every"),

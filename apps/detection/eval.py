@@ -2,15 +2,16 @@
 
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --split val
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --calibrate
+    python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --compare runs/detection/OTHER
     python apps/detection/eval.py --weights coco --backbone a075 --data PATH
 
 Writes metrics.json, predictions.json (COCO's results format: pycocotools' `loadRes` reads it) and report.html into
---out.
+--out, with --compare also compare.html.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from apps.common.cli import printable, run_command
 from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
@@ -38,6 +39,9 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     """train, val, test, or the name of a COCO file's split"""
     calibrate: bool = False
     """also write the threshold of best F1 on this split into the checkpoint, for predict.py, exports and pages"""
+    compare: Path | None = None
+    """run, model folder or file of export.py that is measured on the same photos: differences with their intervals,
+    and compare.html with the photos won and lost; default none"""
     batch_size: int = 16
     """images per batch"""
     out: Path | None = None
@@ -59,11 +63,15 @@ from apps.common.checkpoint import (
 )
 from apps.common.deploy.formats import beside
 from apps.common.deploy.sessions import device_for
+from apps.common.evaluation.comparison import COMPARE, Comparison
+from apps.common.evaluation.intervals import Figures
+from apps.detection.data.coco_split import CocoSplit
 from apps.detection.data.load import load_split
 from apps.detection.evaluation.analysis import Analysis, analyse, best_threshold, confusions
 from apps.detection.evaluation.errors import ERRORS, ORACLES
-from apps.detection.evaluation.metrics import crowded_note, run_cocoeval, summarise
-from apps.detection.evaluation.report import write_report
+from apps.detection.evaluation.metrics import CocoMetrics, crowded_note, run_cocoeval, summarise
+from apps.detection.evaluation.report import picture_of_two, write_report
+from apps.detection.evaluation.resampling import ap_measure
 from apps.detection.model.detector import Detector
 from apps.detection.model.inference import predict_split
 from apps.detection.model.pretrained import APP
@@ -78,26 +86,51 @@ def evaluate(config: Config) -> dict[str, float]:
     if config.calibrate:
         model_folder(Path(str(config.checkpoint)))  # an exported file has no room for it
     detector = load_detector(config)
+    other = None
+    if config.compare:
+        other = Detector.load(config.compare, device=device_for("auto", config.device, config.compare))
     root = make_sample() if config.data == "sample" else Path(config.data)
     split = load_split(root, config.split, bad_data=config.bad_data, group_by=grouping(config))
     print(split.describe())
-    results = predict_split(detector, split, batch_size=config.batch_size, num_workers=config.num_workers)
-    evaluation = run_cocoeval(split, results)
-    metrics, analysis = summarise(evaluation), analyse(split, evaluation)
+    results, metrics, analysis, figures = measure(detector, split, config)
     model = str(config.checkpoint or f"{config.weights}-{config.backbone}")
     out = config.out or default_out(config)
     save_json(out / "predictions.json", results)
-    content = {"model": model, "split": config.split, **metrics.values, **as_json(analysis)}
-    save_json(out / "metrics.json", content)
-    write_report(out / "report.html", model=model, split=split, metrics=metrics, analysis=analysis)
-    print(f"{metrics.text}\n{describe(analysis)}")
+    lines, content = [metrics.text, figures.describe(), describe(analysis)], figures.as_json()
+    if other:
+        rival = measure(other, split, config)
+        gains = rival.analysis.mistakes(split) - analysis.mistakes(split)
+        both = Comparison(model, str(config.compare), figures, rival.figures, gains)
+        both.write(out / COMPARE, lambda i: picture_of_two(i, analysis, rival.analysis, split))
+        lines, content = [*lines, both.describe()], {**content, **both.as_json()}
+    of_model = {"model": model, "split": config.split, **metrics.values}
+    save_json(out / "metrics.json", {**of_model, **content, **as_json(analysis)})
+    write_report(out / "report.html", model=model, split=split, metrics=metrics, analysis=analysis, figures=figures)
+    print(*filter(None, lines), sep="\n")
     if note := crowded_note(split.name, (int((~record.is_crowd).sum()) for record in split.records)):
         print(note)
-    print(f"metrics.json, predictions.json and report.html are in {out}")
+    print(f"metrics.json, predictions.json{f', {COMPARE}' if other else ''} and report.html are in {out}")
     if config.calibrate:
         assert config.checkpoint is not None
         set_threshold(model_folder(config.checkpoint), analysis)
     return metrics.values
+
+
+class Measured(NamedTuple):
+    """What a detector finds on a split, in COCO's results format, and what that is worth."""
+
+    results: list[dict[str, Any]]
+    metrics: CocoMetrics
+    analysis: Analysis
+    figures: Figures
+
+
+def measure(detector: Detector, split: CocoSplit, config: Config) -> Measured:
+    """All numbers of a detector on a split."""
+    results = predict_split(detector, split, batch_size=config.batch_size, num_workers=config.num_workers)
+    evaluation = run_cocoeval(split, results)
+    figures = Figures.of(ap_measure(evaluation), len(split.records))
+    return Measured(results, summarise(evaluation), analyse(split, evaluation), figures)
 
 
 def set_threshold(folder: Path, analysis: Analysis) -> None:

@@ -4,8 +4,8 @@
     python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH --split val --calibrate
     python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH --subgroup Male --teacher RUN/best
 
-Writes metrics.json, predictions.csv and report.html into --out. All attributes are in them, also those that predict.py
-hides.
+Writes metrics.json, predictions.csv and report.html into --out, with --compare also compare.html. All attributes are in
+them, also those that predict.py hides.
 """
 
 import dataclasses
@@ -37,6 +37,9 @@ class Config(DeviceOption, ReadingOptions):
     """run or its best/ folder with which the predictions are compared; default none"""
     calibrate: bool = False
     """fit temperatures and thresholds on val, and write them into the checkpoint"""
+    compare: Path | None = None
+    """run, model folder or file of export.py that is measured on the same photos: differences with their intervals,
+    and compare.html with the photos won and lost; default none"""
     batch_size: int = 32
     """photos per batch"""
     out: Path | None = None
@@ -54,11 +57,12 @@ from apps.common.data.tables import write_csv
 from apps.common.deploy.exported import ExportedNetwork
 from apps.common.deploy.formats import beside
 from apps.common.deploy.sessions import device_for
+from apps.common.evaluation.comparison import COMPARE, Comparison, check_names
 from apps.faceattr.data.listing import UNKNOWN, attribute_key
 from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.evaluation.calibration import Decisions, calibrate, cross_validate, decide, is_calibrated
-from apps.faceattr.evaluation.metrics import Agreement, Metrics, agreement, attribute_metrics, calibration_error, mean
-from apps.faceattr.evaluation.report import Evaluation, write_report
+from apps.faceattr.evaluation.metrics import Agreement, Metrics, agreement, attribute_metrics, mean, uncalibrated_errors
+from apps.faceattr.evaluation.report import Evaluation, compare, picture_of_two, write_report
 from apps.faceattr.evaluation.subgroups import Subgroups, subgroup_metrics
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import APP, Tagger
@@ -79,6 +83,10 @@ def evaluate(config: Config) -> dict[str, float | None]:
         teacher = Tagger.load(config.teacher, device=device_for("auto", config.device, config.teacher))
     if teacher:
         _shared(tagger, teacher)
+    other = None
+    if config.compare:
+        other = Tagger.load(config.compare, device=device_for("auto", config.device, config.compare))
+        check_names(tagger.attributes, other.attributes, config.compare, what="attributes")
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
     split = load_split(
         data,
@@ -93,10 +101,17 @@ def evaluate(config: Config) -> dict[str, float | None]:
     print(split.describe())
     evaluation = measure(tagger, split, config, teacher=teacher)
     out = config.out or beside(config.checkpoint) / f"eval-{split.name}"
-    write_results(out, evaluation)
+    both = None
+    if config.compare and other:
+        same = dataclasses.replace(config, checkpoint=config.compare, calibrate=False, subgroup=None)
+        rival = measure(other, split, same, teacher=None)
+        both = compare(evaluation, rival)
+        both.write(out / COMPARE, lambda i: picture_of_two(i, evaluation, rival))
+    write_results(out, evaluation, both)
     if config.calibrate:
         tagger.save_calibration(config.checkpoint)
-    print(f"{describe(evaluation)}\nmetrics.json, predictions.csv and report.html are in {out}")
+    print(describe(evaluation), *([both.describe()] if both else []), sep="\n")
+    print(f"metrics.json, predictions.csv{f', {COMPARE}' if both else ''} and report.html are in {out}")
     return evaluation.values
 
 
@@ -116,7 +131,7 @@ def measure(tagger: Tagger, split: AttributeSplit, config: Config, *, teacher: T
     fitted_here = split.name == "val" and is_calibrated(tagger)
     decisions = cross_validate(logits, labels, names, split.identities) if fitted_here else decide(tagger, logits)
     metrics = attribute_metrics(logits, labels, names, probs=decisions.probs, present=decisions.present)
-    uncalibrated = _uncalibrated(logits, labels)
+    uncalibrated = uncalibrated_errors(logits, labels)
     measured = [error for error, one in zip(uncalibrated, metrics.per_attribute, strict=True) if one.few]
     counted: tuple[int | None, int | None] = None, None  # an exported file's network is not known
     if not isinstance(tagger.network, ExportedNetwork):
@@ -153,15 +168,6 @@ def _wanted(tagger: Tagger, subgroup: str | None) -> list[str]:
     """The tagger's attributes, and the one that makes the groups if it is another."""
     keys = {attribute_key(name) for name in tagger.attributes}
     return [*tagger.attributes, *([subgroup] if subgroup and attribute_key(subgroup) not in keys else [])]
-
-
-def _uncalibrated(logits: Tensor, labels: Tensor) -> list[float | None]:
-    """Each attribute's calibration error with temperature 1."""
-    probs, known = logits.double().sigmoid(), labels != UNKNOWN
-    return [
-        calibration_error(probs[known[:, a], a], labels[known[:, a], a].long()) if known[:, a].any() else None
-        for a in range(labels.shape[1])
-    ]
 
 
 def _subgroups(
@@ -216,7 +222,7 @@ def _compare(
     return alike, more
 
 
-def write_results(out: Path, evaluation: Evaluation) -> None:
+def write_results(out: Path, evaluation: Evaluation, both: Comparison | None) -> None:
     """Write metrics.json, predictions.csv and report.html."""
     tagger, split, names = evaluation.tagger, evaluation.split, evaluation.tagger.attributes
     per_attribute = [
@@ -235,6 +241,8 @@ def write_results(out: Path, evaluation: Evaluation) -> None:
         "split": split.name,
         "num_skipped": len(split.skipped),
         **evaluation.values,
+        **evaluation.figures.as_json(),
+        **(both.as_json() if both else {}),
         "calibrated": evaluation.decisions.by,
         "not_measured": evaluation.metrics.not_measured,
         "per_attribute": per_attribute,
@@ -270,6 +278,7 @@ def describe(evaluation: Evaluation) -> str:
         lines.append(f"{one.name:{width}}  {one.known:6,}  {one.positive:7,}  {numbers}")
     means = [_shown(value[f"mean_{what}"]) for what in ("ap", "balanced_accuracy", "f1")]
     lines.append(f"{'mean':{width}}  {'':6}  {'':7}  {means[0]:>5}  {means[1]:>8}  {means[2]:>5}")
+    lines += filter(None, [evaluation.figures.describe()])
     if evaluation.metrics.not_measured:
         names = ", ".join(evaluation.metrics.not_measured)
         lines.append(f"not in the mean, since not known both present and absent: {names}")

@@ -5,7 +5,7 @@
     python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --resolutions 96 128 160 --unknown FOLDER
     python apps/finegrained/eval.py --weights cub --backbone a100 --data CUB_200_2011 --split test
 
-Writes metrics.json, confusion.csv, predictions.csv and report.html into --out.
+Writes metrics.json, confusion.csv, predictions.csv and report.html into --out, with --compare also compare.html.
 """
 
 import dataclasses
@@ -43,6 +43,9 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     none"""
     calibrate: bool = False
     """fit the temperature and the threshold for "none of the classes" on val, and write them into the checkpoint"""
+    compare: Path | None = None
+    """run, model folder or file of export.py that is measured on the same photos: differences with their intervals,
+    and compare.html with the photos won and lost; default none"""
     batch_size: int = 32
     """photos per batch"""
     out: Path | None = None
@@ -59,6 +62,7 @@ from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.deploy.formats import beside
 from apps.common.deploy.sessions import device_for
+from apps.common.evaluation.comparison import COMPARE, Comparison, check_names
 from apps.finegrained.data.load import LabelledSplit, Photo, load_split
 from apps.finegrained.evaluation.calibration import calibrate, calibrated, cross_validate, unknown_metrics
 from apps.finegrained.evaluation.metrics import (
@@ -67,7 +71,7 @@ from apps.finegrained.evaluation.metrics import (
     negative_log_likelihood,
     top_k_accuracy,
 )
-from apps.finegrained.evaluation.report import Evaluation, write_report
+from apps.finegrained.evaluation.report import Evaluation, compare, picture_of_two, write_report
 from apps.finegrained.model.classifier import APP, Classifier, known_score
 from apps.finegrained.model.inference import predict_photos
 from apps.finegrained.results import guess_cells, guess_header, make_guesses
@@ -87,6 +91,10 @@ def evaluate(config: Config) -> dict[str, float | None]:
         raise ValueError(f"--resolutions must be {MIN_RESOLUTION} pixels or more, got {small[0]}")
     unknown = find_photos(config.unknown) if config.unknown else []
     classifier, results_folder = _load(config)
+    other = None
+    if config.compare:
+        other = Classifier.load(config.compare, device=device_for("auto", config.device, config.compare))
+        check_names(classifier.class_names, other.class_names, config.compare, what="classes")
     data = str(make_sample()) if config.data == "sample" else config.data
     split = load_split(
         data,
@@ -101,10 +109,17 @@ def evaluate(config: Config) -> dict[str, float | None]:
     print(split.describe())
     evaluation = measure(classifier, split, config, unknown=unknown)
     out = config.out or results_folder / f"eval-{split.name}"
-    write_results(out, evaluation)
+    both = None
+    if other:
+        same = dataclasses.replace(config, checkpoint=config.compare, calibrate=False, resolutions=())
+        rival = measure(other, split, same, unknown=[])
+        both = compare(evaluation, rival)
+        both.write(out / COMPARE, lambda i: picture_of_two(i, evaluation, rival))
+    write_results(out, evaluation, both)
     if config.calibrate and config.checkpoint:
         classifier.save_calibration(config.checkpoint)
-    print(f"{describe(evaluation)}\nmetrics.json, confusion.csv, predictions.csv and report.html are in {out}")
+    print(describe(evaluation), *([both.describe()] if both else []), sep="\n")
+    print(f"metrics.json, confusion.csv, predictions.csv{f', {COMPARE}' if both else ''} and report.html are in {out}")
     return evaluation.values
 
 
@@ -165,7 +180,7 @@ def measure(classifier: Classifier, split: LabelledSplit, config: Config, *, unk
     )
 
 
-def write_results(out: Path, evaluation: Evaluation) -> None:
+def write_results(out: Path, evaluation: Evaluation, both: Comparison | None) -> None:
     """Write metrics.json, confusion.csv, predictions.csv and report.html."""
     classifier, split, names = evaluation.classifier, evaluation.split, evaluation.split.class_names
     content = {
@@ -173,6 +188,8 @@ def write_results(out: Path, evaluation: Evaluation) -> None:
         "split": split.name,
         "num_skipped": len(split.skipped),
         **evaluation.values,
+        **evaluation.figures.as_json(),
+        **(both.as_json() if both else {}),
         "calibrated": evaluation.calibrated_by,
         "by_resolution": evaluation.by_resolution,
         "unknown": evaluation.unknown,
@@ -200,6 +217,7 @@ def describe(evaluation: Evaluation) -> str:
     after = "" if calibrated is None else f", calibrated {calibrated:.3f}"
     lines = [
         f"top-1 {m['top1']:.3f}, top-5 {m['top5']:.3f}, loss {m['loss']:.3f}",
+        evaluation.figures.describe(),
         f"mean over classes: precision {m['macro_precision']:.3f}, recall {m['macro_recall']:.3f}, "
         f"F1 {m['macro_f1']:.3f}" + absent * bool(m["num_classes_without_photos"]),
         f"calibration error {m['ece']:.3f}{after} ({evaluation.calibrated_by})",

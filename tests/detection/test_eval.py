@@ -134,3 +134,26 @@ def test_a_mistake_is_one_line(checkpoint, tiny_coco, capsys):
         run_command(evaluate, Config, ["--checkpoint", str(checkpoint), "--weights", "coco"])
     assert stop.value.code == 2
     assert "give --checkpoint RUN/best, or --weights coco" in capsys.readouterr().err
+
+
+def test_compare_with_another_run(checkpoint, tiny_coco, monkeypatch, capsys):
+    """With itself nothing differs; with one that finds nothing, each photo with an object is won."""
+    data, flags = load_split(tiny_coco, "val"), {"data": str(tiny_coco), "num_workers": 0, "device": "cpu"}
+    evaluate(Config(checkpoint=checkpoint, compare=checkpoint, **flags))
+    compared = read(checkpoint.parent / "eval-val/metrics.json")["compare"]
+    assert compared["difference"]["AP"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert (compared["won"], compared["lost"]) == (0, 0)
+    found = iter([perfect(tiny_coco), []])
+    monkeypatch.setattr(eval_script, "predict_split", lambda *args, **options: next(found))
+    capsys.readouterr()
+    evaluate(Config(checkpoint=checkpoint, compare=checkpoint, **flags))
+    out = checkpoint.parent / "eval-val"
+    compared = read(out / "metrics.json")["compare"]
+    assert (compared["won"], compared["lost"]) == (len(data.records), 0)
+    assert compared["difference"]["AP50"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    page = (out / "compare.html").read_text(encoding="utf-8")
+    most = max(len(record.labels) for record in data.records)
+    assert f"0 mistakes against {most}:" in page and page.count("<img") == len(data.records)
+    printed = capsys.readouterr().out
+    assert "AP 1.000 against 0.000 of" in printed and "No spread shows among so few photos" in printed
+    assert "predictions.json, compare.html and report.html are in" in printed

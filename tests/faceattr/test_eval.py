@@ -169,3 +169,32 @@ def test_the_command_takes_its_flags_and_the_sample_set(run, data, tmp_path, mon
     run_command(evaluate, Config, args)
     content = json.loads((tmp_path / "here/metrics.json").read_text(encoding="utf-8"))
     assert (content["split"], content["num_photos"], content["subgroups"]["by"]) == ("val", 48, "Hat")
+
+
+def test_compare_with_another_run(run, data, tmp_path, capsys, monkeypatch):
+    """With itself nothing differs; with one that predicts nothing at all, each face won or lost is counted."""
+    monkeypatch.setattr(eval_script, "write_report", lambda *args: None)
+    evaluate(config(run, data, compare=run, out=tmp_path / "same"))
+    compared = json.loads((tmp_path / "same/metrics.json").read_text())["compare"]
+    assert compared["difference"]["mean_ap"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert (compared["won"], compared["lost"]) == (0, 0)
+    other = Tagger.load(run, device=torch.device("cpu"))
+    with torch.no_grad():
+        other.network.classifier.weight.zero_()
+        other.network.classifier.bias.fill_(-9)
+    other.save(tmp_path / "other", metrics={})
+    values = evaluate(config(run, data, compare=tmp_path / "other", out=tmp_path / "out"))
+    written = json.loads((tmp_path / "out/metrics.json").read_text())
+    rows, gains = rows_of(tmp_path / "out/predictions.csv"), []
+    for row in rows:
+        known = [name for name in ATTRIBUTES if row[name]]
+        gains.append(sum(row[name] == row[f"{name} said"] for name in known) - sum(row[name] == "0" for name in known))
+    assert written["compare"]["won"] == sum(gain > 0 for gain in gains)
+    assert written["compare"]["lost"] == sum(gain < 0 for gain in gains)
+    assert written["intervals"]["mean_ap"]["low"] < values["mean_ap"] < written["intervals"]["mean_ap"]["high"]
+    page = (tmp_path / "out/compare.html").read_text(encoding="utf-8")
+    assert page.count("right here alone") == 2 * (min(12, written["compare"]["won"]) + written["compare"]["lost"])
+    assert "difference +" in capsys.readouterr().out
+    save_tagger(tmp_path / "fewer", attributes=ATTRIBUTES[:3])
+    with pytest.raises(ValueError, match=r"other attributes than the model \(only one of the two knows Male"):
+        evaluate(config(run, data, compare=tmp_path / "fewer"))

@@ -143,3 +143,44 @@ def test_the_command_takes_its_flags_and_the_sample_set(place, tmp_path, monkeyp
     run_command(evaluate, Config, args)
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert (written["split"], written["num_photos"], list(written["by_resolution"])) == ("val", 36, ["32", "48", "64"])
+
+
+def test_compare_with_another_run(place, tmp_path, capsys, monkeypatch):
+    """With itself nothing differs; with a classifier that always takes the first class, the photos of it are lost."""
+    monkeypatch.setattr(eval_script, "write_report", lambda *args: None)
+    evaluate(config(place, out=tmp_path / "same", compare=place / "run"))
+    compared = json.loads((tmp_path / "same/metrics.json").read_text())["compare"]
+    assert compared["difference"]["top1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert (compared["won"], compared["lost"]) == (0, 0)
+    one_class = Classifier.load(place / "run", device=torch.device("cpu"))
+    with torch.no_grad():
+        one_class.network.classifier.bias[0] += 1e4
+    one_class.save(tmp_path / "other", metrics={})
+    capsys.readouterr()
+    values = evaluate(config(place, out=tmp_path / "out", compare=tmp_path / "other"))
+    written = json.loads((tmp_path / "out/metrics.json").read_text())
+    compared = written["compare"]
+    rows = rows_of(tmp_path / "out/predictions.csv")
+    first = [row["true"] == next(iter(COLOURS)) for row in rows]
+    right = [row["class1"] == row["true"] for row in rows]
+    assert compared["won"] == sum(r and not f for r, f in zip(right, first, strict=True))
+    assert compared["lost"] == sum(f and not r for r, f in zip(right, first, strict=True))
+    assert compared["difference"]["top1"]["value"] == pytest.approx(values["top1"] - 1 / 3)
+    assert written["intervals"]["top1"]["low"] < values["top1"] < written["intervals"]["top1"]["high"]
+    page = (tmp_path / "out/compare.html").read_text(encoding="utf-8")
+    assert page.count("<img") == min(12, compared["won"]) + min(12, compared["lost"])
+    said = capsys.readouterr().out
+    assert f"of {tmp_path / 'other'}: difference +" in said and "most likely lies somewhere in" in said
+    assert said.endswith(f"predictions.csv, compare.html and report.html are in {tmp_path / 'out'}\n")
+
+
+def test_compare_needs_the_same_classes(place, tmp_path, capsys):
+    other = Classifier.load(place / "run", device=torch.device("cpu"))
+    other.class_names = ["pear", *other.class_names[1:]]
+    other.save(tmp_path / "other", metrics={})
+    for folder, said in ((tmp_path / "other", "only one of the two knows aki, pear"), (tmp_path / "no", "not exist")):
+        with pytest.raises(SystemExit) as stop:
+            run_command(evaluate, Config, ["--checkpoint", str(place / "run"), "--compare", str(folder)])
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line

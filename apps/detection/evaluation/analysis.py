@@ -1,6 +1,6 @@
 """Details behind the 12 metrics: classes, sizes, thresholds, confusions, kinds of errors, and the worst photos.
 
-Letters in shapes: D detections of a split, K classes.
+Letters in shapes: D detections and N photos of a split, K classes.
 """
 
 import dataclasses
@@ -124,6 +124,11 @@ class Analysis:
     confusion: np.ndarray
     bad_photos: list[BadPhoto]
     kept: np.ndarray
+
+    def mistakes(self, split: CocoSplit) -> np.ndarray:
+        """(N,) wrong detections and missed objects on each photo of the split, at the threshold."""
+        counts = {bad.record_index: bad.num_wrong + bad.num_missed for bad in self.bad_photos}
+        return np.array([counts.get(i, 0) for i in range(len(split.records))])
 
 
 def analyse(split: CocoSplit, evaluation: COCOeval) -> Analysis:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from apps.common.evaluation.intervals import Figures
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import resize
 from apps.common.pictures import put_box
@@ -44,17 +45,25 @@ METRICS = {
 }
 
 
-def write_report(path: Path, *, model: str, split: CocoSplit, metrics: CocoMetrics, analysis: Analysis) -> None:
+def write_report(
+    path: Path, *, model: str, split: CocoSplit, metrics: CocoMetrics, analysis: Analysis, figures: Figures
+) -> None:
     """Write report.html.
 
     Args:
         model: the checkpoint's name.
+        figures: AP and AP50, for their intervals.
     """
     page = Page(f"{model} on {split.name}")
     page.paragraph(split.describe())
     page.heading("COCO's 12 numbers")
-    rows = [(name, None if value < 0 else value, METRICS[name]) for name, value in metrics.values.items()]
+    rows = [
+        (name, None if value < 0 else value, METRICS[name] + figures.note(name))
+        for name, value in metrics.values.items()
+    ]
     page.table(["", "value", "meaning"], rows)
+    if meaning := figures.meaning():
+        page.paragraph(meaning)
     if any(value is None for _, value, _ in rows):
         page.paragraph("A dash (-1 in metrics.json): the split has no such object.")
     _add_errors(page, analysis.errors)
@@ -174,6 +183,16 @@ def _photo(bad: BadPhoto, analysis: Analysis, split: CocoSplit) -> tuple[np.ndar
     record = split.records[bad.record_index]
     picture = draw_outcomes(read_sample(record).image, bad.record_index, analysis, split)
     return picture, f"{bad.num_wrong:,} wrong, {bad.num_missed:,} missed: {record.path.name}"
+
+
+def picture_of_two(index: int, ours: Analysis, theirs: Analysis, split: CocoSplit) -> tuple[np.ndarray, str]:
+    """A photo with the outcomes of two detectors side by side, and a caption."""
+    record = split.records[index]
+    image = read_sample(record).image
+    pictures = [draw_outcomes(image, index, one, split) for one in (ours, theirs)]
+    left, right = (int(one.mistakes(split)[index]) for one in (ours, theirs))
+    text = f"{left:,} mistake{'s' * (left != 1)} against {right:,}: {record.path.name}"
+    return np.hstack([pictures[0], np.full_like(pictures[0][:, :4], 128), pictures[1]]), text
 
 
 def draw_outcomes(image: np.ndarray, index: int, analysis: Analysis, split: CocoSplit) -> np.ndarray:

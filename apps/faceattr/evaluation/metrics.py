@@ -9,9 +9,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from apps.common.evaluation.calibration import NUM_BINS
+from apps.common.evaluation.intervals import Measure
 from apps.faceattr.data.listing import UNKNOWN
 
 FEW = 10  # photos of the rarer value, with fewer a metric is unreliable
@@ -125,11 +127,47 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
     return float(binary_average_precision(ranks.double() / len(distinct), labels))
 
 
+def mean_ap_measure(logits: Tensor, labels: Tensor) -> Measure:
+    """The mean average precision of (N, A), of photos that count several times or not at all.
+
+    It is the mean over the attributes that the photos which count show both present and absent.
+    """
+    columns = []
+    for scores, column in zip(logits.double().numpy().T, labels.numpy().T, strict=True):
+        order = np.argsort(-scores, kind="stable")
+        order = order[column[order] != UNKNOWN]
+        ends = np.flatnonzero(np.diff(scores[order], append=np.nan))  # of runs of equal scores
+        columns.append((order, column[order] == 1, ends))
+
+    def measure(times: np.ndarray) -> dict[str, np.ndarray]:
+        total, num_measured = np.zeros(len(times)), np.zeros(len(times))
+        for order, present, ends in columns:
+            counts = times[:, order]
+            true, taken = (counts * present).cumsum(axis=1)[:, ends], counts.cumsum(axis=1)[:, ends]
+            area = (np.diff(true, axis=1, prepend=0) * true / np.maximum(taken, 1)).sum(axis=1)
+            num_present, num_known = counts @ present, counts.sum(axis=1)
+            measured = (num_present > 0) & (num_present < num_known)
+            total += np.where(measured, area / np.maximum(num_present, 1), 0)
+            num_measured += measured
+        return {"mean_ap": np.where(num_measured > 0, total / np.maximum(num_measured, 1), np.nan)}
+
+    return measure
+
+
 def calibration_error(probs: Tensor, labels: Tensor) -> float:
     """By how much the probability of (n,) photos and the share of them that has the attribute differ, 0 to 1."""
     from torchmetrics.functional.classification import binary_calibration_error
 
     return float(binary_calibration_error(probs.double(), labels, n_bins=NUM_BINS, norm="l1"))
+
+
+def uncalibrated_errors(logits: Tensor, labels: Tensor) -> list[float | None]:
+    """Each attribute's calibration error with temperature 1; None where nothing is known."""
+    probs, known = logits.double().sigmoid(), labels != UNKNOWN
+    return [
+        calibration_error(probs[known[:, a], a], labels[known[:, a], a].long()) if known[:, a].any() else None
+        for a in range(labels.shape[1])
+    ]
 
 
 class Agreement(NamedTuple):

@@ -4,6 +4,7 @@ Letters in shapes: N photos, A attributes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from apps.common.evaluation.calibration import Bin, draw_reliability, reliability_bins
+from apps.common.evaluation.comparison import Comparison
+from apps.common.evaluation.intervals import Figures
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
 from apps.common.plots import new_figure, with_letters
@@ -19,7 +22,7 @@ from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit
 from apps.faceattr.evaluation.calibration import Decisions
-from apps.faceattr.evaluation.metrics import FEW, Agreement, Metrics
+from apps.faceattr.evaluation.metrics import FEW, Agreement, Metrics, mean_ap_measure
 from apps.faceattr.evaluation.subgroups import Subgroups
 from apps.faceattr.model.tagger import Tagger
 
@@ -60,6 +63,15 @@ class Evaluation:
     agreement: list[Agreement]
     subgroups: Subgroups | None
 
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """Mean average precision, with its interval."""
+        return Figures.of(mean_ap_measure(self.logits, self.labels), len(self.labels))
+
+    def is_right(self) -> Tensor:
+        """(N, A) bool: the label is known and predicted."""
+        return (self.labels != UNKNOWN) & (self.decisions.present == (self.labels == 1))
+
 
 def write_report(path: Path, evaluation: Evaluation) -> None:
     """Write report.html."""
@@ -81,10 +93,10 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
 
 
 def _add_headline(page: Page, evaluation: Evaluation) -> None:
-    value, tagger = evaluation.values, evaluation.tagger
+    value, tagger, figures = evaluation.values, evaluation.tagger, evaluation.figures
     measured = f"mean over {value['num_measured']} of {value['num_attributes']} attributes"
     rows: list[tuple[str, Cell, str]] = [
-        ("mean average precision", value["mean_ap"], f"{measured}; the paper's measure"),
+        ("mean average precision", value["mean_ap"], f"{measured}; the paper's measure{figures.note('mean_ap')}"),
         ("balanced accuracy", value["mean_balanced_accuracy"], f"{measured}; chance level is 0.5"),
         ("F1", value["mean_f1"], f'{measured}; of "present"'),
         ("accuracy", value["mean_accuracy"], f"{measured}; always predicting the commoner value does well, too"),
@@ -101,6 +113,8 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
         ]
     page.heading("Headline numbers")
     page.table(["", "value", "meaning"], rows)
+    if meaning := figures.meaning():
+        page.paragraph(meaning)
     if evaluation.metrics.not_measured:
         names = ", ".join(evaluation.metrics.not_measured)
         page.paragraph(f"Not averaged: labels have only one of the two values: {names}.")
@@ -222,6 +236,22 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
         text = f"{name}: {len(indices):,} of {int((labels[:, a] != UNKNOWN).sum()):,} wrong: {predicted}"
         pictures.append((_beside([to_square(read_image(evaluation.split.paths[i]), SIDE) for i in chosen]), text))
     page.gallery(pictures)
+
+
+def compare(ours: Evaluation, theirs: Evaluation) -> Comparison:
+    """Two taggers on one split; a photo's gain is the number of attributes that are predicted correctly."""
+    right = [one.is_right().sum(dim=1) for one in (ours, theirs)]
+    return Comparison(ours.model, theirs.model, ours.figures, theirs.figures, (right[0] - right[1]).numpy())
+
+
+def picture_of_two(index: int, ours: Evaluation, theirs: Evaluation) -> tuple[np.ndarray, str]:
+    """A photo, and as its caption the attributes that only one of two taggers predicts correctly."""
+    path, rights = ours.split.paths[index], [one.is_right()[index] for one in (ours, theirs)]
+    alone = [
+        ", ".join(name for name, a, b in zip(ours.tagger.attributes, *pair, strict=True) if a and not b) or "none"
+        for pair in (rights, rights[::-1])
+    ]
+    return to_square(read_image(path), SIDE), f"{path.name}: right here alone {alone[0]}; there alone {alone[1]}"
 
 
 def _beside(images: Sequence[np.ndarray]) -> np.ndarray:

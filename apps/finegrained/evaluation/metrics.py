@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from apps.common.evaluation.calibration import NUM_BINS, Bin, reliability_bins
+from apps.common.evaluation.intervals import Measure
 
 
 class ClassMetrics(NamedTuple):
@@ -107,6 +108,12 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, *, k: int) -> float:
     _, num_classes = _check(logits, labels)
     top_k = min(k, num_classes)
     return float(tm.multiclass_accuracy(logits, labels, num_classes=num_classes, top_k=top_k, average="micro"))
+
+
+def top1_measure(logits: Tensor, labels: Tensor) -> Measure:
+    """Top-1 of photos that count several times or not at all."""
+    right = (logits.argmax(1) == labels).double().numpy()
+    return lambda times: {"top1": times @ right / times.sum(axis=1)}
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:

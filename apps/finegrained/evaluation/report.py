@@ -4,6 +4,7 @@ Letters in shapes: N photos, K classes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from apps.common.deploy.exported import ExportedNetwork
 from apps.common.evaluation.calibration import draw_reliability
+from apps.common.evaluation.comparison import Comparison
+from apps.common.evaluation.intervals import Figures
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
 from apps.common.plots import confusion_figure, new_figure
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import LabelledSplit
-from apps.finegrained.evaluation.metrics import ConfusedPair, Metrics, reliability
+from apps.finegrained.evaluation.metrics import ConfusedPair, Metrics, reliability, top1_measure
 from apps.finegrained.model.cam import draw_activations
 from apps.finegrained.model.classifier import Classifier
 
@@ -57,6 +60,16 @@ class Evaluation:
     by_resolution: dict[int, dict[str, float]]
     unknown: dict[str, float]
 
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """Top-1, with its interval."""
+        return Figures.of(top1_measure(self.logits, self.labels), len(self.labels))
+
+    def own_probs(self) -> Tensor:
+        """(N,) the probability of each photo's true class, calibrated if there is a calibration."""
+        logits = self.logits if self.scaled is None else self.scaled
+        return logits.double().softmax(1).gather(1, self.labels[:, None])[:, 0]
+
 
 def write_report(path: Path, evaluation: Evaluation) -> None:
     """Write report.html."""
@@ -80,7 +93,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
 def _add_headline(page: Page, evaluation: Evaluation) -> None:
     value = evaluation.values
     rows: list[tuple[str, Cell, str]] = [
-        ("top-1", value["top1"], "share of photos whose class is the best guess"),
+        ("top-1", value["top1"], "share of photos whose class is the best guess" + evaluation.figures.note("top1")),
         ("top-5", value["top5"], "... is among the five best"),
         ("macro precision", value["macro_precision"], "mean over the classes that occur"),
         ("macro recall", value["macro_recall"], "mean over the classes that occur"),
@@ -101,13 +114,15 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
         ]
     page.heading("Headline numbers")
     page.table(["", "value", "meaning"], rows)
+    if meaning := evaluation.figures.meaning():
+        page.paragraph(meaning)
 
 
 def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
     """The photos with the lowest probability of their class, with heat maps."""
     logits = evaluation.logits if evaluation.scaled is None else evaluation.scaled
     probs = logits.double().softmax(1)
-    own = probs.gather(1, evaluation.labels[:, None])[:, 0]
+    own = evaluation.own_probs()
     predicted = logits.argmax(1)
     wrong = [i for i in own.argsort().tolist() if predicted[i] != evaluation.labels[i]]
     page.heading("Most wrong")
@@ -130,6 +145,29 @@ def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
         text = f"taken for {names[guess]} ({probs[i, guess]:.2f}), is {names[label]} ({own[i]:.2f}): {path.name}"
         pictures.append((picture, text))
     page.gallery(pictures)
+
+
+def compare(ours: Evaluation, theirs: Evaluation) -> Comparison:
+    """Two classifiers on one split; of the photos won or lost those come first whose probabilities differ most."""
+    right, own = zip(*((one.logits.argmax(1) == one.labels, one.own_probs()) for one in (ours, theirs)), strict=True)
+    gains = (right[0].double() - right[1].double()) * (1 + (own[0] - own[1]).abs())
+    return Comparison(ours.model, theirs.model, ours.figures, theirs.figures, gains.numpy())
+
+
+def picture_of_two(index: int, ours: Evaluation, theirs: Evaluation) -> tuple[np.ndarray, str]:
+    """A photo, the evidence for what each of two classifiers predicts, and a caption."""
+    path, label = ours.split.photos[index]
+    image, names = read_image(path), ours.split.class_names
+    guesses = [int(one.logits[index].argmax()) for one in (ours, theirs)]
+    shown = to_square(image, SIDE, ours.classifier.crop)
+    maps = [
+        shown
+        if isinstance(one.classifier.network, ExportedNetwork)
+        else draw_activations(one.classifier, image, (guess,), side=SIDE)[0]
+        for one, guess in zip((ours, theirs), guesses, strict=True)
+    ]
+    text = f"{names[guesses[0]]} against {names[guesses[1]]}, is {names[label]}: {path.name}"
+    return _beside([maps[0], shown, maps[1]]), text
 
 
 def _add_confused_pairs(page: Page, evaluation: Evaluation) -> None:

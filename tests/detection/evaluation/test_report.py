@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from apps.common.evaluation.intervals import Figures
 from apps.detection.data.coco_split import CocoSplit
 from apps.detection.evaluation.analysis import analyse
 from apps.detection.evaluation.metrics import run_cocoeval, summarise
@@ -22,6 +23,7 @@ from apps.detection.evaluation.report import (
     errors_figure,
     write_report,
 )
+from apps.detection.evaluation.resampling import ap_measure
 from tests.detection.evaluation.test_errors import FAR, NOWHERE, SHIFTED, A, Rows, box, make_split
 
 OBJECTS = [
@@ -49,7 +51,8 @@ def written(folder: Path, split: CocoSplit, found: Rows) -> str:
     evaluation = run_cocoeval(split, found)
     path = folder / "report.html"
     metrics, analysis = summarise(evaluation), analyse(split, evaluation)
-    write_report(path, model="run & best", split=split, metrics=metrics, analysis=analysis)
+    figures = Figures.of(ap_measure(evaluation), len(split.records))
+    write_report(path, model="run & best", split=split, metrics=metrics, analysis=analysis, figures=figures)
     return path.read_text(encoding="utf-8")
 
 

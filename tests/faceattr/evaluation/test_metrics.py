@@ -11,6 +11,7 @@ from apps.faceattr.evaluation.metrics import (
     attribute_metrics,
     average_precision,
     calibration_error,
+    mean_ap_measure,
 )
 from apps.faceattr.evaluation.subgroups import subgroup_metrics
 from apps.faceattr.model.inference import predict_photos
@@ -182,6 +183,24 @@ def test_small_and_empty_groups_are_said():
     assert [row.gap("ap") for row in one_sided.rows] == [None] * 3
     assert "no attribute is known both present and absent in both groups" in "\n".join(one_sided.describe())
     json.dumps(one_sided.as_json(), allow_nan=False)
+
+
+def test_photos_that_count_several_times_are_as_so_many_photos():
+    """Also with equal logits, unknown labels, and an attribute that some resamples show in one value alone."""
+    logits, labels = random_case(60)
+    logits = (logits * 3).round() / 3
+    labels[:, 2] = 0
+    labels[:3, 2] = 1
+    measure = mean_ap_measure(logits, labels)
+    generator, numbers = torch.Generator().manual_seed(9), set()
+    for _ in range(20):
+        drawn = torch.randint(60, (60,), generator=generator)
+        expected = measured(logits[drawn], labels[drawn]).values
+        times = torch.bincount(drawn, minlength=60).double().numpy()[None]
+        assert measure(times)["mean_ap"][0] == pytest.approx(expected["mean_ap"], abs=1e-6)
+        numbers.add(expected["num_measured"])
+    assert numbers == {2, 3}
+    assert math.isnan(mean_ap_measure(logits, torch.full_like(labels, -1))(times)["mean_ap"][0])
 
 
 def test_photos_are_predicted_in_their_order(tmp_path):

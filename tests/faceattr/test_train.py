@@ -73,7 +73,7 @@ def test_a_teacher_and_its_student(place, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "1 of 5 photos without labels are left out: they are in val or test" in said
     assert "the teacher (a050) has a mean AP of" in said
-    assert "a025: mean AP" in said
+    assert "best mean_ap on val 0." in said
     lines = read_metrics(tmp_path / "run")
     assert [(line["event"], line["step"]) for line in lines] == [
         ("teacher", 0),

@@ -31,7 +31,7 @@ def last_words(app: str, config: Any, run: Path, state: RunState, num_steps: int
     Args:
         photo: on which to predict.
     """
-    of_run = ["--checkpoint", str(run)]
+    best, of_run = state.best["metrics"][state.metric], ["--checkpoint", str(run)]
     data = [config.data] if isinstance(config.data, str) else list(config.data)
     given = [] if config.bad_data == "refuse" else ["--bad-data", config.bad_data]
     given += [] if config.group_by is None else ["--group-by", config.group_by]
@@ -42,8 +42,8 @@ def last_words(app: str, config: Any, run: Path, state: RunState, num_steps: int
         [*door(app, "export"), *of_run, *given],
     ]
     lines = [
-        f"best of the evaluations on val, at step {state.best['step']:,}; the run in {run} is finished: "
-        f"{state.why_finished(num_steps)}",
+        f"best {state.metric} on val {'-' if best < 0 else f'{best:.3f}'}, at step {state.best['step']:,}; "
+        f"the run in {run} is finished: {state.why_finished(num_steps)}",
         f"report: {(run / EVALUATION / 'report.html').resolve().as_uri()}",
         "next, to look at it in the browser, to predict, and to take it elsewhere:",
         *(f"    {shlex.join(words)}" for words in commands),

@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[3]
 
 def commands(app: str, run: Path, data: str | tuple[str, ...], **others) -> list[list[str]]:
     state = RunState({}, metric="AP")
-    state.done = 5
+    state.done, state.best = 5, {"step": 4, "metrics": {"AP": 0.4321}}
     config = SimpleNamespace(data=data, **{"bad_data": "refuse", **others})
     words = last_words(app, config, run, state, 5, photo=Path("my photos/a b.jpg"))
     first, report, _, *lines = words.splitlines()
-    assert f"the run in {run} is finished: all 5 steps are done" in first
+    assert first == f"best AP on val 0.432, at step 4; the run in {run} is finished: all 5 steps are done"
     link = report.removeprefix("report: ")
     assert Path(unquote(urlsplit(link).path)) == (run / "eval-val/report.html").resolve()
     assert link.startswith("file:") and " " not in link

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 def commands(app: str, run: Path, data: str | tuple[str, ...], **others) -> list[list[str]]:
     state = RunState({}, metric="AP")
     state.done, state.best = 5, {"step": 4, "metrics": {"AP": 0.4321}}
-    config = SimpleNamespace(data=data, **{"bad_data": "refuse", **others})
+    config = SimpleNamespace(data=data, **{"bad_data": "refuse", "group_by": None, **others})
     words = last_words(app, config, run, state, 5, photo=Path("my photos/a b.jpg"))
     first, report, _, *lines = words.splitlines()
     assert first == f"best AP on val 0.432, at step 4; the run in {run} is finished: all 5 steps are done"
@@ -34,7 +34,7 @@ def commands(app: str, run: Path, data: str | tuple[str, ...], **others) -> list
 def test_three_commands_to_copy(app, at_home, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT if at_home else tmp_path)
     data = "my data" if app != "faceattr" else ("my data", "more")
-    look, predict, export = commands(app, Path("runs/x/my run"), data, bad_data="skip")
+    look, predict, export = commands(app, Path("runs/x/my run"), data, bad_data="skip", group_by="folder")
     for (python, script, *args), name in ((look, f"demos.{app}"), (predict, f"apps.{app}.predict")):
         assert python == "python"
         assert Path(script).is_absolute() != at_home and Path(script).is_file()
@@ -43,7 +43,8 @@ def test_three_commands_to_copy(app, at_home, tmp_path, monkeypatch):
         assert config.checkpoint == Path("runs/x/my run")
     assert config.sources == ("my photos/a b.jpg",)
     config = parse(importlib.import_module(f"apps.{app}.export").Config, export[2:])
-    assert (config.checkpoint, config.data, config.bad_data) == (Path("runs/x/my run"), data, "skip")
+    assert (config.checkpoint, config.data) == (Path("runs/x/my run"), data)
+    assert (config.bad_data, config.group_by) == ("skip", "folder")
 
 
 def test_the_installed_command_names_itself_and_the_sample_set_is_not_named(tmp_path, monkeypatch):

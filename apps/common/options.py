@@ -55,7 +55,7 @@ SECTIONS = {
     "runtime": ("runtime", "threads", "precision"),
     "output": (
         *("format", "outputs", "score_threshold", "int8", "input", "dynamic_size", "ort"),
-        *("save", "cam", "fix", "examples"),
+        *("save", "save_as", "only_unlabelled", "cam", "fix", "examples"),
         *("eval_every", "checkpoint_every", "tensorboard"),
     ),
 }
@@ -186,9 +186,12 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions:
+class CheckOptions(DeviceOption, GivenFlags):
     """What every check.py has."""
 
+    checkpoint: Path | None = None
+    """run of train.py, its best/ folder, or last: labels that this model disagrees with are listed in suspects.html and
+    suspects.json; default none"""
     examples: int = 5
     """cases printed for each finding; check.json has all"""
     min_side: int = 64

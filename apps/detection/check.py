@@ -2,10 +2,12 @@
 
     python apps/detection/check.py --data PATH           a folder, COCO json file or data.yaml, as for train.py
     python apps/detection/check.py --data PATH --fix     and write PATH-clean.json, which train.py reads as --data
+    python apps/detection/check.py --data PATH --checkpoint RUN     and list labels that a trained model disagrees with
 
 Opens every photo and changes none. Writes check.json (all cases), boxes.jpg (some photos with their objects),
-problems.jpg (those whose objects cannot be used) and near.jpg (photos that look the same). Exit code 1 if there are
-errors, which make training or its figures wrong, else 0; 2 for wrong input.
+problems.jpg (those whose objects cannot be used), near.jpg (photos that look the same), and with --checkpoint
+suspects.html and suspects.json. Exit code 1 if there are errors, which make training or its figures wrong, else 0; 2
+for wrong input.
 """
 
 import os
@@ -58,11 +60,14 @@ from apps.common.data.findings import (
 from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import evenly_spaced, inspect_photos
 from apps.common.data.problems import Problem
+from apps.common.evaluation.suspects import Suspect, load_judge, write_suspects
 from apps.common.images import read_image
 from apps.common.pictures import put_box, write_contact_sheet
-from apps.detection.data.checks import Checked, check_part
+from apps.detection.data.checks import Checked, check_part, check_split
 from apps.detection.data.clean import write_clean
+from apps.detection.data.coco_classes import match_names
 from apps.detection.data.coco_files import data_folder
+from apps.detection.data.coco_split import ImageRecord
 from apps.detection.data.findings import (
     SIZES,
     Counts,
@@ -78,6 +83,10 @@ from apps.detection.data.findings import (
 from apps.detection.data.listing import NO_SIZE, Part
 from apps.detection.data.load import find_data, joined_class_names, read_parts
 from apps.detection.evaluation.metrics import crowded_note
+from apps.detection.evaluation.suspects import draw_suspect, find_suspects
+from apps.detection.model.detector import Detector
+from apps.detection.model.inference import predict_split
+from apps.detection.model.pretrained import APP
 from apps.detection.sample import make_sample
 
 SHEET_PHOTOS, SHEET_HEIGHT = 30, 240
@@ -100,8 +109,7 @@ def check(config: Config) -> list[Finding]:
     problems = [p for p in problems if p.kind != NO_SIZE or (p.path and not facts[p.path].problem)]
     spoilt = {problem.path for problem in problems if problem.path}
     copies = find_duplicates(photos, [photo.facts for photo in photos])
-    name = Path(os.path.abspath(config.data)).stem
-    out = config.out or Path("runs/detection") / f"check-{name}"
+    out = folder_of(config)
     counts = count_objects(list_areas(parts, checked, class_names), class_names)
     notes = [note for part, one in zip(parts, checked, strict=True) for note in (*part.notes, *one.notes)]
     for split in in_order(photo.split for photo in photos):
@@ -207,6 +215,37 @@ def draw_photo(photo: Photo, wrong: Sequence[Problem], class_names: Sequence[str
     return picture
 
 
+def folder_of(config: Config) -> Path:
+    """Where the results go."""
+    return config.out or Path("runs/detection") / f"check-{Path(os.path.abspath(config.data)).stem}"
+
+
+def list_suspects(config: Config, detector: Detector) -> list[Suspect]:
+    """Write suspects.html and suspects.json: where a detector disagrees with the annotations, the surest first."""
+    layout = find_data(make_sample() if config.data == "sample" else Path(config.data))
+    parts = read_parts(layout, val_fraction=config.val_fraction, seed=config.seed, group_by=config.group_by)
+    class_names = joined_class_names(parts)
+    suspects: list[Suspect] = []
+    records: dict[tuple[str, Path], ImageRecord] = {}
+    for part in parts:
+        split = check_split(part, class_names, bad_data="skip", places=True)
+        results = predict_split(detector, split, batch_size=16, num_workers=config.num_workers or 2)
+        matched = match_names(detector.class_names, class_names)
+        suspects += find_suspects(split, results, {split.category_ids[i] for i in matched if i is not None})
+        records |= {(split.name, record.path): record for record in split.records}
+    return write_suspects(
+        folder_of(config),
+        suspects,
+        about={"model": str(config.checkpoint), "data": config.data},
+        draw=lambda one: draw_suspect(one, records[one.split, one.path]),
+        shown=config.examples,
+    )
+
+
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    exit_on_errors(check(config))
+    detector = load_judge(config, APP, Detector.load)
+    findings = check(config)
+    if detector:
+        list_suspects(config, detector)
+    exit_on_errors(findings)

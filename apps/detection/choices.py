@@ -5,5 +5,6 @@ from typing import Literal
 Assigner = Literal["closest", "aligned"]
 Augment = Literal["none", "mirror", "full"]
 Head = Literal["ssd", "pyramid"]
+SaveAs = Literal["coco", "yolo", "voc"]
 ScoreFunction = Literal["sigmoid", "softmax"]
 VAL_FRACTION = 0.2

@@ -6,6 +6,7 @@
     python apps/detection/predict.py clip.mp4                        a video with boxes
     python apps/detection/predict.py 0                               a camera, in a window
     find . -name "*.jpg" | python apps/detection/predict.py -
+    python apps/detection/predict.py PATH --checkpoint last --save-as yolo --only-unlabelled     labels to correct
     python apps/detection/predict.py large.jpg --slice 300           small objects in large photos
 
 It writes into a new folder, runs/detection/predict-N, or --out: the drawn pictures and videos, predictions.csv, and
@@ -22,7 +23,6 @@ Letters in shapes: H W of a photo.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -32,6 +32,7 @@ from typing import Literal
 from apps.common.choices import Precision, Runtime
 from apps.common.cli import is_set, run_command, say
 from apps.common.options import GivenFlags, PredictOptions
+from apps.detection.choices import SaveAs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,11 @@ class Config(PredictOptions, GivenFlags):
     """photos, frames and tiles per batch; a camera's frames come one by one"""
     save: tuple[Literal["pictures", "crops"], ...] = ("pictures",)
     """pictures (drawn pictures and videos), crops (of all objects), both, or, with --save alone, only JSON and CSV"""
+    save_as: SaveAs | None = None
+    """data set in which what is found is written, too, for corrections in CVAT, Label Studio or LabelImg and for
+    train.py, in dataset/ of --out: coco, yolo or voc; default none"""
+    only_unlabelled: bool = False
+    """leave out photos that have labels: the source is the folder of a data set"""
     out: Path | None = None
     """folder for all results; default a new one, runs/detection/predict-N; of a camera nothing is written"""
 
@@ -83,7 +89,8 @@ from apps.common.media.watch import Watch
 from apps.detection.boxes.postprocess import Detections
 from apps.detection.boxes.slicing import check_slices, make_tiles, merge
 from apps.detection.data.batches import to_square
-from apps.detection.data.coco_classes import match_names
+from apps.detection.data.coco_classes import find_labels
+from apps.detection.data.prelabels import DATA_SET, Labelled, choose_photos, write_data_set
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import APP
 from apps.detection.results import Detected, Found, Results, draw, one_name_each, save_crops
@@ -158,6 +165,11 @@ class Predictor:
         )
         self.detector.session = start_session(self.detector, runtime, threads=threads, precision=precision)
 
+    @property
+    def class_names(self) -> list[str]:
+        """Those that are reported."""
+        return [n for k, n in enumerate(self.detector.class_names, start=1) if not self.labels or k in self.labels]
+
     def __call__(self, image: np.ndarray | Path | str) -> Detected:
         """Objects in an image (H, W, 3) uint8 RGB, or in the photo at a path, best first."""
         return self.batch([image])[0]
@@ -205,24 +217,6 @@ class Predictor:
         return found[: self.max_detections]
 
 
-def find_labels(classes: Sequence[str], known: Sequence[str]) -> frozenset[int]:
-    """Labels, from 1, of classes by their names, in any case; none for none.
-
-    Raises:
-        ValueError: there is no such class; the message has the names that are most like it.
-    """
-    labels = []
-    for name in [classes] if isinstance(classes, str) else classes:
-        (index,) = match_names([name], known)
-        if index is None:
-            near = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)
-            like = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:5])}"
-            more = f" ({len(known)} in all)" if len(known) > 5 and not near else ""
-            raise ValueError(f"--classes {name!r}: the detector has no such class; {like}{more}")
-        labels.append(index + 1)
-    return frozenset(labels)
-
-
 def make_predictor(config: Config) -> Predictor:
     """The predictor that the flags ask for.
 
@@ -261,11 +255,16 @@ def predict(config: Config) -> None:
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Objects", page="demos/detection.py")
     if watch.live and config.out is None and config.save != Config.save:
         raise ValueError("--save of a camera needs a folder: give --out, too")
+    choose_photos(config, watch)
     predictor = make_predictor(config)
     results = Results(predictor.detector.class_names, predictor.detector.category_ids)
+    photos: list[Labelled] = []
 
     def write(out: Path) -> str:
         results.write(out)
+        if config.save_as:
+            classes = {name: results.ids[name] for name in predictor.class_names}
+            write_data_set(out / DATA_SET, config.save_as, photos, classes)
         return f"results are in {out}; computed by {predictor.detector.session.name}"
 
     drawn = "pictures" in config.save
@@ -279,6 +278,7 @@ def predict(config: Config) -> None:
                 continue
             if frame.number is None:
                 say(f"{frame.name}: {_sentence(found)}")
+            photos.append(Labelled.of_frame(frame, [(one.name, one.box_xyxy_px) for one in found]))
             if crops is not None:
                 save_crops(crops, frame, found)
             if not showing.put(frame, partial(draw, found=found)):

@@ -2,6 +2,7 @@
 
     python apps/faceattr/check.py --data PATH [PATH ...]           folders or lists of labels, as for train.py
     python apps/faceattr/check.py --data PATH [PATH ...] --fix     and write PATH-clean.csv, which train.py reads
+    python apps/faceattr/check.py --data PATH --checkpoint RUN      and list labels that a model disagrees with
 
 Opens every photo and changes none. Exit code 1 if there are errors, which make training or its figures wrong, else 0;
 2 for wrong input.
@@ -12,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from apps.common.cli import run_command, say
 from apps.common.options import CheckOptions
@@ -57,7 +59,11 @@ from apps.common.data.findings import (
 )
 from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import PhotoFacts, inspect_photos
+from apps.common.data.problems import some_of
 from apps.common.data.tables import SPLITS
+from apps.common.evaluation.suspects import Suspect, load_judge, write_suspects
+from apps.common.images import read_image
+from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.findings import (
     CountTable,
     contradicted,
@@ -66,11 +72,16 @@ from apps.faceattr.data.findings import (
     count_labels,
     label_findings,
 )
-from apps.faceattr.data.listing import FaceListing
-from apps.faceattr.data.load import list_data
+from apps.faceattr.data.listing import FaceListing, attribute_key
+from apps.faceattr.data.load import list_data, load_splits
 from apps.faceattr.data.splits import assign_splits, people_of, rank_of
+from apps.faceattr.evaluation.suspects import find_suspects
+from apps.faceattr.model.inference import predict_photos
+from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.sample import make_sample
 from backbone.files import written_whole
+
+SIDE = 144  # of a suspect's picture, pixels
 
 
 def check(config: Config) -> list[Finding]:
@@ -87,8 +98,7 @@ def check(config: Config) -> list[Finding]:
     splits = assigned.splits
     facts = inspect_photos(listing.paths, num_workers=config.num_workers)
     copies = find_duplicates(range(len(facts)), facts)
-    name = "+".join(Path(os.path.abspath(source)).stem for source in config.data)
-    out = config.out or Path("runs/faceattr") / f"check-{name}"
+    name, out = name_of(config), folder_of(config)
     counts = count_labels(listing, splits)
     findings = worst_first(
         [
@@ -183,6 +193,52 @@ def write_clean(path: Path, listing: FaceListing, splits: Sequence[str], rows: S
     print(f"{path} has {len(rows):,} of {len(splits):,} photos; no photo was changed")
 
 
+def name_of(config: Config) -> str:
+    """Of all sets together."""
+    return "+".join(Path(os.path.abspath(source)).stem for source in config.data)
+
+
+def folder_of(config: Config) -> Path:
+    """Where the results go."""
+    return config.out or Path("runs/faceattr") / f"check-{name_of(config)}"
+
+
+def list_suspects(config: Config, tagger: Tagger) -> list[Suspect]:
+    """Write suspects.html and suspects.json: attributes that a model sees otherwise than labelled, the surest first."""
+    data = [make_sample() if source == "sample" else source for source in config.data]
+    fractions = {"val_fraction": config.val_fraction, "test_fraction": config.test_fraction}
+    given: dict[str, Any] = {**fractions, "seed": config.seed, "group_by": config.group_by}
+    listing = list_data(data)
+    there = {attribute_key(name) for name in listing.attributes}
+    shared = [name for name in tagger.attributes if attribute_key(name) in there]
+    if not shared:
+        raise ValueError(
+            f"{listing.name} has none of the model's attributes {some_of(tagger.attributes)}; it has "
+            f"{some_of(listing.attributes)}"
+        )
+    splits = assign_splits(listing, **given).splits
+    names = [name for name in SPLITS if name in splits]
+    suspects: list[Suspect] = []
+    for split in load_splits(data, names, attributes=shared, bad_data="skip", open_photos=True, **given):
+        print(split.describe())
+        logits = predict_photos(
+            tagger, split.paths, name=split.name, batch_size=32, num_workers=config.num_workers or 2
+        )
+        probs = tagger.calibrated(logits)[:, [tagger.attributes.index(name) for name in shared]]
+        suspects += find_suspects(split, probs)
+    return write_suspects(
+        folder_of(config),
+        suspects,
+        about={"model": str(config.checkpoint), "data": " ".join(config.data)},
+        draw=lambda one: to_square(read_image(one.path), SIDE),
+        shown=config.examples,
+    )
+
+
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    exit_on_errors(check(config))
+    tagger = load_judge(config, APP, Tagger.load)
+    findings = check(config)
+    if tagger:
+        list_suspects(config, tagger)
+    exit_on_errors(findings)

@@ -2,6 +2,7 @@
 
     python apps/finegrained/check.py --data PATH           a folder, a CSV file or a name, as for train.py
     python apps/finegrained/check.py --data PATH --fix     and write PATH-clean.csv, which train.py reads as --data
+    python apps/finegrained/check.py --data PATH --checkpoint RUN     and list labels that a model disagrees with
 
 Opens every photo (about 800 a second and core at 200 to 300 pixels) and changes none. Exit code 1 if there are errors,
 which make training or its figures wrong, else 0; 2 for wrong input.
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from apps.common.cli import run_command, say
 from apps.common.options import CheckOptions
@@ -57,13 +59,21 @@ from apps.common.data.findings import (
 )
 from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import inspect_photos
+from apps.common.evaluation.suspects import Suspect, load_judge, write_suspects
+from apps.common.images import read_image
+from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.findings import Checked, class_findings, copy_findings
 from apps.finegrained.data.layouts import SPLITS
 from apps.finegrained.data.listing import Listing
-from apps.finegrained.data.load import list_data
+from apps.finegrained.data.load import list_data, load_splits
 from apps.finegrained.data.splits import split_entries
+from apps.finegrained.evaluation.suspects import find_suspects
+from apps.finegrained.model.classifier import APP, Classifier
+from apps.finegrained.model.inference import predict_photos
 from apps.finegrained.sample import make_sample
 from backbone.files import written_whole
+
+SIDE = 224  # of a suspect's picture, pixels
 
 
 def check(config: Config) -> list[Finding]:
@@ -76,7 +86,7 @@ def check(config: Config) -> list[Finding]:
     photos = [Checked(entry.class_name, split, fact) for (entry, split), fact in zip(entries, facts, strict=True)]
     copies = find_duplicates(photos, facts)
     counts = Counter((photo.class_name, photo.split) for photo in photos)
-    out = config.out or Path("runs/finegrained") / f"check-{Path(os.path.abspath(config.data)).stem}"
+    out = folder_of(config)
     findings = [
         *file_findings(facts, min_side=config.min_side),
         Finding("error", "files, rows or folders that cannot be used", [p.sentence for p in listing.problems]),
@@ -164,6 +174,37 @@ def write_clean(listing: Listing, photos: Sequence[Checked], copies: Sequence[Se
     return path
 
 
+def folder_of(config: Config) -> Path:
+    """Where the results go."""
+    return config.out or Path("runs/finegrained") / f"check-{Path(os.path.abspath(config.data)).stem}"
+
+
+def list_suspects(config: Config, classifier: Classifier) -> list[Suspect]:
+    """Write suspects.html and suspects.json: photos of which a classifier says another class, the surest first."""
+    data = str(make_sample()) if config.data == "sample" else config.data
+    given: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed, "group_by": config.group_by}
+    names = list(split_entries(list_data(data), **given)[0])
+    suspects: list[Suspect] = []
+    for split in load_splits(
+        data, names, class_names=classifier.class_names, bad_data="skip", open_photos=True, **given
+    ):
+        print(split.describe())
+        workers = config.num_workers or 2
+        logits = predict_photos(classifier, split.photos, name=split.name, batch_size=32, num_workers=workers)
+        suspects += find_suspects(split, logits.double() / classifier.temperature)
+    return write_suspects(
+        folder_of(config),
+        suspects,
+        about={"model": str(config.checkpoint), "data": config.data},
+        draw=lambda one: to_square(read_image(one.path), SIDE, 1.0),
+        shown=config.examples,
+    )
+
+
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    exit_on_errors(check(config))
+    classifier = load_judge(config, APP, Classifier.load)
+    findings = check(config)
+    if classifier:
+        list_suspects(config, classifier)
+    exit_on_errors(findings)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -23,6 +24,7 @@ from apps.common.images import read_image
 from apps.common.media import frames as frames_module
 from apps.detection import predict as predict_script
 from apps.detection.boxes.postprocess import PostProcess
+from apps.detection.data.load import load_split
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.predict import Config, Found, Predictor, draw, predict
@@ -413,3 +415,35 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(checkpoint
     write_photo(tmp_path / "a.png")
     run("--checkpoint", checkpoint, "--source", tmp_path / "a.png", "--out", tmp_path / "out", *flags)
     assert given["precision"] == (flags[1] if flags else "float32")
+
+
+def test_what_is_found_becomes_a_data_set(checkpoint, images, tmp_path, capsys):
+    for i, image in enumerate(images[:3]):
+        Image.fromarray(image).save(write_photo(tmp_path / f"photos/{i}.png"))
+    given = [tmp_path / "photos", "--checkpoint", checkpoint, "--conf", "0.2", "--save", "--device", "cpu"]
+    run(*given, "--out", tmp_path / "out", "--save-as", "coco", "--classes", "blue", "red")
+    results = COCO(tmp_path / "out/images.json").loadRes(str(tmp_path / "out/predictions.json")).dataset["annotations"]
+    split = load_split(tmp_path / "out/dataset", "train", val_fraction=0)
+    assert (split.class_names, split.category_ids) == (["red", "blue"], [3, 7])
+    for record, image in zip(split.records, images, strict=False):
+        mine = [one for one in results if one["image_id"] == int(record.path.stem)]
+        assert [split.category_ids[k - 1] for k in record.labels] == [one["category_id"] for one in mine]
+        found = record.boxes_xyxy_px - np.tile(record.boxes_xyxy_px[:, :2], 2) * [0, 0, 1, 1]
+        np.testing.assert_allclose(found, [one["bbox"] for one in mine], atol=0.02)
+        assert (record.height, record.width) == image.shape[:2]
+    assert sum(len(record.labels) for record in split.records) > 5
+    line = error_of(capsys, *given, "--out", tmp_path / "out", "--save-as", "yolo")
+    assert "out/dataset is there, perhaps with corrected labels" in line
+    write_photo(tmp_path / "out/dataset/images/new.png")
+    run(tmp_path / "out/dataset", *given[1:], "--out", tmp_path / "more", "--save-as", "voc", "--only-unlabelled")
+    assert "3 of 4 photos have labels" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "more/dataset/Annotations").iterdir()] == ["new.xml"]
+
+
+def test_data_sets_are_of_photos(checkpoint, tmp_path, capsys):
+    given = [write_video(tmp_path / "clip.avi", num_frames=1), "--checkpoint", checkpoint, "--out", tmp_path / "out"]
+    assert "are for photos, " in (line := error_of(capsys, *given, "--save-as", "voc"))
+    assert "clip.avi is a video" in line
+    line = error_of(capsys, write_photo(tmp_path / "a.png"), *given[1:], "--only-unlabelled")
+    assert "--only-unlabelled needs the folder of a data set as source" in line
+    assert not (tmp_path / "out").exists()

@@ -1,5 +1,6 @@
 """The data doctor on labelled faces with one of every fault, and what its clean table leaves."""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -16,6 +17,7 @@ from apps.faceattr.check import Config, check, main
 from apps.faceattr.data.findings import CONTRADICTIONS
 from apps.faceattr.data.load import load_splits
 from apps.faceattr.sample import ATTRIBUTES
+from tests.faceattr.blob_faces import draw_faces, save_tagger
 
 SCRIPT = Path(__file__).resolve().parents[2] / "apps/faceattr/check.py"
 HEADER = ["file", "Bald", "Bangs", "Cap", "Smiling", "split", "identity"]
@@ -205,3 +207,29 @@ def test_real_faces(shared, tmp_path):
     found = check(Config(data=(str(tmp_path / "lfw"),), out=tmp_path / "out"))
     assert [f.what for f in found if f.level == "error"] == []
     assert {f.what for f in found} == {"photos with a side below 64 pixels", "gray photos", "about the lists"}
+
+
+def test_attributes_that_a_model_sees_otherwise_are_first(tmp_path, capsys):
+    root = draw_faces(tmp_path / "faces", each=12)
+    table = root / "attributes.csv"
+    lines = list(csv.reader(table.open(encoding="utf-8")))
+    hat = lines[0].index("Hat")
+    row = next(row for row in lines if row[hat] == "1")
+    row[hat] = "-1"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(lines)
+    given = ["--data", str(root), "--out", str(tmp_path / "out"), "--min-known", "0", "--min-rarer", "0"]
+    tagger = save_tagger(tmp_path / "best")
+    with contextlib.suppress(SystemExit):
+        run_command(main, Config, [*given, "--checkpoint", str(tagger)])
+    suspects = json.loads((tmp_path / "out/suspects.json").read_text())["suspects"]
+    (found,) = (one for one in suspects if one["file"].endswith(row[0]) and one["object"] == "Hat")
+    assert (found["label"], found["predicted"], found["kind"]) == ("absent", "present", "attribute")
+    assert found["rank"] <= len(suspects) / 2
+    assert all(one["score"] > 0.5 for one in suspects)
+    rename = table.read_text(encoding="utf-8").replace("Hat", "x1").replace("Male", "x2").replace("Smïling", "x3")
+    table.write_text(rename.replace("Eye glasses, dark", "x4"), encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, Config, [*given, "--checkpoint", str(tagger)])
+    assert stop.value.code == 2
+    assert "has none of the model's attributes Hat, Eye glasses, dark, Smïling, ..." in capsys.readouterr().err

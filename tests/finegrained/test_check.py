@@ -14,6 +14,7 @@ from PIL import Image
 from apps.common.cli import run_command
 from apps.finegrained.check import Config, check, main
 from apps.finegrained.data.load import load_split
+from tests.finegrained.tiny_fruit import draw_fruit, save_classifier
 
 SCRIPT = Path(__file__).resolve().parents[2] / "apps/finegrained/check.py"
 
@@ -170,3 +171,24 @@ def test_real_photos(shared, tmp_path):
     found = {f.what: f.cases for f in check(Config(data=str(tmp_path / "data"), out=tmp_path / "out"))}
     assert set(found) == {"pictures with two labels", "pictures in more than one split"}
     assert photo.name in found["pictures with two labels"][0]
+
+
+def test_photos_of_another_class_than_their_label_are_first(tmp_path, capsys):
+    root = draw_fruit(tmp_path, "train", each=8)
+    save_classifier(tmp_path / "best", root / "train")
+    wrong = root / "train/aki/wrong.png"
+    shutil.copy(root / "train/céru/0.png", wrong)
+    shutil.rmtree(root / "train/bol, sour")
+    with pytest.raises(SystemExit):  # the copy is an error
+        run_command(
+            main, Config, ["--data", str(root), "--checkpoint", str(tmp_path / "best"), "--out", str(root / "o")]
+        )
+    first, *_ = json.loads((root / "o/suspects.json").read_text())["suspects"]
+    assert (first["file"], first["label"], first["predicted"]) == (str(wrong), "aki", "céru")
+    assert first["score"] > 0.5
+    assert "labelled aki, the model says céru" in (root / "o/suspects.html").read_text(encoding="utf-8")
+    assert "other class" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, Config, ["--data", str(root), "--checkpoint", str(root / "nowhere")])
+    assert stop.value.code == 2
+    assert "nowhere does not exist" in capsys.readouterr().err

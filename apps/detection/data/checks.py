@@ -1,6 +1,5 @@
 """Checks of a part of annotated photos."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 from apps.common.choices import BadData
 from apps.common.data.photos import IMAGE_SUFFIXES, Glance
 from apps.common.data.problems import Problem, refuse_problems
-from apps.detection.data.coco_entries import Box, upright
+from apps.detection.data.coco_entries import Box, four_numbers, upright
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 from apps.detection.data.listing import (
     DAMAGED_FILE,
@@ -47,9 +46,9 @@ class Checked(NamedTuple):
     notes: list[str]
 
 
-def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData) -> CocoSplit:
+def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData, places: bool = False) -> CocoSplit:
     """Check a part and glance at its photos; arguments and errors as of `load_splits` and `check_part`."""
-    checked = check_part(part, class_names, open_photos=True)
+    checked = check_part(part, class_names, open_photos=True, places=places)
     problems = [problem.sentence for problem in checked.problems]
     refuse_problems(problems, bad_data)
     if not checked.records:
@@ -69,7 +68,9 @@ def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData) ->
     )
 
 
-def check_part(part: Part, class_names: Sequence[str], *, clip: bool = False, open_photos: bool = False) -> Checked:
+def check_part(
+    part: Part, class_names: Sequence[str], *, clip: bool = False, open_photos: bool = False, places: bool = False
+) -> Checked:
     """Sort the good images and objects of a part from the bad ones.
 
     Args:
@@ -77,9 +78,10 @@ def check_part(part: Part, class_names: Sequence[str], *, clip: bool = False, op
         clip: boxes that lie inside the image by half or more of their area are good, clipped to it.
         open_photos: also drop images whose file cannot be read or has another size than annotated, after a glance at
             every file; else files are opened only where the part does not say their size.
+        places: annotations also have a "place": where a person finds them in the data.
     """
     glances = glance_at_images(part.images, part.folder, every=open_photos)
-    checker = _Checker(part, class_names, clip=clip)
+    checker = _Checker(part, class_names, clip=clip, places=places)
     images = {image["id"]: image for image in part.images if checker.image_is_good(image)}
     declared = {id_in(image, "id") for image in part.images}
     objects: dict[int, list[tuple[Box, int, bool]]] = {image_id: [] for image_id in images}
@@ -134,9 +136,10 @@ def _lies_within_a_pixel(annotation: Any) -> bool:
 class _Checker:
     """Checks images and annotations one by one and collects the problems."""
 
-    def __init__(self, part: Part, class_names: Sequence[str], *, clip: bool) -> None:
+    def __init__(self, part: Part, class_names: Sequence[str], *, clip: bool, places: bool) -> None:
         self.part = part
         self.clip = clip
+        self.places = places
         self.problems: list[Problem] = []
         self.num_turned = 0
         self.num_areas = 0
@@ -182,7 +185,7 @@ class _Checker:
 
     def upright(self, annotation: Any, image: dict[str, Any] | None) -> Any:
         """An annotation whose box is turned, with the upright box around it, as far as that is in the image."""
-        xywh = _four_numbers(annotation.get("bbox")) if isinstance(annotation, dict) else None
+        xywh = four_numbers(annotation.get("bbox")) if isinstance(annotation, dict) else None
         box = upright(annotation, xywh) if xywh and min(xywh[2:]) > 0 else None
         if box is None or image is None:
             return annotation
@@ -204,7 +207,7 @@ class _Checker:
         if image is None:
             self._problem(NO_IMAGE, f"{what}: there is no image with id {annotation.get('image_id')}")
             return None
-        xywh = _four_numbers(annotation.get("bbox"))
+        xywh = four_numbers(annotation.get("bbox"))
         box = (xywh[0], xywh[1], xywh[0] + xywh[2], xywh[1] + xywh[3]) if xywh else None
         if fault := self._fault(annotation, xywh, image):
             kind, sentence = fault
@@ -254,21 +257,12 @@ class _Checker:
         whole |= {"id": new_id, "iscrowd": int(bool(crowd_in(annotation)))}
         whole["category_id"] = self.category_ids[self.label_of[annotation["category_id"]] - 1]
         whole.pop("segmentation", None)
-        whole.pop("where", None)
-        return whole
+        where = whole.pop("where", None) or f"annotation {annotation.get('id')}"
+        return {**whole, "place": where} if self.places else whole
 
     def _problem(self, kind: str, what: str, path: Path | None = None, box: Box | None = None) -> Literal[False]:
         self.problems.append(Problem(f"{self.part.source}: {what}", kind=kind, path=path, box_xyxy_px=box))
         return False
-
-
-def _four_numbers(given: Any) -> Box | None:
-    """COCO's x, y, width and height; None if they are not four finite numbers."""
-    try:
-        x, y, w, h = map(float, given)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return (x, y, w, h) if math.isfinite(x + y + w + h) else None
 
 
 def _is_area(given: Any, bbox: Sequence[float]) -> bool:

@@ -1,5 +1,6 @@
 """COCO's 80 classes with their category ids, 1 to 90 with gaps: what the published detectors find."""
 
+import difflib
 from collections.abc import Sequence
 
 # Pascal VOC's names for what COCO calls otherwise.
@@ -34,3 +35,21 @@ def match_names(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
 def _plain(name: str) -> str:
     plain = "".join(c for c in name.lower() if c not in " _-")
     return SYNONYMS.get(plain, plain)
+
+
+def find_labels(classes: Sequence[str], known: Sequence[str]) -> frozenset[int]:
+    """Labels, from 1, of classes by their names, in any case; none for none.
+
+    Raises:
+        ValueError: there is no such class; the message has the names that are most like it.
+    """
+    labels = []
+    for name in [classes] if isinstance(classes, str) else classes:
+        (index,) = match_names([name], known)
+        if index is None:
+            near = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)
+            like = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known[:5])}"
+            more = f" ({len(known)} in all)" if len(known) > 5 and not near else ""
+            raise ValueError(f"--classes {name!r}: the detector has no such class; {like}{more}")
+        labels.append(index + 1)
+    return frozenset(labels)

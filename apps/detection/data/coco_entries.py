@@ -113,3 +113,12 @@ def _id(entry: Any, key: str) -> int | None:
 
 def _ids(images: Sequence[Any]) -> set[int | None]:
     return {_id(image, "id") for image in images} - {None}
+
+
+def four_numbers(given: Any) -> Box | None:
+    """COCO's x, y, width and height; None if they are not four finite numbers."""
+    try:
+        x, y, w, h = map(float, given)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (x, y, w, h) if math.isfinite(x + y + w + h) else None

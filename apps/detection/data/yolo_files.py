@@ -22,8 +22,14 @@ from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.common.data.yaml_files import read_yaml
 from apps.detection.data.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, Layout, Part, glance_at_images
-from apps.detection.data.yolo_labels import label_file, some_objects, without_photo
-from apps.detection.data.yolo_lines import box_of, more_than_boxes, read_line
+from apps.detection.data.yolo_labels import (
+    box_of,
+    label_file,
+    more_than_boxes,
+    read_line,
+    some_objects,
+    without_photo,
+)
 
 NOTHING = ("", "~", "null", "Null", "NULL")  # how YAML says that a split is not there
 NAME_FILES = ("classes.txt", "obj.names")

@@ -1,0 +1,173 @@
+"""Annotations that are changed by hand, and detections of what was there before."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apps.detection.check import Config, check, list_suspects
+from apps.detection.data.checks import check_split
+from apps.detection.data.coco_split import CocoSplit
+from apps.detection.data.load import find_data, joined_class_names, read_parts
+from apps.detection.evaluation.suspects import Found, draw_suspect, find_suspects, judge
+from apps.detection.model.detector import Detector
+from tests.conftest import draw_tiny_coco
+
+RED, BLUE = 3, 7
+
+
+def read(root: Path) -> CocoSplit:
+    """The train split, with the places of its objects."""
+    parts = read_parts(find_data(root), ["train"])
+    return check_split(parts[0], joined_class_names(parts), bad_data="refuse", places=True)
+
+
+def found(image_id: int, category_id: int, bbox: list[float], score: float = 0.8) -> dict:
+    return {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
+
+
+@pytest.fixture
+def right(tiny_coco) -> tuple[Path, list[dict]]:
+    """Data, and detections of all its objects to the pixel."""
+    truth = read(tiny_coco).ground_truth["annotations"]
+    return tiny_coco, [found(one["image_id"], one["category_id"], one["bbox"]) for one in truth]
+
+
+def changed(root: Path, change) -> CocoSplit:
+    """The split after a change of the annotations; returns it."""
+    path = root / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    change(content["annotations"])
+    path.write_text(json.dumps(content))
+    return read(root)
+
+
+def told(split: CocoSplit, results: list[dict], known=(RED, BLUE)) -> list[tuple]:
+    ranked = sorted(find_suspects(split, results, set(known)), key=lambda one: -one.score)
+    return [(one.kind, one.object, one.label, one.predicted, round(one.score, 3)) for one in ranked]
+
+
+def test_labels_that_the_model_agrees_with_are_not_suspicious(right):
+    root, results = right
+    assert told(read(root), results) == []
+
+
+def test_each_kind_of_wrong_label_is_found_where_it_is(right):
+    root, results = right
+
+    def change(annotations: list[dict]) -> None:
+        first, second, third = (
+            one for one in annotations if one["image_id"] in (1, 3, 5) and one["category_id"] == RED
+        )
+        annotations.remove(first)
+        second["category_id"] = BLUE
+        x, y, w, h = third["bbox"]
+        third["bbox"] = [x + w / 2 if x + 1.5 * w <= 96 else x - w / 2, y, w, h]  # IoU 1 / 3
+        annotations.append({**second, "id": 900, "image_id": 8, "bbox": [90, 60, 5, 3], "area": 15})
+
+    split = changed(root, change)
+    names = {one["image_id"]: one["place"] for one in split.ground_truth["annotations"] if one["category_id"] == BLUE}
+    suspects = told(split, results)
+    kinds = {kind: (place, label, predicted, score) for kind, place, label, predicted, score in suspects}
+    assert len(suspects) == len(kinds) == 4
+    assert kinds["missing box"] == ("", "", "red", 0.8)
+    place, label, predicted, score = kinds["other class"]
+    assert (label, predicted, score) == ("blue", "red", 0.8)
+    assert re.fullmatch(r"annotation \d+", place)
+    place, label, predicted, score = kinds["loose box"]
+    assert (label, predicted) == ("red", "red")
+    assert score == pytest.approx(0.8 * 2 / 3, abs=0.03)
+    place, label, predicted, score = kinds["phantom box"]
+    assert (place, label, predicted) == ("annotation 900", "blue", "")
+    assert names[8] == "annotation 900"
+
+
+def test_what_is_not_judged(right):
+    """Crowds, detections inside them, and objects of classes that the detector does not know."""
+    root, results = right
+
+    def change(annotations: list[dict]) -> None:
+        annotations.append({"id": 900, "image_id": 2, "category_id": RED, "bbox": [0, 0, 96, 64], "iscrowd": 1})
+        annotations.append({"id": 901, "image_id": 4, "category_id": BLUE, "bbox": [1, 1, 9, 9], "iscrowd": 0})
+
+    split = changed(root, change)
+    inside = [found(2, RED, [1, 1, 9, 9])]
+    assert [one[:2] for one in told(split, [*results, *inside])] == [("phantom box", "annotation 901")]
+    reds = [one for one in results if one["category_id"] == RED]
+    assert told(split, [*reds, *inside], known=[RED]) == []
+
+
+def test_a_place_without_an_object_is_listed_once(right):
+    root, results = right
+    (image,) = (one for one in read(root).records if one.image_id == 2)
+    free = next([x, y, 9, 9] for x in (1, 85) for y in (1, 54) if _is_free(image.boxes_xyxy_px, x, y))
+    twice = [found(2, RED, free, 0.5), found(2, BLUE, free, 0.6), found(2, RED, [free[0] + 1, *free[1:]], 0.4)]
+    assert told(read(root), [*results, *twice]) == [("missing box", "", "", "blue", 0.6)]
+
+
+def _is_free(boxes: np.ndarray, x: int, y: int) -> bool:
+    return all(x + 10 < x0 or x - 1 > x1 or y + 10 < y0 or y - 1 > y1 for x0, y0, x1, y1 in boxes)
+
+
+def test_an_image_without_detections_or_objects_says_nothing():
+    none = np.zeros((0, 4))
+    for detections in (0, 1):
+        box = np.array([[0.0, 0, 4, 4]])[:detections]
+        judged = judge(
+            Found(box, np.array([3] * detections), np.array([0.5] * detections)), none, np.zeros(0), none[:, 0]
+        )
+        assert judged.missing.tolist() == [0.5] * detections
+        assert (judged.support.shape, judged.doubt.shape) == ((0,), (0, 2))
+    judged = judge(Found(none, none[:, 0], none[:, 0]), np.array([[0.0, 0, 4, 4]]), np.array([3]), np.array([False]))
+    assert (judged.support.tolist(), judged.doubt.tolist()) == ([0.0], [[0.0, 0.0]])
+
+
+@pytest.mark.parametrize("layout", ["yolo", "voc"])
+def test_the_place_is_a_line_or_an_object(tmp_path, layout):
+    root, photo = tmp_path / "set", "images/a.jpg" if layout == "yolo" else "JPEGImages/a.jpg"
+    (root / photo).parent.mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(root / photo)
+    if layout == "yolo":
+        (root / "labels").mkdir()
+        (root / "labels/a.txt").write_text("\n0 0.5 0.5 0.2 0.2\n")
+        (root / "data.yaml").write_text("train: images\nnames: [red]\n")
+    else:
+        (root / "Annotations").mkdir()
+        box = "<bndbox><xmin>10</xmin><ymin>10</ymin><xmax>30</xmax><ymax>30</ymax></bndbox>"
+        (root / "Annotations/a.xml").write_text(f"<annotation><object><name>red</name>{box}</object></annotation>")
+    (one,) = read(root).ground_truth["annotations"]
+    assert one["place"].startswith({"yolo": f"{root}/labels/a.txt line 2", "voc": "Annotations/a.xml object 1"}[layout])
+    parts = read_parts(find_data(root), ["train"])
+    (plain,) = check_split(parts[0], ["red"], bad_data="refuse").ground_truth["annotations"]
+    assert "place" not in plain  # memory, where nobody asks
+
+
+def test_pictures_show_both_boxes(right):
+    root, results = right
+
+    def change(annotations: list[dict]) -> None:
+        annotations[0]["category_id"] = BLUE if annotations[0]["category_id"] == RED else RED
+
+    split = changed(root, change)
+    (suspect,) = find_suspects(split, results, {RED, BLUE})
+    (record,) = (one for one in split.records if one.path == suspect.path)
+    picture = draw_suspect(suspect, record)
+    assert picture.shape[0] == 224 and picture.dtype == np.uint8
+    green = (np.abs(picture.astype(int) - (90, 220, 110)).max(2) < 10).sum()
+    assert green > 100
+
+
+def test_the_command_lists_what_a_run_disagrees_with(finished_run, tmp_path, capsys):
+    root = draw_tiny_coco(tmp_path / "tiny")
+    config = Config(data=str(root), checkpoint=finished_run, out=tmp_path / "out", device="cpu")
+    check(config)
+    before = (tmp_path / "out/check.json").read_bytes()
+    suspects = list_suspects(config, Detector.load(finished_run, device="cpu"))
+    content = json.loads((tmp_path / "out/suspects.json").read_text())
+    assert [one["file"] for one in content["suspects"]] == [str(one.path) for one in suspects]
+    assert {one.split for one in suspects} <= {"train", "val"}
+    assert (tmp_path / "out/check.json").read_bytes() == before
+    assert f"{len(suspects):,} suspicious labels" in capsys.readouterr().out

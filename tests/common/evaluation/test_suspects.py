@@ -69,9 +69,17 @@ class Config(CheckOptions):
     """Flags of no app."""
 
 
-def test_a_device_without_a_model_would_change_nothing(tmp_path):
+def test_a_device_without_a_model_would_change_nothing():
     assert load_judge(Config(), "detection", lambda *_, **__: 1) is None
     with pytest.raises(ValueError, match="--device is for --checkpoint"):
         load_judge(Config(device="cpu"), "detection", lambda *_, **__: 1)
-    with pytest.raises(ValueError, match=r"checkpoint .*gone does not exist"):
-        load_judge(Config(checkpoint=tmp_path / "gone"), "detection", lambda *_, **__: 1)
+
+
+def test_the_model_is_loaded_if_its_splits_are_those_of_the_flags(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best/model.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"config": {"group_by": "folder"}}')
+    with pytest.raises(ValueError, match="was trained with --group-by 'folder': give it here, too"):
+        load_judge(Config(checkpoint=tmp_path), "detection", lambda *_, **__: 1)
+    given = Config(checkpoint=tmp_path, group_by="folder", device="cpu")
+    assert load_judge(given, "detection", lambda *of, **options: (*of, *options)) == (tmp_path, "device")

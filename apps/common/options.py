@@ -5,7 +5,7 @@ A script's Config inherits the groups it needs and adds fields of its own: `Conf
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.choices import Amp, BadData, Format, Input, Precision, Runtime
+from apps.common.choices import Amp, BadData, Format, Input, Io, Precision, Runtime
 
 SECTIONS = {
     "everyday": (
@@ -54,7 +54,7 @@ SECTIONS = {
     ),
     "runtime": ("runtime", "threads", "precision"),
     "output": (
-        *("format", "outputs", "score_threshold", "int8", "input", "dynamic_size", "ort"),
+        *("format", "outputs", "score_threshold", "int8", "io", "input", "dynamic_size", "ort"),
         *("save", "save_as", "only_unlabelled", "cam", "fix", "examples"),
         *("eval_every", "checkpoint_every", "tensorboard"),
     ),
@@ -172,6 +172,8 @@ class ExportOptions:
     small boards) or web (a folder with a page that runs the model in the browser); see docs/formats.md"""
     int8: bool = False
     """8-bit weights and activations, with scales from photos of the train split"""
+    io: Io = "float"
+    """ends of a TFLite file with --int8: float (uint8 pixels in, floats out) or int8 (both, for NPUs)"""
     input: Input = "uint8"
     """input of the file: uint8 (pixels, normalised inside) or float ((B, 3, H, W), normalised outside)"""
     ort: Path | None = None

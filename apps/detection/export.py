@@ -99,6 +99,10 @@ def export(config: Config) -> Path:
         raise ValueError(f"--score-threshold must be from 0 to below 1, got {config.score_threshold}")
     detector = detector.with_thresholds(score_threshold=config.score_threshold)
     out = choose_target(config, folder or Path("runs") / APP / "-", name, suppressed=finished)
+    if config.io == "int8" and detector.head == "pyramid":
+        raise ValueError(
+            "--io int8: the pyramid decodes its boxes in floats: use --io float, or a detector of --head ssd"
+        )
     root = make_sample() if config.data == "sample" else Path(config.data)
     val = _load_some(root, "val", config)
     calibration = None
@@ -114,6 +118,7 @@ def export(config: Config) -> Path:
         calibration=calibration,
         metric=make_metric(detector, val, config),
         max_drop=config.max_drop,
+        io=config.io,
         compare=compare_detections if finished else difference,
         translations=translations() if finished and config.format not in ("tflite", "executorch") else None,
         page=WebPage(config.ort),

@@ -82,6 +82,7 @@ def export(config: Config) -> Path:
         calibration=calibration,
         metric=make_metric(model, val),
         max_drop=config.max_drop,
+        io=config.io,
         dynamic_size=config.dynamic_size,
         page=make_page(model, config),
     )

@@ -81,6 +81,7 @@ def export(config: Config) -> Path:
         calibration=calibration,
         metric=Metric("top-1", partial(accuracy, model, val), model.session, len(val)),
         max_drop=config.max_drop,
+        io=config.io,
         dynamic_size=config.dynamic_size,
         page=WebPage(config.ort),
     )

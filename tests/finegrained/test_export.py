@@ -251,3 +251,23 @@ def test_a_file_that_does_not_say_what_it_is_is_refused_in_one_line(place, files
             (tmp_path / name).write_bytes(b"nothing of the kind" * 9)
             with pytest.raises(ValueError, match=f"{name} cannot be opened as"):
                 Predictor(tmp_path / name)
+
+
+def test_tflite_in_8_bits_comes_back(place, tmp_path, capsys):
+    pytest.importorskip("ai_edge_quantizer", reason="needs AI Edge Quantizer: pip install -e '.[tflite]'")
+    out = export(config(place, tmp_path / "a.tflite", format="tflite", int8=True, io="int8", max_drop=1.0))
+    assert "tflite, int8, 0.3" in capsys.readouterr().out
+    plain = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_path=str(out))
+    run = plain.get_signature_runner("serving_default")
+    scale, zero_point = run.get_output_details()["logits"]["quantization"]
+    for path in sorted((place / "data/val").rglob("*.png")):
+        square = to_square(read_image(path), 64, 0.875)
+        stored = run(images=(square[None].astype(int) - 128).astype(np.int8))["logits"][0]
+        logits = (stored.astype(float) - zero_point) * scale
+        probs = np.exp(logits) / np.exp(logits).sum()
+        assert {guess.name: guess.prob for guess in Predictor(out)(path)} == pytest.approx(
+            dict(zip(COLOURS, probs, strict=True)), abs=1e-5
+        )
+    for wrong in ({"format": "onnx", "int8": True}, {"format": "tflite"}):
+        with pytest.raises(ValueError, match="--io int8 is for --format tflite --int8"):
+            export(config(place, tmp_path / "b.tflite", io="int8", **wrong))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from apps.common.checkpoint import WEIGHTS
-from apps.common.choices import Format, Input
+from apps.common.choices import Format, Input, Io
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import need_executorch, write_executorch
 from apps.common.deploy.formats import SUFFIXES, quantize, write_onnx, write_openvino
@@ -28,7 +28,7 @@ SAME_OUTPUTS = 1e-4  # largest difference of 32-bit outputs, relative to max(1, 
 SAME_METRIC, MAX_DROP = 0.001, 0.01  # how far the metric may be in 32-bit floats, and how much 8 bits may lose
 FOLDERS = {"openvino": {"model.xml", "model.bin"}, "web": WEB_FILES}
 """Formats that are folders, and what may be in each."""
-LACKS = {"executorch": ("--int8", "--dynamic-size", "--outputs detections"), "tflite": ("--int8", "--dynamic-size")}
+LACKS = {"executorch": ("--int8", "--dynamic-size", "--outputs detections"), "tflite": ("--dynamic-size",)}
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
 
 
@@ -63,6 +63,7 @@ def write_checked(
     dynamic_size: bool = False,
     translations: Mapping[Callable, Callable] | None = None,
     page: WebPage = WebPage(),  # noqa: B008
+    io: Io = "float",
 ) -> None:
     """Write a file, or a folder (openvino, web), check it, and print the result; if a check fails, nothing is left.
 
@@ -74,6 +75,7 @@ def write_checked(
         max_drop: how much the metric may lose; None for `MAX_DROP` in 8 bits, and in 32-bit floats for `SAME_METRIC`.
         compare: the difference between torch's outputs and the file's; more than `SAME_OUTPUTS` is an error.
         page: for web, what its page has beside the model.
+        io: of tflite in 8 bits: "int8" inside and at both ends, or pixels in and floats out.
 
     Raises:
         ValueError: packages are missing, the network cannot be exported, or a check failed.
@@ -82,9 +84,10 @@ def write_checked(
     precision = "float32" if calibration is None else "int8"
     sizes = {"resolution": resolution, "dynamic_size": dynamic_size}
     facts = {**_describe(graph), **sizes, "precision": precision, **metadata}
+    facts |= {"input": "int8 RGB (B, H, W, 3), pixel - 128"} if io == "int8" else {}
     with written_whole(out, folder=format in FOLDERS) as temporary:
         options = {"dynamic_size": dynamic_size, "translations": translations}
-        _write(temporary, graph, format, resolution=resolution, metadata=facts, calibration=calibration, **options)
+        _write(temporary, graph, format, io, resolution=resolution, metadata=facts, calibration=calibration, **options)
         session = _load(temporary, graph, format)
         _check_outputs(graph, session, photos, compare, exact=calibration is None)
         if metric:
@@ -102,6 +105,7 @@ def _write(
     path: Path,
     graph: Graph,
     format: Format,
+    io: Io,
     *,
     resolution: int,
     metadata: Mapping[str, Any],
@@ -112,7 +116,7 @@ def _write(
     if format == "executorch":
         write_executorch(path, graph, resolution=resolution, metadata=metadata)
     elif format == "tflite":
-        write_tflite(path, graph, resolution=resolution, metadata=metadata)
+        write_tflite(path, graph, resolution=resolution, metadata=metadata, calibration=calibration, whole=io == "int8")
     else:
         onnx = path / MODEL if format in FOLDERS else path
         write_onnx(onnx, graph, resolution=resolution, metadata=metadata, **options)
@@ -190,6 +194,8 @@ def choose_target(
     """--out, or by default `default_out`; ValueError for flags of an export.py that do not fit each other or it."""
     out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
     check_format(config.format, int8=config.int8, dynamic_size=dynamic_size, suppressed=suppressed, input=config.input)
+    if config.io == "int8" and (config.format != "tflite" or not config.int8 or suppressed):
+        raise ValueError("--io int8 is for --format tflite --int8, and not for --outputs detections")
     check_target(out, config.format)
     check_num_photos(config.num_photos)
     if config.ort is not None and config.format != "web":
@@ -210,6 +216,8 @@ def check_format(
     """Raise ValueError for what a format's files do not have here, or a web page does not use."""
     if format == "web" and (dynamic_size or input != "uint8"):
         raise ValueError("--format web takes pixels of one size: without --dynamic-size and --input float")
+    if format == "tflite" and int8 and input != "uint8":
+        raise ValueError("--format tflite --int8 takes pixels: without --input float")
     flags = {"--int8": int8, "--dynamic-size": dynamic_size, "--outputs detections": suppressed}
     lacks = LACKS.get(format, ())
     if asked := [flag for flag in lacks if flags[flag]]:

@@ -25,6 +25,7 @@ from apps.faceattr.model.create import create_network
 from backbone import create_backbone
 from backbone.weights import create_backbone_from
 from backbone.weights.read import read_weights
+from backbone.weights.readers.tflite_graph import read_graph
 from tests.backbone.weights.weight_files import shuffle_norms
 
 IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
@@ -146,8 +147,56 @@ def test_what_cannot_be_written_is_one_line(tmp_path, monkeypatch):
         write_tflite(tmp_path / "a.tflite", graph, resolution=48, metadata={})
     with pytest.raises(ValueError, match=r"--format tflite is without .*: --dynamic-size is for onnx and openvino"):
         check_format("tflite", int8=False, dynamic_size=True)
+    with pytest.raises(ValueError, match="--format tflite --int8 takes pixels: without --input float"):
+        check_format("tflite", int8=True, input="float")
     assert default_out(tmp_path / "best", "a", format="tflite", int8=False) == tmp_path / "export/a.tflite"
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(ValueError, match=r"ai_edge_litert cannot be imported here: pip install -e '\.\[tflite\]'"):
         write_tflite(tmp_path / "a.tflite", graph, resolution=48, metadata={})
     assert list(tmp_path.iterdir()) == []
+
+
+def closeness(reference: torch.Tensor, given: torch.Tensor) -> float:
+    """Signal over noise, decibels."""
+    return (10 * torch.log10(reference.square().mean() / (reference - given).square().mean())).item()
+
+
+@pytest.mark.parametrize("kind", ["classifier", "ssd", "pyramid"])
+def test_in_8_bits(tmp_path, kind):
+    pytest.importorskip("ai_edge_quantizer", reason="needs AI Edge Quantizer: pip install -e '.[tflite]'")
+    if kind == "classifier":
+        graph = Graph(classifier(name="a025"), ("logits",), preprocessing=IMAGENET)
+    else:
+        torch.manual_seed(0)
+        network = shuffle_norms(create_detector("a025", num_classes=3, resolution=96, head=kind).eval(), seed=1)
+        graph = Graph(network, ("class_logits", "offsets"), preprocessing=Normalisation())
+    photos, about = noise(96, 8), {"outputs": list(graph.outputs)}
+    reference, sessions = graph.reference(photos), {}
+    for whole in (False, True) if kind != "pyramid" else (False,):
+        path = tmp_path / f"{whole}.tflite"
+        write_tflite(path, graph, resolution=96, metadata=about, calibration=photos, whole=whole)
+        assert path.stat().st_size < 0.45 * len(convert(graph, resolution=96))
+        outputs = TFLiteSession(path, threads=1, preprocessing=None)(photos)
+        assert all(closeness(reference[name], outputs[name]) > 15 for name in graph.outputs)
+        plain = Interpreter(model_path=str(path))
+        ends = [plain.get_input_details()[0], *plain.get_output_details()]
+        assert {end["dtype"] for end in ends[1:]} == {np.int8 if whole else np.float32}
+        assert (ends[0]["dtype"], ends[0]["quantization"]) == ((np.int8, (1, -128)) if whole else (np.uint8, (1, 0)))
+        weights = read_graph(path.read_bytes(), name="a.tflite")
+        layers = [one for one in weights.operators if one.kind in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+        for layer in layers:  # a scale for each channel
+            kernel = weights.tensors[layer.inputs[1]]
+            channels = kernel.shape[3 if layer.kind == "DEPTHWISE_CONV_2D" else 0]
+            assert kernel.dtype == torch.int8 and kernel.quantization.scale.numel() == channels
+        sessions[whole] = outputs
+    if kind == "classifier":  # the same inside: an output is off by half a step of its scale
+        step = ends[1]["quantization"][0]
+        assert (sessions[True]["logits"] - sessions[False]["logits"]).abs().max() <= 1.01 * step
+        weights = read_weights((tmp_path / "False.tflite").read_bytes(), name="a.tflite")
+        assert weights.quantised and torch.tensor(weights.preprocessing.mean) * 255 == pytest.approx(
+            torch.tensor(IMAGENET.mean), abs=1
+        )
+    if kind == "pyramid":
+        with pytest.raises(ValueError, match=r"this network cannot be in 8 bits as a whole: .* stays in floats"):
+            write_tflite(tmp_path / "x.tflite", graph, resolution=96, metadata=about, calibration=photos, whole=True)
+        assert not (tmp_path / "x.tflite").exists()

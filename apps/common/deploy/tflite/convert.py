@@ -15,32 +15,49 @@ from apps.common.deploy.packages import need, quietly
 from apps.common.deploy.tflite.layers import fused_activation
 from apps.common.deploy.tflite.lowering import Lowering, Value, operator_name
 from apps.common.deploy.tflite.operators import OPERATORS
+from apps.common.deploy.tflite.quantize import BEHIND, quantize
 from apps.common.deploy.tflite.writer import write_about
 
 FUSES = ("convolution", "add", "sub", "mul", "div", "addmm", "mm")  # with the activation that follows
 LAYERS = ("convolution", "addmm", "mm")
-BEHIND = "behind/"  # how the names of tensors begin that are computed after the last layers
 
 
-def write_tflite(path: Path, graph: Graph, *, resolution: int, metadata: Mapping[str, Any]) -> None:
+def write_tflite(
+    path: Path,
+    graph: Graph,
+    *,
+    resolution: int,
+    metadata: Mapping[str, Any],
+    calibration: Tensor | None = None,
+    whole: bool = False,
+) -> None:
     """Write one file for one image at a time, its signature `serving_default` the graph.
 
     Args:
         resolution: side of the square input, pixels.
         metadata: kept in a zip at the file's end, see `writer.write_about`.
+        calibration, whole: (B, 3, H, W) uint8 photos for 8 bits, see `quantize.quantize`; None for 32-bit floats.
 
     Raises:
         ValueError: the runtime is missing, or the network has an operator that is not translated.
     """
-    path.write_bytes(convert(graph, resolution=resolution))
+    data = convert(graph, resolution=resolution, floats=calibration is not None)
+    if calibration is not None:
+        data = quantize(data, (graph.feed(image[None]).contiguous().numpy() for image in calibration), whole=whole)
+    path.write_bytes(data)
     write_about(path, metadata)
 
 
-def convert(graph: Graph, *, resolution: int) -> bytes:
-    """The file's bytes without metadata; see `write_tflite`."""
+def convert(graph: Graph, *, resolution: int, floats: bool = False) -> bytes:
+    """The file's bytes without metadata; see `write_tflite`.
+
+    Args:
+        floats: pixels come as floats, for `quantize.quantize`.
+    """
     need("ai_edge_litert", "flatbuffers", extra="tflite")
     plain = copy.deepcopy(graph).to(memory_format=torch.contiguous_format)
     image = plain.example(resolution)[:1]
+    image = image.float() if floats else image
     try:
         with quietly():
             program = torch.export.export(plain, (image,)).run_decompositions()

@@ -35,7 +35,14 @@ class TFLiteSession:
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         found: list[dict[str, Tensor]] = []
         for image in as_input(images.cpu(), self.preprocessing).contiguous().numpy():
+            if self._input["dtype"] == np.int8:
+                image = (image.astype(np.int16) + self._input["quantization"][1]).astype(np.int8)
             with self._lock:
                 outputs = self._run(**{INPUT: image[None]})
-                found.append({name: torch.from_numpy(np.array(value)) for name, value in outputs.items()})
+                found.append({name: self._real(name, value) for name, value in outputs.items()})
         return {name: torch.cat([one[name] for one in found]) for name in self._output_details}
+
+    def _real(self, name: str, value: np.ndarray) -> Tensor:
+        """An output in real numbers."""
+        scale, zero_point = self._output_details[name]["quantization"]
+        return torch.from_numpy((value.astype(np.float32) - zero_point) * scale if scale else np.array(value))

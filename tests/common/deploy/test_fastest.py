@@ -70,10 +70,11 @@ class FakeModel:
     """A model whose network is never computed."""
 
     resolution = SIDE
+    network = torch.nn.Linear(1, 1)
     graph = FakeGraph
 
     def torch_session(self) -> TorchSession:
-        return TorchSession(torch.nn.Linear(1, 1), ("logits",), Normalisation())
+        return TorchSession(self.network, ("logits",), Normalisation())
 
 
 def start(runtime: str = "auto", **options):

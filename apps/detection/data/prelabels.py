@@ -134,9 +134,12 @@ def _refuse_existing(folder: Path) -> None:
 
 
 def _own_name(relative_path: Path, taken: set[str]) -> str:
-    """A name that every system allows, and whose stem no other photo has, in any case and form of Unicode."""
+    """A name that every system allows, without spaces, at which CVAT parts the lists of VOC.
+
+    No other photo has its stem, in any case and form of Unicode.
+    """
     suffix = relative_path.suffix if is_photo_name(f"x{relative_path.suffix}") else ".jpg"  # readers go by it
-    plain = "_".join(file_name(part) for part in relative_path.with_suffix("").parts)
+    plain = "_".join(word for part in relative_path.with_suffix("").parts for word in file_name(part).split())
     plain = plain.encode()[:MOST_BYTES].decode(errors="ignore")
     for free in numbered(Path(f"{plain}{suffix}")):
         key = normal_name(free.stem).casefold()

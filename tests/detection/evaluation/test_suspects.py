@@ -10,9 +10,9 @@ from PIL import Image
 
 from apps.detection.check import Config, check, list_suspects
 from apps.detection.data.checks import check_split
-from apps.detection.data.coco_split import CocoSplit
+from apps.detection.data.coco_split import CocoSplit, ImageRecord
 from apps.detection.data.load import find_data, joined_class_names, read_parts
-from apps.detection.evaluation.suspects import Found, draw_suspect, find_suspects, judge
+from apps.detection.evaluation.suspects import _see, draw_suspect, find_suspects, judge, with_probabilities
 from apps.detection.model.detector import Detector
 from tests.conftest import draw_tiny_coco
 
@@ -50,6 +50,11 @@ def told(split: CocoSplit, results: list[dict], known=(RED, BLUE)) -> list[tuple
     return [(one.kind, one.object, one.label, one.predicted, round(one.score, 3)) for one in ranked]
 
 
+def bayes(odds: float) -> float:
+    """One label in twenty is wrong before the detector is asked."""
+    return round(0.05 * odds / (1 + 0.05 * odds), 3)
+
+
 def test_labels_that_the_model_agrees_with_are_not_suspicious(right):
     root, results = right
     assert told(read(root), results) == []
@@ -73,15 +78,17 @@ def test_each_kind_of_wrong_label_is_found_where_it_is(right):
     suspects = told(split, results)
     kinds = {kind: (place, label, predicted, score) for kind, place, label, predicted, score in suspects}
     assert len(suspects) == len(kinds) == 4
-    assert kinds["missing box"] == ("", "", "red", 0.8)
+    right_share = 1 - 3 / len(results)  # all have one score
+    odds = right_share / (1 - right_share)
+    assert kinds["missing box"] == ("", "", "red", bayes(odds))
     place, label, predicted, score = kinds["other class"]
-    assert (label, predicted, score) == ("blue", "red", 0.8)
+    assert (label, predicted, score) == ("blue", "red", bayes(odds * 99))  # nothing says blue: at least 0.01
     assert re.fullmatch(r"annotation \d+", place)
     place, label, predicted, score = kinds["loose box"]
-    assert (label, predicted) == ("red", "red")
-    assert score == pytest.approx(0.8 * 2 / 3, abs=0.03)
+    assert (label, predicted, score) == ("red", "red", bayes(odds))
     place, label, predicted, score = kinds["phantom box"]
-    assert (place, label, predicted) == ("annotation 900", "blue", "")
+    num_blue = sum(one["category_id"] == BLUE for one in split.ground_truth["annotations"])
+    assert (place, label, predicted, score) == ("annotation 900", "blue", "", bayes(num_blue))
     assert names[8] == "annotation 900"
 
 
@@ -105,24 +112,42 @@ def test_a_place_without_an_object_is_listed_once(right):
     (image,) = (one for one in read(root).records if one.image_id == 2)
     free = next([x, y, 9, 9] for x in (1, 85) for y in (1, 54) if _is_free(image.boxes_xyxy_px, x, y))
     twice = [found(2, RED, free, 0.5), found(2, BLUE, free, 0.6), found(2, RED, [free[0] + 1, *free[1:]], 0.4)]
-    assert told(read(root), [*results, *twice]) == [("missing box", "", "", "blue", 0.6)]
+    all_right = [{**one, "score": 0.7} for one in results for _ in range(9)]  # what such scores are worth
+    suspects = told(read(root), [*all_right, *twice])
+    assert [one[:3] for one in suspects] == [("missing box", "", "")]
 
 
 def _is_free(boxes: np.ndarray, x: int, y: int) -> bool:
     return all(x + 10 < x0 or x - 1 > x1 or y + 10 < y0 or y - 1 > y1 for x0, y0, x1, y1 in boxes)
 
 
+def record(boxes: list[list[float]], crowds: list[bool]) -> ImageRecord:
+    return ImageRecord(
+        1, Path("a.jpg"), 100, 100, np.array(boxes, dtype=np.float32).reshape(-1, 4), None, np.array(crowds)
+    )
+
+
 def test_an_image_without_detections_or_objects_says_nothing():
-    none = np.zeros((0, 4))
-    for detections in (0, 1):
-        box = np.array([[0.0, 0, 4, 4]])[:detections]
-        judged = judge(
-            Found(box, np.array([3] * detections), np.array([0.5] * detections)), none, np.zeros(0), none[:, 0]
-        )
-        assert judged.missing.tolist() == [0.5] * detections
+    box = [0.0, 0.0, 4.0, 4.0]
+    for results in ([], [found(1, RED, box, 0.5)]):
+        judged = judge(_see(record([], []), [], results))
+        assert judged.missing.tolist() == [1.0] * len(results)
         assert (judged.support.shape, judged.doubt.shape) == ((0,), (0, 2))
-    judged = judge(Found(none, none[:, 0], none[:, 0]), np.array([[0.0, 0, 4, 4]]), np.array([3]), np.array([False]))
+    judged = judge(_see(record([box], [False]), [{"category_id": RED}], []))
     assert (judged.support.tolist(), judged.doubt.tolist()) == ([0.0], [[0.0, 0.0]])
+    assert with_probabilities([]) == []
+
+
+def test_scores_become_the_precision_of_detections_like_them():
+    """Of 100 detections of 0.9 all are right, of 100 of 0.6 a half; between them it is interpolated."""
+    box, far = [0.0, 0.0, 4.0, 4.0], [50.0, 50.0, 4.0, 4.0]
+    truth = record([[0, 0, 4, 4]], [False])
+    results = [found(1, RED, box, 0.9)] * 100 + [found(1, RED, where, 0.6) for where in (box, far)] * 50
+    results += [found(1, BLUE, box, 0.75)]
+    (seen,) = with_probabilities([_see(truth, [{"category_id": RED}], results)])
+    assert seen.scores[:100].tolist() == pytest.approx([1.0] * 100)
+    assert seen.scores[100:200].tolist() == pytest.approx([0.5] * 100, abs=0.03)
+    assert 0.5 < seen.scores[200] <= 1
 
 
 @pytest.mark.parametrize("layout", ["yolo", "voc"])

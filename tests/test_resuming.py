@@ -482,3 +482,34 @@ def test_an_evaluation_that_broke_off_comes_first_on_resume(tmp_path, app, turn)
     assert script.train(script.Config(resume=broken)) == expected
     events = [[(line["event"], line["step"]) for line in read_metrics(run)] for run in (straight, broken)]
     assert [event for event in events[0] if event[0] == "eval"] == [event for event in events[1] if event[0] == "eval"]
+
+
+def test_weights_that_are_gone_are_in_the_state(place, tmp_path):
+    """What else a run starts from, such as the preprocessing, is in its record: it goes on the same to the bit."""
+    app, root = place
+    script, weights = APPS[app].script, root / "weights"
+    (root / "run/best").rename(weights)
+    about = json.loads((weights / "model.json").read_text())
+    about["preprocessing"]["mean"] = [100, 110, 120.5]
+    about["style"]["activation"] = "relu"
+    (weights / "model.json").write_text(json.dumps(about))
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    options = {"weights": str(weights), "steps": 2, "eval_every": 2}
+    script.train(make_config(app, root / "data", straight, **options))
+    take_step = script.take_step
+
+    def step_and_stop(*args, **named) -> None:
+        take_step(*args, **named)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "take_step", step_and_stop)
+        with pytest.raises(SystemExit):
+            script.train(make_config(app, root / "data", broken, **options))
+    weights.rename(tmp_path / "elsewhere")
+    script.train(script.Config(resume=broken))
+    states = [torch.load(run / "last.pt")["parts"] for run in (straight, broken)]
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
+    models = [json.loads((run / "best/model.json").read_text()) for run in (straight, broken)]
+    assert models[0] == models[1]
+    assert models[1]["preprocessing"]["mean"] == [100, 110, 120.5] and models[1]["style"]["activation"] == "relu"

@@ -40,6 +40,7 @@ class Pretrained:
         state: some or all of `MobileNetV1.state_dict()`; "classifier.*" only with `class_names`.
         class_names: of the classifier's rows.
         folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
+        in_state: the weights are in the state of a resumed run, not here.
     """
 
     summary: str
@@ -48,6 +49,12 @@ class Pretrained:
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     class_names: Sequence[str] = ()
     folded: bool = False
+    in_state: bool = False
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any weights are not random."""
+        return bool(self.state) or self.in_state
 
     def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
         """Give a network, built with `style`, these weights; classifier rows where a class has the same name.
@@ -72,7 +79,7 @@ class Pretrained:
                 mine[name] = value
         network.load_state_dict(mine)
         if not self.state:
-            return "all weights are new"
+            return "the weights are those of the run" if self.in_state else "all weights are new"
         return f"the backbone is taken, {len(shared)} of {len(class_names)} classifier rows are taken by name"
 
 

@@ -82,6 +82,7 @@ from apps.common.training.progress import Meter, make_progress, read_steps, stop
 from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, repeat_factors, run_lengths
+from apps.common.training.start import load_start, start_record
 from apps.detection import eval as eval_script
 from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.data.batches import TrainingSet, collate
@@ -129,7 +130,8 @@ def train(config: Config) -> dict[str, float]:
     # Model
     with processes.first_goes_first():
         weights = config.weights or ("none" if on_sample else "imagenet")
-        start = load_pretrained(weights, width_mult=width_mult).for_head(config.head)
+        start = load_start(config.resume, Pretrained, partial(load_pretrained, weights, width_mult=width_mult))
+        start = start.for_head(config.head)
     print(f"starting from {start.summary}")
     head = start.head or config.head or "pyramid"
     check_flags(config, head)
@@ -156,7 +158,7 @@ def train(config: Config) -> dict[str, float]:
     parts = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="AP", patience=config.patience, resume=config.resume)
     facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
-    about = {"head": head, "optimizer": recipe._asdict(), "start": start.summary}
+    about = {"head": head, "optimizer": recipe._asdict(), **start_record(start)}
     log = state.open_log(config, app=APP, processes=processes, **facts, **data_record, **about)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
@@ -262,10 +264,10 @@ def optimizer_recipe(config: Config, start: Pretrained, head: Head) -> Optimizer
         raise ValueError(f"backbone_lr must be 0 (its weights stay) or more, got {config.backbone_lr}")
     name: OptimizerName = config.optimizer or ("sgd" if head == "ssd" else "adamw")
     if name == "adamw":
-        from_backbone = bool(start.state) and not start.is_detector
+        from_backbone = start.is_trained and not start.is_detector
         usual = OptimizerRecipe(name, 0.001 if start.is_detector else 0.01, 0.1 if from_backbone else 1.0, 0.05)
     else:
-        usual = OptimizerRecipe(name, 0.01 if start.is_detector else 0.05 if start.state else 0.2, 1.0, 4e-5)
+        usual = OptimizerRecipe(name, 0.01 if start.is_detector else 0.05 if start.is_trained else 0.2, 1.0, 4e-5)
     return OptimizerRecipe(
         name,
         usual.lr if config.lr is None else config.lr,

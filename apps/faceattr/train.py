@@ -85,12 +85,14 @@ from torch import nn
 from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
 from apps.common.evaluation.finish import eval_flags, last_words, save_best
+from apps.common.pretrained import Pretrained
 from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, run_lengths
+from apps.common.training.start import load_start, start_record
 from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr.data.batches import TrainingSet, collate
@@ -101,7 +103,7 @@ from apps.faceattr.evaluation.while_training import evaluate, measure_teacher
 from apps.faceattr.loss.distill_loss import Distillation, DistillLoss, count_known
 from apps.faceattr.loss.teacher_outputs import cached_outputs, teacher_outputs
 from apps.faceattr.model.create import num_pooled_features, pooled_features
-from apps.faceattr.model.pretrained import start_tagger
+from apps.faceattr.model.pretrained import load_pretrained, start_tagger
 from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.sample import SAMPLE_RESOLUTION, make_sample
 
@@ -150,9 +152,11 @@ def train(config: Config) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     weights = config.weights or ("none" if on_sample or config.conv == "full" else "imagenet")
     with processes.first_goes_first():
-        tagger, started = start_tagger(
-            config.backbone, weights, train_split.attributes, train_split.paths, resolution, device, conv=config.conv
-        )
+        load = partial(load_pretrained, config.backbone, weights, conv=config.conv)
+        start = load_start(config.resume, Pretrained, load)
+    tagger, started = start_tagger(
+        config.backbone, start, train_split.attributes, train_split.paths, resolution, device, conv=config.conv
+    )
     print(f"starting from {started}")
     network = tagger.network
     ema = Ema(network, decay=config.ema_decay)
@@ -169,7 +173,7 @@ def train(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {"learning": trainable, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="mean_ap", patience=config.patience, resume=config.resume)
     facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
-    log = state.open_log(config, app=APP, processes=processes, **facts, **record, start=started)
+    log = state.open_log(config, app=APP, processes=processes, **facts, **record, **start_record(start))
     of_val = measure_teacher(teacher, val_split, log, new=not config.resume, processes=processes, **loading)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "

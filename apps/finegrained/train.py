@@ -88,6 +88,7 @@ from apps.common.training.progress import Meter, make_progress, read_steps, stop
 from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import Lengths, StepSampler, run_lengths
+from apps.common.training.start import load_start, start_record
 from apps.finegrained import eval as eval_script
 from apps.finegrained.data.batches import TrainingSet, balanced, class_weights, collate
 from apps.finegrained.data.load import load_splits
@@ -140,7 +141,9 @@ def train(config: Config) -> dict[str, Any]:
 
     # Model
     with processes.first_goes_first():
-        start = load_pretrained(config.weights or ("none" if on_sample else "imagenet"), width_mult=width_mult, app=APP)
+        weights = config.weights or ("none" if on_sample else "imagenet")
+        load = partial(load_pretrained, weights, width_mult=width_mult, app=APP)
+        start = load_start(config.resume, Pretrained, load)
     print(f"starting from {start.summary}")
     network = start_network(start, train_split, width_mult, resolution, device)
     ema = Ema(network, decay=config.ema_decay)
@@ -165,7 +168,7 @@ def train(config: Config) -> dict[str, Any]:
     parts: dict[str, Any] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="top1", patience=config.patience, resume=config.resume)
     facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
-    log = state.open_log(config, app=APP, processes=processes, **facts, **data_record, start=start.summary)
+    log = state.open_log(config, app=APP, processes=processes, **facts, **data_record, **start_record(start))
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
         f"{lengths.describe(len(dataset), 'photos')}, the first {recipe.head_steps:,} steps for the classifier alone, "
@@ -247,7 +250,7 @@ class OptimizerRecipe(NamedTuple):
 
 def optimizer_recipe(config: Config, start: Pretrained, lengths: Lengths, num_photos: int) -> OptimizerRecipe:
     """The flags of the optimiser, and the defaults of those that were not given."""
-    lr, layer_decay, head_epochs = (0.05, 0.9, 2.0) if start.state else (0.2, 1.0, 0.0)
+    lr, layer_decay, head_epochs = (0.05, 0.9, 2.0) if start.is_trained else (0.2, 1.0, 0.0)
     head_epochs = head_epochs if config.head_epochs is None else config.head_epochs
     return OptimizerRecipe(
         lr if config.lr is None else config.lr,

@@ -249,7 +249,7 @@ def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
             raise ValueError(
                 f"{flag} {given[name]} cannot be changed by --resume: the run has {saved.get(name, default)}"
             )
-    return type(config)(**{**_checked(type(config), saved, run / CONFIG), "resume": run, "out": None})
+    return type(config)(**{**checked_settings(type(config), saved, run / CONFIG), "resume": run, "out": None})
 
 
 def load_settings(run: Path) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def load_settings(run: Path) -> dict[str, Any]:
     return settings
 
 
-def _checked(config_class: type, saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def checked_settings(config_class: type, saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Settings as a configuration has them: lists are tuples, text is paths; ValueError if one is of another type."""
     from pydantic import TypeAdapter, ValidationError
 

@@ -59,6 +59,7 @@ class Pretrained:
         anchor_shapes: that the box predictors of an SSD learnt with; None for the reference's.
         threshold: of a detector, see `Detector`; None where it is not known.
         folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
+        in_state: the weights are in the state of a resumed run, not here.
     """
 
     summary: str
@@ -72,6 +73,12 @@ class Pretrained:
     anchor_shapes: Shapes | None = None
     threshold: float | None = None
     folded: bool = False
+    in_state: bool = False
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any weights are not random."""
+        return bool(self.state) or self.in_state
 
     @property
     def is_detector(self) -> bool:
@@ -103,6 +110,8 @@ class Pretrained:
         Raises:
             ValueError: the weights are of another width, the message has both shapes; or the network has another head.
         """
+        if self.in_state:
+            return "the weights are those of the run"
         mine = network.state_dict()
         if not self.state.keys() <= mine.keys():
             raise ValueError(f"{self.summary}: its head is {self.head}, the network has another one")

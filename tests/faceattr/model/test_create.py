@@ -5,7 +5,7 @@ import torch
 
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.faceattr.model.create import create_network, num_pooled_features, parse_width, pooled_features
-from apps.faceattr.model.pretrained import start_tagger
+from apps.faceattr.model.pretrained import load_pretrained, start_tagger
 from apps.faceattr.model.tagger import Tagger
 
 CPU = torch.device("cpu")
@@ -36,8 +36,9 @@ def test_the_head_sizes_of_the_paper():
 
 @pytest.mark.parametrize(("backbone", "conv"), [("a025", "full"), ("resnet18", "separable")])
 def test_a_checkpoint_rebuilds_any_of_them(tmp_path, backbone, conv):
+    start = load_pretrained(backbone, "none", conv=conv)
     tagger, _ = start_tagger(
-        backbone, weights="none", resolution=64, attributes=["Bald", "Smiling"], photos=[], device=CPU, conv=conv
+        backbone, start, resolution=64, attributes=["Bald", "Smiling"], photos=[], device=CPU, conv=conv
     )
     tagger.network.eval()
     tagger.thresholds = [0.3, 0.6]
@@ -60,10 +61,9 @@ def test_wrong_names():
         parse_width("a999")
     with pytest.raises(ValueError, match="num_attributes must be 1 or more, got 0"):
         create_network("a025", num_attributes=0, style=TENSORFLOW_STYLE)
-    options = {"resolution": 64, "attributes": ["Bald"], "photos": [], "device": CPU}
     with pytest.raises(ValueError, match="does not exist for a025 with full convolutions"):
-        start_tagger("a025", weights="imagenet", conv="full", **options)
+        load_pretrained("a025", "imagenet", conv="full")
     with pytest.raises(ValueError, match="does not exist for resnet18"):
-        start_tagger("resnet18", weights="coco", **options)
+        load_pretrained("resnet18", "coco")
     with pytest.raises(ValueError, match="resolution must be 32 pixels or more, got 8"):
-        start_tagger("a025", weights="none", **{**options, "resolution": 8})
+        start_tagger("a025", load_pretrained("a025", "none"), ["Bald"], [], 8, CPU)

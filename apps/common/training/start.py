@@ -1,0 +1,34 @@
+"""What a run starts from: read once; a resumed run has it in its record, and the weights in its state."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from apps.common.checkpoint import CONFIG, load_object
+from apps.common.training.run_log import checked_settings
+
+KEY = "start"  # in config.json
+StartT = TypeVar("StartT")  # an app's `Pretrained`
+
+
+def load_start(resume: Path | None, kind: type[StartT], load: Callable[[], StartT]) -> StartT:
+    """What a new run loads, or what a resumed one began with, which needs no file and no network.
+
+    Args:
+        kind: a dataclass with the fields `state`, `in_state` and `folded`, see `apps.common.pretrained.Pretrained`.
+
+    Raises:
+        ValueError: nothing can be loaded, or the record is damaged.
+    """
+    saved = load_object(resume / CONFIG).get(KEY) if resume else None
+    if resume is None or not isinstance(saved, dict):  # a run of a former version has a sentence
+        return load()
+    known = {field.name for field in dataclasses.fields(kind)} - {"state"}  # type: ignore[arg-type]
+    return kind(**checked_settings(kind, {name: saved[name] for name in known & set(saved)}, resume / CONFIG))
+
+
+def start_record(start: Any) -> dict[str, Any]:
+    """All of it but the weights, for config.json."""
+    without = dataclasses.replace(start, state={}, folded=False, in_state=start.is_trained)
+    return {KEY: {name: value for name, value in dataclasses.asdict(without).items() if name != "state"}}

@@ -7,7 +7,6 @@ import io
 import lzma
 import math
 import mmap
-import re
 import struct
 import warnings
 import zipfile
@@ -22,6 +21,7 @@ from PIL import Image
 
 from apps.common.data.photos import SUFFIXES_OF_FORMAT, is_photo_name
 from apps.common.images import read_image, resize
+from apps.common.media.headers import check_work, picture_format
 
 MAX_PHOTO_BYTES = 30_000_000
 MAX_PIXELS = 60_000_000  # of a photo; 180 MB when decoded
@@ -35,8 +35,6 @@ ARCHIVE_ERRORS = (
 )  # fmt: skip
 SHOWN_SIDE = 1600  # longer side of the pictures that are sent back, pixels
 FORMATS = (*SUFFIXES_OF_FORMAT, "MPO")
-MAX_SCANS = 100  # of a JPEG; progressive ones have about ten, and a decoder goes over all pixels in each
-_JPEG_MARK = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # of a segment, or of the end
 
 
 class Sent(NamedTuple):
@@ -61,7 +59,6 @@ def read_photo(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         check_header(file, path.name, max_pixels=MAX_PIXELS)
     try:
-        _check_work(path.read_bytes(), path.name)
         return read_image(path)
     except ValueError as error:
         raise ValueError(str(error).replace(str(path), path.name)) from None
@@ -90,42 +87,6 @@ def check_header(file: io.IOBase, name: str, *, max_pixels: int) -> None:
         )
 
 
-def _check_work(data: bytes, name: str) -> None:
-    """Refuse what decodes to more than its header, which was checked, says: for hours, or to gigabytes.
-
-    Raises:
-        ValueError: with what it is.
-    """
-    if data.startswith(b"\xff\xd8"):
-        _check_jpeg(data, name)
-    elif data.startswith((b"II", b"MM")):
-        _check_tiff(data, name)
-
-
-def _check_jpeg(data: bytes, name: str) -> None:
-    num_scans, position = 0, 2
-    while num_scans <= MAX_SCANS and (found := _JPEG_MARK.search(data, position)) and found[0] != b"\xff\xd9":
-        num_scans += found[0] == b"\xff\xda"
-        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
-    if num_scans > MAX_SCANS:
-        raise ValueError(f"{name} has more than {MAX_SCANS} scans, which would take too long")
-
-
-def _check_tiff(data: bytes, name: str) -> None:
-    """Refuse a TIFF that says its size twice: Pillow believes the last, OpenCV the first."""
-    order = "<" if data.startswith(b"I") else ">"
-    at, count, entry = ("Q", "Q", 20) if b"+" in data[2:4] else ("L", "H", 12)
-    try:
-        (start,) = struct.unpack_from(order + at, data, 8 if entry == 20 else 4)
-        (num_tags,) = struct.unpack_from(order + count, data, start)
-        start += struct.calcsize(order + count)
-        tags = [struct.unpack_from(order + "H", data, start + entry * i)[0] for i in range(min(num_tags, 65536))]
-    except struct.error:
-        raise ValueError(f"{name} is damaged: its list of properties is cut") from None
-    if max(tags.count(256), tags.count(257)) > 1:
-        raise ValueError(f"{name} is damaged: it says its size twice")
-
-
 def has_more_pictures(path: Path) -> bool:
     """Whether a file has more than one picture. To be called after `read_photo`; counting them may take hours."""
     try:
@@ -143,7 +104,10 @@ def decode_frame(data: bytes) -> np.ndarray:
         ValueError: no picture, or too large.
     """
     check_header(io.BytesIO(data), "the camera's picture", max_pixels=MAX_FRAME_PIXELS)
-    _check_work(data, "the camera's picture")
+    try:
+        check_work(data, picture_format(data))
+    except ValueError as error:
+        raise ValueError(f"the camera's picture is refused: {error}") from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise ValueError("the camera's picture cannot be decoded")

@@ -10,8 +10,7 @@ import multiprocessing
 import sys
 import threading
 import warnings
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,22 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from apps.common.media.headers import (
+    MANY_PIXELS,
+    READ_FORMATS,
+    check_png,
+    check_size,
+    check_work,
+    is_truncated,
+    jpeg_header,
+    picture_format,
+)
+
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings do not say which file they are about
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `_check_size` decides
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `check_size` decides
 warnings.filterwarnings("ignore", module="PIL")
 
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"BM", "BMP"),
-    *((start, "TIFF") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    *((start, "GIF") for start in (b"GIF87a", b"GIF89a")),
-    *((start, "JPEG2000") for start in (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
-    *((b"P%d%c" % (kind, space), "PPM") for kind in range(1, 7) for space in b" \t\r\n"),
-)
-READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "HEIC")
 HEIC_IS_READ = importlib.util.find_spec("pillow_heif") is not None
-MANY_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # more pixels than the first are believed of a file of some size alone
 _SAID: set[str] = set()
 _LOCK = threading.Lock()
 
@@ -62,18 +61,6 @@ class Normalisation:
         """(B, 3, H, W) uint8 RGB to float32, in the same memory format."""
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
         return images.float().sub_(mean).div_(std)
-
-
-def picture_format(data: bytes) -> str:
-    """One of `READ_FORMATS`, by a file's first bytes, whatever its name is; "" for all else."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp":
-        brands = {data[i : i + 4] for i in range(8, min(int.from_bytes(data[:4], "big"), 128), 4)}
-        if brands & {b"avif", b"avis"}:
-            return "AVIF"
-        return "HEIC" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"} else ""
-    return next((name for start, name in _SIGNATURES if data.startswith(start)), "")
 
 
 def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
@@ -117,41 +104,57 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
 
 def _decode(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
     """The pixels of a file, by OpenCV; by Pillow what OpenCV reads otherwise than people see it, or not silently."""
+    check_work(data, kind)
     if kind == "JPEG":
-        width, height, is_odd = _jpeg_header(data)
-        _check_size(width, height, data)
+        width, height, is_odd = jpeg_header(data)
+        check_size(width, height, data)
         if is_odd:  # of which OpenCV writes to the terminal
             with suppress(Image.UnidentifiedImageError, SyntaxError):
-                return _by_pillow(data, path, orient=orient)
+                return _by_pillow(data, kind, path, orient=orient)
         return _by_opencv(data, kind, path, orient=orient)
     if kind == "PNG":
-        _check_png(data)
+        check_png(data)
     if kind == "HEIC":
         importlib.import_module("pillow_heif").register_heif_opener()
     alpha = False  # of kinds that OpenCV alone reads
     try:
         with Image.open(io.BytesIO(data)) as header:
-            _check_size(*header.size, data)
+            check_size(*header.size, data)
             alpha = header.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in header.info
     except Image.DecompressionBombError:
-        _check_size(MANY_PIXELS + 1, 1, data)
+        check_size(MANY_PIXELS + 1, 1, data)
     except (Image.UnidentifiedImageError, SyntaxError, OSError, KeyError):
         if kind in ("AVIF", "HEIC"):
             raise
     if kind in ("AVIF", "HEIC") or alpha:
-        return _by_pillow(data, path, orient=orient)
+        return _by_pillow(data, kind, path, orient=orient)
     return _by_opencv(data, kind, path, orient=orient)
 
 
-def _by_pillow(data: bytes, path: Path, *, orient: bool) -> np.ndarray:
+def _by_pillow(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as opened:
         picture: Image.Image = opened
         picture.load()
+        if deep := _deep_rgba(data, kind, path):
+            picture, deep.info = deep, picture.info  # which says how it is turned
         if orient and opened.format != "TIFF":  # which Pillow turns by itself
             picture = ImageOps.exif_transpose(picture)
         if "A" not in picture.getbands() and "a" not in picture.getbands() and "transparency" not in picture.info:
             return np.array(picture.convert("RGB"))
         return _on_white(np.array(picture.convert("RGBA")), path, opaque=opened.format == "BMP")  # as browsers show it
+
+
+def _deep_rgba(data: bytes, kind: str, path: Path) -> Image.Image | None:
+    """A picture of 16 bits with transparency in 8, of which Pillow would drop the low ones; None of all others."""
+    if kind not in ("TIFF", "JPEG2000") and not (kind == "PNG" and data[24] == 16):
+        return None
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16 or stored.shape[2:] != (4,):
+        return None
+    colours, alpha = stored[..., 2::-1], stored[..., 3]
+    used = 16 if bits_seen(alpha) == 16 else max(bits_seen(colours), bits_seen(alpha))
+    eight = np.right_shift(alpha, used - 8).astype(np.uint8)
+    return Image.fromarray(np.dstack([_eight_bits(colours, path), eight]))
 
 
 def _by_opencv(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
@@ -201,24 +204,6 @@ def _say_once(sentence: str, about: str) -> None:
     print(f"note: {printable(sentence)}", file=sys.stderr)
 
 
-def _check_png(data: bytes) -> None:
-    """Refuse a PNG of a wrong checksum, about which OpenCV writes to the terminal."""
-    position = 8
-    while position + 12 <= len(data):
-        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
-        if end + 4 <= len(data) and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise ValueError("it is damaged: a checksum is wrong")
-        if data[position + 4 : position + 8] == b"IEND":
-            return
-        position = end + 4
-
-
-def _check_size(width: int, height: int, data: bytes) -> None:
-    """Refuse a header that asks for memory which so few bytes cannot fill."""
-    if width * height > max(MANY_PIXELS, PIXELS_PER_BYTE * len(data)):
-        raise ValueError(f"it has {len(data):,} bytes, but says that it is of {width:,} x {height:,} pixels")
-
-
 def check_image(image: Any) -> np.ndarray:
     """The image itself; ValueError if it is none as `read_image` gives them: (H, W, 3) uint8 RGB."""
     if not isinstance(image, np.ndarray):
@@ -231,48 +216,6 @@ def check_image(image: Any) -> np.ndarray:
 def as_image(given: Any) -> np.ndarray:
     """An image (H, W, 3) uint8 RGB: an array as it is, or the photo at a path; ValueError for all else."""
     return read_image(Path(given)) if isinstance(given, str | Path) else check_image(given)
-
-
-def is_truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end mark; decoders fill the rest with gray and say nothing."""
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    for mark, position in _jpeg_marks(data):
-        if mark == 0xDA:  # start of scan: the picture itself
-            return data.find(b"\xff\xd9", position) < 0
-    return True
-
-
-def _jpeg_marks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marks of a JPEG's segments up to its picture, and where each is: a thumbnail within one has marks of its own.
-
-    What is between segments, which the format does not allow, is passed by, as libjpeg does.
-    """
-    position = 2
-    while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
-        mark = data[position + 1]
-        if mark == 0xFF:  # filling before a mark
-            position += 1
-        elif mark in (0x00, 0x01) or 0xD0 <= mark <= 0xD8:  # without a segment
-            position += 2
-        else:
-            yield mark, position
-            if mark == 0xDA:
-                return
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-
-
-def _jpeg_header(data: bytes) -> tuple[int, int, bool]:
-    """Width and height that a JPEG says it has, 0 if it does not, and whether there are bytes between its segments."""
-    width, height, is_odd, end = 0, 0, False, 2
-    for mark, position in _jpeg_marks(data):
-        is_odd |= bool(data[end:position].strip(b"\xff"))
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(data[position + i : position + i + 2], "big") for i in (5, 7))
-    return width, height, is_odd
 
 
 RESIZING = (

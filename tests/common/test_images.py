@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, features
 
 from apps.common import images
 from apps.common.images import HEIC_IS_READ, Normalisation, check_image, read_image, stack_images
+from apps.common.media.headers import MAX_SCANS
 
 COLOURS = np.zeros((20, 30, 3), np.uint8)
 COLOURS[:, :15] = (10, 20, 200)  # BGR
@@ -150,6 +151,50 @@ def test_sixteen_bits_are_stretched_to_what_is_used(tmp_path, suffix, bits):
     gray = deep[..., 0].copy()
     path.write_bytes(cv2.imencode(".png" if suffix == ".ppm" else suffix, gray)[1].tobytes())
     assert np.abs(read_image(path)[1:, :, 1].astype(int) - smooth()[1:, :, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("most_alpha", [4095, 65535])
+def test_twelve_of_sixteen_bits_with_transparency_are_stretched(tmp_path, suffix, most_alpha):
+    deep = np.full((8, 8, 4), most_alpha, np.uint16)
+    deep[..., :3] = np.arange(192).reshape(8, 8, 3) * 4095 // 191
+    deep[0, 0, 3] = 0
+    (tmp_path / "a").write_bytes(cv2.imencode(suffix, deep[..., [2, 1, 0, 3]])[1].tobytes())
+    read = read_image(tmp_path / "a").astype(int)
+    assert read[0, 0].tolist() == [255] * 3, "white, as transparent pictures are shown"
+    assert np.abs(read - deep[..., :3] / 16).reshape(64, 3)[1:].max() <= 1
+
+
+def test_gray_with_transparency_in_sixteen_bits(tmp_path):
+    """Read of a PNG; of a TIFF neither Pillow nor OpenCV gives all bits."""
+    gray = np.arange(64, dtype=np.uint16).reshape(8, 8) * 65
+    pixels = np.dstack([gray, np.full((8, 8), 65535, np.uint16)])
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = ((b"IHDR", struct.pack(">LLBBBBB", 8, 8, 16, 4, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = [struct.pack(">L", len(d)) + kind + d + struct.pack(">L", zlib.crc32(kind + d)) for kind, d in parts]
+    (tmp_path / "a").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert np.abs(read_image(tmp_path / "a") - gray[..., None] / 16).max() <= 1
+    tags = {256: 8, 257: 8, 258: 16 | 16 << 16, 259: 1, 262: 1, 273: 8, 277: 2, 278: 8, 279: 256, 338: 2}
+    listed = b"".join(struct.pack("<HHLL", tag, 3, 1 + (tag == 258), value) for tag, value in tags.items())
+    (tmp_path / "a").write_bytes(
+        b"II*\0" + struct.pack("<L", 264) + pixels.tobytes() + struct.pack("<H", len(tags)) + listed + bytes(4)
+    )
+    with pytest.raises(ValueError, match="gray with transparency in 16 bits, which is not read: save it as PNG"):
+        read_image(tmp_path / "a")
+
+
+def test_what_takes_hours_or_says_its_size_twice_is_no_photo(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", progressive=True)
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[:-2] + data[data.rindex(b"\xff\xda") : -2] * MAX_SCANS + data[-2:])
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be decoded: it has more than 100 scans"):
+        read_image(tmp_path / "a.jpg")
+    Image.new("L", (10, 10)).save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    struct.pack_into("<H", data, data.index(struct.pack("<HH", 258, 3)), 257)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.tif cannot be decoded: it is damaged: it says its size twice"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_floats_are_no_photo(tmp_path):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.uploads import MAX_SCANS, count_photos, decode_frame, has_more_pictures, open_photos, read_photo
+from apps.common.media.headers import MAX_SCANS
+from demos.uploads import count_photos, decode_frame, has_more_pictures, open_photos, read_photo
 
 
 def packed(kind: int, **members: bytes) -> bytes:

@@ -143,7 +143,10 @@ class RunState:
                     buffer.copy_(value)
             earlier = ""
             if all(value.isfinite().all() for module in modules for value in module.state_dict().values()):
-                self.save(run)
+                try:
+                    self.save(run)
+                except ValueError as unsaved:
+                    raise ValueError(f"{plain_message(error)}; and {unsaved}") from error
             else:
                 earlier = " (from an earlier step: the weights are not finite now)"
             raise ValueError(

@@ -132,3 +132,16 @@ def test_a_small_state_that_unfolds_to_much_is_refused(tmp_path):
             new.writestr(name, old.read(name))
     with pytest.raises(ValueError, match="too large"):
         RunState({}, metric="AP", resume=tmp_path)
+
+
+def test_a_step_and_a_state_that_fail_are_both_named(tmp_path):
+    state = RunState(a_run("sgd"), metric="AP")
+    state.save(tmp_path)
+    (tmp_path / "last.pt").rename(tmp_path / "kept")
+    (tmp_path / "last.pt").mkdir()  # over which no file is renamed
+    (tmp_path / "last.pt/in it").touch()
+    with pytest.raises(ValueError) as raised, state.kept(tmp_path):
+        raise ValueError("image 7.jpg is truncated")
+    said = str(raised.value)
+    assert said.startswith("image 7.jpg is truncated; and the state of step 0 cannot be written to ")
+    assert said.endswith(f"go on with --resume {tmp_path}")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from apps.common.plots import new_figure
+from apps.common.evaluation.plots import new_figure
 from apps.faceattr.data.load import load_split
 from apps.faceattr.evaluation.calibration import decide
 from apps.faceattr.evaluation.metrics import attribute_metrics

@@ -36,8 +36,8 @@ from contenders import Contender, Settings
 from machine import machine_limits, peak_memory_mb, set_threads
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from apps.common.evaluation.plots import new_figure
 from apps.common.images import read_image
-from apps.common.plots import new_figure
 from apps.detection.choices import Head
 from backbone.files import written_whole
 

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from apps.common.data.photos import SUFFIXES_OF_FORMAT, is_photo_name
+from apps.common.headers import check_work, picture_format
 from apps.common.images import read_image, resize
-from apps.common.media.headers import check_work, picture_format
 
 MAX_PHOTO_BYTES = 30_000_000
 MAX_PIXELS = 60_000_000  # of a photo; 180 MB when decoded

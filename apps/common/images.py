@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from apps.common.media.headers import (
+from apps.common.headers import (
     MANY_PIXELS,
     READ_FORMATS,
     check_png,

@@ -130,7 +130,7 @@ def train(config: Config) -> dict[str, float]:
     # Model
     with processes.first_goes_first():
         weights = config.weights or ("none" if on_sample else "imagenet")
-        start = load_start(config.resume, Pretrained, partial(load_pretrained, weights, width_mult=width_mult))
+        start = load_start(config.resume, Pretrained, load_pretrained, weights, width_mult=width_mult)
         start = start.for_head(config.head)
     print(f"starting from {start.summary}")
     head = start.head or config.head or "pyramid"

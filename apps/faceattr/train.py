@@ -152,11 +152,9 @@ def train(config: Config) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     weights = config.weights or ("none" if on_sample or config.conv == "full" else "imagenet")
     with processes.first_goes_first():
-        load = partial(load_pretrained, config.backbone, weights, conv=config.conv)
-        start = load_start(config.resume, Pretrained, load)
-    tagger, started = start_tagger(
-        config.backbone, start, train_split.attributes, train_split.paths, resolution, device, conv=config.conv
-    )
+        start = load_start(config.resume, Pretrained, load_pretrained, config.backbone, weights, conv=config.conv)
+    learnt = train_split.attributes, train_split.paths
+    tagger, started = start_tagger(config.backbone, start, *learnt, resolution, device, conv=config.conv)
     print(f"starting from {started}")
     network = tagger.network
     ema = Ema(network, decay=config.ema_decay)

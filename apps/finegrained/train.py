@@ -142,8 +142,7 @@ def train(config: Config) -> dict[str, Any]:
     # Model
     with processes.first_goes_first():
         weights = config.weights or ("none" if on_sample else "imagenet")
-        load = partial(load_pretrained, weights, width_mult=width_mult, app=APP)
-        start = load_start(config.resume, Pretrained, load)
+        start = load_start(config.resume, Pretrained, load_pretrained, weights, width_mult=width_mult, app=APP)
     print(f"starting from {start.summary}")
     network = start_network(start, train_split, width_mult, resolution, device)
     ema = Ema(network, decay=config.ema_decay)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageOps, features
 
 from apps.common import images
+from apps.common.headers import MAX_SCANS
 from apps.common.images import HEIC_IS_READ, Normalisation, check_image, read_image, stack_images
-from apps.common.media.headers import MAX_SCANS
 
 COLOURS = np.zeros((20, 30, 3), np.uint8)
 COLOURS[:, :15] = (10, 20, 200)  # BGR

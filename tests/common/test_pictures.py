@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from apps.common import pictures
+from apps.common.evaluation.plots import new_figure, with_letters
 from apps.common.images import read_image
 from apps.common.pictures import drawable, put_label, put_text, text_size, write_contact_sheet, write_picture
-from apps.common.plots import new_figure, with_letters
 
 
 def test_a_picture_is_written_in_rgb(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.common.media.headers import MAX_SCANS
+from apps.common.headers import MAX_SCANS
 from demos.uploads import count_photos, decode_frame, has_more_pictures, open_photos, read_photo
 
 

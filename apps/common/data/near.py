@@ -26,8 +26,8 @@ import numpy as np
 
 from apps.common.data.copies import find_copies, linked
 from apps.common.data.photos import glance_at_photo, of_each
+from apps.common.headers import MANY_PIXELS, picture_format
 from apps.common.images import read_image
-from apps.common.media.headers import MANY_PIXELS, picture_format
 from backbone.files import cache_dir, written_whole
 
 VIEWS = (1.0, 0.92, 0.85)  # the whole photo and its middle, as shares of the sides

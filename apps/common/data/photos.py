@@ -17,8 +17,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from apps.common.data.exif import orientation_of
+from apps.common.headers import is_truncated
 from apps.common.images import HEIC_IS_READ, bits_seen, read_image
-from apps.common.media.headers import is_truncated
 
 SUFFIXES_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from apps.common import cli
 from apps.common.checkpoint import FINISHED, save_json
-from apps.common.plots import plot_curves
+from apps.common.evaluation.plots import plot_curves
 from apps.common.training.run_log import RunLog, read_metrics
 from apps.common.training.run_state import RunState
 

@@ -12,18 +12,21 @@ KEY = "start"  # in config.json
 StartT = TypeVar("StartT")  # an app's `Pretrained`
 
 
-def load_start(resume: Path | None, kind: type[StartT], load: Callable[[], StartT]) -> StartT:
+def load_start(
+    resume: Path | None, kind: type[StartT], load: Callable[..., StartT], *args: Any, **options: Any
+) -> StartT:
     """What a new run loads, or what a resumed one began with, which needs no file and no network.
 
     Args:
         kind: a dataclass with the fields `state`, `in_state` and `folded`, see `apps.common.pretrained.Pretrained`.
+        args, options: for `load`.
 
     Raises:
         ValueError: nothing can be loaded, or the record is damaged.
     """
     saved = load_object(resume / CONFIG).get(KEY) if resume else None
     if resume is None or not isinstance(saved, dict):  # a run of a former version has a sentence
-        return load()
+        return load(*args, **options)
     known = {field.name for field in dataclasses.fields(kind)} - {"state"}  # type: ignore[arg-type]
     return kind(**checked_settings(kind, {name: saved[name] for name in known & set(saved)}, resume / CONFIG))
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apps.common.evaluation.intervals import Figures
+from apps.common.evaluation.plots import confusion_figure, new_figure, with_letters
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import resize
 from apps.common.pictures import put_box
-from apps.common.plots import confusion_figure, new_figure, with_letters
 from apps.detection.data.batches import read_sample
 from apps.detection.data.coco_split import CocoSplit
 from apps.detection.evaluation.analysis import Analysis, BadPhoto, confusions

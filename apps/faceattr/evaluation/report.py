@@ -15,9 +15,9 @@ from torch import Tensor
 from apps.common.evaluation.calibration import Bin, draw_reliability, reliability_bins
 from apps.common.evaluation.comparison import Comparison
 from apps.common.evaluation.intervals import Figures
+from apps.common.evaluation.plots import new_figure, with_letters
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
-from apps.common.plots import new_figure, with_letters
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.load import AttributeSplit

@@ -16,9 +16,9 @@ from apps.common.deploy.exported import ExportedNetwork
 from apps.common.evaluation.calibration import draw_reliability
 from apps.common.evaluation.comparison import Comparison
 from apps.common.evaluation.intervals import Figures
+from apps.common.evaluation.plots import confusion_figure, new_figure
 from apps.common.evaluation.report import Cell, Page
 from apps.common.images import read_image
-from apps.common.plots import confusion_figure, new_figure
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import LabelledSplit
 from apps.finegrained.evaluation.metrics import ConfusedPair, Metrics, reliability, top1_measure

@@ -14,7 +14,7 @@ from apps.common.evaluation.calibration import (
     fit_temperature,
     reliability_bins,
 )
-from apps.common.plots import new_figure
+from apps.common.evaluation.plots import new_figure
 
 
 def softmax_loss(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> float:

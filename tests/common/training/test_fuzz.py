@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from apps.common.data.data_record import Content, record_data
-from apps.common.plots import plot_curves
+from apps.common.evaluation.plots import plot_curves
 from apps.common.training.distributed import Processes
 from apps.common.training.optim import Ema, make_optimizer, take_step
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from apps.common.plots import confusion_figure
+from apps.common.evaluation.plots import confusion_figure
 
 
 def test_the_confusion_matrix_shows_counts_and_shares():

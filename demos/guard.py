@@ -145,6 +145,15 @@ class Guard:
             session = path.removeprefix("heartbeat/")
         return session is None or self.visitors.may_use(f"session {session}", visitor, first_come=True)
 
+    def _may_cancel(self, body: bytes | bytearray, visitor: Visitor) -> bool:
+        """Whether the session and the request that are to end, which the body names, are this visitor's."""
+        try:
+            asked = json.loads(body)
+            named = [f"{kind} {asked[key]}" for kind, key in (("session", "session_hash"), ("event", "event_id"))]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return False
+        return all(self.visitors.may_use(name, visitor) for name in named)
+
     async def _other(self, scope: Any, receive: Any, send: Any) -> None:
         """A request whose body is read before it is passed on."""
         body, more, num_parts, address = bytearray(), True, 0, scope["visitor"].address
@@ -165,6 +174,8 @@ class Guard:
                     problem = 503, "Too much is being sent at once."
                 elif num_parts > MAX_PARTS:
                     problem = 413, f"This has too many parts: {MAX_PARTS:,} are taken."
+            if not problem and scope["path"].rstrip("/") == f"{API}cancel":
+                problem = None if self._may_cancel(body, scope["visitor"]) else (403, "This is another visitor's.")
             if not problem:
                 return await self._pass_on(bytes(body), scope, receive, send)
         finally:

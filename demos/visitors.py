@@ -79,16 +79,23 @@ class Visitors:
     """What belongs to whom: names of files, of sessions and of requests."""
 
     def __init__(self) -> None:
-        self._owners: OrderedDict[str, set[str]] = OrderedDict()
+        self._owners: dict[str, set[str]] = {}
+        self._given: dict[str, OrderedDict[str, None]] = {}  # the names by address, those used last at the end
+        self._num_names = 0
         self._door = threading.Lock()
 
     def give(self, name: str, visitor: Visitor) -> None:
         """Let a visitor use something, also with the cookie that they are about to get."""
         with self._door:
             self._owners.setdefault(name, set()).update(visitor.keys, {visitor.cookie} - {""})
-            self._owners.move_to_end(name)
-            while len(self._owners) > MAX_NAMES:
-                self._owners.popitem(last=False)
+            names = self._given.setdefault(visitor.address, OrderedDict())
+            self._num_names += name not in names
+            names[name] = None
+            names.move_to_end(name)
+            while self._num_names > MAX_NAMES:  # of whoever has the most, so that nobody pushes out others' names
+                address = max(self._given, key=lambda one: len(self._given[one]))
+                self._owners.pop(self._given[address].popitem(last=False)[0], None)
+                self._num_names -= 1
 
     def may_use(self, name: str, visitor: Visitor, *, first_come: bool = False) -> bool:
         """Whether something is a visitor's; of whom it is if nobody's yet and `first_come`."""

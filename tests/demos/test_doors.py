@@ -332,3 +332,31 @@ def test_one_visitor_does_not_fill_the_queue(page, monkeypatch):
     assert two.photo({"path": two.upload(), **FILE})["success"]
     assert two.join(index, [[{"path": two.upload(), **FILE}], *data[1:]]).status_code == 200
     assert one.photo({"path": path, **FILE})["success"], "other things are not blocked either"
+
+
+def test_nobody_cancels_what_another_visitor_asked_for(page):
+    """Neither by the number of the request, in their own session, nor by the session that it is of."""
+    one, other = Visitor(page, "cancelled"), Visitor(page, "cancelling")
+    index = one.function("detect")
+    joined = one.join(index, [None, "given: detection", 0.3, [], None])
+    event = joined.json()["event_id"]
+    assert other.ask(index, [None, "given: detection", 0.3, [], None]), "which makes the other session theirs"
+    wanted = {"session_hash": one.session, "fn_index": index, "event_id": event}
+    for body in (wanted, {**wanted, "session_hash": other.session}, {**wanted, "event_id": "x"}, [], {}):
+        assert other.web.post("gradio_api/cancel", json=body).status_code == 403, body
+    assert one.web.post("gradio_api/cancel", json=wanted).status_code == 200
+
+
+def test_a_visitor_who_chooses_many_names_pushes_out_their_own(monkeypatch):
+    monkeypatch.setattr(visitors, "MAX_NAMES", 100)
+    owners = visitors.Visitors()
+    quiet, loud = (
+        visitors.Visitor(frozenset({key}), address) for key, address in (("q", "10.0.0.1"), ("l", "10.0.0.2"))
+    )
+    for i in range(20):
+        owners.give(f"file {i}", quiet)
+    for i in range(1000):
+        assert owners.may_use(f"session {i}", loud, first_come=True)
+    assert all(owners.may_use(f"file {i}", quiet) for i in range(20))
+    assert [owners.may_use(f"session {i}", loud) for i in (999, 920, 919, 0)] == [True, True, False, False]
+    assert len(owners._owners) == 100

@@ -22,6 +22,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from apps.common.choices import Precision, Runtime
 from apps.common.cli import run_command, say
@@ -46,6 +47,9 @@ class Config(PredictOptions, GivenFlags):
     """guesses per photo"""
     cam: bool = False
     """draw a heat map of the best guess on each photo or frame: red is evidence for it"""
+    save_as: Literal["csv"] | None = None
+    """csv: the best guesses for photos are also written as labels.csv, to be corrected and given to train.py; default
+    none"""
     out: Path | None = None
     """folder for guesses.csv, videos and the pictures of --cam; default a new one, runs/finegrained/predict-N; of a
     camera nothing is written"""
@@ -66,7 +70,7 @@ from apps.common.media.watch import Watch
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.model.cam import draw_activations
 from apps.finegrained.model.classifier import APP, Classifier
-from apps.finegrained.results import Guesses, draw, guess_cells, guess_header, make_guesses
+from apps.finegrained.results import Guesses, draw, guess_cells, guess_header, make_guesses, write_labels
 
 BATCH_SIZE = 8  # photos in memory at once
 
@@ -147,6 +151,8 @@ def predict(config: Config) -> None:
     config = with_last(config, APP)
     check_model_flags(config, "backbone", published="imagenet")
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Guesses", page="demos/finegrained.py")
+    if config.save_as:
+        watch.photos("--save-as")
     predictor = Predictor(
         config.checkpoint,
         weights=config.weights,
@@ -158,9 +164,12 @@ def predict(config: Config) -> None:
         precision=config.precision,
     )
     table = FrameTable(guess_header(predictor.classifier, config.top))
+    labelled: list[tuple[Path, Guesses]] = []
 
     def write(out: Path) -> str:
         table.write(out / "guesses.csv")
+        if config.save_as:
+            write_labels(out / "labels.csv", labelled)
         written = "guesses.csv and pictures are" if config.cam or table.has_moving else "guesses.csv is"
         return f"{written} in {out}; computed by {predictor.classifier.session.name}"
 
@@ -174,6 +183,7 @@ def predict(config: Config) -> None:
             table.add(frame, [guess_cells(guesses)] if guesses else [], names=[g.name for g in (guesses or [])[:1]])
             if guesses is None:
                 continue
+            labelled.append((frame.path or Path(), guesses))
             if frame.number is None:
                 say(f"{frame.name}: {guesses}")
             if not showing.put(frame, partial(_picture, predictor, guesses, frame.number, config.cam)):

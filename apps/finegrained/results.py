@@ -1,12 +1,14 @@
 """The results of predict: guesses, their table and their picture."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from apps.common.data.tables import write_csv
 from apps.common.deploy.sessions import check_finite
 from apps.common.pictures import RESULT_QUALITY, write_lines, write_picture
 from apps.finegrained.model.classifier import Classifier, known_score
@@ -89,6 +91,18 @@ def guess_cells(guesses: Guesses) -> list[str]:
     cells = [cell for name, prob in guesses for cell in (name, f"{prob:.6f}")]
     answer = {None: "", False: "no", True: "yes"}[guesses.is_unknown]
     return [*cells, f"{guesses.score:.6f}", answer]
+
+
+def write_labels(path: Path, labelled: Sequence[tuple[Path, Guesses]]) -> None:
+    """Write the best guess for each photo as train.py reads it: columns file (as seen from the table), label.
+
+    Photos of none of the classes are left out, and their number is printed.
+    """
+    known = [(photo, guesses) for photo, guesses in labelled if not guesses.is_unknown]
+    rows = ([Path(os.path.relpath(photo, path.parent)).as_posix(), guesses[0].name] for photo, guesses in known)
+    write_csv(path, ["file", "label"], rows, harmless=False)
+    if left := len(labelled) - len(known):
+        print(f"{path} is without {left:,} of {len(labelled):,} photos, which look like none of the classes")
 
 
 def draw(image: np.ndarray, guesses: Guesses) -> np.ndarray:

@@ -442,7 +442,7 @@ def test_what_is_found_becomes_a_data_set(checkpoint, images, tmp_path, capsys):
 
 def test_data_sets_are_of_photos(checkpoint, tmp_path, capsys):
     given = [write_video(tmp_path / "clip.avi", num_frames=1), "--checkpoint", checkpoint, "--out", tmp_path / "out"]
-    assert "are for photos, " in (line := error_of(capsys, *given, "--save-as", "voc"))
+    assert "--save-as is for photos: " in (line := error_of(capsys, *given, "--save-as", "voc"))
     assert "clip.avi is a video" in line
     line = error_of(capsys, write_photo(tmp_path / "a.png"), *given[1:], "--only-unlabelled")
     assert "--only-unlabelled needs the folder of a data set as source" in line

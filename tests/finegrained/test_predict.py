@@ -7,7 +7,9 @@ import pytest
 
 from apps.common.cli import run_command
 from apps.common.images import read_image
+from apps.finegrained.data.load import load_split
 from apps.finegrained.predict import Config, Predictor, predict
+from apps.finegrained.results import Guess, Guesses, write_labels
 from tests.common.media_files import write_photo, write_video
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
 
@@ -185,3 +187,25 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp
     args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     run_command(predict, Config, [*args, *flags])
     assert given["precision"] == (flags[1] if flags else "float32")
+
+
+def test_guesses_become_labels_that_are_read_for_training(place, tmp_path, capsys):
+    out = tmp_path / "a folder"
+    given = [str(place / "my photos"), "--checkpoint", str(place / "best"), "--out", str(out), "--save-as", "csv"]
+    run_command(predict, Config, given)
+    split = load_split(out / "labels.csv", "train", val_fraction=0)
+    guessed = {Path(row["file"]).name: row["class1"] for row in rows_of(out / "guesses.csv")}
+    assert {photo.path.name: split.class_names[photo.label] for photo in split.photos} == guessed
+    assert len(guessed) == 12
+    video = write_video(tmp_path / "clip.avi", num_frames=1)
+    with pytest.raises(SystemExit) as stop:
+        run_command(predict, Config, [str(video), *given[1:]])
+    assert stop.value.code == 2
+    assert "--save-as is for photos: " in capsys.readouterr().err
+
+
+def test_photos_of_none_of_the_classes_have_no_label(tmp_path, capsys):
+    guesses = [Guesses([Guess("=1+1", 0.9)], score=1.0, is_unknown=unknown) for unknown in (False, True, None)]
+    write_labels(tmp_path / "labels.csv", [(tmp_path / f"{i}.jpg", one) for i, one in enumerate(guesses)])
+    assert (tmp_path / "labels.csv").read_text().splitlines() == ["file,label", "0.jpg,=1+1", "2.jpg,=1+1"]
+    assert "is without 1 of 3 photos" in capsys.readouterr().out

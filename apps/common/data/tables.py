@@ -74,13 +74,17 @@ def normal_name(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as a CSV file, whole or not at all."""
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, harmless: bool = True) -> None:
+    """Write a table as a CSV file, whole or not at all.
+
+    Args:
+        harmless: no spreadsheet takes a cell for a formula; if it is read back, cells must be as they are.
+    """
     with (
         written_whole(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        csv.writer(file).writerows([_harmless(cell) for cell in row] for row in [header, *rows])
+        csv.writer(file).writerows([_harmless(cell) if harmless else cell for cell in row] for row in [header, *rows])
 
 
 def _harmless(cell: object) -> object:

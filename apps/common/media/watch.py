@@ -12,6 +12,7 @@ The loop itself is in each script:
                 break
 """
 
+import dataclasses
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import count
@@ -21,7 +22,7 @@ from apps.common.cli import say
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, Tally, read_frames
 from apps.common.media.sinks import Showing, window_for_camera
-from apps.common.media.sources import find_sources
+from apps.common.media.sources import VIDEO_SUFFIXES, find_sources
 
 RUNS = Path("runs")  # below the folder that one stands in
 
@@ -61,6 +62,23 @@ class Watch:
         self.window = window_for_camera(title, out=out, page=page) if self.live else None
         self.out = out
         self.tally = Tally()
+
+    def photos(self, flag: str) -> list[tuple[Path, Path]]:
+        """The files of the source, all of them photos.
+
+        Args:
+            flag: that is for photos alone, for the message.
+
+        Raises:
+            ValueError: it is a camera, or has a video.
+        """
+        files = list(self.source.files)
+        videos = [path for path, _ in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        if self.live or videos:
+            what = f"{videos[0]} is a video" if videos else f"{self.source.name} is none"
+            raise ValueError(f"{flag} is for photos: {what}")
+        self.source = dataclasses.replace(self.source, files=files)
+        return files
 
     @contextmanager
     def results(

@@ -25,7 +25,6 @@ from apps.common.data.names import Files
 from apps.common.data.photos import is_photo_name
 from apps.common.data.tables import normal_name, write_csv
 from apps.common.media.frames import Frame
-from apps.common.media.sources import VIDEO_SUFFIXES
 from apps.common.media.watch import Watch
 from apps.detection.choices import SaveAs
 from apps.detection.data.load import find_data
@@ -63,16 +62,11 @@ def choose_photos(config: Any, watch: Watch) -> None:
     """
     if not config.save_as and not config.only_unlabelled:
         return
-    files = list(watch.source.files)
-    moving = [path for path, _ in files if path.suffix.lower() in VIDEO_SUFFIXES]
-    if watch.live or moving:
-        what = f"{moving[0]} is a video" if moving else f"{watch.source.name} is none"
-        raise ValueError(f"--save-as and --only-unlabelled are for photos, {what}")
+    files = watch.photos("--save-as" if config.save_as else "--only-unlabelled")
     if config.save_as and config.out:
         _refuse_existing(config.out / DATA_SET)
     if config.only_unlabelled:
-        files = without_labels(files, config.all_sources)
-    watch.source = replace(watch.source, files=files)
+        watch.source = replace(watch.source, files=without_labels(files, config.all_sources))
 
 
 def without_labels(files: Sequence[tuple[Path, Path]], sources: Iterable[str]) -> list[tuple[Path, Path]]:

@@ -6,29 +6,33 @@ Letters in shapes: B batch, H W height and width.
 import copy
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from apps.common.deploy.formats import as_text
 from apps.common.deploy.graph import Graph, as_input
 from apps.common.deploy.packages import quietly
 from apps.common.images import Normalisation
 
+LAYERS, ACTIVATIONS = ("aten.conv2d", "aten.linear"), ("aten.hardtanh", "aten.relu")
 METADATA = "metadata"  # a method of the file that returns JSON, as bytes in a tensor
 
 
-def write_executorch(path: Path, graph: Graph, *, resolution: int, metadata: Mapping[str, Any]) -> None:
+def write_executorch(
+    path: Path, graph: Graph, *, resolution: int, metadata: Mapping[str, Any], calibration: Tensor | None = None
+) -> None:
     """Write one file for one image at a time; its method "forward" is the graph.
 
     Args:
         resolution: side of the square input, pixels.
         metadata: kept in the file: the method "metadata" returns it as JSON in UTF-8, a tensor of bytes.
+        calibration: (B, 3, H, W) uint8 photos for 8 bits, whose ranges set the scales; None for 32-bit floats.
 
     Raises:
         ValueError: ExecuTorch is missing, or the network cannot be lowered.
@@ -42,7 +46,11 @@ def write_executorch(path: Path, graph: Graph, *, resolution: int, metadata: Map
     text = json.dumps(as_text(metadata), ensure_ascii=False).encode("utf-8")
     try:
         with quietly():
-            program = torch.export.export(plain, (graph.feed(image).contiguous(),))
+            example = (graph.feed(image).contiguous(),)
+            program = torch.export.export(plain, example)
+            if calibration is not None:
+                fed = (graph.feed(one[None]).contiguous() for one in calibration)
+                program = torch.export.export(_quantized(program.module(), fed), example)
             lowered = to_edge_transform_and_lower(
                 program,
                 partitioner=[XnnpackPartitioner()],
@@ -53,6 +61,36 @@ def write_executorch(path: Path, graph: Graph, *, resolution: int, metadata: Map
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"this network cannot be exported to ExecuTorch: {reason}") from error
     path.write_bytes(data)
+
+
+def _quantized(module: Any, batches: Iterable[Tensor]) -> Any:
+    """An exported module in 8 bits, by XNNPACK's quantizer: weights with a scale for each channel."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    behind = _behind_layers(module.graph.nodes)
+    quantizer.set_filter_function(lambda node: node.name not in behind)
+    prepared = prepare_pt2e(module, quantizer)
+    for batch in batches:
+        prepared(batch)
+    return convert_pt2e(prepared)
+
+
+def _behind_layers(nodes: Iterable[fx.Node]) -> set[str]:
+    """The names of nodes behind the last layers and their activations: decoding stays in floats."""
+    every = list(nodes)
+    left = [node for node in every if any(layer in str(node.target) for layer in LAYERS)]
+    inside = {user for node in left for user in node.users if any(name in str(user.target) for name in ACTIVATIONS)}
+    while left:
+        node = left.pop()
+        if node not in inside:
+            inside.add(node)
+            left += node.all_input_nodes
+    return {node.name for node in every if node not in inside}
 
 
 class ExecutorchSession:

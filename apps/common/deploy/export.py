@@ -28,7 +28,7 @@ SAME_OUTPUTS = 1e-4  # largest difference of 32-bit outputs, relative to max(1, 
 SAME_METRIC, MAX_DROP = 0.001, 0.01  # how far the metric may be in 32-bit floats, and how much 8 bits may lose
 FOLDERS = {"openvino": {"model.xml", "model.bin"}, "web": WEB_FILES}
 """Formats that are folders, and what may be in each."""
-LACKS = {"executorch": ("--int8", "--dynamic-size", "--outputs detections"), "tflite": ("--dynamic-size",)}
+LACKS = {"executorch": ("--dynamic-size", "--outputs detections"), "tflite": ("--dynamic-size",)}
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
 
 
@@ -114,7 +114,7 @@ def _write(
 ) -> None:
     """Write the file, or the folder's content."""
     if format == "executorch":
-        write_executorch(path, graph, resolution=resolution, metadata=metadata)
+        write_executorch(path, graph, resolution=resolution, metadata=metadata, calibration=calibration)
     elif format == "tflite":
         write_tflite(path, graph, resolution=resolution, metadata=metadata, calibration=calibration, whole=io == "int8")
     else:

@@ -12,6 +12,7 @@ from apps.common.deploy.export import check_format, default_out
 from apps.common.deploy.graph import Graph
 from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import create_backbone
+from tests.backbone.weights.weight_files import shuffle_norms
 
 SIDE = 48
 
@@ -33,6 +34,19 @@ def test_the_file_computes_what_torch_does(tmp_path):
     assert json.loads(session.metadata["class_names"]) == ["bléu", "b"]
 
 
+def test_in_8_bits_it_computes_nearly_that(tmp_path):
+    need()
+    torch.manual_seed(0)
+    network = shuffle_norms(create_backbone("a025", num_classes=5), seed=1)
+    graph = Graph(network, ("logits",), preprocessing=Normalisation())
+    images = torch.randint(0, 256, (4, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).byte()
+    path, num_floats = tmp_path / "a.pte", sum(tensor.numel() for tensor in graph.state_dict().values())
+    write_executorch(path, graph, resolution=SIDE, metadata={"outputs": ["logits"]}, calibration=images)
+    assert path.stat().st_size < 0.45 * 4 * num_floats
+    expected, given = graph.reference(images)["logits"], ExecutorchSession(path, preprocessing=None)(images)["logits"]
+    assert (given - expected).square().mean() < 0.03 * expected.square().mean()
+
+
 def test_where_it_is_missing_one_line_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "executorch.exir", None)
     with pytest.raises(ValueError, match=r"executorch cannot be imported here .*: pip install -e '\.\[phone\]'"):
@@ -41,7 +55,6 @@ def test_where_it_is_missing_one_line_says_how_to_install_it(monkeypatch):
 
 def test_what_these_files_do_not_have_is_refused(tmp_path):
     for flags, named in (
-        ({"int8": True}, "--int8"),
         ({"int8": False, "dynamic_size": True}, "--dynamic-size"),
         ({"int8": False, "suppressed": True}, "--outputs detections"),
     ):

@@ -26,13 +26,17 @@ ONE_FILE = (
     *("instances.json", "annotations.json", "coco.json", "instances_default.json", "instances_all.json"),
     *("_annotations.coco.json", "annotations.coco.json", "result.json"),
 )
+LARGEST_SETTINGS = 10_000_000  # bytes
 CLEAN = "-clean"  # behind the names of what check.py writes
 # Words around a split, as in instances_train.json.
 SUBJECTS = ("instances", "annotations", "coco", "default", "all", "lvis", "v1")
 
 
-def find_coco(source: Path) -> Layout | None:
+def find_coco(source: Path, *, sure: bool = False) -> Layout | None:
     """The annotation files of a folder, or the one that `source` is; None if there are none.
+
+    Args:
+        sure: in a folder, only files in annotations/ or with the word "images", which settings and logs lack.
 
     Raises:
         ValueError: several files are for one split.
@@ -40,7 +44,8 @@ def find_coco(source: Path) -> Layout | None:
     if source.is_file():
         return _one_file(data_folder(source), source)
     rooms = [folder for folder in (source / "annotations", source) if folder.is_dir()]
-    files = _files_by_split(path for room in rooms for path in sorted(room.glob("*.json")))
+    jsons = (path for room in rooms for path in sorted(room.glob("*.json")))
+    files = _files_by_split(path for path in jsons if not sure or _names_images(path))
     if not files:
         beside = [source / name for name in sorted(SPLIT_OF_NAME) if (source / name).is_dir()]
         beside = [folder / name for folder in beside for name in ONE_FILE if (folder / name).is_file()]
@@ -51,7 +56,17 @@ def find_coco(source: Path) -> Layout | None:
         shown: dict[str | None, str] = {split: path.relative_to(source).as_posix() for split, path in files.items()}
         return Layout("COCO json", source, shown, partial(_read_files, source, files))
     found = [room / name for room in rooms for name in ONE_FILE if (room / name).is_file()]
+    found = [path for path in found if not sure or _names_images(path)]
     return _one_file(source, found[0]) if found else None
+
+
+def _names_images(path: Path) -> bool:
+    try:
+        if path.parent.name == "annotations" or path.stat().st_size > LARGEST_SETTINGS:
+            return True
+        return b'"images"' in path.read_bytes().replace(b"\0", b"")  # which UTF-16 has
+    except OSError:
+        return False
 
 
 def data_folder(source: Path) -> Path:

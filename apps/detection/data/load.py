@@ -93,7 +93,9 @@ def _holds_data(folder: Path) -> bool:
 
 def _find(source: Path) -> Layout | None:
     if source.is_dir():
-        return find_coco(source) or find_yolo(source) or find_voc(source) or find_yolo_without_yaml(source)
+        others = (find_yolo, find_voc, find_yolo_without_yaml)
+        sure = find_coco(source, sure=True) or next((layout for find in others if (layout := find(source))), None)
+        return sure or find_coco(source)
     if source.suffix.lower() in (".yaml", ".yml"):
         return find_yolo(source)
     return find_coco(source) if source.suffix.lower() == ".json" else None

@@ -273,7 +273,7 @@ def _rotation(element: ElementTree.Element) -> float:
     for attribute in element.iterfind("attributes/attribute"):
         if (attribute.findtext("name") or "").strip() == "rotation":
             try:
-                return float(attribute.findtext("value") or "")
+                return float((attribute.findtext("value") or "").replace(",", "."))
             except ValueError:
                 return 0.0
     return 0.0

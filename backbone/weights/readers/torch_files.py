@@ -23,8 +23,11 @@ from backbone.weights.file_kinds import Budget, TooLargeError, check_zip, first_
 from backbone.weights.loaded_weights import Layer, LoadedWeights, Preprocessing, make_weights
 
 # Where training scripts keep the network in a checkpoint, the averaged one first: timm's, torchvision's, others'
-STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile, Lightning
+STATE_DICTS = (
+    *("state_dict_ema", "model_ema", "params_ema", "ema", "state_dict", "model", "model_state_dict"),
+    *("net", "params", "weights"),
+)
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # of wrappers: torch's, Lightning's, others'
 AVERAGES = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 _PATHS = [f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")]
 # Settings that may stand beside a state dict.

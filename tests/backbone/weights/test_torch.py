@@ -132,6 +132,10 @@ def test_checkpoints_of_training_scripts(small, tmp_path):
         {"model": {f"_orig_mod.{name}": tensor for name, tensor in state_dict.items()}},
         {f"module._orig_mod.{name}": tensor for name, tensor in state_dict.items()},
         {f"_orig_mod.module.{name}": tensor for name, tensor in state_dict.items()},
+        {"net": state_dict, "acc": 91.2, "epoch": 3},
+        {"params": {f"net.{name}": tensor for name, tensor in state_dict.items()}},
+        {"ema": {f"backbone.{name}": tensor for name, tensor in state_dict.items()}, "weights": {}},
+        {"weights": state_dict},
         wrapped,
         averaged,
     ):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.detection.data.load import load_split, load_splits
+from apps.detection.data.load import find_data, load_split, load_splits
 from apps.detection.evaluation.metrics import coco_metrics
 
 OBJECT = """<object><name>{name}</name>{extra}<bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax>
@@ -218,3 +218,21 @@ def test_the_raccoons_as_published(shared):
     first = next(record for record in (*train.records, *val.records) if record.path.name == "raccoon-1.jpg")
     assert (first.width, first.height) == (650, 417)
     assert first.boxes_xyxy_px.tolist() == [[80, 87, 522, 408]]
+
+
+def test_the_json_of_other_tools_beside_it_is_passed_by(voc):
+    for name in ("train_log.json", "package.json", "result.json", "annotations.json"):
+        (voc / name).write_text('{"name": "a", "epochs": [1, 2]}')
+    assert find_data(voc).name == "Pascal VOC XML"
+    (voc / "instances_train.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    assert find_data(voc).name == "COCO json"
+
+
+def test_a_rotation_with_a_comma_is_a_number(tmp_path):
+    """A quarter turn of a box of 20 x 10 pixels about its centre (30, 20) is one of 10 x 20."""
+    turned = "<attributes><attribute><name>rotation</name><value>90,0</value></attribute></attributes>"
+    add(tmp_path, "one", ("dog", (21, 16, 40, 25), turned))
+    add(tmp_path, "two", ("dog", (1, 1, 9, 9)))
+    lists(tmp_path, train="one\n", val="two\n")
+    boxes = load_split(tmp_path, "train").records[0].boxes_xyxy_px
+    np.testing.assert_allclose(boxes, [[25, 10, 35, 30]], atol=1e-4)

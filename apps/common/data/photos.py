@@ -189,10 +189,11 @@ def unreadable(paths: Sequence[Path]) -> dict[int, str]:
 
 def glance_at_photo(path: Path) -> Glance:
     """The glance at one file. A file that looks odd is read as a whole: `read_image` decides."""
-    seen = Glance()
+    seen, stored = Glance(), None
     try:
         with path.open("rb") as file:
             with Image.open(file) as picture:
+                stored = picture.size
                 orientation, is_sure = orientation_of(picture)
                 if is_sure and (orientation <= 4 or picture.format in _STORED_AS_SIZED):
                     seen = Glance(None, *picture.size, orientation > 4)
@@ -211,7 +212,8 @@ def glance_at_photo(path: Path) -> Glance:
         height, width = read_image(path).shape[:2]
     except ValueError as error:
         return seen._replace(problem=str(error))
-    return seen if seen.width else Glance(None, width, height)
+    turned = width != height and stored == (height, width)
+    return seen if seen.width else Glance(None, *((height, width) if turned else (width, height)), turned)
 
 
 def of_each(

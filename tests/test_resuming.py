@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from apps.common.data.data_record import Content, record_data
+from apps.common.training import distributed
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
@@ -513,3 +514,25 @@ def test_weights_that_are_gone_are_in_the_state(place, tmp_path):
     models = [json.loads((run / "best/model.json").read_text()) for run in (straight, broken)]
     assert models[0] == models[1]
     assert models[1]["preprocessing"]["mean"] == [100, 110, 120.5] and models[1]["style"]["activation"] == "relu"
+
+
+# A time budget
+
+
+@pytest.mark.parametrize("app", list(APPS))
+def test_a_run_with_minutes_keeps_its_steps(tmp_path, monkeypatch, app):
+    """The clock moves a second a step: some 12 of them fit into a quarter of a minute."""
+    APPS[app].draw(tmp_path / "data")
+    script, seconds = APPS[app].script, iter(range(10**6))
+    monkeypatch.setattr(distributed, "now", lambda: float(next(seconds)))
+    take, run = script.take_step, tmp_path / "run"
+    stop = {9: lambda *args, **options: signal.raise_signal(signal.SIGTERM)}
+    steps = iter(range(10**6))
+    monkeypatch.setattr(script, "take_step", lambda *args, **how: stop.get(next(steps), take)(*args, **how))
+    with pytest.raises(SystemExit):
+        script.train(make_config(app, tmp_path / "data", run, minutes=0.25))
+    record = json.loads((run / "config.json").read_text())
+    assert record["fitted"]["steps"] == record["num_steps"] and 10 < record["num_steps"] <= 15
+    script.train(script.Config(resume=run, given=frozenset({"resume"})))
+    ends = [line["step"] for line in read_metrics(run) if line["event"] == "eval"]
+    assert ends[-1] == record["num_steps"] and len(ends) <= 6

@@ -43,7 +43,7 @@ SECTIONS = {
         *("repeat_threshold", "num_workers"),
     ),
     "schedule": (
-        *("steps", "head_epochs", "accumulate", "optimizer", "backbone_lr", "layer_decay", "weight_decay"),
+        *("steps", "minutes", "head_epochs", "accumulate", "optimizer", "backbone_lr", "layer_decay", "weight_decay"),
         *("warmup_steps", "ema_decay", "clip_norm", "amp", "patience", "seed"),
     ),
     "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "compare", "max_drop"),
@@ -98,6 +98,8 @@ class ScheduleOptions:
 
     steps: int | None = None
     """optimiser steps of the run, instead of --epochs"""
+    minutes: float | None = None
+    """minutes of the whole run, instead of --epochs; its first steps are timed, and as many are made as fit"""
     batch_size: int = 32
     """photos per batch"""
     accumulate: int = 1

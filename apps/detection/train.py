@@ -76,6 +76,7 @@ import torch
 from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
 from apps.common.evaluation.finish import eval_flags, last_words, save_best
+from apps.common.training.budget import Budget
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
@@ -108,7 +109,7 @@ def train(config: Config) -> dict[str, float]:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
     config = resumed_config(config, config.resume)
-    processes, device, amp = start_training(device=config.device, amp=config.amp, batch_size=config.batch_size)
+    processes, device, amp, began = start_training(config.device, config.amp, config.batch_size)
     torch.manual_seed(config.seed)
 
     # Data
@@ -124,7 +125,6 @@ def train(config: Config) -> dict[str, float]:
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
     repeats = image_repeats(dataset, config.repeat_threshold, name=config.data)
     lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 120.0)
-    num_steps = lengths.num_steps
     loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
 
     # Model
@@ -157,28 +157,29 @@ def train(config: Config) -> dict[str, float]:
     # Resume
     parts = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="AP", patience=config.patience, resume=config.resume)
-    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": lengths.known_steps, "amp": amp}
     about = {"head": head, "optimizer": recipe._asdict(), **start_record(start)}
     log = state.open_log(config, app=APP, processes=processes, **facts, **data_record, **about)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
-        f"{lengths.describe(len(dataset), 'images')}, {recipe.describe()}; run: {log.folder}"
+        f"{lengths.describe('images')}, {recipe.describe()}; run: {log.folder}"
     )
 
     # Loop
     sampler = StepSampler.of_run(
-        config, len(dataset), num_steps, start_step=state.done, repeats=repeats, processes=processes
+        config, len(dataset), lengths.num_steps, start_step=state.done, repeats=repeats, processes=processes
     )
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     network.train()
+    budget = Budget(config, lengths, began=began, processes=processes)
     meter = Meter(lengths.images_a_step, step=state.done)
-    with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
+    with stop_on_signals() as stopping, make_progress(state.done, lengths, shown=processes.is_first) as progress:
         look = partial(draw_train_batch, log, train_split.class_names)
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, look=look)
         if state.owed:
             evaluate(detector, val_split, log, state, processes=processes, **loading)
-        for step in state.steps(num_steps):
-            lr = lr_at(step, peak=recipe.lr, num_steps=num_steps, warmup_steps=lengths.warmup_steps)
+        for step in budget.steps(state, log, progress):
+            lr = lr_at(step, peak=recipe.lr, num_steps=lengths.num_steps, warmup_steps=lengths.warmup_steps)
             set_lr(optimizer, lr)
             totals, count = torch.zeros(len(LOSSES), device=device), torch.zeros((), device=device)
             with state.kept(log.folder):
@@ -198,7 +199,7 @@ def train(config: Config) -> dict[str, float]:
             progress.update()
 
             done = state.done = step + 1
-            last = done == num_steps
+            last = done == lengths.num_steps
             if done % LOG_EVERY == 0 or last:
                 losses = dict(zip(LOSSES, (totals / count).tolist(), strict=True))
                 log.write("train", done, **losses, lr=lr, **meter.read(done))
@@ -206,14 +207,14 @@ def train(config: Config) -> dict[str, float]:
             if done % lengths.eval_every == 0 or last:
                 evaluate(detector, val_split, log, state, processes=processes, **loading)
                 meter.restart(done)
-            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
+            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(lengths.num_steps)):
                 state.save(log.folder)
             if processes.any(bool(stopping), device):
                 break
-    if not state.why_finished(num_steps):
+    if not state.why_finished(lengths.num_steps):
         state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
-        finish(config, log, state, num_steps, photo=val_split.records[0].path)
+        finish(config, log, state, lengths.num_steps, photo=val_split.records[0].path)
     return state.best["metrics"]
 
 

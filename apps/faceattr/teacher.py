@@ -65,7 +65,7 @@ EPOCHS = 15.0
 def student_settings(config: Config) -> dict[str, Any]:
     """The same run as settings of train.py: without a teacher, and with the defaults of this script."""
     settings = {name: value for name, value in vars(config).items() if name != "given"}
-    if config.epochs is None and config.steps is None:
+    if config.epochs is None and config.steps is None and config.minutes is None:
         settings["epochs"] = SAMPLE_EPOCHS if tuple(config.data) == ("sample",) else EPOCHS
     return {**settings, "teacher": "none"}
 

@@ -86,6 +86,7 @@ from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
 from apps.common.evaluation.finish import eval_flags, last_words, save_best
 from apps.common.pretrained import Pretrained
+from apps.common.training.budget import Budget
 from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
@@ -121,7 +122,7 @@ def train(config: Config) -> dict[str, Any]:
     """
     config = resumed_config(config, teacher_script.updated_run(config.resume))
     check_flags(config)
-    processes, device, amp = start_training(device=config.device, amp=config.amp, batch_size=config.batch_size)
+    processes, device, amp, began = start_training(config.device, config.amp, config.batch_size)
 
     # Data
     on_sample = tuple(config.data) == ("sample",)
@@ -145,7 +146,6 @@ def train(config: Config) -> dict[str, Any]:
     augment = config.augment or ("light" if on_sample else "full")
     dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=cached)
     lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 30.0)
-    num_steps = lengths.num_steps
     record = record_data(config.resume, train_split.attributes, config.teacher, **contents(paths, labels, val_split))
 
     # Model
@@ -170,26 +170,27 @@ def train(config: Config) -> dict[str, Any]:
     # Resume
     parts: dict[str, Any] = {"learning": trainable, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="mean_ap", patience=config.patience, resume=config.resume)
-    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": lengths.known_steps, "amp": amp}
     log = state.open_log(config, app=APP, processes=processes, **facts, **record, **start_record(start))
     of_val = measure_teacher(teacher, val_split, log, new=not config.resume, processes=processes, **loading)
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
-        f"{lengths.describe(len(dataset), 'photos')}, learning rate {peak:g}; run: {log.folder}"
+        f"{lengths.describe('photos')}, learning rate {peak:g}; run: {log.folder}"
     )
 
     # Loop
-    sampler = StepSampler.of_run(config, len(dataset), num_steps, start_step=state.done, processes=processes)
+    sampler = StepSampler.of_run(config, len(dataset), lengths.num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
+    budget = Budget(config, lengths, began=began, processes=processes)
     meter = Meter(lengths.images_a_step, step=state.done)
     names = LOSSES if teacher else LOSSES[:1]
-    with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
+    with stop_on_signals() as stopping, make_progress(state.done, lengths, shown=processes.is_first) as progress:
         look = partial(draw_train_batch, log, train_split.attributes)
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, look=look)
         if state.owed:
             evaluate(tagger, val_split, log, state, teacher_logits=of_val, processes=processes, **loading)
-        for step in state.steps(num_steps):
-            lr = lr_at(step, peak=peak, num_steps=num_steps, warmup_steps=lengths.warmup_steps)
+        for step in budget.steps(state, log, progress):
+            lr = lr_at(step, peak=peak, num_steps=lengths.num_steps, warmup_steps=lengths.warmup_steps)
             set_lr(optimizer, lr)
             totals = torch.zeros(len(names), device=device)
             with state.kept(log.folder):
@@ -215,7 +216,7 @@ def train(config: Config) -> dict[str, Any]:
             ema.update(network)
             progress.update()
             done = state.done = step + 1
-            last = done == num_steps
+            last = done == lengths.num_steps
             if done % LOG_EVERY == 0 or last:
                 logged = dict(zip(names, totals.tolist(), strict=True))
                 log.write("train", done, **logged, lr=lr, **meter.read(done))
@@ -223,14 +224,14 @@ def train(config: Config) -> dict[str, Any]:
             if done % lengths.eval_every == 0 or last:
                 evaluate(tagger, val_split, log, state, teacher_logits=of_val, processes=processes, **loading)
                 meter.restart(done)
-            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
+            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(lengths.num_steps)):
                 state.save(log.folder)
             if processes.any(bool(stopping), device):
                 break
-    if not state.why_finished(num_steps):
+    if not state.why_finished(lengths.num_steps):
         state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
-        finish(config, log, state, num_steps, photo=val_split.paths[0])
+        finish(config, log, state, lengths.num_steps, photo=val_split.paths[0])
     return state.best["metrics"]
 
 

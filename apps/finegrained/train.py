@@ -82,6 +82,7 @@ from apps.common.data.data_record import record_data
 from apps.common.device import autocast, make_loader
 from apps.common.evaluation.finish import eval_flags, last_words, save_best
 from apps.common.pretrained import Pretrained, load_pretrained
+from apps.common.training.budget import Budget
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
@@ -117,7 +118,7 @@ def train(config: Config) -> dict[str, Any]:
     config = resumed_config(config, config.resume)
     width_mult = parse_backbone(config.backbone)
     check_flags(config)
-    processes, device, amp = start_training(device=config.device, amp=config.amp, batch_size=config.batch_size)
+    processes, device, amp, began = start_training(config.device, config.amp, config.batch_size)
     torch.manual_seed(config.seed)
 
     # Data
@@ -136,7 +137,6 @@ def train(config: Config) -> dict[str, Any]:
     augment = config.augment or ("mirror" if on_sample else "light")
     dataset = TrainingSet(photos, resolution=resolution, crop=Classifier.crop, augment=augment)
     lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 15.0)
-    num_steps = lengths.num_steps
     loading = {"batch_size": config.batch_size, "num_workers": config.num_workers}
 
     # Model
@@ -156,37 +156,38 @@ def train(config: Config) -> dict[str, Any]:
     teacher = load_teacher(config.teacher, classifier, device) if config.teacher else None
 
     # Optimiser
-    recipe = optimizer_recipe(config, start, lengths, len(dataset))
-    scales = lr_scales_by_depth(network, decay=recipe.layer_decay)
-    decay = config.weight_decay
-    optimizer = make_optimizer(config.optimizer, network, lr=recipe.lr, weight_decay=decay, lr_scales=scales)
+    recipe = optimizer_recipe(config, start)
+    lengths.head_steps = min(lengths.num_steps, round(recipe.head_epochs * len(dataset) / lengths.images_a_step))
+    rates: dict[str, Any] = {"lr": recipe.lr, "lr_scales": lr_scales_by_depth(network, decay=recipe.layer_decay)}
+    optimizer = make_optimizer(config.optimizer, network, weight_decay=config.weight_decay, **rates)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
     criterion = make_criterion(config, [photo.label for photo in photos], num_classes).to(device)
 
     # Resume
     parts: dict[str, Any] = {"network": network, "ema": ema, "optimizer": optimizer, "scaler": scaler}
     state = RunState(parts, metric="top1", patience=config.patience, resume=config.resume)
-    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": num_steps, "amp": amp}
+    facts = {"resolution": resolution, "num_photos": len(dataset), "num_steps": lengths.known_steps, "amp": amp}
     log = state.open_log(config, app=APP, processes=processes, **facts, **data_record, **start_record(start))
     print(
         f"{config.backbone} at {resolution}x{resolution} pixels on {device}, amp {amp}: "
-        f"{lengths.describe(len(dataset), 'photos')}, the first {recipe.head_steps:,} steps for the classifier alone, "
+        f"{lengths.describe('photos')}, the first {lengths.head_steps:,} steps for the classifier alone, "
         f"{config.optimizer}, learning rate {recipe.lr:g}; run: {log.folder}"
     )
 
     # Loop
-    sampler = StepSampler.of_run(config, len(dataset), num_steps, start_step=state.done, processes=processes)
+    sampler = StepSampler.of_run(config, len(dataset), lengths.num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
+    budget = Budget(config, lengths, began=began, processes=processes)
     meter = Meter(lengths.images_a_step, step=state.done)
-    with stop_on_signals() as stopping, make_progress(state.done, num_steps, shown=processes.is_first) as progress:
+    with stop_on_signals() as stopping, make_progress(state.done, lengths, shown=processes.is_first) as progress:
         mixing: Any = {"mixup": config.mixup, "cutmix": config.cutmix, "side": resolution}
         mix = Mix.random(config.seed, state.done * config.accumulate, **mixing)
         look = partial(draw_train_batch, log, train_split.class_names, mix)
         batches_of_steps = read_steps(loader, accumulate=config.accumulate, meter=meter, look=look)
         if state.owed:
             evaluate(classifier, val_split, log, state, processes=processes, **loading)
-        for step in state.steps(num_steps):
-            set_phase(network, head_only=step < recipe.head_steps, freeze_bn=config.freeze_bn)
+        for step in budget.steps(state, log, progress):
+            set_phase(network, head_only=step < lengths.head_steps, freeze_bn=config.freeze_bn)
             lr = lr_of_phase(step, recipe, lengths)
             set_lr(optimizer, lr)
             totals = torch.zeros(len(LOSSES), device=device)
@@ -210,7 +211,7 @@ def train(config: Config) -> dict[str, Any]:
             progress.update()
 
             done = state.done = step + 1
-            last = done == num_steps
+            last = done == lengths.num_steps
             if done % LOG_EVERY == 0 or last:
                 losses = dict(zip(LOSSES if teacher else LOSSES[:1], totals.tolist(), strict=False))
                 log.write("train", done, **losses, lr=lr, **meter.read(done))
@@ -218,14 +219,14 @@ def train(config: Config) -> dict[str, Any]:
             if done % lengths.eval_every == 0 or last:
                 evaluate(classifier, val_split, log, state, processes=processes, **loading)
                 meter.restart(done)
-            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(num_steps)):
+            if processes.is_first and (done % config.checkpoint_every == 0 or state.why_finished(lengths.num_steps)):
                 state.save(log.folder)
             if processes.any(bool(stopping), device):
                 break
-    if not state.why_finished(num_steps):
+    if not state.why_finished(lengths.num_steps):
         state.interrupt(log.folder, stopping, processes)
     if processes.is_first:
-        finish(config, log, state, num_steps, photo=val_split.photos[0].path)
+        finish(config, log, state, lengths.num_steps, photo=val_split.photos[0].path)
     return state.best["metrics"]
 
 
@@ -244,23 +245,22 @@ class OptimizerRecipe(NamedTuple):
 
     lr: float
     layer_decay: float  # each block's learning rate as a multiple of the next block's
-    head_steps: int  # at the start, that train the classifier alone
+    head_epochs: float  # at the start, that train the classifier alone
 
 
-def optimizer_recipe(config: Config, start: Pretrained, lengths: Lengths, num_photos: int) -> OptimizerRecipe:
+def optimizer_recipe(config: Config, start: Pretrained) -> OptimizerRecipe:
     """The flags of the optimiser, and the defaults of those that were not given."""
     lr, layer_decay, head_epochs = (0.05, 0.9, 2.0) if start.is_trained else (0.2, 1.0, 0.0)
-    head_epochs = head_epochs if config.head_epochs is None else config.head_epochs
     return OptimizerRecipe(
         lr if config.lr is None else config.lr,
         layer_decay if config.layer_decay is None else config.layer_decay,
-        min(lengths.num_steps, round(head_epochs * num_photos / lengths.images_a_step)),
+        head_epochs if config.head_epochs is None else config.head_epochs,
     )
 
 
 def lr_of_phase(step: int, recipe: OptimizerRecipe, lengths: Lengths) -> float:
     """The learning rate of a step: each of the two phases has a warm-up and a cosine of its own."""
-    first, end = (0, recipe.head_steps) if step < recipe.head_steps else (recipe.head_steps, lengths.num_steps)
+    first, end = (0, lengths.head_steps) if step < lengths.head_steps else (lengths.head_steps, lengths.num_steps)
     warmup_steps = min(lengths.warmup_steps, (end - first) // 2)
     return lr_at(step - first, peak=recipe.lr, num_steps=end - first, warmup_steps=warmup_steps)
 

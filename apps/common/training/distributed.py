@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -125,19 +126,26 @@ class Setting(NamedTuple):
     processes: Processes
     device: torch.device
     amp: MixedPrecision
+    began: float  # by `now`
 
 
-def start_training(*, device: str, amp: Amp, batch_size: int) -> Setting:
+def start_training(device: str, amp: Amp, batch_size: int) -> Setting:
     """Make this process ready to train, together with the others that torchrun started.
 
     Raises:
         ValueError: the device is not here, or the batch cannot be shared out.
     """
+    began = now()
     prepare_training()
     processes, device = join_processes(device)
     processes.check_batch_size(batch_size)
     chosen = choose_device(device)
-    return Setting(processes, chosen, choose_precision(chosen, amp))
+    return Setting(processes, chosen, choose_precision(chosen, amp), began)
+
+
+def now() -> float:
+    """The clock of --minutes, in seconds."""
+    return time.monotonic()
 
 
 def join_processes(device: str) -> tuple[Processes, str]:

@@ -12,15 +12,17 @@ from typing import Any
 
 from tqdm import tqdm
 
+from apps.common.training.sampling import Lengths
+
 REPEAT_S = 3.0
 
 
-def make_progress(start_step: int, num_steps: int, *, shown: bool = True) -> tqdm:
+def make_progress(start_step: int, lengths: Lengths, *, shown: bool = True) -> tqdm:
     """A bar over the steps with speed and remaining time; a line every half minute where there is no terminal."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
     return tqdm(
         initial=start_step,
-        total=num_steps,
+        total=lengths.known_steps,
         unit="step",
         mininterval=interval,
         dynamic_ncols=True,

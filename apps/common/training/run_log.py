@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_type_hints
 
 from apps.common.checkpoint import CONFIG, load_object, save_json
 from apps.common.cli import is_set
+from apps.common.training.commit import git_commit
 from apps.common.training.distributed import Processes
 from apps.common.training.run_lock import RunLock, lock_run
 from backbone.files import mend, numbered, written_whole
@@ -113,6 +113,13 @@ class RunLog:
     def is_missing(self, name: str) -> bool:
         """Whether the run lacks a file that this process is to write."""
         return self.writes and not (self.folder / name).exists()
+
+    def set_steps(self, steps: int, **settings: Any) -> None:
+        """Record the steps that fit into --minutes, and other settings that follow: --resume goes on with them."""
+        if self.writes:
+            record = load_object(self.folder / CONFIG)
+            fitted = {"steps": steps, **settings}
+            save_json(self.folder / CONFIG, {**record, "num_steps": steps, "fitted": fitted})
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one line to metrics.jsonl."""
@@ -249,6 +256,9 @@ def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
             raise ValueError(
                 f"{flag} {given[name]} cannot be changed by --resume: the run has {saved.get(name, default)}"
             )
+    if fitted := load_object(run / CONFIG).get("fitted"):  # by --minutes
+        known = fitted.items() if isinstance(fitted, dict) else [("steps", fitted)]
+        saved |= {"minutes": None, **{name: value for name, value in known if name in fields}}
     return type(config)(**{**checked_settings(type(config), saved, run / CONFIG), "resume": run, "out": None})
 
 
@@ -275,20 +285,6 @@ def checked_settings(config_class: type, saved: Mapping[str, Any], file: Path) -
         except (ValidationError, ValueError):
             raise ValueError(f"{file} is damaged: {name} cannot be {value!r:.80}") from None
     return settings
-
-
-def git_commit() -> str | None:
-    """The commit of the code that runs, with "+" if files were changed since; None outside a git checkout."""
-
-    def git(*args: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # else the checkout is of what it is installed in
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -111,11 +111,6 @@ class RunState:
             return f"{self.metric} has not risen in {self.stale} evaluation{'s' * (self.stale > 1)}; {ended}"
         return ""
 
-    def steps(self, num_steps: int) -> Iterator[int]:
-        """The next step, until the run of `num_steps` is finished."""
-        while not self.why_finished(num_steps):
-            yield self.done
-
     def interrupt(self, run: Path, signals: Sequence[int], processes: Processes) -> NoReturn:
         """Save, print how to continue, and end the process with the exit code of the signal."""
         with stop_on_signals(), processes.first_goes_first():

@@ -132,34 +132,57 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
     return np.array([by_class[np.searchsorted(present, own)].max(initial=1.0) for own in classes])
 
 
-class Lengths(NamedTuple):
-    """Lengths of a run in optimiser steps, and the images of a step."""
+UNKNOWN_STEPS = 10**9  # of a run whose steps are not known yet
+
+
+@dataclass
+class Lengths:
+    """Lengths of a run in optimiser steps, and the images of a step and of an epoch.
+
+    With --minutes they are provisional until `budget.Budget` sets them.
+    """
 
     num_steps: int
     warmup_steps: int
     eval_every: int
     images_a_step: int
+    num_samples: int
+    head_steps: int = 0  # at the start, that train the last layer alone
 
-    def describe(self, num_samples: int, what: str) -> str:
-        """In words, with the epochs of `num_samples`."""
-        epochs = self.num_steps * self.images_a_step / num_samples
+    @property
+    def known_steps(self) -> int | None:
+        """`num_steps`; None as long as they are provisional."""
+        return None if self.num_steps == UNKNOWN_STEPS else self.num_steps
+
+    def set_steps(self, num_steps: int, config: Any) -> None:
+        """Set the number of steps and what depends on it: warm-up and evaluations, with the flags of a config."""
+        self.num_steps = num_steps
+        self.warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
+        self.eval_every = config.eval_every or min(5000, max(1, -(-num_steps // 5)))
+
+    def describe(self, what: str) -> str:
+        """In words; `what` the images are called."""
+        if self.known_steps is None:
+            return f"as many steps of {self.images_a_step} {what} as fit into the time"
+        epochs = self.num_steps * self.images_a_step / self.num_samples
         return f"{self.num_steps:,} steps of {self.images_a_step} {what}, {epochs:.1f} epochs"
 
 
 def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Lengths:
-    """What the flags --steps or --epochs, --batch-size, --accumulate, --warmup-steps and --eval-every amount to.
+    """What --steps, --epochs or --minutes, --batch-size, --accumulate, --warmup-steps and --eval-every amount to.
 
     Args:
         config: with these fields; None is the default.
         num_samples: of an epoch.
-        default_epochs: without --steps and --epochs.
+        default_epochs: without --steps, --epochs and --minutes.
 
     Raises:
-        ValueError: both of these are given, the run would have no step, or a number, also --clip-norm, is out of its
+        ValueError: two of these are given, the run would have no step, or a number, also --clip-norm, is out of its
             range.
     """
-    if config.steps is not None and config.epochs is not None:
-        raise ValueError("give --steps or --epochs, not both")
+    given = [name for name in ("steps", "epochs", "minutes") if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"give --{given[0]} or --{given[1]}, not both")
     least = {"batch_size": 1, "accumulate": 1, "eval_every": 1, "checkpoint_every": 1, "seed": 0, "num_workers": 0}
     for name, low in least.items():
         value = getattr(config, name)
@@ -171,12 +194,17 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
             raise ValueError(f"--{name.replace('_', '-')} must be 0 (off) or more, got {value}")
     if config.epochs is not None and not math.isfinite(config.epochs):
         raise ValueError(f"--epochs must be a number, got {config.epochs}")
+    if config.minutes is not None and not 0 < config.minutes < math.inf:
+        raise ValueError(f"--minutes must be above 0, got {config.minutes}")
     images_a_step = config.batch_size * config.accumulate
+    if config.minutes is not None:
+        return Lengths(UNKNOWN_STEPS, config.warmup_steps or 100, UNKNOWN_STEPS, images_a_step, num_samples)
     num_steps = config.steps
     if num_steps is None:
         epochs = default_epochs if config.epochs is None else config.epochs
         num_steps = math.ceil(epochs * num_samples / images_a_step)
     if num_steps < 1:
         raise ValueError(f"the run must have at least one step, got {num_steps}")
-    warmup_steps = min(500, num_steps // 10) if config.warmup_steps is None else config.warmup_steps
-    return Lengths(num_steps, warmup_steps, config.eval_every or min(5000, -(-num_steps // 5)), images_a_step)
+    lengths = Lengths(0, 0, 0, images_a_step, num_samples)
+    lengths.set_steps(num_steps, config)
+    return lengths

@@ -109,22 +109,29 @@ def test_repeat_factors_are_the_papers():
 
 
 def lengths(**changes) -> Lengths:
-    settings = {"steps": None, "epochs": None, "batch_size": 4, "accumulate": 1, "warmup_steps": None}
+    settings = {"steps": None, "epochs": None, "minutes": None, "batch_size": 4, "accumulate": 1, "warmup_steps": None}
     settings |= {"eval_every": None, "checkpoint_every": 500, "clip_norm": 5.0, "seed": 0, "num_workers": 2}
     return run_lengths(SimpleNamespace(**{**settings, **changes}), 100, default_epochs=2.0)
 
 
 def test_lengths_count_optimiser_steps():
-    assert lengths() == (50, 5, 10, 4)
-    assert lengths(accumulate=5) == (10, 1, 2, 20)
-    assert lengths(epochs=100.0, accumulate=2, warmup_steps=3, eval_every=7) == (1250, 3, 7, 8)
-    assert lengths(steps=90_000)[:3] == (90_000, 500, 5000)
+    assert lengths() == Lengths(50, 5, 10, 4, 100)
+    assert lengths(accumulate=5) == Lengths(10, 1, 2, 20, 100)
+    assert lengths(epochs=100.0, accumulate=2, warmup_steps=3, eval_every=7) == Lengths(1250, 3, 7, 8, 100)
+    assert lengths(steps=90_000) == Lengths(90_000, 500, 5000, 4, 100)
+    assert lengths(steps=30).describe("photos") == "30 steps of 4 photos, 1.2 epochs"
+    assert lengths(minutes=3.0).known_steps is None
+    assert lengths(minutes=3.0).describe("photos") == "as many steps of 4 photos as fit into the time"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"steps": 3, "epochs": 1.0}, "give --steps or --epochs, not both"),
+        ({"steps": 3, "minutes": 1.0}, "give --steps or --minutes, not both"),
+        ({"epochs": 3.0, "minutes": 1.0}, "give --epochs or --minutes, not both"),
+        ({"minutes": 0.0}, "--minutes must be above 0, got 0"),
+        ({"minutes": float("nan")}, "--minutes must be above 0, got nan"),
         ({"batch_size": 0}, "--batch-size must be 1 or more, got 0"),
         ({"accumulate": 0}, "--accumulate must be 1 or more, got 0"),
         ({"eval_every": 0}, "--eval-every must be 1 or more, got 0"),

@@ -65,9 +65,9 @@ def served(script: str, *flags: str, folder: Path | None = None) -> Iterator[Sta
 
     Args:
         script: of demos/, without ".py".
-        folder: the folder to start it in, whose runs/ the page offers.
+        folder: the folder to start it in, whose runs/ the page offers; without any, the bundled models are shown.
     """
-    command = [sys.executable, str(DEMOS / f"{script}.py"), *flags]
+    command = [sys.executable, str(DEMOS / f"{script}.py"), "--bundled", *flags]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
     clock = threading.Timer(START_LIMIT, process.kill)

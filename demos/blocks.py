@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from demos.browser import InBrowser
 from demos.payloads import AS_A_FILE, NOT_YOURS, Camera
 from demos.rooms import KEEP_SECONDS, SWEEP_SECONDS
 from demos.visitors import Visitor, Visitors
@@ -43,6 +44,7 @@ class Page(gr.Blocks):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.visitors = Visitors()
+        self.in_browser = InBrowser(self.visitors)
         self._asked: dict[str, tuple[float, str]] = {}  # when each session asked last, and its address
         super().__init__(*args, **options)
 

@@ -1,35 +1,46 @@
 """Which models a page offers, and one loaded predictor for each."""
 
 import importlib.util
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from apps.common.checkpoint import DESCRIPTION, LAST, last_run, model_folder
+from apps.common.checkpoint import CONFIG, DESCRIPTION, FINISHED, LAST, last_run, load_object, model_folder
 from apps.common.choices import Runtime
 from apps.common.cli import as_started, plain_message
 from apps.common.deploy.formats import exported_format
 from apps.common.deploy.sessions import MODULES
-from demos.task import Choice, Task
+from apps.common.pretrained import is_ready
+from demos.task import Choice, NotUsable, Task
 
 BUNDLED = Path(__file__).parent / "models"
 EXAMPLES = Path(__file__).parent / "examples"
+PHOTOS = {
+    "detection": [("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")],
+    "finegrained": [
+        ("gradio", "media_assets/images/cheetah.jpg"),
+        ("gradio", "media_assets/images/lion.jpg"),
+        ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    ],
+}
+"""Photos in installed packages, for models that know photos."""
 RUNS = Path("runs")
-CALLED: dict[str, str] = {"auto": "the fastest", "torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+CALLED: dict[str, str] = {"auto": "automatic", "torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 MAX_LOADED = 12  # predictors that stay in memory
-
-
-class NotUsable(ValueError):
-    """A model that cannot be loaded; the reason goes to the console alone, as it may name folders."""
 
 
 Load = Callable[[Choice, bool, Runtime], Any]
 
 
-def find_choices(app: str, *, checkpoint: Path | None = None, published: Sequence[Choice] = ()) -> list[Choice]:
-    """What can be chosen: the given checkpoint, the user's runs newest first, the bundled model, published weights.
+def find_choices(
+    app: str, *, checkpoint: Path | None = None, published: Sequence[Choice] = (), metric: tuple[str, str] = ("", "")
+) -> list[Choice]:
+    """What can be chosen: the given checkpoint, the user's finished runs newest first, the bundled model, published \
+    weights, and unfinished runs.
 
     Raises:
         ValueError: the given checkpoint is not a model folder.
@@ -37,12 +48,35 @@ def find_choices(app: str, *, checkpoint: Path | None = None, published: Sequenc
     found = []
     if checkpoint:
         given = checkpoint if exported_format(checkpoint) else model_folder(checkpoint)
-        found.append(Choice(f"given: {_name(given)}", given))
+        found.append(Choice(f"given: {_name(given)}", given, examples=_examples_of(given)))
     runs = sorted(RUNS.glob(f"{app}/*/best/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    found += [Choice(f"your run: {_name(path.parent)}", path.parent) for path in runs]
+    mine = {True: list[Choice](), False: list[Choice]()}
+    for best in (path.parent for path in runs):
+        is_finished = (best.parent / FINISHED).is_file()
+        label = f"{'your run' if is_finished else 'unfinished'}: {_name(best)}{_score_and_day(best, metric)}"
+        mine[is_finished].append(Choice(label, best, examples=_examples_of(best)))
     if (BUNDLED / app / DESCRIPTION).is_file():
-        found.append(Choice("bundled: sample set", BUNDLED / app))
-    return [*found, *published]
+        published = [Choice("bundled: drawings", BUNDLED / app, examples="drawings"), *published]
+    return [*found, *mine[True], *published, *mine[False]]
+
+
+def _score_and_day(best: Path, metric: tuple[str, str]) -> str:
+    """What a model scored, by its description, and the day when it did."""
+    try:
+        score = load_object(best / DESCRIPTION).get("metrics", {}).get(metric[0])
+    except (ValueError, OSError, AttributeError):  # which is told when the model is chosen
+        score = None
+    said = f", {metric[1]} {score:.2f}" if isinstance(score, int | float) else ""
+    return f"{said}, {time.strftime('%Y-%m-%d', time.localtime((best / DESCRIPTION).stat().st_mtime))}"
+
+
+def _examples_of(folder: Path) -> str:
+    """Drawings for models of the sample sets; the photos of other data are their owner's."""
+    try:
+        is_sample = load_object(folder.parent / CONFIG)["config"]["data"] in ("sample", ["sample"])
+    except (ValueError, OSError, KeyError, TypeError):  # no run's folder
+        is_sample = folder.parent.resolve() == BUNDLED.resolve()
+    return "drawings" if is_sample else ""
 
 
 def find_runtimes(default: Runtime = "torch") -> dict[str, Runtime]:
@@ -51,9 +85,16 @@ def find_runtimes(default: Runtime = "torch") -> dict[str, Runtime]:
     return {CALLED.get(one, one): one for one in (default, "torch", *installed)}
 
 
-def example_pictures(app: str) -> list[Path]:
-    """The example pictures of a page."""
-    return sorted((EXAMPLES / app).glob("*.jpg"))
+def example_pictures(app: str, kind: str = "drawings") -> list[Path]:
+    """The example pictures of a page: drawings of this project, or photos that come with packages it needs."""
+    if kind == "drawings":
+        return sorted((EXAMPLES / app).glob("*.jpg"))
+    return [path for package, name in PHOTOS.get(app, ()) if (path := _home_of(package) / name).is_file()]
+
+
+def _home_of(package: str) -> Path:
+    found = importlib.util.find_spec(package)
+    return Path(found.origin).parent if found and found.origin else Path("no such package")
 
 
 def _name(folder: Path) -> str:
@@ -83,6 +124,14 @@ class Models:
     def default(self) -> str | None:
         """The label of the first choice; None without any."""
         return next(iter(self.choices), None)
+
+    def begin_with(self, label: str) -> None:
+        """Make a choice the default, if it can be loaded."""
+        try:
+            with self.use(label):
+                self.choices = {label: self.choices[label], **self.choices}
+        except NotUsable as error:
+            print(f"the page does not begin with {label}: {error}", file=sys.stderr)
 
     @property
     def runtime(self) -> str:
@@ -135,8 +184,13 @@ def make_models(
     backbone: str = "a075",
     device: str = "auto",
     runtime: Runtime = "torch",
+    download: bool = False,
 ) -> Models:
     """The models that a page offers. A model that a flag names is loaded at once, so that a mistake shows at the start.
+
+    Args:
+        download: where there is neither such a model nor a finished run, begin with the first published one if it is on
+            this machine or can be downloaded now.
 
     Raises:
         ValueError: both a checkpoint and weights are given, or they cannot be loaded.
@@ -145,7 +199,7 @@ def make_models(
         raise ValueError("give --checkpoint or --weights, not both")
     checkpoint = last_run(task.app) if checkpoint == LAST else checkpoint
     published = task.published(backbone)
-    choices = find_choices(task.app, checkpoint=checkpoint, published=published)
+    choices = find_choices(task.app, checkpoint=checkpoint, published=published, metric=task.metric)
     if weights:
         given = Choice(f"given: {Path(weights).name}, {backbone}", None, weights, backbone)
         first = next((one for one in published if one.source() == given.source()), given)
@@ -167,4 +221,6 @@ def make_models(
     if checkpoint or weights:
         with models.use(models.default):
             pass
+    elif download and published and not choices[0].label.startswith("your run") and is_ready(published[0].files):
+        models.begin_with(published[0].label)
     return models

@@ -52,30 +52,33 @@ import numpy as np
 from apps.detection.predict import Predictor
 from apps.detection.results import Found, draw, one_name_each
 from demos.page import serve
-from demos.task import Choice, Settings, Task, make_table, scaled
+from demos.task import Choice, Settings, Task, counted, make_table, scaled
 from demos.uploads import fit
 
 LEAST_SCORE = 0.05
 MOST_CANDIDATES, MOST_SHOWN = 400, 100  # boxes, before and after each object has one name
-COCO_WIDTHS = ("a075", "a100")  # of the published detectors
+COCO_FILES = {"a075": ("coco-a075", "coco-a075-tflite"), "a100": ("coco-a100",)}  # the catalog's names, by width
 
 
 class DetectionTask(Task):
     """See `task.Task`."""
 
     app, verb = "detection", "detect"
+    metric = ("AP", "AP")
     tab = "Objects"
     title = "Find objects"
     lead = "Draws a box around each object that the model knows, with its name and score."
     threshold = ("Minimum score", LEAST_SCORE, 0.3)
-    names_label = "Classes to show"
+    names_label, names_info = "Classes to show", "All classes, or those you choose"
     option = None
     option_is_of_model = False
     columns = ("object", "class", "score", "x0", "y0", "x1", "y1")
 
     def published(self, backbone: str) -> list[Choice]:
-        widths = dict.fromkeys((backbone, *COCO_WIDTHS))
-        return [Choice(f"published: COCO, {one}", None, "coco", one) for one in widths]
+        widths = dict.fromkeys((backbone, *COCO_FILES))
+        return [
+            Choice(f"published: COCO, {one}", None, "coco", one, "photos", COCO_FILES.get(one, ())) for one in widths
+        ]
 
     def load(self, option: bool, **source: Any) -> Predictor:
         return Predictor(**source, conf=LEAST_SCORE, all_names=True, max_detections=MOST_CANDIDATES)
@@ -98,13 +101,13 @@ class DetectionTask(Task):
         return one_name_each(shown, iou=predictor.detector.postprocess.nms_iou)[:MOST_SHOWN]
 
     def draw(self, predictor: Predictor, image: np.ndarray, found: list[Found], settings: Settings) -> np.ndarray:
-        picture, factor = fit(image, least=320)
+        picture, factor = fit(image, least=640)
         larger = [one._replace(box_xyxy_px=scaled(one.box_xyxy_px, factor)) for one in found]
         return draw(picture, larger)
 
     def say(self, found: list[Found]) -> str:
         counts = Counter(one.name for one in found)
-        return f"Found: {', '.join(f'{n} {name}' for name, n in counts.items())}." if found else "Nothing found."
+        return f"Found: {', '.join(counted(n, name) for name, n in counts.items())}." if found else "Nothing found."
 
     def rows(self, found: list[Found]) -> list[list[Any]]:
         rows = [
@@ -113,8 +116,8 @@ class DetectionTask(Task):
         ]
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
-    def make_details(self) -> gr.Dataframe:
-        return make_table("Objects, boxes in pixels", self.columns)
+    def make_details(self, value: Any = None) -> gr.Dataframe:
+        return make_table("Objects, boxes in pixels", self.columns, value)
 
     def details(self, found: list[Found]) -> list[list[Any]]:
         return self.rows(found) if found else []

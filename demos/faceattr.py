@@ -55,6 +55,7 @@ class FaceattrTask(Task):
     """See `task.Task`."""
 
     app, verb = "faceattr", "describe_faces"
+    metric = ("mean_ap", "mean AP")
     tab = "Faces"
     title = "See how faces appear"
     lead = (
@@ -62,7 +63,8 @@ class FaceattrTask(Task):
         "Ask people before you show this their photos."
     )
     threshold = ("Minimum probability", 0.0, 0.0)
-    names_label = "Attributes to show"
+    threshold_info = "0: the threshold that suits each attribute"
+    names_label, names_info = "Attributes to show", "All attributes, or those you choose"
     option = (
         "sensitive",
         "Also show guesses at sex, age, ethnicity and looks",
@@ -114,8 +116,8 @@ class FaceattrTask(Task):
             rows += [[i, name, round(face.probs[name], 4), *box] for name in face.present] or [[i, "", "", *box]]
         return rows or [[0, *[""] * (len(self.columns) - 1)]]
 
-    def make_details(self) -> gr.Dataframe:
-        return make_table("Faces, boxes in pixels", self.columns)
+    def make_details(self, value: Any = None) -> gr.Dataframe:
+        return make_table("Faces, boxes in pixels", self.columns, value)
 
     def details(self, found: list[FaceAttributes]) -> list[list[Any]]:
         return self.rows(found) if found else []

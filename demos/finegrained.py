@@ -62,17 +62,22 @@ class FinegrainedTask(Task):
     """See `task.Task`."""
 
     app, verb = "finegrained", "classify"
+    metric = ("top1", "top-1")
     tab = "Classes"
     title = "Name what a photo shows"
     lead = "Gives the classes that the middle of a picture most looks like, with their probabilities."
     threshold = ("Minimum probability", 0.0, 0.01)
-    names_label = "Classes to show"
-    option = ("heatmap", "Show where it looks", "red speaks for the best class that is shown")
+    names_label, names_info = "Classes to show", "All classes, or those you choose"
+    option = ("heatmap", "Show where it looks", "red is evidence for the best class shown")
     option_is_of_model = False
     columns = (*(f"{what}{i}" for i in range(1, TOP + 1) for what in ("class", "prob")), "score", "none_of_these")
 
     def published(self, backbone: str) -> list[Choice]:
-        return [Choice(f"published: {what}", None, name, "a100") for name, what in PUBLISHED.items()]
+        imagenet, cub = PUBLISHED.items()
+        return [
+            Choice(f"published: {imagenet[1]}", None, imagenet[0], "a100", "photos", ("timm-a100",)),
+            Choice(f"published: {cub[1]}", None, cub[0], "a100"),
+        ]
 
     def load(self, option: bool, **source: Any) -> Predictor:
         return Predictor(**source, top=ALL)
@@ -95,7 +100,7 @@ class FinegrainedTask(Task):
     def draw(self, predictor: Predictor, image: np.ndarray, found: Guesses, settings: Settings) -> np.ndarray:
         if settings.option and found:
             image = predictor.explain(image, found[0].name)
-        return draw(fit(image, least=480)[0], found)
+        return draw(fit(image, least=640)[0], found)
 
     def say(self, found: Guesses) -> str:
         if found.is_unknown:
@@ -109,8 +114,8 @@ class FinegrainedTask(Task):
         answer = {None: "", False: "no", True: "yes"}[found.is_unknown]
         return [[*cells, *[""] * (2 * TOP - len(cells)), round(found.score, 6), answer]]
 
-    def make_details(self) -> gr.Label:
-        return gr.Label(label="Classes and their probabilities", num_top_classes=TOP, show_heading=False)
+    def make_details(self, value: Any = None) -> gr.Label:
+        return gr.Label(value, label="Classes and their probabilities", num_top_classes=TOP, show_heading=False)
 
     def details(self, found: Guesses) -> dict[str, float]:
         return {name: prob for name, prob in found}

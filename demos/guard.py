@@ -93,6 +93,7 @@ class Guard:
     def __init__(self, page: Any, hosts: Hosts, *, max_upload_bytes: int, on_space: bool = False) -> None:
         note_unfinished()
         self.visitors, self.shared, self.hosts = page.visitors, page.shared_files, hosts
+        self.in_browser = page.in_browser
         self.max_upload_bytes, self.on_space = max_upload_bytes, on_space
         self.held: Counter[str] = Counter()  # bytes by address
         self.stored = Stored(KEEP_SECONDS + SWEEP_SECONDS)
@@ -111,6 +112,8 @@ class Guard:
         visitor = scope["visitor"] = visitor_of(scope, request.cookies, by_address=not self.on_space)
         if words := self._problem(request):
             return await refuse(403, words, scope, receive, send)
+        if scope["method"] in ("GET", "HEAD") and (answer := self.in_browser.find(scope["path"], visitor)):
+            return await answer(scope, receive, send)
         if not OPEN.fullmatch(scope["path"]):
             return await refuse(404, "There is nothing here.", scope, receive, send)
         if not self._is_theirs(request, visitor):

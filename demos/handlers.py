@@ -4,15 +4,10 @@ Letters in shapes: H W height and width.
 """
 
 import csv
-import functools
-import html
-import inspect
 import shutil
 import tempfile
 import time
-import traceback
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,17 +15,23 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from demos.chooser import Models, NotUsable
+from apps.common.pictures import encode_picture
+from demos.browser import InBrowser
+from demos.chooser import Models, example_pictures
 from demos.payloads import as_text
-from demos.rooms import new_result
-from demos.task import Settings, Task
-from demos.uploads import count_photos, decode_frame, has_more_pictures, open_photos, read_photo
+from demos.rooms import kept_file, new_result
+from demos.task import Settings, Task, some_of
+from demos.uploads import count_photos, decode_frame, fit, has_more_pictures, open_photos, read_photo
 from demos.videos import annotate
+from demos.wrapping import for_visitors
 
 NO_PHOTO = "Drop a photo, paste one, or click an example."
+NO_EXAMPLE = "Drop a photo of yours, or paste one."
 SMOOTHING = 0.8  # of the frames a second, over frames
+OPEN_PAGE = "Open: the model runs in your browser, and no frame leaves this device."
 PAUSE = 3.0  # seconds without a frame after which they are counted anew
-SHOWN_PROBLEMS = 3
+SHOWN_PROBLEMS, SHOWN_PHOTOS, GALLERY_SIDE = 3, 60, 800  # of many photos; pixels
+BUSY_DRAWING = 4  # of six
 
 
 class About(NamedTuple):
@@ -54,9 +55,8 @@ class Looked(NamedTuple):
 class Handlers:
     """The functions of one task's page."""
 
-    def __init__(self, task: Task, models: Models) -> None:
-        self.task = task
-        self.models = models
+    def __init__(self, task: Task, models: Models, in_browser: InBrowser | None = None) -> None:
+        self.task, self.models, self.in_browser = task, models, in_browser
 
     def describe(self, model: str | None) -> About:
         """The description of the first model of the page."""
@@ -69,15 +69,46 @@ class Handlers:
         try:
             with self.models.use(model, runtime=runtime) as predictor:
                 names, about = list(self.task.names(predictor)), self.task.about(predictor)
+                if self.models.choices[str(model)].examples == "drawings":
+                    about += f"; knows only drawings: {some_of(names)}".replace("_", " ")
                 by = as_text(self.task.computed_by(predictor))
                 return About(names, as_text(about), by, "", self.task.usual_threshold(predictor))
         except ValueError as error:
             return About([], "", "", for_visitors(error), self.task.threshold[2])
 
-    def warm_up(self) -> None:
-        """Run the model on a blank picture, so that the first visitor does not wait for lazy imports."""
-        if self.models.default is not None and self.models.is_here(self.models.default):
-            self._look(np.zeros((120, 160, 3), np.uint8), Settings(self.models.default, 1.0, []))
+    def examples(self, model: str | None) -> list[Path]:
+        """The example pictures of a model."""
+        kind = self.models.choices[model].examples if model in self.models.choices else ""
+        return example_pictures(self.task.app, kind) if kind else []
+
+    def first_example(self, model: str | None) -> str | None:
+        """The example picture of a model that shows most of what it can do."""
+        pictures = self.examples(model)
+        return str(pictures[BUSY_DRAWING % len(pictures)]) if pictures else None
+
+    def first_answer(self) -> tuple[str, Path, str, Any] | None:
+        """The first example of the page's first model with its answer, for all visitors; None without one.
+
+        The model also runs once on a blank picture, so that no visitor waits for lazy imports, and the time that is
+        shown is a usual one. The picture of the answer is kept as long as the page runs.
+        """
+        label = self.models.default
+        if label is None or not self.models.is_here(label):
+            return None
+        try:
+            settings = Settings(label, self._describe(label, None).threshold, [])
+            self._look(np.zeros((120, 160, 3), np.uint8), settings)
+            if (first := self.first_example(label)) is None:
+                return None
+            picture, found, sentence = self._look(read_photo(Path(first)), settings)
+            kept = kept_file(encode_picture(picture), ".jpg")
+            return first, kept, sentence, self.task.details(found)
+        except ValueError:  # the page says it where the model is chosen
+            return None
+
+    def invite(self, model: str | None) -> str:
+        """What is said where there is no photo yet."""
+        return NO_PHOTO if self.examples(model) else NO_EXAMPLE
 
     def choose(self, model: str | None, runtime: str | None) -> tuple[Any, Any, Any, str, Any]:
         """Update the class list, the captions and the threshold after the model was changed."""
@@ -89,6 +120,22 @@ class Handlers:
             about.problem,
             gr.Slider(value=about.threshold),
         )
+
+    def swapper(self, examples: Mapping[str, gr.Dataset]) -> Callable:
+        """What shows the examples of a model that was chosen, and the first of them instead of another's example.
+
+        Args:
+            examples: the pictures to click by what they are for.
+        """
+        known = {str(Path(one["path"]).resolve()) for dataset in examples.values() for (one,) in dataset.samples}
+
+        def swap(model: str | None, photo: str | None) -> tuple[Any, ...]:
+            kind = self.models.choices[model].examples if model in self.models.choices else ""
+            is_own = photo is not None and str(Path(photo).resolve()) not in known
+            shown = gr.skip() if is_own else self.first_example(model)
+            return (shown, *(gr.Dataset(visible=kind == one) for one in examples))
+
+        return swap
 
     def compute(self, model: str | None, runtime: str | None) -> tuple[Any, str]:
         """Update the captions after the runtime was changed."""
@@ -102,7 +149,7 @@ class Handlers:
     ) -> tuple[np.ndarray | None, str, Any]:
         """Picture, sentence and details of one photo."""
         if photo is None:
-            return None, NO_PHOTO, None
+            return None, self.invite(settings.model), None
         path = Path(photo)
         image = read_photo(path)
         if has_more_pictures(path):
@@ -136,6 +183,15 @@ class Handlers:
             rate = f" {1 / max(between, 1e-3):.1f} frames a second."
         return picture, sentence + rate, self.task.details(found), (now, between or 0)
 
+    def page_alone(self, model: str | None, request: gr.Request) -> str:
+        """A link to the page that runs a model in the visitor's browser; it is for this visitor alone."""
+        with self.models.use(model):  # it is one of those on offer, and can be loaded
+            pass
+        assert self.in_browser and model is not None and request.request is not None
+        visitor = request.request.scope["visitor"]
+        address = self.in_browser.address(self.task.app, self.models.choices[model], visitor)
+        return f'<a href="{address}" target="_blank" rel="noopener">{OPEN_PAGE}</a>'
+
     def video(
         self,
         video: str | None,
@@ -161,12 +217,15 @@ class Handlers:
         files: list[str] | None,
         settings: Settings,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[str | None, str]:
-        """A CSV table of the predictions for many photos, and a sentence with the number of unreadable ones."""
+    ) -> tuple[str | None, str, list[tuple[str, str]]]:
+        """A CSV table of the predictions for many photos, a sentence with the number of unreadable ones, and pictures.
+
+        Pictures are the files of the first photos with the predictions drawn, and what is said of each.
+        """
         if not files:
-            return None, "Choose photos first."
+            return None, "Choose photos first.", []
         paths = [Path(file) for file in files]
-        num_photos, problems = count_photos(paths), []
+        num_photos, problems, pictures = count_photos(paths), [], list[tuple[str, str]]()
         out = new_result(".csv")
         room = Path(tempfile.mkdtemp(dir=out.parent))
         try:
@@ -178,12 +237,18 @@ class Handlers:
                         problems.append(sent.problem)
                         table.writerow([_cell(sent.name), *[""] * len(self.task.columns), _cell(sent.problem)])
                     else:
-                        for row in self._rows(sent.image, settings):
+                        picture, found, _ = self._look(sent.image, settings)
+                        for row in self.task.rows(found):
                             table.writerow([_cell(sent.name), *map(_cell, row), ""])
+                        if len(pictures) < SHOWN_PHOTOS:
+                            path = out.with_name(f"{len(pictures) + 1}.jpg")
+                            path.write_bytes(encode_picture(fit(picture, side=GALLERY_SIDE)[0]))
+                            pictures.append((str(path), f"{sent.name}: {self.task.say(found)}"))
                     progress((i, num_photos), unit="photos")
         finally:
             shutil.rmtree(room, ignore_errors=True)
-        return str(out), f"{num_photos - len(problems):,} of {num_photos:,} photos are in the table.{_first(problems)}"
+        words = f"{num_photos - len(problems):,} of {num_photos:,} photos are in the table.{_first(problems)}"
+        return str(out), words, pictures
 
     def _look(self, image: np.ndarray, settings: Settings) -> Looked:
         with self._predictor(settings) as predictor:
@@ -194,62 +259,10 @@ class Handlers:
                 sentence += f" The model does not know {', '.join(unknown)}."
             return Looked(self.task.draw(predictor, image, found, settings), found, sentence)
 
-    def _rows(self, image: np.ndarray, settings: Settings) -> list[list[Any]]:
-        with self._predictor(settings) as predictor:
-            return self.task.rows(self.task.find(predictor, image, settings))
-
     def _predictor(self, settings: Settings) -> AbstractContextManager[Any]:
         """The chosen model, for a block."""
         option = settings.option and self.task.option_is_of_model
         return self.models.use(settings.model, option, settings.runtime)
-
-
-def one_by_one(handler: Callable, option: tuple[str, str, str] | None) -> Callable:
-    """A handler that takes what `Settings` holds one by one where it took `settings`: so Gradio gives and names it.
-
-    Args:
-        option: the app's; its parameter bears its name in the public API, and is left out if there is none.
-    """
-    signature = inspect.signature(handler)
-    parameters = list(signature.parameters.values())
-    at = list(signature.parameters).index("settings")
-    *loose, last = inspect.signature(Settings).parameters.values()
-    loose += [last.replace(name=option[0])] if option else []
-    end = at + len(loose)
-
-    @functools.wraps(handler)
-    def run(*args: Any) -> Any:
-        return handler(*args[:at], Settings(*args[at:end]), *args[end:])
-
-    run.__signature__ = signature.replace(parameters=[*parameters[:at], *loose, *parameters[at + 1 :]])  # type: ignore[attr-defined]
-    return run
-
-
-def guarded(handler: Callable) -> Callable:
-    """A handler that shows users' mistakes on the page, and bugs on the console alone."""
-
-    @functools.wraps(handler)
-    def run(*args: Any) -> Any:
-        try:
-            return handler(*args)
-        except gr.Error:
-            raise
-        except ValueError as error:
-            words = html.escape(for_visitors(error), quote=False)  # the page shows it as HTML
-            raise gr.Error(words, title="This did not work", duration=60, print_exception=False) from None
-        except Exception:
-            traceback.print_exc()
-            raise gr.Error("Something broke here; the server's console says what.", print_exception=False) from None
-
-    return run
-
-
-def for_visitors(error: ValueError) -> str:
-    """The message about a mistake for visitors; details go to the console, once."""
-    if not isinstance(error, NotUsable):
-        return str(error)
-    warnings.warn(str(error), stacklevel=2)
-    return "This model cannot be loaded, or not downloaded, now: the server's console says why. Choose another."
 
 
 def _first(problems: Sequence[str]) -> str:

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
-from demos.blocks import new_blocks
+from apps.common.deploy.web import find_runtime
+from demos.blocks import Page, new_blocks
+from demos.browser import InBrowser
 from demos.chooser import Models, example_pictures, make_models
-from demos.handlers import NO_PHOTO, Handlers, guarded, one_by_one
+from demos.handlers import Handlers
 from demos.payloads import Camera, Names, PictureInAnswer, PictureInFile, Sentence, Threshold, UploadedPhoto
 from demos.rooms import private_room
 from demos.serving import Computing, Server, check_server, find_port, launch
 from demos.task import Task
+from demos.wrapping import guarded, one_by_one
 
 Kind = TypeVar("Kind")
 
@@ -24,23 +27,27 @@ FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1}
 STREAM_EVERY, STREAM_LIMIT = 0.1, 60  # seconds between frames, and until the next in the queue has a turn
 CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more would cost time in every frame
 GIVEN_HEIGHT, RESULT_HEIGHT = 260, 300  # of pictures, pixels; page.css has less for phones
-LIST_HEIGHT = 170  # of chosen files
+LIST_HEIGHT, GALLERY_HEIGHT, FILE_HEIGHT = 170, 330, 100  # of chosen files, of their pictures, and of the table's file
 HOW_TO_RECORD = """Click the picture to allow the camera, then Record to start and Stop to switch the camera off.
-The settings may be changed while it runs."""
+Nothing is stored. You can change the settings while it runs."""
 NO_FRAME = f"The results appear here. {LIVE['concurrency_limit']} cameras run at once; more wait for their turn."
 HOW_TO_VIDEO = """Choose a video, then press Start.
-Some that the browser calls "not playable" can be read all the same."""
-NOTE = "Frames of the camera are not stored. Uploads and results go after ten minutes, and when the program ends."
+Some videos that the browser calls "not playable" can still be read."""
+NOTE = "Camera frames are not stored. Uploads and results are deleted after ten minutes and when the program ends."
 
 
 def serve(title: str, asked: Sequence[tuple[Task, Mapping[str, Any]]], computing: Computing, server: Server) -> None:
     """Serve a page with some tasks until Ctrl-C, each with its models by `make_models`."""
     check_server(server)
     find_port(server)
+    find_runtime(computing.ort)
     private_room()
     device, runtime = computing.device, computing.runtime
-    tasks = [(task, make_models(task, **options, device=device, runtime=runtime)) for task, options in asked]
-    launch(make_page(tasks, title=title), server)
+    options: dict[str, Any] = {"device": device, "runtime": runtime, "download": not computing.bundled}
+    tasks = [(task, make_models(task, **flags, **options)) for task, flags in asked]
+    page = make_page(tasks, title=title)
+    page.in_browser.ort = computing.ort
+    launch(page, server)
 
 
 class Controls(NamedTuple):
@@ -62,59 +69,61 @@ class Controls(NamedTuple):
         return [self.model.change, self.threshold.change, self.only.change, self.runtime.change, *ticked]
 
 
-def make_page(tasks: Sequence[tuple[Task, Models]], *, title: str) -> gr.Blocks:
+def make_page(tasks: Sequence[tuple[Task, Models]], *, title: str) -> Page:
     """A page with one task, or a tab for each of several."""
     with new_blocks(title) as page:
         if len(tasks) == 1:
             gr.Markdown(f"# {title}\n{tasks[0][0].lead}", elem_classes="lead")
-            pages = [fill(*tasks[0])]
+            fill(*tasks[0], page.in_browser)
         else:
-            pages = []
             gr.Markdown(f"# {title}\n{' · '.join(task.title for task, _ in tasks)}", elem_classes="lead")
             with gr.Tabs():
                 for task, models in tasks:
                     with gr.Tab(task.tab):
                         gr.Markdown(task.lead, elem_classes="lead")
-                        pages.append(fill(task, models))
-        for handlers in pages:
-            page.load(guarded(handlers.warm_up), api_visibility="private", show_progress="hidden")
+                        fill(task, models, page.in_browser)
         gr.Markdown(NOTE, elem_classes="note")
     return page
 
 
-def fill(task: Task, models: Models) -> Handlers:
-    """Put a task into the page that is being made, and return the functions behind it."""
-    handlers = Handlers(task, models)
+def fill(task: Task, models: Models, in_browser: InBrowser) -> None:
+    """Put a task into the page that is being made."""
+    handlers = Handlers(task, models, in_browser)
     with gr.Row(equal_height=False, elem_classes="task"):
         with gr.Column(scale=1, min_width=230, elem_classes="settings"):
-            controls = _settings(task, handlers)
+            controls, notice = _settings(task, handlers)
         with gr.Column(scale=4, min_width=300), gr.Tabs():
             with gr.Tab("Photo"):
-                _photo_tab(task, handlers, controls)
+                _photo_tab(task, handlers, controls, notice)
             with gr.Tab("Webcam"):
                 _webcam_tab(task, handlers, controls)
             with gr.Tab("Video"):
                 _video_tab(task, handlers, controls)
             with gr.Tab("Folder"):
                 _many_tab(task, handlers, controls)
-    return handlers
 
 
-def _settings(task: Task, handlers: Handlers) -> Controls:
+def _settings(task: Task, handlers: Handlers) -> tuple[Controls, Sentence]:
     models = handlers.models
     about = handlers.describe(models.default)
     model = gr.Dropdown(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
     label, least, _ = task.threshold
-    threshold = Threshold(least, 1, value=about.threshold, step=0.01, label=label)
-    only = Names(about.names, value=[], multiselect=True, label=task.names_label, info="none chosen: all")
+    threshold = Threshold(least, 1, value=about.threshold, step=0.01, label=label, info=task.threshold_info)
+    only = Names(about.names, value=[], multiselect=True, label=task.names_label, info=task.names_info)
     runtimes = list(models.runtimes)
     runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
     notice = Sentence(about.problem, elem_classes="problem", latex_delimiters=[])
-    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress_on": notice}
-    model.change(guarded(handlers.choose), [model, runtime], [only, model, runtime, notice, threshold], **hidden)
-    runtime.change(guarded(handlers.compute), [model, runtime], [runtime, notice], **hidden)
-    return Controls(model, threshold, only, runtime, option)
+    model.change(
+        guarded(handlers.choose), [model, runtime], [only, model, runtime, notice, threshold], **_hidden(notice)
+    )
+    runtime.change(guarded(handlers.compute), [model, runtime], [runtime, notice], **_hidden(notice))
+    return Controls(model, threshold, only, runtime, option), notice
+
+
+def _hidden(notice: Sentence) -> dict[str, Any]:
+    """Options of events that are not of the public API, and take a while."""
+    return {"api_visibility": "private", "show_progress_on": notice}
 
 
 def _left() -> gr.Column:
@@ -142,16 +151,32 @@ def _sentence(words: str) -> Sentence:
     return Sentence(words, label="Sentence", elem_classes="says", latex_delimiters=[])
 
 
-def _photo_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
-    with gr.Row():
+def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sentence) -> None:
+    given, answer, says, table = handlers.first_answer() or (None, None, handlers.invite(handlers.models.default), None)
+    with gr.Row(elem_classes="result-first"):
         with _left():
-            photo = _given(UploadedPhoto, "Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"])
-            if pictures := example_pictures(task.app):
-                gr.Examples([[str(path)] for path in pictures], inputs=[photo], label="Examples", cache_examples=False)
+            options: dict[str, Any] = {"type": "filepath", "image_mode": None, "sources": ["upload", "clipboard"]}
+            photo = _given(UploadedPhoto, "Photo", value=given, **options)
+            taken = gr.UploadButton("Take a photo", file_types=["image"], size="sm", elem_classes="take-photo")
+            examples = {
+                kind: gr.Examples(
+                    [[str(path)] for path in pictures],
+                    inputs=[photo],
+                    label="Examples",
+                    cache_examples=False,
+                    visible=pictures == handlers.examples(handlers.models.default),
+                ).dataset
+                for kind in ("photos", "drawings")
+                if (pictures := example_pictures(task.app, kind))
+            }
         with _right():
-            picture = _result(PictureInFile, show_label=False, format="jpeg", buttons=["download", "fullscreen"])
-            sentence = _sentence(NO_PHOTO)
-            details = task.make_details()
+            look: dict[str, Any] = {"show_label": False, "format": "jpeg", "buttons": ["download", "fullscreen"]}
+            picture = _result(PictureInFile, value=answer, **look)
+            sentence = _sentence(says)
+            details = task.make_details(table)
+    taken.upload(lambda path: path, taken, photo, api_visibility="private")
+    swap = guarded(handlers.swapper(examples))
+    controls.model.change(swap, [controls.model, photo], [photo, *examples.values()], **_hidden(notice))
     gr.on(
         [photo.change, *controls.changes()],
         guarded(one_by_one(handlers.photo, task.option)),
@@ -171,10 +196,13 @@ def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
             camera = _given(Camera, "Camera", sources=["webcam"], streaming=True, webcam_options=options)
             mirror = gr.Checkbox(True, label="Mirror", elem_classes="mirror")
             gr.Markdown(HOW_TO_RECORD, elem_classes="camera-says")
+            alone = gr.Button("Webcam in this browser", size="sm")
+            link = gr.HTML()
         with _right():
             picture = _result(PictureInAnswer, show_label=False, buttons=[])
             sentence = _sentence(NO_FRAME)
             details = task.make_details()
+    alone.click(guarded(handlers.page_alone), controls.model, link, api_visibility="private", **FILES)
     clock = gr.State(None)
     camera.stream(
         guarded(one_by_one(handlers.frame, task.option)),
@@ -213,14 +241,16 @@ def _many_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
             folder = gr.UploadButton("Choose a folder", file_count="directory", size="sm")
             start = gr.Button("Start", variant="primary")
         with _right():
-            table = gr.File(label="Table (CSV)", interactive=False, height=LIST_HEIGHT)
+            look: dict[str, Any] = {"columns": 3, "object_fit": "contain", "buttons": ["download", "fullscreen"]}
+            pictures = gr.Gallery(label="The first photos", height=GALLERY_HEIGHT, interactive=False, **look)
             sentence = _sentence("Choose photos, then press Start.")
+            table = gr.File(label="Table (CSV)", interactive=False, height=FILE_HEIGHT)
     folder.upload(lambda paths: paths, folder, files, api_visibility="private")
     start.click(
         guarded(one_by_one(handlers.photos, task.option)),
         [files, *controls.inputs()],
-        [table, sentence],
+        [table, sentence, pictures],
         api_name=f"{task.verb}_photos",
-        show_progress_on=table,
+        show_progress_on=pictures,
         **FILES,
     )

@@ -8,6 +8,7 @@ import base64
 import binascii
 import re
 from abc import ABCMeta
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -74,7 +75,7 @@ class Camera(gr.Image, metaclass=AsParent):
 
 
 class PictureInFile(gr.Image, metaclass=AsParent):
-    """Shows a picture (H, W, 3) by a file of a name of its own.
+    """Shows a picture (H, W, 3) by a file of a name of its own, or one that is in a file.
 
     Gradio names files by their content and writes them anew each time, also while an equal one is being sent to
     another visitor, who then gets half of it.
@@ -83,6 +84,8 @@ class PictureInFile(gr.Image, metaclass=AsParent):
     def postprocess(self, value: Any) -> ImageData | None:
         if value is None:
             return None
+        if isinstance(value, Path):
+            return ImageData(path=str(value), orig_name="result.jpg")
         folder = new_result("").parent
         path = folder / f"{folder.name}.jpg"
         path.write_bytes(encode_picture(value))

@@ -73,6 +73,15 @@ def new_result(suffix: str) -> Path:
     return folder / f"result{suffix}"
 
 
+def kept_file(data: bytes, suffix: str) -> Path:
+    """A file that stays as long as the page runs."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"]) / "kept" / secrets.token_hex(16)
+    folder.mkdir(mode=0o700, parents=True)
+    path = folder / f"result{suffix}"
+    path.write_bytes(data)
+    return path
+
+
 def end_when_told() -> None:
     """Let SIGTERM and SIGHUP end this process as Ctrl-C does; what is ignored (nohup) stays so."""
 

@@ -50,6 +50,10 @@ class Computing(DeviceOption):
     runtime: Runtime = "torch"
     """library that runs the network: torch, torch-compile, onnx, openvino, or auto: the fastest installed, found in a
     minute at first use"""
+    bundled: tyro.conf.FlagCreatePairsOff[bool] = False
+    """begin with the model that comes with the project, not with a published one, and download nothing at the start"""
+    ort: Path | None = None
+    """unpacked npm package onnxruntime-web, for the webcam in visitors' browsers; default its public CDN"""
 
 
 @dataclass(frozen=True, kw_only=True)

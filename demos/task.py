@@ -3,6 +3,7 @@
 Letters in shapes: H W height and width.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -11,13 +12,24 @@ import gradio as gr
 import numpy as np
 
 
+class NotUsable(ValueError):
+    """A model that cannot be loaded; the reason goes to the console alone, as it may name folders."""
+
+
 class Choice(NamedTuple):
-    """A model on offer: a model folder, or the name of published weights and their width."""
+    """A model on offer: a model folder, or the name of published weights and their width.
+
+    Attributes:
+        examples: what pictures it is for, "drawings" or "photos"; empty where only its owner knows.
+        files: of published weights: the catalog's entries, any of which will do.
+    """
 
     label: str
     checkpoint: Path | None = None
     weights: str | None = None
     backbone: str = "a075"
+    examples: str = ""
+    files: Sequence[str] = ()
 
     def source(self) -> dict[str, Any]:
         """The arguments of an app's Predictor for this model."""
@@ -52,22 +64,27 @@ class Task(Protocol):
 
     Attributes:
         app: its name, also of its folders in runs, models and examples.
+        metric: the number in a model's description that tells how good it is, and what it is called.
         verb: what the functions of the public API are called: /verb, /verb_video, /verb_photos.
         tab, title, lead: a word for a tab, the heading, and what the page does, for people.
         threshold: label, least and default value of the slider; see `usual_threshold`.
-        names_label: what `only` is a choice of.
+        threshold_info: an explanation of the slider; may be empty.
+        names_label, names_info: what `only` is a choice of, and what it means to choose none.
         option: name in the API, label and explanation of a tick box; None for none.
         option_is_of_model: whether the option is for loading a model, or for what is shown.
         columns: of the table that `rows` fills, without "file" and "problem".
     """
 
     app: str
+    metric: tuple[str, str]
     verb: str
     tab: str
     title: str
     lead: str
     threshold: tuple[str, float, float]
+    threshold_info: str | None = None
     names_label: str
+    names_info: str
     option: tuple[str, str, str] | None
     option_is_of_model: bool
     columns: Sequence[str]
@@ -112,8 +129,8 @@ class Task(Protocol):
         """Rows of cells; one row with empty cells if nothing was found."""
         ...
 
-    def make_details(self) -> gr.components.Component:
-        """The component that `details` fills."""
+    def make_details(self, value: Any = None) -> gr.components.Component:
+        """The component that `details` fills, at first with what it gave."""
         ...
 
     def details(self, found: Any) -> Any:
@@ -127,6 +144,28 @@ def scaled(box: tuple[float, float, float, float], factor: float) -> tuple[float
     return factor * x0, factor * y0, factor * x1, factor * y1
 
 
-def make_table(label: str, columns: Sequence[str]) -> gr.Dataframe:
+def make_table(label: str, columns: Sequence[str], value: Any = None) -> gr.Dataframe:
     """The table below a result."""
-    return gr.Dataframe(headers=list(columns), label=label, interactive=False, max_height=140)
+    return gr.Dataframe(value, headers=list(columns), label=label, interactive=False, max_height=140)
+
+
+PLAIN_NAME = re.compile(r"[a-z]+( [a-z]+)*")
+SAME = {"fish", "sheep", "scissors", "skis", "jellyfish", "broccoli", "deer"}
+OTHERS = {"person": "people", "mouse": "mice", "knife": "knives", "child": "children", "man": "men", "woman": "women"}
+
+
+def counted(number: int, name: str) -> str:
+    """How many of a class: "2 horses". Names that are no plain English words stay as they are."""
+    *before, last = name.split(" ")
+    if number == 1 or last in SAME or not PLAIN_NAME.fullmatch(name):
+        return f"{number:,} {name}"
+    if last.endswith(("s", "x", "z", "ch", "sh")):
+        ending = f"{last}es"
+    else:
+        ending = f"{last[:-1]}ies" if re.search(r"[^aeiou]y$", last) else f"{last}s"
+    return " ".join([f"{number:,}", *before, OTHERS.get(last, ending)])
+
+
+def some_of(names: Sequence[str], most: int = 6) -> str:
+    """The first of some names, and whether there are more."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

@@ -79,7 +79,7 @@ def check_header(file: io.IOBase, name: str, *, max_pixels: int) -> None:
         raise ValueError(f"{name} has far too many pixels; at most {max_pixels / 1e6:,.0f} million are read") from None
     except Exception:  # Pillow raises many kinds for a damaged header
         known = ", ".join(SUFFIXES_OF_FORMAT)
-        raise ValueError(f"{name} is not a picture that can be read (read are {known})") from None
+        raise ValueError(f"{name} is not a picture that can be read (supported: {known})") from None
     if width * height > max_pixels:
         raise ValueError(
             f"{name} is {width} x {height} pixels, {width * height / 1e6:,.1f} million; "

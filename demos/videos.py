@@ -48,7 +48,7 @@ def annotate(
         ValueError: no video that can be read, or its frames are too large.
     """
     if not is_video(source):
-        raise ValueError(f"{source.name} is no video that can be read (read are MP4, MOV, WebM, MKV, AVI)")
+        raise ValueError(f"{source.name} is no video that can be read (supported: MP4, MOV, WebM, MKV, AVI)")
     video = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG)
     writer: cv2.VideoWriter | None = None
     size, done = (0, 0), 0

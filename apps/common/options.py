@@ -55,7 +55,7 @@ SECTIONS = {
     "runtime": ("runtime", "threads", "precision"),
     "output": (
         *("format", "outputs", "score_threshold", "int8", "io", "input", "dynamic_size", "ort"),
-        *("save", "save_as", "only_unlabelled", "cam", "fix", "examples"),
+        *("save", "save_as", "only_unlabelled", "cam", "fix", "examples", "drop"),
         *("eval_every", "checkpoint_every", "tensorboard"),
     ),
 }

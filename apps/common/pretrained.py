@@ -10,6 +10,9 @@
 Letters in shapes: O outputs of a layer, I its inputs, K classes.
 """
 
+import sys
+import threading
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -24,8 +27,10 @@ from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name
 from backbone.weights import LoadedWeights, imagenet_entries, load_weights
-from backbone.weights.fetch import is_fetched
+from backbone.weights.catalog import find_entry
+from backbone.weights.fetch import fetch, is_fetched
 
+PATIENCE, LONGEST = 3.0, 30.0  # seconds that `is_ready` waits for a server's answer, and then for its file
 TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", norm_eps=1e-3)
 
 
@@ -148,6 +153,38 @@ def find_weights(
         if asked not in words:
             hint = did_you_mean(asked, (*words, "none")) or hint
         raise ValueError(f"{error}{hint}") from error
+
+
+def is_ready(names: Sequence[str]) -> bool:
+    """Whether a file of one of these catalog entries is on this machine, after a download if there is a network.
+
+    Names of hosts are looked up and files are fetched in a thread, for which nobody waits longer than `PATIENCE`, or
+    `LONGEST` once a server has answered; then it goes on alone, and the file is there the next time.
+    """
+    entries = [find_entry(name) for name in names]
+    if any(map(is_fetched, entries)):
+        return True
+    answers, done, problems = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        for entry in entries:
+            try:
+                urllib.request.urlopen(urllib.request.Request(entry.url, method="HEAD"), timeout=PATIENCE).close()
+                answers.set()
+                fetch(entry)
+                return done.set()
+            except Exception as error:  # whatever a network does, there is no file
+                problems.append(str(error).partition("\n")[0])
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if answers.is_set():
+        thread.join(LONGEST)
+    if entries and not done.is_set():
+        problem = problems[0] if problems else "it is still coming" if answers.is_set() else "no answer"
+        print(f"{names[0]} is not on this machine, and is not downloaded now: {problem}", file=sys.stderr)
+    return done.is_set()
 
 
 def imagenet_name(width_mult: float) -> str:

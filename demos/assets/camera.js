@@ -62,6 +62,8 @@
   document.addEventListener("click", (event) => {
     const target = event.target instanceof Element ? event.target : null;
     const button = target?.closest(RECORD);
+    const input = target?.closest("button.take-photo")?.previousElementSibling;
+    input?.setAttribute("capture", "environment"); // a phone's camera, not its list of files
     if (button) onRecordButton(event, button);
     else if (target?.closest('[role="tab"]')) setTimeout(releaseHidden, 300);
     else if (target?.closest('[title="grant webcam access"]')) tell(null);

@@ -29,6 +29,8 @@ class Config:
     """app of the model"""
     checkpoint: Path
     """run of its train.py, or its best/ folder"""
+    drop: tuple[str, ...] = ()
+    """attributes of faceattr that were not learned, and are left out"""
     out: Path | None = None
     """folder to write; default demos/models/APP"""
 
@@ -52,7 +54,7 @@ CARD = "MODEL_CARD.md"
 ABOUT: dict[App, tuple[str, str]] = {
     "detection": ("Animals of a drawn reef", "finds six kinds of animals in drawn pictures of a reef"),
     "finegrained": ("Moths of an invented genus", "tells twelve species in drawn pictures of moths"),
-    "faceattr": ("Attributes of drawn portraits", "says which of twelve attributes drawn portraits show"),
+    "faceattr": ("Attributes of drawn portraits", "says which of ten attributes drawn portraits show"),
 }
 
 
@@ -64,7 +66,7 @@ def make(config: Config) -> Path:
     """
     folder = model_folder(config.checkpoint)
     about, _ = load_model(folder, app=config.app)
-    network = halved(load_network(config.app, folder))
+    network = halved(without(load_network(config.app, folder), about, config.drop))
     size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     if size >= MAX_BYTES:
         raise ValueError(
@@ -92,6 +94,27 @@ def load_network(app: App, folder: Path) -> nn.Module:
     if app == "finegrained":
         return Classify(folder, device="cpu", runtime="torch").classifier.network
     return Describe(folder, device="cpu", runtime="torch", whole=True).tagger.network
+
+
+def without(network: nn.Module, about: dict[str, Any], names: Sequence[str]) -> nn.Module:
+    """The network, and its description, without the outputs of some attributes; figures over all of them go, too.
+
+    Raises:
+        ValueError: there is no such attribute.
+    """
+    classes = about["class_names"]
+    if unknown := [name for name in names if name not in classes]:
+        raise ValueError(f"--drop {unknown[0]}: the model has no such attribute; it has {', '.join(classes)}")
+    if not names:
+        return network
+    kept = [i for i, name in enumerate(classes) if name not in names]
+    for name, parameter in network.named_parameters():
+        if name.startswith("classifier."):
+            parameter.data = parameter.data[kept]
+    about["class_names"] = [classes[i] for i in kept]
+    about["calibration"] = {name: [values[i] for i in kept] for name, values in about["calibration"].items()}
+    about["metrics"] = {name: about["metrics"][name] for name in ("split", "step") if name in about["metrics"]}
+    return network
 
 
 def halved(network: nn.Module) -> nn.Module:

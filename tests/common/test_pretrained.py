@@ -1,12 +1,22 @@
 """What a classifying network starts from."""
 
+import dataclasses
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 import torch
+from safetensors.torch import save
 
+from apps.common import pretrained
 from apps.common.checkpoint import save_model
 from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
 from backbone import create_backbone, parse_backbone
 from backbone.weights import find_entry
+from backbone.weights.catalog import WeightFile
 from backbone.weights.fetch import weights_dir
 
 
@@ -85,3 +95,57 @@ def test_imagenet_without_network_takes_what_is_here(no_network, capsys):
     assert load_pretrained("imagenet", width_mult=0.25, app="x").summary.startswith(f"a025 from {entry.url} (")
     assert "cannot download pytorchcv-a025" in (said := capsys.readouterr().out)
     assert said.endswith("run again; meanwhile keras-a025-128 is taken, which is on this machine\n")
+
+
+class Served(SimpleHTTPRequestHandler):
+    """Sends a file."""
+
+    data = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(self.data)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def entry(tmp_path, monkeypatch) -> Iterator[WeightFile]:
+    """A catalog's only entry, whose file a server on this machine sends."""
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
+    Served.data = save({"a": torch.zeros(3)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Served) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        digest = f"sha256:{hashlib.sha256(Served.data).hexdigest()}"
+        url = f"http://127.0.0.1:{server.server_port}/weights.safetensors"
+        yield dataclasses.replace(find_entry("coco-a100"), url=url, size=len(Served.data), digest=digest)
+        server.shutdown()
+
+
+def test_what_a_page_begins_with_is_downloaded_and_verified(entry, monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "find_entry", {"x": entry}.__getitem__)
+    assert pretrained.is_ready(["x"])
+    assert (weights_dir() / "weights.safetensors").read_bytes() == Served.data
+    Served.data = b"never asked for again"
+    assert pretrained.is_ready(["x"])
+    other = dataclasses.replace(entry, url=entry.url.replace("weights", "others"))
+    monkeypatch.setattr(pretrained, "find_entry", {"x": other}.__getitem__)
+    assert not pretrained.is_ready(["x"]), "it is not what was published"
+    assert sorted(path.name for path in weights_dir().iterdir()) == ["weights.safetensors"]
+    assert "x is not on this machine, and is not downloaded now" in capsys.readouterr().err
+
+
+def test_a_page_waits_for_no_server_that_does_not_answer(entry, monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/weights.safetensors"
+        monkeypatch.setattr(pretrained, "find_entry", {"x": dataclasses.replace(entry, url=url)}.__getitem__)
+        assert not pretrained.is_ready(["x"])
+    assert "x is not on this machine" in capsys.readouterr().err
+    assert not pretrained.is_ready([])

@@ -101,21 +101,21 @@ def test_answers_that_nobody_gets_have_a_bound(page, monkeypatch):
     monkeypatch.setattr(page, "_asked", {})
     monkeypatch.setattr(blocks, "MAX_UNREAD", 3)
     visitor = Visitor(page, "unread")
-    index = visitor.function("warm_up")
+    index, models = visitor.function("compute"), ["given: detection", None]
     events = []
     for i in range(3):
-        events.append((f"unread {i}", visitor.join(index, [], session=f"unread {i}").json()["event_id"]))
-    answer = visitor.join(index, [])
+        events.append((f"unread {i}", visitor.join(index, models, session=f"unread {i}").json()["event_id"]))
+    answer = visitor.join(index, models)
     assert answer.status_code == 503
     assert "Get the answers" in answer.json()["detail"]
     for session, event in events[:2]:
         assert visitor.answer(event, session)["success"]
-    assert visitor.join(index, []).status_code == 200
+    assert visitor.join(index, models).status_code == 200
     monkeypatch.setattr(blocks, "KEEP_SECONDS", -1)
     deadline = time.monotonic() + 30
     while page._queue.event_ids_to_events and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert visitor.join(index, []).status_code == 200
+    assert visitor.join(index, models).status_code == 200
     assert list(page._asked) == ["unread"], "what is old is forgotten"
     assert "unread 2" not in page._queue.pending_messages_per_session
 

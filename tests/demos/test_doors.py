@@ -323,7 +323,7 @@ def test_one_visitor_does_not_fill_the_queue(page, monkeypatch):
     one, two = Visitor(page, "busy one"), Visitor(page, "another")
     path, index = one.upload(), one.function("detect_photos")
     function = page.fns[index]
-    monkeypatch.setattr(function, "fn", lambda *args: time.sleep(0.5) or (None, "done"))
+    monkeypatch.setattr(function, "fn", lambda *args: time.sleep(0.5) or (None, "done", []))
     data = [[{"path": path, **FILE}], "given: detection", 0.3, [], None]
     codes = [one.join(index, data).status_code for _ in range(45)]
     assert 7 <= codes.count(200) <= 12

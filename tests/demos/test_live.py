@@ -13,10 +13,11 @@ from gradio.data_classes import ImageData
 from demos.chooser import make_models
 from demos.detection import DetectionTask
 from demos.faceattr import FaceattrTask
-from demos.handlers import Handlers, guarded
+from demos.handlers import Handlers
 from demos.payloads import Camera, PictureInAnswer, UploadedPhoto
 from demos.task import Settings
 from demos.uploads import MAX_FRAME_PIXELS, decode_frame, fit
+from demos.wrapping import guarded
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_a_frame_is_looked_at_and_timed(handlers, nothing_shown, monkeypatch):
     clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
     monkeypatch.setattr("demos.handlers.time", clock)  # not the module itself, which a server's threads read
     picture, sentence, _, clock = handlers.frame(frame_bytes(), False, None, nothing_shown)
-    assert picture.shape == (240, 320, 3), "small frames are enlarged"
+    assert picture.shape == (480, 640, 3), "small frames are enlarged"
     assert "frames a second" not in sentence
     _, sentence, _, clock = handlers.frame(frame_bytes(), False, clock, nothing_shown)
     assert "10.0 frames a second" in sentence
@@ -54,7 +55,7 @@ def test_the_mirror_swaps_left_and_right(handlers, nothing_shown):
     plain, *_ = handlers.frame(frame_bytes(), False, None, nothing_shown)
     mirrored, *_ = handlers.frame(frame_bytes(), True, None, nothing_shown)
     np.testing.assert_array_equal(mirrored[:, ::-1], plain)
-    assert plain[:, :100].max() == 0
+    assert plain[:, :200].max() == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", frame_bytes(4000, MAX_FRAME_PIXELS // 4000 + 1)])

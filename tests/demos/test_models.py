@@ -1,5 +1,6 @@
 """Which models are offered, the bundled ones, and the example pictures."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from apps.common.images import read_image
 from apps.detection.export import Config as ExportConfig
 from apps.detection.export import describe
 from apps.detection.model.detector import Detector
+from apps.faceattr.predict import Predictor as Describe
 from apps.finegrained.predict import Predictor
 from demos import detection
 from demos.chooser import BUNDLED, EXAMPLES, Models, example_pictures, find_choices, make_models
@@ -32,13 +34,15 @@ APPS = ("detection", "finegrained", "faceattr")
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, model_folders) -> Path:
-    """A folder with two runs of the detector, the one called "a" newer, and a bundled model."""
+    """A folder with three runs of the detector, "a" newer than "b", "new" unfinished, and a bundled model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("demos.chooser.BUNDLED", tmp_path / "bundled")
-    for age, name in enumerate(("a", "b")):
+    for name, age in {"a": 1000036800, "b": 999950400, "new": 1600000000}.items():  # at noon in Greenwich
         best = tmp_path / "runs" / "detection" / name / "best"
         shutil.copytree(model_folders["detection"], best)
-        os.utime(best / "model.json", (1e9 - age, 1e9 - age))
+        os.utime(best / "model.json", (age, age))
+        if name != "new":
+            (best.parent / "metrics.json").write_text("{}")
     shutil.copytree(model_folders["detection"], tmp_path / "bundled" / "detection")
     return tmp_path
 
@@ -58,13 +62,16 @@ def test_a_page_takes_an_exported_file(home, model_folders):
 
 
 def test_runs_are_offered_newest_first(home, model_folders):
-    labels = [choice.label for choice in find_choices("detection")]
-    assert labels[:2] == ["your run: a", "your run: b"]
-    assert labels[2].startswith("bundled: ")
-    (home / "runs/detection/b/metrics.json").write_text("{}")
-    assert make_models(DetectionTask(), checkpoint=Path("last")).default == "given: b"
+    labels = [choice.label for choice in find_choices("detection", metric=("AP", "AP"))]
+    assert labels == [
+        "your run: a, AP 0.50, 2001-09-09",
+        "your run: b, AP 0.50, 2001-09-08",
+        "bundled: drawings",
+        "unfinished: new, AP 0.50, 2020-09-13",
+    ]
+    assert make_models(DetectionTask(), checkpoint=Path("last")).default in ("given: a", "given: b")
     given = find_choices("detection", checkpoint=model_folders["detection"].parent)
-    assert [choice.label for choice in given][:2] == ["given: detection", "your run: a"]
+    assert [choice.label.partition(",")[0] for choice in given][:2] == ["given: detection", "your run: a"]
 
 
 def test_flags_decide_what_comes_first(home, monkeypatch):
@@ -75,7 +82,7 @@ def test_flags_decide_what_comes_first(home, monkeypatch):
     models = make_models(DetectionTask(), weights="coco", backbone="a100")
     assert str(models.default).startswith("published: COCO, a100")
     assert [options["weights"] for _, options in asked] == ["coco"]
-    assert len(models.choices) == 5
+    assert len(models.choices) == 6
     with pytest.raises(ValueError, match="not both"):
         make_models(DetectionTask(), checkpoint=home, weights="coco")
 
@@ -84,9 +91,10 @@ def test_the_slider_begins_where_the_model_has_its_threshold(home):
     about = home / "runs/detection/b/best/model.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "threshold": 0.687}))
     handlers = Handlers(DetectionTask(), make_models(DetectionTask(), device="cpu"))
-    assert handlers.describe("your run: a").threshold == 0.3
-    assert handlers.describe("your run: b").threshold == 0.68  # a step of the slider, none above the threshold
-    *_, slider = handlers.choose("your run: b", None)
+    b, a, *_ = handlers.models.choices  # b was written just now
+    assert handlers.describe(a).threshold == 0.3
+    assert handlers.describe(b).threshold == 0.68  # a step of the slider, none above the threshold
+    slider = handlers.choose(b, None)[4]
     assert slider.value == 0.68
 
 
@@ -162,6 +170,18 @@ def test_halving_hardly_changes_probabilities(model_folders, tmp_path):
     )
     assert before.keys() == after.keys()
     assert max(abs(before[name] - after[name]) for name in before) < 0.005
+
+
+def test_attributes_that_were_not_learned_are_left_out(model_folders, tmp_path):
+    config = Config(app="faceattr", checkpoint=model_folders["faceattr"], drop=("Male", "Young"), out=tmp_path / "two")
+    out = make(config)
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8))
+    before, after = (Describe(one, device="cpu", runtime="torch").tagger for one in (model_folders["faceattr"], out))
+    assert before.attributes == ["Eyeglasses", "Male", "Smiling", "Young"]
+    assert (after.attributes, len(after.thresholds), len(after.temperatures)) == (["Eyeglasses", "Smiling"], 2, 2)
+    torch.testing.assert_close(after.probs(crops), before.probs(crops)[:, [0, 2]], atol=2e-3, rtol=0)
+    with pytest.raises(ValueError, match="--drop Beard: the model has no such attribute; it has Eyeglasses, Male"):
+        make(dataclasses.replace(config, drop=("Beard",)))
 
 
 def test_a_large_model_is_not_bundled(model_folders, tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ def start_a_folder(address: str, num_photos: int = 450) -> None:
     path = httpx.post(
         f"{address}gradio_api/upload", files={"files": ("many.zip", packed.getvalue())}, timeout=60
     ).json()[0]
-    data = [[{"path": path, **FILE}], "bundled: sample set", 0.3, [], None]
+    data = [[{"path": path, **FILE}], "bundled: drawings", 0.3, [], None]
     event = httpx.post(f"{address}gradio_api/call/detect_photos", json={"data": data}, timeout=60).json()["event_id"]
     with pytest.raises(httpx.ReadTimeout):  # it computes
         httpx.get(f"{address}gradio_api/call/detect_photos/{event}", timeout=0.5)

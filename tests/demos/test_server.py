@@ -52,7 +52,7 @@ def test_boxes_are_those_of_the_predictor_above_the_threshold(client, photo, mod
     assert [row[1] for row in table["data"]] == [one.name for one in wanted]
     assert [row[3:] for row in table["data"]] == [[round(v, 1) for v in one.box_xyxy_px] for one in wanted]
     assert "ms" in sentence
-    assert max(Image.open(picture).size) == 320
+    assert max(Image.open(picture).size) == 640
 
 
 def test_only_the_chosen_classes_are_shown(client, photo):
@@ -192,7 +192,7 @@ def test_many_photos_make_a_table(client, tmp_path, photo):
     broken = tmp_path / "broken.zip"
     broken.write_bytes(archive.read_bytes()[:-300])
     files = [handle_file(photo), handle_file(archive), handle_file(broken)]
-    table, sentence = client.predict(files, threshold=0, api_name="/classify_photos")
+    table, sentence, pictures = client.predict(files, threshold=0, api_name="/classify_photos")
     rows = rows_of(table)
     by_name = {row["file"]: row for row in rows}
     assert float(by_name["../../=outside.png"]["prob1"]) > 0
@@ -200,13 +200,15 @@ def test_many_photos_make_a_table(client, tmp_path, photo):
     assert "no photo" in by_name["read me.txt"]["problem"]
     assert "neither" in by_name["broken.zip"]["problem"]
     assert len(rows) == 5
+    assert [one["caption"].partition(": It looks")[0] for one in pictures] == ["a photo.png", "../../=outside.png"]
+    assert [max(Image.open(one["image"]).size) for one in pictures] == [640, 640]
     assert sentence.startswith("2 of 5 photos are in the table. 3 could not be read")
     assert not any(cell.startswith("=") for row in rows for cell in row.values()), "a spreadsheet would compute it"
     assert "'=finch" in {row[f"class{i}"] for row in rows for i in (1, 2, 3)}
 
 
 def test_a_photo_without_faces_has_a_row(client, photo):
-    table, _ = client.predict([handle_file(photo)], api_name="/describe_faces_photos")
+    table, *_ = client.predict([handle_file(photo)], api_name="/describe_faces_photos")
     assert [(row["file"], row["face"]) for row in rows_of(table)] == [("a photo.png", "0")]
 
 

@@ -45,6 +45,10 @@ def test_a_space_lets_in_whom_it_wants(monkeypatch):
     assert serving.as_on_space(chosen) == chosen
 
 
+def no_network(*args, **options):
+    raise OSError("no network here")
+
+
 @pytest.mark.parametrize("demo", [detection, finegrained, faceattr, app])
 def test_every_demo_refuses_before_it_loads_anything(demo, capsys):
     assert parse(demo.Config, ["--host", "::", "--no-auth", "--port", "81"]).server == Server(
@@ -69,7 +73,7 @@ def test_every_demo_starts_without_a_trained_run_or_a_network(demo, tmp_path, mo
     pages = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path))
-    monkeypatch.setattr(socket, "create_connection", lambda *args, **options: pytest.fail("no network here"))
+    monkeypatch.setattr(socket, "create_connection", no_network)
     monkeypatch.setattr("demos.page.private_room", lambda: None)
     monkeypatch.setattr("demos.page.launch", lambda page, server: pages.append((page, server)))
     run_command(demo.main, demo.Config, ["--port", "7900"])

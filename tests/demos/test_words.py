@@ -17,10 +17,11 @@ from benchmarks.demo_load import find_chromium
 from demos import serving
 from demos.chooser import make_models
 from demos.detection import DetectionTask
-from demos.handlers import guarded
 from demos.page import make_page
 from demos.payloads import Sentence, as_text
 from demos.serving import ASSETS
+from demos.task import counted
+from demos.wrapping import guarded
 from tests.demos.visiting import PHOTO
 
 IMAGE = "![x](http://elsewhere/x.png)"
@@ -83,12 +84,31 @@ def test_what_a_model_or_an_archive_is_called_is_text_on_the_page(tmp_path, room
     try:
         client = Client(address, verbose=False, download_files=tmp_path)
         _, found, _ = client.predict(handle_file(PHOTO), threshold=0.05, only=[IMAGE, "[no](such)"], api_name="/detect")
-        _, unread = client.predict([handle_file(tmp_path / "a.zip")], api_name="/detect_photos")
+        _, unread, _ = client.predict([handle_file(tmp_path / "a.zip")], api_name="/detect_photos")
     finally:
         page.close(verbose=False)
     assert "x.png" in found and "no" in found and "x.png" in unread
     for sentence in (found, unread):
         assert rendered(sentence)[1] == {"p"}, sentence
+
+
+def test_how_many_of_a_class_is_said_in_english():
+    """COCO's classes, as English has them; names of other data stay as they are."""
+    one = "person bicycle bus truck bench bird sheep zebra skis frisbee knife sandwich broccoli couch mouse toothbrush"
+    many = (
+        "people bicycles buses trucks benches birds sheep zebras skis frisbees knives sandwiches broccoli couches mice"
+    )
+    for name, plural in zip(one.split(), [*many.split(), "toothbrushes"], strict=True):
+        assert (counted(1200, name), counted(1, name)) == (f"1,200 {plural}", f"1 {name}")
+    two = {
+        "hot dog": "hot dogs",
+        "wine glass": "wine glasses",
+        "berry": "berries",
+        "toy": "toys",
+        "scissors": "scissors",
+    }
+    assert [counted(2, name) for name in two] == [f"2 {plural}" for plural in two.values()]
+    assert [counted(2, name) for name in ("001.Albatross", "Käfer", "a_b")] == ["2 001.Albatross", "2 Käfer", "2 a_b"]
 
 
 def test_errors_have_no_html():

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from backbone.files import cache_dir
+
 PAGE = Path(__file__).parent / "page"
 MODEL, FACTS = "model.onnx", "model.json"
 VERSION = "1.30.0"
@@ -55,6 +57,11 @@ def find_runtime(ort: Path | None) -> Path | None:
         if integrity((folder / name).read_bytes()) != wanted:
             raise ValueError(f"--ort {ort}: {name} is not that of onnxruntime-web {VERSION}")
     return folder
+
+
+def cached_page(key: str) -> Path:
+    """The folder in the user's cache for the page of a model that this key names; it may not be there yet."""
+    return cache_dir() / "web" / hashlib.sha256(f"{VERSION} {key}".encode()).hexdigest()[:32]
 
 
 def integrity(data: bytes) -> str:

@@ -11,7 +11,7 @@ In Python:
     predict = Predictor("runs/faceattr/NAME/best")
     faces = predict("photo.jpg")                       # or an array (H, W, 3) uint8 RGB
     for face in faces:
-        print(face.box_xyxy_px, face.present, face.probs["Smiling"])
+        print(face.box_xyxy_px, face.present, face.probs["Eyeglasses"])
     faces.save("faces.jpg")                            # drawn; .draw() is the picture, .to_dict() has plain types
 
 It says how a face appears in a photo, not who or what a person is; sensitive attributes are hidden unless asked for

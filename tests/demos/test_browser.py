@@ -307,7 +307,9 @@ def test_the_first_example_is_solved_without_a_request(page):
     for tab, said in (("Objects", "Found: "), ("Classes", "It looks like "), ("Faces", "1 face. ")):
         open_tab(page, tab)
         says(page, re.compile(rf"{said}.*\d ms"))
-        assert page.locator('.picture:not(.given) img[src*="result.jpg"]:visible').count() == 1
+        picture = page.locator('.picture:not(.given) img[src*="result.jpg"]:visible')
+        picture.first.wait_for()
+        assert picture.count() == 1
     assert sent == []
 
 

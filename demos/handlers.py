@@ -133,7 +133,7 @@ class Handlers:
             kind = self.models.choices[model].examples if model in self.models.choices else ""
             is_own = photo is not None and str(Path(photo).resolve()) not in known
             shown = gr.skip() if is_own else self.first_example(model)
-            return (shown, *(gr.Dataset(visible=kind == one) for one in examples))
+            return (shown, *(gr.Column(visible=kind == one) for one in examples))
 
         return swap
 

@@ -158,12 +158,13 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sente
             options: dict[str, Any] = {"type": "filepath", "image_mode": None, "sources": ["upload", "clipboard"]}
             photo = _given(UploadedPhoto, "Photo", value=given, **options)
             taken = gr.UploadButton("Take a photo", file_types=["image"], size="sm", elem_classes="take-photo")
-            examples = {}  # in columns: an update of the examples themselves would send their files anew
+            examples, columns = {}, []  # an update of the examples themselves would send their files anew
             for kind in ("photos", "drawings"):
                 if pictures := example_pictures(task.app, kind):
-                    with gr.Column(visible=pictures == handlers.examples(handlers.models.default)) as examples[kind]:
-                        samples = [[str(path)] for path in pictures]
-                        gr.Examples(samples, inputs=[photo], label="Examples", cache_examples=False)
+                    samples = [[str(path)] for path in pictures]
+                    with gr.Column(visible=pictures == handlers.examples(handlers.models.default)) as column:
+                        one = gr.Examples(samples, inputs=[photo], label="Examples", cache_examples=False)
+                    examples[kind], columns = one.dataset, [*columns, column]
         with _right():
             look: dict[str, Any] = {"show_label": False, "format": "jpeg", "buttons": ["download", "fullscreen"]}
             picture = _result(PictureInFile, value=answer, **look)
@@ -171,7 +172,7 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sente
             details = task.make_details(table)
     taken.upload(lambda path: path, taken, photo, api_visibility="private")
     swap = guarded(handlers.swapper(examples))
-    controls.model.change(swap, [controls.model, photo], [photo, *examples.values()], **_hidden(notice))
+    controls.model.change(swap, [controls.model, photo], [photo, *columns], **_hidden(notice))
     gr.on(
         [photo.change, *controls.changes()],
         guarded(one_by_one(handlers.photo, task.option)),

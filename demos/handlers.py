@@ -127,12 +127,14 @@ class Handlers:
         Args:
             examples: the pictures to click by what they are for.
         """
-        known = {str(Path(one["path"]).resolve()) for dataset in examples.values() for (one,) in dataset.samples}
+        files = {kind: [one["path"] for (one,) in dataset.samples] for kind, dataset in examples.items()}  # in the room
+        known = {str(Path(path).resolve()) for paths in files.values() for path in paths}
 
         def swap(model: str | None, photo: str | None) -> tuple[Any, ...]:
             kind = self.models.choices[model].examples if model in self.models.choices else ""
             is_own = photo is not None and str(Path(photo).resolve()) not in known
-            shown = gr.skip() if is_own else self.first_example(model)
+            here = files.get(kind)
+            shown = gr.skip() if is_own else here[BUSY_DRAWING % len(here)] if here else None
             return (shown, *(gr.Column(visible=kind == one) for one in examples))
 
         return swap

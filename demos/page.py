@@ -158,13 +158,15 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sente
             options: dict[str, Any] = {"type": "filepath", "image_mode": None, "sources": ["upload", "clipboard"]}
             photo = _given(UploadedPhoto, "Photo", value=given, **options)
             taken = gr.UploadButton("Take a photo", file_types=["image"], size="sm", elem_classes="take-photo")
-            examples, columns = {}, []  # an update of the examples themselves would send their files anew
+            columns: list[gr.Column] = []
+            examples: dict[str, gr.Dataset] = {}  # an update of the examples themselves would send their files anew
             for kind in ("photos", "drawings"):
                 if pictures := example_pictures(task.app, kind):
                     samples = [[str(path)] for path in pictures]
                     with gr.Column(visible=pictures == handlers.examples(handlers.models.default)) as column:
                         one = gr.Examples(samples, inputs=[photo], label="Examples", cache_examples=False)
-                    examples[kind], columns = one.dataset, [*columns, column]
+                    examples[kind] = one.dataset
+                    columns.append(column)
         with _right():
             look: dict[str, Any] = {"show_label": False, "format": "jpeg", "buttons": ["download", "fullscreen"]}
             picture = _result(PictureInFile, value=answer, **look)

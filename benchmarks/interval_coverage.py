@@ -16,7 +16,7 @@ from apps.detection.data.load import load_split
 from apps.detection.evaluation.metrics import run_cocoeval
 from apps.detection.evaluation.resampling import ap_measure
 
-SETS, DRAWS = 50, 300
+SETS, DRAWS = 300, 600
 
 
 def made_detections(split: CocoSplit, rng: np.random.Generator) -> list[dict]:

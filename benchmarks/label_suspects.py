@@ -170,13 +170,14 @@ def main() -> None:
     parser.add_argument("app", choices=DOORS)
     parser.add_argument("--data", type=Path, required=True, help="grocery81, or a folder with instances_train.json")
     parser.add_argument("--work", type=Path, required=True, help="new folder; a finished run in it is used again")
+    parser.add_argument("--planting", type=int, default=0, help="seed of what is changed")
     parser.add_argument("--published", help="detection: no training, but this detector (of a075), which saw no photo")
     args, flags = parser.parse_known_args()  # the others are train.py's
     train, check, load, plant, name = DOORS[args.app]
     data, run = args.work / name, args.work / "run"
     if not data.exists():
         args.work.mkdir(parents=True, exist_ok=True)
-        planted, counts = plant(args.data, data, np.random.default_rng(0))
+        planted, counts = plant(args.data, data, np.random.default_rng(args.planting))
         save_json(args.work / "planted.json", {"planted": planted, "counts": counts})
     device = choose_device("auto")
     if args.published:

@@ -148,6 +148,8 @@ class PredictOptions(DeviceOption):
     """photos, videos, folders, quoted patterns, a camera's number (0, 1, ...), or - for a list on standard input"""
     source: str | None = None
     """a further source, given as a flag"""
+    only_unlabelled: bool = False
+    """leave out photos that have labels: the source is the folder of a data set"""
     every: int = 1
     """use one frame of so many of a video or camera; 1 uses all"""
     runtime: Runtime = "auto"

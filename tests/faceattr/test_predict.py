@@ -9,6 +9,7 @@ import torch
 from apps.common.cli import run_command
 from apps.common.images import read_image, stack_images
 from apps.faceattr import predict as predict_script
+from apps.faceattr.data.load import load_splits
 from apps.faceattr.data.sensitive import is_sensitive, shown
 from apps.faceattr.model.face_finder import Face, crop_face
 from apps.faceattr.model.tagger import Tagger
@@ -252,3 +253,25 @@ def test_the_precision_that_is_asked_for_is_what_the_runtime_is_given(place, tmp
     args = ["--checkpoint", str(place / "best"), "--source", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     run_command(predict, Config, [*args, "--whole", *flags])
     assert given["precision"] == (flags[1] if flags else "float32")
+
+
+def test_what_is_seen_on_photos_without_labels_is_read_for_training(place, tmp_path, capsys):
+    """A photo that the table does not have, and one of which it knows nothing; sensitive attributes are not written."""
+    root, out = draw_faces(tmp_path / "set", each=4, splits=("train",)), tmp_path / "out"
+    table = root / "attributes.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    lines[1] = ",".join(["train 00.png", *[""] * 4, "train", "a"])
+    table.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")  # without train 03.png
+    given = [str(root), "--checkpoint", str(place / "best"), "--out", str(out), "--only-unlabelled", "--save-as", "csv"]
+    run_command(predict, Config, [*given, "--whole"])
+    assert "2 of 4 photos have labels and are left out" in capsys.readouterr().out
+    (split,) = load_splits([out / "attributes.csv"], ["train"], val_fraction=0, test_fraction=0)
+    assert [path.name for path in split.paths] == ["train 00.png", "train 03.png"]
+    assert split.attributes == ATTRIBUTES[:3]
+    appears = [row["appears"].split("; ") for row in rows_of(out / "faces.csv")]
+    assert split.labels.tolist() == [[int(name in names) for name in ATTRIBUTES[:3]] for names in appears]
+    for flags, message in ((["--whole"], "perhaps with corrected labels"), ([], "--save-as needs --whole")):
+        with pytest.raises(SystemExit) as stop:
+            run_command(predict, Config, [*(given if flags else [*given[:3], *given[5:]]), *flags])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from apps.common.cli import run_command
+from apps.common.data.tables import write_csv
 from apps.common.images import read_image
 from apps.finegrained.data.load import load_split
 from apps.finegrained.predict import Config, Predictor, predict
@@ -202,6 +203,37 @@ def test_guesses_become_labels_that_are_read_for_training(place, tmp_path, capsy
         run_command(predict, Config, [str(video), *given[1:]])
     assert stop.value.code == 2
     assert "--save-as is for photos: " in capsys.readouterr().err
+
+
+def test_labels_that_may_be_corrected_are_not_written_over(place, tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("file,label\nmine.jpg,aki\n")
+    given = [str(place / "my photos"), "--checkpoint", str(place / "best"), "--out", str(tmp_path), "--save-as", "csv"]
+    with pytest.raises(SystemExit) as stop:
+        run_command(predict, Config, given)
+    assert stop.value.code == 2
+    assert "labels.csv is there, perhaps with corrected labels" in capsys.readouterr().err
+    assert "mine.jpg" in (tmp_path / "labels.csv").read_text()
+
+
+@pytest.mark.parametrize("layout", ["folders", "table"])
+def test_only_photos_without_a_label_are_classified(place, tmp_path, capsys, layout):
+    """Those outside of class folders, or with no label in the table."""
+    root = tmp_path / "set"
+    draw_fruit(root, "train", each=2)
+    new = ["inbox.png", "train/inbox.png"]
+    for name in new:
+        (root / name).write_bytes((place / "my photos/00.png").read_bytes())
+    if layout == "table":
+        (root / "train").rename(root / "photos")
+        photos = [path.relative_to(root) for path in sorted((root / "photos").glob("*/*.png"))]
+        rows = [[photos[0], ""], *([path, path.parent.name] for path in photos[1:])]
+        new = [new[0], str(photos[0]), "photos/inbox.png"]
+        write_csv(root / "labels.csv", ["file", "label"], rows)
+    out = tmp_path / "out"
+    given = [str(root), "--checkpoint", str(place / "best"), "--out", str(out), "--save-as", "csv", "--only-unlabelled"]
+    run_command(predict, Config, given)
+    assert f"{6 - (layout == 'table')} of 8 photos have labels and are left out" in capsys.readouterr().out
+    assert [row["file"] for row in rows_of(out / "labels.csv")] == [f"../set/{name}" for name in sorted(new)]
 
 
 def test_photos_of_none_of_the_classes_have_no_label(tmp_path, capsys):

@@ -13,7 +13,8 @@ The loop itself is in each script:
 """
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -35,6 +36,12 @@ def new_folder(path: Path) -> Path:
             folder.mkdir(parents=True)
             break
     return folder
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise ValueError if labels would be written over."""
+    if path.exists():
+        raise ValueError(f"{path} is there, perhaps with corrected labels: give another --out")
 
 
 class Watch:
@@ -79,6 +86,39 @@ class Watch:
             raise ValueError(f"{flag} is for photos: {what}")
         self.source = dataclasses.replace(self.source, files=files)
         return files
+
+    def save_as(self, name: str) -> None:
+        """Check that --save-as may write `name` in the folder for results.
+
+        Raises:
+            ValueError: it is a camera, or has a video; or there is such a file or folder.
+        """
+        self.photos("--save-as")
+        if self.out:
+            refuse_existing(self.out / name)
+
+    def leave_out_labelled(self, sources: Sequence[str], labelled_in: Callable[[Path], Iterable[Path]]) -> None:
+        """Go on with the photos without labels: what --only-unlabelled does.
+
+        Args:
+            sources: as they were given; the folders among them are data sets.
+            labelled_in: the photos of such a folder that have labels.
+
+        Raises:
+            ValueError: it is a camera, or has a video; no source is a data set; or no photo is left.
+        """
+        files = self.photos("--only-unlabelled")
+        folders = [Path(source) for source in sources if Path(source).is_dir()]
+        if not folders:
+            raise ValueError(
+                "--only-unlabelled needs the folder of a data set as source: its labels tell which photos have some"
+            )
+        labelled = {os.path.abspath(path) for folder in folders for path in labelled_in(folder)}
+        left = [one for one in files if os.path.abspath(one[0]) not in labelled]
+        if not left:
+            raise ValueError(f"--only-unlabelled: all {len(files):,} photos have labels")
+        say(f"{len(files) - len(left):,} of {len(files):,} photos have labels and are left out")
+        self.source = dataclasses.replace(self.source, files=left)
 
     @contextmanager
     def results(

@@ -12,8 +12,7 @@ import json
 import os
 import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from apps.common.data.names import Files
 from apps.common.data.photos import is_photo_name
 from apps.common.data.tables import normal_name, write_csv
 from apps.common.media.frames import Frame
-from apps.common.media.watch import Watch
+from apps.common.media.watch import Watch, refuse_existing
 from apps.detection.choices import SaveAs
 from apps.detection.data.load import find_data
 from apps.detection.data.yolo_labels import label_file
@@ -60,38 +59,19 @@ def choose_photos(config: Any, watch: Watch) -> None:
     Raises:
         ValueError: the source is not for the flags, no photo is left, or --save-as would write over a data set.
     """
-    if not config.save_as and not config.only_unlabelled:
-        return
-    files = watch.photos("--save-as" if config.save_as else "--only-unlabelled")
-    if config.save_as and config.out:
-        _refuse_existing(config.out / DATA_SET)
+    if config.save_as:
+        watch.save_as(DATA_SET)
     if config.only_unlabelled:
-        watch.source = replace(watch.source, files=without_labels(files, config.all_sources))
+        watch.leave_out_labelled(config.all_sources, labelled_photos)
 
 
-def without_labels(files: Sequence[tuple[Path, Path]], sources: Iterable[str]) -> list[tuple[Path, Path]]:
-    """The files that the data sets among some sources have no labels of: no COCO entry, XML file or text file.
-
-    Raises:
-        ValueError: no source is a data set, or nothing is left.
-    """
-    folders = [Path(source) for source in sources if Path(source).is_dir()]
-    if not folders:
-        raise ValueError(
-            "--only-unlabelled needs the folder of a data set as source: its labels tell which photos have some"
-        )
-    labelled: set[str] = set()
-    for layout in map(find_data, folders):
-        images = [(part.folder, image) for part in layout.read(list(layout.splits)) for image in part.images]
-        paths = [folder / str(image.get("file_name")) for folder, image in images if isinstance(image, dict)]
-        known = Files()
+def labelled_photos(folder: Path) -> Iterator[Path]:
+    """The photos of a data set that have labels: a COCO entry, an XML file or a text file."""
+    layout, known = find_data(folder), Files()
+    for part in layout.read(list(layout.splits)):
+        paths = [part.folder / str(image.get("file_name")) for image in part.images if isinstance(image, dict)]
         has_own_file = layout.name == "YOLO txt"  # which lists the photos without one, too
-        labelled |= {os.path.abspath(path) for path in paths if not has_own_file or label_file(path, known)[1]}
-    left = [one for one in files if os.path.abspath(one[0]) not in labelled]
-    if not left:
-        raise ValueError(f"--only-unlabelled: all {len(files):,} photos have labels")
-    print(f"{len(files) - len(left):,} of {len(files):,} photos have labels and are left out")
-    return left
+        yield from (path for path in paths if not has_own_file or label_file(path, known)[1])
 
 
 def write_data_set(folder: Path, save_as: SaveAs, photos: Sequence[Labelled], category_ids: Mapping[str, int]) -> None:
@@ -103,7 +83,7 @@ def write_data_set(folder: Path, save_as: SaveAs, photos: Sequence[Labelled], ca
     Raises:
         ValueError: there is such a folder: somebody may have corrected it.
     """
-    _refuse_existing(folder)
+    refuse_existing(folder)
     category_ids = {printable(name): class_id for name, class_id in category_ids.items()}
     with written_whole(folder, folder=True) as temporary:
         inside = temporary / PHOTOS[save_as]
@@ -119,12 +99,6 @@ def write_data_set(folder: Path, save_as: SaveAs, photos: Sequence[Labelled], ca
             )
         write_csv(temporary / "photos.csv", ["file", "photo"], ([name, str(one.path)] for name, one in named))
         {"coco": _write_coco, "yolo": _write_yolo, "voc": _write_voc}[save_as](temporary, named, category_ids)
-
-
-def _refuse_existing(folder: Path) -> None:
-    """Raise ValueError if a data set would be written over."""
-    if folder.exists():
-        raise ValueError(f"{folder} is there, perhaps with corrected labels: give another --out")
 
 
 def _own_name(relative_path: Path, taken: set[str]) -> str:

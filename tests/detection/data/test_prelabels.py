@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from apps.common.media.watch import Watch
 from apps.detection.data import prelabels
 from apps.detection.data.load import load_split
-from apps.detection.data.prelabels import Labelled, without_labels, write_data_set
+from apps.detection.data.prelabels import Labelled, labelled_photos, write_data_set
 from tests.conftest import draw_tiny_coco
 
 CLASSES = {"traffic light": 10, 'a "dog" & <cat>': 18, "yes": 3}
@@ -133,6 +134,12 @@ def test_nothing_is_left_of_a_data_set_that_fails_and_none_is_written_over(photo
         write_data_set(tmp_path / "out/set", "coco", photos, CLASSES)
 
 
+def unlabelled(*sources: str) -> list[Path]:
+    watch = Watch(sources, out=None, app="detection", title="", page="")
+    watch.leave_out_labelled(sources, labelled_photos)
+    return sorted(path for path, _ in watch.source.files)
+
+
 @pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
 def test_photos_with_labels_are_left_out(photos, tmp_path, capsys, layout):
     """A label file without objects is one; a photo that no entry or file is about has none."""
@@ -150,14 +157,15 @@ def test_photos_with_labels_are_left_out(photos, tmp_path, capsys, layout):
         suffix = {"yolo": "labels/{}.txt", "voc": "Annotations/{}.xml"}[layout]
         for stem in ("turned", "plain"):
             (root / suffix.format(stem)).unlink()
-    files = [(path, Path(path.name)) for path in sorted(folder.iterdir())]
-    left = without_labels(files, [str(root)])
-    assert [path.name for path, _ in left] == ["plain.jpg", "turned.jpg"]
+    left = unlabelled(str(root))
+    assert left == [folder / "plain.jpg", folder / "turned.jpg"]
     assert "6 of 8 photos have labels and are left out" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="all 6 photos have labels"):
-        without_labels([one for one in files if one not in left], [str(root)])
     with pytest.raises(ValueError, match="needs the folder of a data set"):
-        without_labels(files, [str(path) for path, _ in files])
+        unlabelled(*map(str, left))
+    for path in left:
+        path.unlink()
+    with pytest.raises(ValueError, match="all 6 photos have labels"):
+        unlabelled(str(root))
 
 
 def test_a_photo_of_a_coco_file_with_splits_has_labels(tmp_path):
@@ -165,4 +173,4 @@ def test_a_photo_of_a_coco_file_with_splits_has_labels(tmp_path):
     photos = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".png"))
     new = root / "new.jpg"
     Image.new("RGB", (8, 8)).save(new)
-    assert [path for path, _ in without_labels([(path, Path()) for path in [*photos, new]], [str(root)])] == [new]
+    assert unlabelled(*map(str, photos), str(root)) == [new]

@@ -4,8 +4,8 @@
     python benchmarks/demo_load.py --parts start load --seconds 20
 
 It needs the extra `test` and, for the frames, Chromium (`apt-get install chromium`, or CHROMIUM=path). The camera plays
-a film of moving example pictures, 640 x 480; a frame counts when the browser shows it. Servers listen on this machine
-only and end with the measurement.
+a film of moving example pictures, 640 x 480, 30 a second; a frame counts when the browser shows it. Servers listen on
+this machine only and end with the measurement.
 """
 
 import argparse
@@ -140,7 +140,7 @@ def measure_frames(app: str, seconds: float) -> str:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as room, served(app, folder=Path(room)) as server, sync_playwright() as player:
-        film = write_webcam(Path(room) / "camera.y4m", sorted((DEMOS / "examples" / app).glob("*.jpg"))[:3])
+        film = write_webcam(Path(room) / "camera.y4m", sorted((DEMOS / "examples" / app).glob("*.jpg"))[:3], rate=30)
         browser = open_browser(player, film)
         page = browser.new_page(viewport={"width": 1366, "height": 768}, permissions=["camera"])
         page.goto(server.address)

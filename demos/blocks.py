@@ -1,11 +1,13 @@
 """A page on which visitors have only what is theirs: the one check of every path that is sent, whatever its form."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.server_messages import ServerMessage
 
 from demos.browser import InBrowser
 from demos.payloads import AS_A_FILE, NOT_YOURS, Camera
@@ -37,6 +39,14 @@ def files_in(value: Any) -> Iterator[str]:
     if isinstance(value, (list, tuple)):
         for one in value:
             yield from files_in(one)
+
+
+def forget_frames(messages: asyncio.Queue[Any], event: str) -> None:
+    """Remove a camera's answers that its browser has not got yet: on a slow line they would pile up."""
+    waiting = [messages.get_nowait() for _ in range(messages.qsize())]
+    for one in waiting:
+        if one.event_id != event or one.msg != ServerMessage.process_streaming:
+            messages.put_nowait(one)
 
 
 class Page(gr.Blocks):
@@ -77,6 +87,14 @@ class Page(gr.Blocks):
             return success, event, state
 
         self._queue.push = push_fairly  # type: ignore[method-assign]
+        send = self._queue.send_message
+
+        def send_newest(event: Any, event_message: Any) -> None:
+            if event.alive and event_message.msg == ServerMessage.process_streaming:
+                forget_frames(self._queue.pending_messages_per_session[event.session_hash], event._id)
+            send(event, event_message)
+
+        self._queue.send_message = send_newest  # type: ignore[method-assign]
         return self
 
     def _waiting(self, visitor: Visitor, index: int | None) -> int | None:

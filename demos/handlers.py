@@ -30,6 +30,7 @@ NO_EXAMPLE = "Drop a photo of yours, or paste one."
 SMOOTHING = 0.8  # of the frames a second, over frames
 OPEN_PAGE = "Open: the model runs in your browser, and no frame leaves this device."
 PAUSE = 3.0  # seconds without a frame after which they are counted anew
+TELL_EVERY = 0.25  # seconds between two sentences and tables of the camera: nobody reads faster, and they cost time
 SHOWN_PROBLEMS, SHOWN_PHOTOS, GALLERY_SIDE = 3, 60, 800  # of many photos; pixels
 BUSY_DRAWING = 4  # of six
 
@@ -50,6 +51,14 @@ class Looked(NamedTuple):
     picture: np.ndarray
     found: Any
     sentence: str
+
+
+class Clock(NamedTuple):
+    """When a camera's last frame came, the smoothed time between two (0: unknown), and when something was last told."""
+
+    last: float
+    between: float
+    told: float
 
 
 class Handlers:
@@ -163,14 +172,14 @@ class Handlers:
         self,
         frame: bytes | None,
         mirror: bool,
-        clock: tuple[float, float] | None,
+        clock: Clock | None,
         settings: Settings,
-    ) -> tuple[Any, str, Any, tuple[float, float] | None]:
-        """The same for a frame of the webcam; `clock` has the last frame's time and the smoothed time between two."""
+    ) -> tuple[Any, Any, Any, Clock | None]:
+        """The same for a frame of the webcam; sentence and details stay as they are if they are new."""
         if frame is None:
             return None, "The camera is off.", None, None
         now = time.monotonic()
-        if clock is not None and now - clock[0] > PAUSE:
+        if clock is not None and now - clock.last > PAUSE:
             clock = None
         try:
             image = decode_frame(frame)
@@ -178,12 +187,15 @@ class Handlers:
             picture, found, sentence = self._look(image, settings)
         except ValueError as error:  # in the page, not one message for each frame
             return None, for_visitors(error), None, None
-        between, rate = None, ""
-        if clock is not None:
-            last, before = clock
-            between = now - last if before == 0 else SMOOTHING * before + (1 - SMOOTHING) * (now - last)
-            rate = f" {1 / max(between, 1e-3):.1f} frames a second."
-        return picture, sentence + rate, self.task.details(found), (now, between or 0)
+        if clock is None:
+            return picture, sentence, self.task.details(found), Clock(now, 0, now)
+        between = now - clock.last
+        if clock.between:
+            between = SMOOTHING * clock.between + (1 - SMOOTHING) * between
+        if now - clock.told < TELL_EVERY:
+            return picture, gr.skip(), gr.skip(), Clock(now, between, clock.told)
+        rate = f" {1 / max(between, 1e-3):.1f} frames a second."
+        return picture, sentence + rate, self.task.details(found), Clock(now, between, now)
 
     def page_alone(self, model: str | None, request: gr.Request) -> str:
         """A link to the page that runs a model in the visitor's browser; it is for this visitor alone."""

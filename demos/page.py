@@ -24,7 +24,7 @@ Kind = TypeVar("Kind")
 # Webcams keep their place as long as they run.
 LIVE: dict[str, Any] = {"concurrency_id": "live", "concurrency_limit": 4}
 FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1}
-STREAM_EVERY, STREAM_LIMIT = 0.1, 60  # seconds between frames, and until the next in the queue has a turn
+STREAM_EVERY, STREAM_LIMIT = 0.04, 60  # seconds between frames at least, and until the next in the queue has a turn
 CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more would cost time in every frame
 GIVEN_HEIGHT, RESULT_HEIGHT = 260, 300  # of pictures, pixels; page.css has less for phones
 LIST_HEIGHT, GALLERY_HEIGHT, FILE_HEIGHT = 170, 330, 100  # of chosen files, of their pictures, and of the table's file

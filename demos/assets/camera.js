@@ -1,5 +1,5 @@
 // Gradio's webcam keeps the camera on after Stop, and after its tab was left. Here both release it, Record asks for it
-// again, and a camera that cannot be had is told on the page.
+// again, and a camera that cannot be had is told on the page. On a slow line frames would pile up: only the newest waits.
 (() => {
   const RECORD = 'button[aria-label="capture photo"]';
   const HELP = {
@@ -58,6 +58,23 @@
       release(video);
     }
   }
+
+  const MOST_ON_THE_WAY = 2; // frames
+  const plainFetch = window.fetch.bind(window);
+  let onTheWay = 0, waiting = null;
+
+  function sendFrame() {
+    if (!waiting || onTheWay >= MOST_ON_THE_WAY) return;
+    const { request, answer } = waiting;
+    [waiting, onTheWay] = [null, onTheWay + 1];
+    answer(plainFetch(...request).finally(() => { onTheWay -= 1; sendFrame(); }));
+  }
+
+  window.fetch = (...request) => {
+    if (!/\/stream\/[^/]+$/.test(String(request[0]))) return plainFetch(...request);
+    waiting?.answer(new Response("{}")); // as if it had been sent: nobody waits for it
+    return new Promise((answer) => { waiting = { request, answer }; sendFrame(); });
+  };
 
   document.addEventListener("click", (event) => {
     const target = event.target instanceof Element ? event.target : null;

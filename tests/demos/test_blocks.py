@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 
 from demos import blocks, guard
+from tests.demos.browsing import wait_until
 from tests.demos.visiting import FILE, Visitor
 
 
@@ -128,3 +131,29 @@ def test_little_is_kept_of_a_session(page):
     state = page.app.state_holder["little"]
     assert len(str(state.config_values)) < 300_000
     assert page.state_session_capacity <= 200
+
+
+def test_of_a_cameras_answers_that_wait_only_the_newest_is_kept(page):
+    visitor = Visitor(page, "slow line")
+    index = next(i for i, one in page.fns.items() if one.connection == "stream")
+    num_frames = 12
+
+    def data(i: int) -> list[Any]:
+        frame = np.full((48, 64, 3), 20 * i, np.uint8)
+        url = "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", frame)[1].tobytes()).decode()
+        return [{"url": url, **FILE}, False, None, "given: detection", 1.0, [], None]
+
+    event = visitor.join(index, data(0)).json()["event_id"]
+    for i in range(1, num_frames):
+        wait_until(lambda: not page._queue.event_ids_to_events[event].signal.is_set())
+        body = {"fn_index": index, "data": data(i), "session_hash": visitor.session}
+        assert visitor.web.post(f"gradio_api/stream/{event}", json=body).status_code == 200
+        time.sleep(0.05)
+    time.sleep(0.5)
+    visitor.web.post(f"gradio_api/stream/{event}/close")
+    messages = visitor.messages(event)
+    frames = [one["output"]["data"][0]["url"] for one in messages if one["msg"] == "process_streaming"]
+    assert len(frames) == 1
+    last = cv2.imdecode(np.frombuffer(base64.b64decode(frames[0].partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert abs(float(last.mean()) - 20 * (num_frames - 1)) < 3
+    assert messages[-1]["msg"] == "process_completed" and messages[-1]["success"]

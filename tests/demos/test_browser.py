@@ -158,6 +158,32 @@ def test_model_classes_and_runtime_are_changed_while_it_runs(page):
     assert tracks(page) == ["live"]
 
 
+def test_on_a_slow_line_frames_do_not_pile_up(page):
+    on_the_way: set[Any] = set()
+    most, sent = 0, 0
+
+    def begun(request: Any) -> None:
+        nonlocal most, sent
+        if re.search(r"/stream/[^/]+$", request.url):
+            on_the_way.add(request)
+            most, sent = max(most, len(on_the_way)), sent + 1
+
+    page.on("request", begun)
+    for ended in ("requestfinished", "requestfailed"):
+        page.on(ended, lambda request: on_the_way.discard(request))
+    open_tab(page, "Webcam")
+    start_camera(page)
+    page.locator(SHOWN).first.wait_for()
+    line = {"offline": False, "latency": 500, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", line)
+    page.wait_for_timeout(3000)
+    most, sent = len(on_the_way), 0
+    page.wait_for_timeout(3000)
+    assert sent > 1 and most <= 4  # one or two may be done, and not told yet
+    page.locator(f"{RECORD}:visible").click()
+    wait_until(lambda: tracks(page) == ["ended"])
+
+
 def test_stop_releases_the_camera_and_so_does_another_tab(page):
     open_tab(page, "Webcam")
     start_camera(page)

@@ -45,11 +45,17 @@ class Visitor:
 
     def answer(self, event: str, session: str | None = None) -> dict[str, Any]:
         """The last message about a request."""
+        return self.messages(event, session)[-1]
+
+    def messages(self, event: str, session: str | None = None) -> list[dict[str, Any]]:
+        """All messages about a request that wait, and those that come until it is done."""
+        got: list[dict[str, Any]] = []
         with self.web.stream("GET", "gradio_api/queue/data", params={"session_hash": session or self.session}) as lines:
             for line in lines.iter_lines():
                 message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                if message.get("msg") == "process_completed" and message["event_id"] == event:
-                    return message
+                got += [message] if message.get("event_id") == event else []
+                if got and got[-1]["msg"] == "process_completed":
+                    return got
         raise AssertionError("no answer came")
 
     def function(self, name: str) -> int:

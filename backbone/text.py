@@ -34,17 +34,17 @@ def read_text(path: Path, *, what: str = "text") -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def first_line(path: Path) -> str:
-    """The first line of a file that is not empty, up to 65,536 bytes; whatever is in a file that is no text."""
+def beginning(path: Path) -> str:
+    """The first 65,536 bytes of a file as `read_text` gives them; whatever is in a file that is no text."""
     with path.open("rb") as file:
         start = file.read(65_536)
-    return (
-        start.decode(_encoding_of(start), errors="replace")
-        .removeprefix("\ufeff")
-        .lstrip("\r\n")
-        .partition("\n")[0]
-        .strip("\r")
-    )
+    text = start.decode(_encoding_of(start), errors="replace")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def first_line(path: Path) -> str:
+    """The first line of a file that is not empty; see `beginning`."""
+    return beginning(path).lstrip("\n").partition("\n")[0]
 
 
 def _encoding_of(data: bytes) -> str:

@@ -11,35 +11,43 @@ from apps.common.data.tables import normal_name
 
 FIRST = 100  # names of a list, which show where they start
 MOST_DROPPED = 10  # folders, or all of them
-_ENDINGS = sorted({end for suffix in IMAGE_SUFFIXES for end in (suffix, suffix.upper())})
+_ENDINGS = sorted(IMAGE_SUFFIXES)
+
+
+def _spelt(name: str) -> str:
+    """What is equal for names that differ in their form of Unicode, or in capitals of their suffix."""
+    stem, suffix = os.path.splitext(normal_name(name))
+    return stem + suffix.lower()
 
 
 class Files:
-    """Files by name, whichever form of Unicode either has; a folder is listed once, and only if a name misses."""
+    """Files by name, whichever form of Unicode and capitals of the suffix either has; a folder is listed once, and
+    only if a name misses.
+    """
 
     def __init__(self) -> None:
         self._rooms: dict[Path, dict[str, list[str]]] = {}
 
     def like(self, path: Path) -> list[Path]:
-        """The file at a path; else those whose names differ in their Unicode alone."""
+        """The file at a path; else those whose names differ in their Unicode or the suffix's capitals alone."""
         if _is_file(path):
             return [path]
-        same = self._room(path.parent).get(normal_name(path.name), ())
+        same = self._room(path.parent).get(_spelt(path.name), ())
         return [path.parent / name for name in same if _is_file(path.parent / name)]
 
     def photos(self, path: Path) -> list[Path]:
         """The photos that a path may mean, whose suffix may be missing: none, one, or several if it is unsure."""
         if found := self.like(path):
             return found
-        room, key = self._room(path.parent), normal_name(path.name)
-        return sorted(path.parent / name for end in _ENDINGS for name in room.get(key + end, ()))
+        room = self._room(path.parent)
+        return sorted(path.parent / name for end in _ENDINGS for name in room.get(_spelt(path.name + end), ()))
 
     def _room(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._rooms:
             self._rooms[folder] = {}
             try:
                 for name in os.listdir(folder):
-                    self._rooms[folder].setdefault(normal_name(name), []).append(name)
+                    self._rooms[folder].setdefault(_spelt(name), []).append(name)
             except (OSError, ValueError):
                 pass
         return self._rooms[folder]

@@ -2,23 +2,27 @@
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from backbone.files import written_whole
-from backbone.text import first_line, read_text
+from backbone.text import beginning, read_text
 
 SEPARATORS = ",;\t|"
 SPLITS = ("train", "val", "test")
 SPLIT_OF_NAME = {name: "val" for name in ("val", "valid", "validation", "dev")}
 SPLIT_OF_NAME |= {"train": "train", "training": "train", "test": "test", "testing": "test"}
 FILE_COLUMNS = (
-    *("file", "filename", "file_name", "filepath", "filepaths"),
+    *("file", "filename", "file_name", "filepath", "filepaths", "fname"),
     *("image", "image_path", "image_id", "image_name", "path", "photo"),
 )
 SPLIT_COLUMNS = ("split", "subset", "data set", "dataset", "set")
+FLAG_COLUMNS = ("is_valid", "is_val")  # as fastai's tables have them
+SPLIT_OF_FLAG = {"true": "val", "1": "val", "1.0": "val", "false": "train", "0": "train", "0.0": "train"}
+_SEP = re.compile(rf'\s*"?sep=([{SEPARATORS}])"?[ {SEPARATORS}]*\n', re.IGNORECASE)
 
 
 class Table(NamedTuple):
@@ -40,26 +44,61 @@ def read_table(path: Path) -> Table:
     return Table([cell.strip() for cell in next(rows, (1, []))[1]], rows)
 
 
+class SplitColumn(NamedTuple):
+    """Where the rows of a table say their split, and in which words."""
+
+    position: int | None
+    splits: dict[str, str]
+
+    def of(self, row: Sequence[str]) -> str | None:
+        """The split of a row; None in a table without splits.
+
+        Raises:
+            ValueError: the row says none; a sentence.
+        """
+        if self.position is None:
+            return None
+        word = row[self.position].strip()
+        if word.lower() not in self.splits:
+            allowed = ", ".join(SPLITS if self.splits is SPLIT_OF_NAME else self.splits)
+            raise ValueError(f"split {word!r} is unknown; allowed are {allowed}")
+        return self.splits[word.lower()]
+
+
+def find_splits(header: Sequence[str]) -> SplitColumn:
+    """The column of splits, or of what says whether a photo is of val."""
+    if (named := find_column(header, SPLIT_COLUMNS)) is not None:
+        return SplitColumn(named, SPLIT_OF_NAME)
+    return SplitColumn(find_column(header, FLAG_COLUMNS), SPLIT_OF_FLAG)
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file; errors are those of `read_text`."""
     return read_text(path).split("\n")
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    separator = max(SEPARATORS, key=text.lstrip("\n").partition("\n")[0].count)
+    text, separator, skipped = _separated(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
             if any(map(str.strip, row)):
-                yield reader.line_num, row
+                yield reader.line_num + skipped, row
     except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV file: line {reader.line_num}: {error}") from None
+        raise ValueError(f"{path} is not a CSV file: line {reader.line_num + skipped}: {error}") from None
+
+
+def _separated(text: str) -> tuple[str, str, int]:
+    """A table's text from its header on, its separator, and the lines above: Excel's "sep=;" names it."""
+    if named := _SEP.match(text):
+        return text[named.end() :], named[1], text.count("\n", 0, named.end())
+    return text, max(SEPARATORS, key=text.lstrip("\n").partition("\n")[0].count), 0
 
 
 def read_header(path: Path) -> list[str]:
     """The names of a CSV file's columns; whatever is in a file that is none."""
-    line = first_line(path)
-    cells = next(csv.reader([line], delimiter=max(SEPARATORS, key=line.count)), [])
+    text, separator, _ = _separated(beginning(path))
+    cells = next(csv.reader([text.lstrip("\n").partition("\n")[0]], delimiter=separator), [])
     return [cell.strip() for cell in cells]
 
 

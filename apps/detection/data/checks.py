@@ -9,7 +9,7 @@ import numpy as np
 from apps.common.choices import BadData
 from apps.common.data.photos import IMAGE_SUFFIXES, Glance
 from apps.common.data.problems import Problem, refuse_problems
-from apps.detection.data.coco_entries import Box, four_numbers, upright
+from apps.detection.data.coco_entries import Box, four_numbers, rotation_in, upright
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 from apps.detection.data.listing import (
     DAMAGED_FILE,
@@ -226,6 +226,9 @@ class _Checker:
             return UNKNOWN_CLASS, f"category id {category} is not declared in 'categories'"
         if crowd_in(annotation) is None:
             return DAMAGED_OBJECT, f"iscrowd must be 0 or 1, got {str(annotation['iscrowd'])[:80]!r}"
+        if rotation_in(annotation) is None:
+            given = annotation["attributes"]["rotation"]
+            return DAMAGED_OBJECT, f"attributes.rotation must be a number of degrees, got {str(given)[:80]!r}"
         x, y, w, h = xywh
         if w <= 0 or h <= 0:
             return NO_AREA, f"bbox {given} has no area"

@@ -25,13 +25,15 @@ def whole_number(value: Any) -> int | None:
 
 
 def mend_entries(content: dict[str, Any]) -> None:
-    """Ids become whole numbers where they are; names of photos come from their addresses, boxes from polygons."""
-    for key, fields in (("images", ("id",)), ("annotations", ("image_id", "category_id")), ("categories", ("id",))):
-        for entry in content[key]:
-            for field in fields if isinstance(entry, dict) else ():
-                number = whole_number(entry.get(field))
-                if number is not None:
-                    entry[field] = number
+    """Ids become whole numbers; names of photos come from their addresses, boxes from polygons."""
+    for key, field in (("images", "image_id"), ("categories", "category_id")):
+        numbers = _numbered(content[key])
+        for entries, where in ((content[key], "id"), (content["annotations"], field)):
+            for entry in entries:
+                given = entry.get(where) if isinstance(entry, dict) else None
+                number = numbers.get(given) if isinstance(given, str) else None
+                if (number := whole_number(given) if number is None else number) is not None:
+                    entry[where] = number
     for image in content["images"]:
         if isinstance(image, dict) and image.get("file_name") is None:
             address = next((image[key] for key in URLS if isinstance(image.get(key), str)), None)
@@ -40,6 +42,14 @@ def mend_entries(content: dict[str, Any]) -> None:
     for annotation in content["annotations"]:
         if isinstance(annotation, dict) and not annotation.get("bbox") and (box := box_of_polygons(annotation)):
             annotation["bbox"] = list(box)
+
+
+def _numbered(entries: Sequence[Any]) -> dict[str, int]:
+    """A number for each id that is a word, such as "img_0": in the order of the file, above all ids that are numbers."""
+    ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+    first = max((number for one in ids if (number := whole_number(one)) is not None), default=0) + 1
+    words = dict.fromkeys(one for one in ids if isinstance(one, str) and one.strip() and whole_number(one) is None)
+    return {word: first + i for i, word in enumerate(words)}
 
 
 def _path_in(address: str) -> str:
@@ -66,16 +76,24 @@ def box_of_polygons(annotation: dict[str, Any]) -> Box | None:
     return min(x), min(y), max(x) - min(x), max(y) - min(y)
 
 
+def rotation_in(annotation: dict[str, Any]) -> float | None:
+    """CVAT's attribute `rotation`, in degrees; 0 if there is none, None if it is something else."""
+    attributes = annotation.get("attributes")
+    given = attributes.get("rotation") if isinstance(attributes, dict) else None
+    try:
+        degrees = float(given.replace(",", ".") or 0 if isinstance(given, str) else given or 0)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return degrees if abs(degrees) <= 1e6 else None
+
+
 def upright(annotation: dict[str, Any], xywh: Box) -> Box | None:
-    """The upright box around one that CVAT turned by its attribute `rotation`, in degrees about its centre.
+    """The upright box around one that CVAT turned by its attribute `rotation` about its centre.
 
     None if it is not turned, or has polygons, which CVAT turns itself.
     """
-    attributes = annotation.get("attributes")
-    degrees = attributes.get("rotation") if isinstance(attributes, dict) else None
-    if not isinstance(degrees, int | float) or not abs(degrees) <= 1e6 or not degrees % 360:
-        return None
-    if box_of_polygons(annotation):
+    degrees = rotation_in(annotation)
+    if not degrees or not degrees % 360 or box_of_polygons(annotation):
         return None
     x, y, w, h = xywh
     cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
@@ -118,7 +136,7 @@ def _ids(images: Sequence[Any]) -> set[int | None]:
 def four_numbers(given: Any) -> Box | None:
     """COCO's x, y, width and height; None if they are not four finite numbers."""
     try:
-        x, y, w, h = map(float, given)
+        x, y, w, h = map(float, given if isinstance(given, list | tuple) else ())
     except (TypeError, ValueError, OverflowError):
         return None
     return (x, y, w, h) if math.isfinite(x + y + w + h) else None

@@ -268,12 +268,8 @@ def _repeated(element: ElementTree.Element, tags: Sequence[str]) -> str | None:
     return next((tag for tag in tags if there.count(tag) > 1), None)
 
 
-def _rotation(element: ElementTree.Element) -> float:
-    """The attribute of a turned box as CVAT writes it, in degrees; 0 if there is none."""
-    for attribute in element.iterfind("attributes/attribute"):
-        if (attribute.findtext("name") or "").strip() == "rotation":
-            try:
-                return float((attribute.findtext("value") or "").replace(",", "."))
-            except ValueError:
-                return 0.0
-    return 0.0
+def _rotation(element: ElementTree.Element) -> str:
+    """The attribute of a turned box as CVAT writes it; empty if there is none."""
+    found = element.iterfind("attributes/attribute")
+    values = [one.findtext("value") or "" for one in found if (one.findtext("name") or "").strip() == "rotation"]
+    return values[0].strip() if values else ""

@@ -39,10 +39,9 @@ def label_file(photo: Path, files: Files) -> tuple[Path, bool]:
 
 
 def _text_of(paths: Sequence[Path], files: Files) -> Path | None:
-    for suffix in (".txt", ".TXT"):
-        for path in (*(p.with_name(p.name + suffix) for p in paths), *(p.with_suffix(suffix) for p in paths)):
-            if found := files.like(path):
-                return found[0]
+    for path in (*(p.with_name(f"{p.name}.txt") for p in paths), *(p.with_suffix(".txt") for p in paths)):
+        if found := files.like(path):
+            return found[0]
     return None
 
 

@@ -17,10 +17,9 @@ from apps.common.data.names import Files, PhotoRoot, root_of_table, several
 from apps.common.data.photos import is_photo_name
 from apps.common.data.tables import (
     FILE_COLUMNS,
-    SPLIT_COLUMNS,
-    SPLIT_OF_NAME,
     SPLITS,
     find_column,
+    find_splits,
     normal_name,
     read_header,
     read_lines,
@@ -74,9 +73,10 @@ def list_faces(source: Path) -> FaceListing:
 
 def _list_csv(path: Path) -> FaceListing:
     header, rows = read_table(path)
-    columns = [find_column(header, names) for names in (FILE_COLUMNS, SPLIT_COLUMNS, IDENTITY_COLUMNS)]
+    file, identity = (find_column(header, names) for names in (FILE_COLUMNS, IDENTITY_COLUMNS))
+    splits = find_splits(header)
+    columns = (file, splits.position, identity)
     used = [i for i, name in enumerate(header) if i not in columns and name and not name.startswith("Unnamed: ")]
-    file = columns[0]
     if file is None or not used:
         what = "a column file" if file is None else "a column for each attribute beside it"
         raise ValueError(f"{path}: its first line must name {what}; it is {','.join(header)[:200]!r}")
@@ -87,14 +87,16 @@ def _list_csv(path: Path) -> FaceListing:
         if len(cells) != len(header):
             reader.fault(line, f" has {len(cells)} columns, its header {len(header)}")
             continue
-        name, split, identity = (None if i is None else normal_name(cells[i]) for i in columns)
-        if not name:
+        if not (name := cells[file].strip()):
             reader.fault(line, " has no file")
-        elif split is not None and split.lower() not in SPLIT_OF_NAME:
-            reader.fault(line, f": split {split!r} is unknown; allowed are {', '.join(SPLITS)}")
-        else:
-            use = None if split is None else SPLIT_OF_NAME[split.lower()]
-            _add(reader, line, photo_root, cells[file].strip(), [cells[i] for i in used], use, identity or None)
+            continue
+        try:
+            split = splits.of(cells)
+        except ValueError as error:
+            reader.fault(line, f": {error}")
+            continue
+        who = None if identity is None else normal_name(cells[identity])
+        _add(reader, line, photo_root, name, [cells[i] for i in used], split, who or None)
     _say_unlisted(reader, photo_root.folder)
     return reader.finish()
 

@@ -19,10 +19,11 @@ from apps.common.data.photos import UNREAD_SUFFIXES, is_photo_name
 from apps.common.data.problems import Problem
 from apps.common.data.tables import (
     FILE_COLUMNS,
-    SPLIT_COLUMNS,
     SPLIT_OF_NAME,
     SPLITS,
+    SplitColumn,
     find_column,
+    find_splits,
     normal_name,
     read_header,
     read_table,
@@ -132,42 +133,43 @@ def list_class_folders(source: Path, layout: str, folders: Sequence[tuple[str | 
 def _list_csv(path: Path) -> Listing:
     """A table with a header; the kind of its separator (comma, semicolon, tab) is read off it."""
     header, rows = read_table(path)
-    columns = [find_column(header, names) for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)]
-    if columns[0] is None or columns[1] is None:
+    file, label = (find_column(header, names) for names in (FILE_COLUMNS, LABEL_COLUMNS))
+    splits = find_splits(header)
+    if file is None or label is None:
         raise ValueError(
             f"{path}: its first line must name the columns file and label (and split), it is {','.join(header)!r}"
         )
-    layout = f"CSV with the columns {', '.join(header[column] for column in columns if column is not None)}"
+    layout = f"CSV with the columns {', '.join(header[i] for i in (file, label, splits.position) if i is not None)}"
     listing = Listing(source=path, layout=layout, entries=[], problems=[], skipped=[])
     first = list(itertools.islice(rows, 100))
-    photo_root = root_of_table(path.parent, [row[columns[0]] for _, row in first if len(row) == len(header)])
+    photo_root = root_of_table(path.parent, [row[file] for _, row in first if len(row) == len(header)])
     for line_number, row in itertools.chain(first, rows):
-        _add_row(listing, photo_root, f"{path} line {line_number}", row, len(header), columns)
+        where = f"{path} line {line_number}"
+        if len(row) != len(header):
+            listing.problems.append(Problem(f"{where} has {len(row)} columns, its header {len(header)}"))
+        else:
+            _add_row(listing, photo_root, where, row[file].strip(), normal_name(row[label]), splits, row)
     _refuse_two_labels(listing)
     return listing
 
 
 def _add_row(
-    listing: Listing, photo_root: PhotoRoot, where: str, row: list[str], width: int, columns: Sequence[int | None]
+    listing: Listing, photo_root: PhotoRoot, where: str, name: str, label: str, splits: SplitColumn, row: Sequence[str]
 ) -> None:
-    if len(row) != width:
-        listing.problems.append(Problem(f"{where} has {len(row)} columns, its header {width}"))
-        return
-    name, label, split = (None if column is None else row[column].strip() for column in columns)
-    assert name is not None and label is not None
     if not name or not label:
         listing.problems.append(Problem(f"{where} has no {'label' if name else 'file'}"))
-    elif split is not None and split.lower() not in SPLIT_OF_NAME:
-        allowed = ", ".join(SPLITS)
-        listing.problems.append(Problem(f"{where}: split {split!r} is unknown; allowed are {allowed}"))
+        return
+    try:
+        split = splits.of(row)
+    except ValueError as error:
+        listing.problems.append(Problem(f"{where}: {error}"))
+        return
+    found = photo_root.photos(name)
+    if len(found) > 1:
+        listing.problems.append(Problem(f"{where}: {several(name, found)}", split))
     else:
-        found = photo_root.photos(name)
-        use = None if split is None else SPLIT_OF_NAME[split.lower()]
-        if len(found) > 1:
-            listing.problems.append(Problem(f"{where}: {several(name, found)}", use))
-        else:
-            path = found[0] if found else photo_root.folder / name
-            add_entry(listing, path, normal_name(label), use, exists=bool(found), where=f"{where}: ")
+        path = found[0] if found else photo_root.folder / name
+        add_entry(listing, path, label, split, exists=bool(found), where=f"{where}: ")
 
 
 def _refuse_two_labels(listing: Listing) -> None:

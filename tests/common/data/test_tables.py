@@ -2,7 +2,9 @@
 
 import csv
 
-from apps.common.data.tables import write_csv
+import pytest
+
+from apps.common.data.tables import read_header, read_table, write_csv
 
 
 def test_no_cell_is_a_formula(tmp_path):
@@ -11,3 +13,13 @@ def test_no_cell_is_a_formula(tmp_path):
     with open(tmp_path / "a.csv", newline="") as file:
         read = [row[0] for row in csv.reader(file)][1:]
     assert read == ["'" + str(cell) for cell in cells[:5]] + ["-1.5", "+2", "crab", "3", "-4.5"]
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "\ufeffSEP=;", "sep=;;;"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_line_by_which_excel_names_the_separator_is_no_header(tmp_path, first, end):
+    path = tmp_path / "a.csv"
+    path.write_text(end.join([first, "file;label, or more", "a.jpg;x", "", "b.jpg;y"]), newline="")
+    header, rows = read_table(path)
+    assert header == read_header(path) == ["file", "label, or more"]
+    assert list(rows) == [(3, ["a.jpg", "x"]), (5, ["b.jpg", "y"])]

@@ -128,6 +128,15 @@ def test_tables(tmp_path, separator):
         assert "2 photos of 1 people (1 of nobody known)" in train.describe()
 
 
+def test_a_column_that_says_which_photos_are_of_val_is_no_attribute(tmp_path):
+    text = "sep=,\nfname,Bald,is_valid\n1.jpg,1,False\n2.jpg,0,False\n3.jpg,1,True"
+    for i in (1, 2, 3):
+        photo(tmp_path / f"{i}.jpg")
+    (tmp_path / "t.csv").write_text(text)
+    train, val = load_splits([tmp_path], ("train", "val"))
+    assert (train.attributes, train.labels.tolist(), val.labels.tolist()) == (["Bald"], [[1], [0]], [[1]])
+
+
 def test_photos_beside_the_table_and_zeros_for_absent(tmp_path):
     path = table(tmp_path / "my labels.csv", "file,a,b,split\n1.jpg,0,1,train\n2.jpg,1,,train", folder=".")
     for data in (path, tmp_path):

@@ -187,6 +187,18 @@ def test_tables(tmp_path, separator, header):
         assert names(load_split(data, "val"), tmp_path) == ["c.png=cat"]
 
 
+def test_a_table_of_fastai_says_which_photos_are_of_val(tmp_path):
+    fill(tmp_path, numbered("images", 4))
+    rows = [f"images/{i:02d}.jpg,{'ab'[i % 2]},{word}" for i, word in enumerate(("False", "False", "True", "1"))]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["fname,labels,is_valid", *rows]))
+    train, val = load_splits(tmp_path, ("train", "val"))
+    assert [[photo.path.stem for photo in split.photos] for split in (train, val)] == [["00", "01"], ["02", "03"]]
+    table.write_text("\n".join(["fname,labels,is_valid", *rows, "images/00.jpg,a,maybe"]))
+    with pytest.raises(ValueError, match=r"line 6: split 'maybe' is unknown; allowed are true, 1, 1\.0, false, 0"):
+        load_split(tmp_path, "train")
+
+
 def test_a_table_without_splits_is_split_by_seed(tmp_path):
     files = numbered("images/x", 10)
     fill(tmp_path, files)

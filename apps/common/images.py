@@ -4,6 +4,7 @@ Letters in shapes: B batch, H W height and width.
 """
 
 import dataclasses
+import errno
 import importlib.util
 import io
 import multiprocessing
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -77,7 +78,8 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
         ValueError: missing, empty, truncated or not an image; the message names the file.
     """
     try:
-        data = Path(path).read_bytes()
+        with open_plain(Path(path)) as file:
+            data = file.read()
     except FileNotFoundError:
         raise ValueError(f"image {path} does not exist") from None
     except (OSError, ValueError) as error:
@@ -100,6 +102,13 @@ def read_image(path: Path, *, orient: bool = True) -> np.ndarray:
     except Exception as error:  # Pillow raises many kinds for a damaged file
         raise ValueError(f"image {path} cannot be decoded: {str(error) or type(error).__name__}") from None
     return check_image(image)
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file, open for reading bytes; OSError for pipes and devices, too, of which some never end."""
+    if not path.is_file() and path.exists() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+    return path.open("rb")
 
 
 def _decode(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:

@@ -53,6 +53,14 @@ class Files:
         return self._rooms[folder]
 
 
+def files_with(folder: Path, *suffixes: str) -> list[Path]:
+    """The files of a folder with one of these suffixes, in capitals or not, in the order of their names; no hidden
+    ones.
+    """
+    entries = sorted(folder.iterdir()) if folder.is_dir() else ()
+    return [path for path in entries if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()]
+
+
 class PhotoRoot(NamedTuple):
     """Where the names of a list start.
 

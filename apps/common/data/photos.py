@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from apps.common.data.exif import orientation_of
 from apps.common.headers import is_truncated
-from apps.common.images import HEIC_IS_READ, bits_seen, read_image
+from apps.common.images import HEIC_IS_READ, bits_seen, open_plain, read_image
 
 SUFFIXES_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -92,6 +92,8 @@ class PhotoFacts:
 def find_photos(source: Path) -> list[Path]:
     """The photo itself, or all photos of a folder and of those within, in their order; hidden files are no photos.
 
+    Links that lead nowhere are among them, for `read_image` to refuse.
+
     Args:
         source: a file of any name, or a folder.
 
@@ -102,7 +104,7 @@ def find_photos(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise ValueError(f"{source}: there is no such file or folder")
-    photos = sorted(path for path in walk(source) if is_photo_name(path.name) and path.is_file())
+    photos = sorted(path for path in walk(source) if is_photo_name(path.name))
     if not photos:
         raise ValueError(f"{source}: no photos in it (read are {', '.join(sorted(IMAGE_SUFFIXES))})")
     return photos
@@ -111,7 +113,7 @@ def find_photos(source: Path) -> list[Path]:
 def walk(folder: Path) -> Iterator[Path]:
     """All files in a folder and in those within, hidden ones apart.
 
-    Links to folders elsewhere are followed, each folder once; what cannot be entered is skipped.
+    Links to folders elsewhere are followed, each folder once; a folder that cannot be entered is named on stderr.
     """
     root = Path(os.path.realpath(folder))
     seen: set[str] = set()
@@ -119,7 +121,7 @@ def walk(folder: Path) -> Iterator[Path]:
     for start in waiting:  # links are put behind, so that a folder is found under its own name if it has one
         if start != waiting[0] and root.is_relative_to(os.path.realpath(start)):
             continue
-        for parent, folders, files in os.walk(start):
+        for parent, folders, files in os.walk(start, onerror=_say_closed):
             real = os.path.realpath(parent)
             if real in seen:
                 folders.clear()
@@ -128,6 +130,13 @@ def walk(folder: Path) -> Iterator[Path]:
             folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
             waiting += [path for name in folders if os.path.islink(path := os.path.join(parent, name))]
             yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
+
+
+def _say_closed(error: OSError) -> None:
+    from apps.common.cli import printable
+
+    why = f"cannot be entered ({error.strerror}): what is in it is skipped"
+    print(f"note: {printable(error.filename)} {why}", file=sys.stderr)
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
@@ -191,7 +200,7 @@ def glance_at_photo(path: Path) -> Glance:
     """The glance at one file. A file that looks odd is read as a whole: `read_image` decides."""
     seen, stored = Glance(), None
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             with Image.open(file) as picture:
                 stored = picture.size
                 orientation, is_sure = orientation_of(picture)
@@ -240,7 +249,8 @@ def of_each(
 def inspect_photo(path: Path) -> PhotoFacts:
     """The facts about one file; a file that cannot be used is no exception but a `problem`."""
     try:
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            data = file.read()
     except OSError:
         data = b""
     facts = PhotoFacts(path=path, **_header(data))

@@ -220,7 +220,7 @@ def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[F
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its messages do not name the file
     frame = Frame(printable(path), path=path, relative_path=relative_path)
     if not path.is_file():
-        yield frame._replace(problem=f"video {frame.name} does not exist")
+        yield frame._replace(problem=f"video {frame.name} " + ("is no file" if path.exists() else "does not exist"))
         return
     if not is_text(path):  # OpenCV would crash
         yield frame._replace(problem=f"video {frame.name}: its name is not UTF-8, rename it")

@@ -142,7 +142,7 @@ def _within(folder: Path, apart_from: Path | None) -> list[Path]:
     return sorted(
         path
         for path in walk(folder)
-        if path.suffix.lower() in KNOWN_SUFFIXES and not _is_inside(path, apart_from, source=folder) and path.is_file()
+        if path.suffix.lower() in KNOWN_SUFFIXES and not _is_inside(path, apart_from, source=folder)
     )
 
 

@@ -45,7 +45,7 @@ def mend_entries(content: dict[str, Any]) -> None:
 
 
 def _numbered(entries: Sequence[Any]) -> dict[str, int]:
-    """A number for each id that is a word, such as "img_0": in the order of the file, above all ids that are numbers."""
+    """A number for each id that is a word, such as "img_0": in the file's order, above all ids that are numbers."""
     ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
     first = max((number for one in ids if (number := whole_number(one)) is not None), default=0) + 1
     words = dict.fromkeys(one for one in ids if isinstance(one, str) and one.strip() and whole_number(one) is None)

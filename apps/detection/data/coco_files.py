@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.checkpoint import load_json
-from apps.common.data.names import FIRST, PhotoRoot, find_root
+from apps.common.data.names import FIRST, PhotoRoot, files_with, find_root
 from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME, normal_name
 from apps.detection.data.coco_entries import find_files, mend_entries
@@ -44,7 +44,7 @@ def find_coco(source: Path, *, sure: bool = False) -> Layout | None:
     if source.is_file():
         return _one_file(data_folder(source), source)
     rooms = [folder for folder in (source / "annotations", source) if folder.is_dir()]
-    jsons = (path for room in rooms for path in sorted(room.glob("*.json")))
+    jsons = (path for room in rooms for path in files_with(room, ".json"))
     files = _files_by_split(path for path in jsons if not sure or _names_images(path))
     if not files:
         beside = [source / name for name in sorted(SPLIT_OF_NAME) if (source / name).is_dir()]
@@ -154,7 +154,7 @@ def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part
 def _files_by_split(paths: Iterable[Path]) -> dict[str, Path]:
     """Files whose names have a split: instances_*.json if there are any, else all. A name that two have stays whole."""
     of_tail: dict[str, Path] = {}
-    named = [path for path in paths if path.name[0] != "." and not path.stem.endswith(CLEAN) and path.is_file()]
+    named = [path for path in paths if not path.stem.endswith(CLEAN)]
     instances = [path for path in named if path.name.startswith("instances_")]
     for path in instances or named:
         tail = "_".join(word for word in re.split(r"[_.]", path.stem) if word.lower() not in SUBJECTS)

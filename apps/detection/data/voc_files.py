@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from apps.common.data.names import files_with
 from apps.common.data.photos import is_photo_name, walk
 from apps.common.data.problems import Problem, some_of
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
@@ -85,7 +86,8 @@ def _key(path: Path, folder: Path) -> str:
 def _lists(source: Path) -> dict[str, Path]:
     """ImageSets/Main/*.txt by split; trainval is train where there is no train."""
     folder = source / "ImageSets" / "Main"
-    lists = {split: folder / f"{split}.txt" for split in (*SPLITS, "trainval") if (folder / f"{split}.txt").is_file()}
+    there = {path.stem: path for path in files_with(folder, ".txt")}
+    lists = {split: there[split] for split in (*SPLITS, "trainval") if split in there}
     both = lists.pop("trainval", None)
     if both and "train" not in lists:
         lists = {"train": both, **lists}
@@ -96,7 +98,12 @@ def _read(source: Path, rooms: Sequence[Room], lists: dict[str, Path], wanted: S
     reader = _Reader(source)
     parts: dict[str | None, Part] = {}
     for room in rooms:
-        files = {_key(path, room.labels): path for path in _xml_files(room.labels)}
+        files: dict[str, Path] = {}
+        twice = []
+        for path in _xml_files(room.labels):
+            if files.setdefault(_key(path, room.labels), path) != path:
+                what = f"{path} and {files[_key(path, room.labels)].name} are of one photo: leave one of them"
+                twice.append(Problem(what, kind=DAMAGED_FILE))
         photos = _Photos(room.photos)
         lonely = [path for path in photos.paths if _key(path, room.photos) not in files]
         if not lists:
@@ -108,6 +115,7 @@ def _read(source: Path, rooms: Sequence[Room], lists: dict[str, Path], wanted: S
             parts[split].problems.extend(problems)
             listed |= set(stems)
         first = parts[room.split if not lists else next(iter(lists))]
+        first.problems.extend(twice)
         if unlisted := sorted(files.keys() - listed if lists else ()):
             note = f"{len(unlisted):,} XML files are in no list of ImageSets/Main, as {files[unlisted[0]].name}"
             first.notes.append(note)
@@ -151,16 +159,18 @@ class _Photos:
                 self.of_key.setdefault(key, []).append(path)
         self.used: set[Path] = set()
 
-    def find(self, key: str, filename: str) -> list[Path]:
+    def find(self, key: str, filename: str, folder: str) -> list[Path]:
         """The photo of an XML file's key or stem, or the one that <filename> names; several if unsure.
 
-        With the suffix of <filename>, if one has it, or without.
+        With the suffix of <filename>, if one has it, and in <folder>, if one is; or without.
         """
-        last = normal_name(filename.replace("\\", "/").rpartition("/")[2])
+        inner, _, last = normal_name(filename.replace("\\", "/")).rpartition("/")
+        inner = (inner or normal_name(folder.replace("\\", "/"))).rpartition("/")[2]
         stem = key.rpartition("/")[2]
         keys = (key, stem, last, last.rpartition(".")[0])
         found = next((self.of_key[one] for one in keys if one in self.of_key), [])
         found = [path for path in found if normal_name(path.name) == last] or found
+        found = [path for path in found if len(found) > 1 and normal_name(path.parent.name) == inner] or found
         self.used.update(found)
         return found
 
@@ -195,7 +205,7 @@ class _Reader:
             part.problems.append(Problem(sentence, kind=DAMAGED_FILE))
             return
         filename = (root.findtext("filename") or "").strip()
-        found = photos.find(key, filename)
+        found = photos.find(key, filename, (root.findtext("folder") or "").strip())
         if len(found) != 1:
             says = f", nor is its <filename> {filename!r}" * bool(filename and not found)
             there = some_of([path.relative_to(photos.folder).as_posix() for path in found])

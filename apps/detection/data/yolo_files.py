@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apps.common.data.names import Files, PhotoRoot, find_root, several
+from apps.common.data.names import Files, PhotoRoot, files_with, find_root, several
 from apps.common.data.photos import UNREAD_SUFFIXES, find_photos, walk
 from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
@@ -43,7 +43,8 @@ def find_yolo(source: Path) -> Layout | None:
     """
     if source.is_file():
         return _layout(source, _load(source)) if source.suffix.lower() in (".yaml", ".yml") else None
-    found = [(path, content) for path in sorted(source.glob("[!.]*.y*ml")) if (content := _load(path, ours=False))]
+    files = files_with(source, ".yaml", ".yml")
+    found = [(path, content) for path in files if (content := _load(path, ours=False))]
     exact = [pair for pair in found if pair[0].stem == "data"]
     if len(found) > 1 and not exact:
         names = ", ".join(path.name for path, _ in found)
@@ -55,18 +56,19 @@ def find_yolo(source: Path) -> Layout | None:
 
 def find_yolo_without_yaml(source: Path) -> Layout | None:
     """A folder whose text files of objects lie beside a list of classes, as Label Studio, CVAT and LabelImg do."""
-    rooms = (source, source / "labels", source / "images", source / "data")
-    file = next((path for name in NAME_FILES for folder in rooms if (path := folder / name).is_file()), None)
+    rooms, files = (source, source / "labels", source / "images", source / "data"), Files()
+    file = next((path for name in NAME_FILES for folder in rooms for path in files.like(folder / name)), None)
     if file is None or not some_objects(source):
         return None
     lines = [normal_name(line) for line in read_lines(file)]
     while lines and not lines[-1]:
         lines.pop()
     inner = source / "images" if (source / "images").is_dir() else source
-    named = [path for path in (*source.glob("*.txt"), *inner.iterdir()) if path.stem.lower() in SPLIT_OF_NAME]
-    lists = [path for path in named if path.suffix == ".txt"]
-    found: dict[str | None, Path] = {SPLIT_OF_NAME[path.stem.lower()]: path for path in lists or named}
-    found = {split: path for split, path in found.items() if path.suffix == ".txt" or path.is_dir()} or {None: inner}
+    lists = [path for folder in (source, inner) for path in files_with(folder, ".txt")]
+    folders = [path for path in sorted(inner.iterdir()) if path.is_dir()]
+    lists, folders = ([path for path in some if path.stem.lower() in SPLIT_OF_NAME] for some in (lists, folders))
+    found: dict[str | None, Path] = {SPLIT_OF_NAME[path.stem.lower()]: path for path in lists or folders}
+    found = found or {None: inner}
     shown = {split: found[split].relative_to(source).as_posix() for split in (*SPLITS, None) if split in found}
     reader = _Reader(file, source, _names(file, lines), keypoints=False)
     return Layout("YOLO txt", source, shown, partial(_read, reader, {split: [entry] for split, entry in shown.items()}))
@@ -198,7 +200,10 @@ class _Reader:
         ]
         if _here(entry).startswith("../"):  # as in many exports, whose paths start from a folder that is not there
             tries += [self.file.parent / _here(entry)[3:]]
-        source = next((path for path in tries if os.path.exists(path)), None)
+        there = [path for path in tries if os.path.exists(path)] or [
+            one for path in tries for one in self.files.like(path)
+        ]
+        source = next(iter(there), None)
         if source is None:
             what = f"{self.file}: {part.split} is {entry!r}, but there is no {tries[0]}"
             part.problems.append(Problem(what, kind=MISSING_PHOTO))

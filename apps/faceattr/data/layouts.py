@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from apps.common.data.names import Files, PhotoRoot, root_of_table, several
+from apps.common.data.names import Files, PhotoRoot, files_with, root_of_table, several
 from apps.common.data.photos import is_photo_name
 from apps.common.data.tables import (
     FILE_COLUMNS,
@@ -56,7 +56,7 @@ def list_faces(source: Path) -> FaceListing:
         return _list_celeba(source, table)
     if (source / ATTRIBUTES_FILE).is_file():
         return _list_csv(source / ATTRIBUTES_FILE)
-    tables = sorted(path for path in source.glob("*.[cC][sS][vV]") if path.name[0] != "." and _has_files(path))
+    tables = [path for path in files_with(source, ".csv") if _has_files(path)]
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables[:5])
         raise ValueError(f"{source} has several lists of labels: {names}; give those that are meant as --data")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from apps.common.data.names import PhotoRoot, root_of_table, several
+from apps.common.data.names import PhotoRoot, files_with, root_of_table, several
 from apps.common.data.photos import UNREAD_SUFFIXES, is_photo_name
 from apps.common.data.problems import Problem
 from apps.common.data.tables import (
@@ -46,7 +46,7 @@ def list_photos(source: Path) -> Listing:
     splits = [folder for folder in folders if folder.name.lower() in SPLIT_OF_NAME and folders_in(folder)]
     if splits:
         return _list_split_folders(source, splits, [folder for folder in folders if folder not in splits])
-    found = [path for path in sorted(source.glob("*.[cC][sS][vV]")) if path.name[0] != "." and path.is_file()]
+    found = files_with(source, ".csv")
     tables = [path for path in found if _is_label_table(path)]
     if len(tables) > 1:
         raise ValueError(f"{source} has several CSV files of labels: {_names(tables)}; give one of them as --data")

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from apps.common.data.photos import glance_at_photo, inspect_photo
 from apps.common.images import read_image
 from apps.common.media import sinks as showing_module
 from apps.common.media.frame_table import FrameTable
@@ -127,6 +128,51 @@ def test_links_in_a_folder_are_followed(folder, tmp_path):
     write_photo(tmp_path / "elsewhere/z.jpg")
     (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert "link/z.jpg" in places(find_source(folder))
+
+
+def test_what_is_no_file_is_counted_as_skipped(tmp_path, capsys):
+    write_photo(tmp_path / "a.png")
+    for name in ("b.jpg", "c.mp4"):
+        (tmp_path / name).symlink_to("gone")
+    (tmp_path / "d.jpg").symlink_to("d.jpg")
+    os.mkfifo(tmp_path / "e.jpg")
+    source, tally = find_source(tmp_path), Tally()
+    with closing(read_frames(source)) as frames:
+        assert (
+            sum(frame.image is not None for frame, _ in answered(frames, len_of_each, batch_size=8, tally=tally)) == 1
+        )
+    with pytest.raises(
+        ValueError, match=r"^4 of 5 photos skipped: .*b\.jpg does not exist; video .*c\.mp4 does not exist; "
+    ):
+        tally.check("the table", source=source)
+    assert tally.problems[2:] == [
+        f"image {tmp_path}/d.jpg cannot be read: Too many levels of symbolic links",
+        f"image {tmp_path}/e.jpg cannot be read: it is a pipe or a device",
+    ]
+    for name in ("b.jpg", "d.jpg", "e.jpg"):
+        assert glance_at_photo(tmp_path / name).problem and inspect_photo(tmp_path / name).problem
+
+
+def len_of_each(images: list[np.ndarray]) -> list[int]:
+    return [len(image) for image in images]
+
+
+def test_a_folder_that_cannot_be_entered_is_named(tmp_path, capsys, monkeypatch):
+    write_photo(tmp_path / "open/a.png")
+    write_photo(tmp_path / "closed/b.png")
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("closed"):  # a superuser may enter all
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert places(find_source(tmp_path)) == ["open/a.png"]
+    assert (
+        capsys.readouterr().err
+        == f"note: {tmp_path}/closed cannot be entered (Permission denied): what is in it is skipped\n"
+    )
 
 
 def test_frames_keep_their_order_and_what_cannot_be_read_is_named(tmp_path, capsys):

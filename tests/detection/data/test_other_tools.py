@@ -72,6 +72,28 @@ def test_label_files_of_every_name_are_found(tmp_path):
     assert found == {"a": [BOX["a"]], "p\u00eache": [BOX["b"]], "c": [BOX["c"]]}
 
 
+@pytest.mark.parametrize("change", [str.upper, str.capitalize])
+def test_suffixes_in_capitals_are_found(tmp_path, change):
+    def renamed(root: Path) -> Path:
+        for path in sorted(root.rglob("*.*")):
+            path.rename(path.with_suffix(f".{change(path.suffix[1:])}"))
+        return root
+
+    write(yolo(tmp_path / "listed") / "list.txt", "images/a.jpg\nimages/b.jpg\nimages/c")
+    write(tmp_path / "listed/data.yaml", "train: list.txt\nnames: [cat, dog]")
+    write(yolo(tmp_path / "plain", text="") / "classes.txt", "cat\ndog")
+    roots = [
+        yolo(tmp_path / "yolo"),
+        tmp_path / "listed",
+        tmp_path / "plain",
+        voc(tmp_path / "voc"),
+        coco(tmp_path / "c"),
+    ]
+    write(tmp_path / "voc/ImageSets/Main/train.txt", "a\nb\nc")
+    for root in roots:
+        assert boxes(load_split(renamed(root), "train", val_fraction=0)) == ONE_BOX, root
+
+
 def test_yolo_folders_in_capitals_are_found(tmp_path):
     root = yolo(tmp_path, labels="Labels", photos="Images")
     assert boxes(load_split(root, "train", val_fraction=0)) == ONE_BOX
@@ -207,6 +229,18 @@ COCO_FORMS = {
         each("images", lambda one: one.update(id=str(one["id"])))(c),
         each("annotations", lambda one: one.update(image_id=float(one["image_id"]), category_id="2"))(c),
     ),
+    "ids that are words": lambda c: (
+        each("images", lambda one: one.update(id=f"img_{one['id']}"))(c),
+        each("annotations", lambda one: one.update(image_id=f"img_{one['image_id']}"))(c),
+    ),
+    "ids of both kinds": lambda c: (
+        c["images"][0].update(id="x"),
+        [one.update(image_id="x") for one in c["annotations"] if one["image_id"] == 1],
+    ),
+    "classes that are words": lambda c: (
+        each("categories", lambda one: one.update(id="fish"))(c),
+        each("annotations", lambda one: one.update(category_id="fish"))(c),
+    ),
     "classes of text": each("categories", lambda one: one.update(id="2")),
     "classes with a point": each("categories", lambda one: one.update(id=2.0)),
     "addresses": each("images", lambda one: one.update(coco_url="http://x.org/train2017/" + one.pop("file_name"))),
@@ -221,6 +255,16 @@ COCO_FORMS = {
 def test_coco_of_other_tools_is_read(tmp_path, form):
     split = load_split(coco(tmp_path, COCO_FORMS[form]), "train", val_fraction=0)
     assert (boxes(split), split.class_names, split.skipped) == (ONE_BOX, ["pêche"], [])
+
+
+def test_a_word_that_is_no_id_of_an_image_or_class_is_named(tmp_path):
+    for field, message in (
+        ("image_id", "there is no image with id other"),
+        ("category_id", "category id other is not"),
+    ):
+        root = coco(tmp_path, each("annotations", lambda one, field=field: one.update({field: "other"})))
+        with pytest.raises(ValueError, match=rf"instances_train\.json: annotation 1.*{message}"):
+            load_split(root, "train", val_fraction=0)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -354,14 +398,15 @@ def corners(x0: float, y0: float, x1: float, y1: float, degrees: float) -> list[
     return [max(min(x), 0), max(min(y), 0), min(max(x), WIDTH), min(max(y), HEIGHT)]
 
 
-@pytest.mark.parametrize("degrees", [90, 30, -75.5, 200, 725])
+@pytest.mark.parametrize("degrees", [90, 30, -75.5, 200, 725, "30", "12,5"])
 def test_turned_boxes_of_cvat_are_upright_around_them(tmp_path, degrees):
-    expected = {stem: [pytest.approx(corners(*box, degrees), abs=1e-3)] for stem, box in BOX.items()}
+    angle = float(str(degrees).replace(",", "."))
+    expected = {stem: [pytest.approx(corners(*box, angle), abs=1e-3)] for stem, box in BOX.items()}
     turned = coco(tmp_path / "coco", each("annotations", lambda one: one.update(attributes={"rotation": degrees})))
     split = load_split(turned, "train", val_fraction=0)
     assert boxes(split) == expected
     assert "3 boxes with a rotation are the upright ones around them" in split.describe()
-    kept = [(box[2] - box[0]) * (box[3] - box[1]) for box in (corners(*box, degrees) for box in BOX.values())]
+    kept = [(box[2] - box[0]) * (box[3] - box[1]) for box in (corners(*box, angle) for box in BOX.values())]
     areas = [one["area"] for one in split.ground_truth["annotations"]]
     assert areas == pytest.approx(np.minimum(kept, [512, 128, 512]).tolist())
     assert "cannot be right" not in split.describe()
@@ -373,9 +418,24 @@ def test_turned_boxes_of_cvat_are_upright_around_them(tmp_path, degrees):
 
 
 def test_a_rotation_of_nothing_turns_nothing(tmp_path):
-    for rotation in (0, 0.0, 360, None, "90", float("nan")):
+    for rotation in (0, 0.0, 360, None, "", "0,0"):
         plain = coco(tmp_path, each("annotations", lambda one, r=rotation: one.update(attributes={"rotation": r})))
         assert boxes(load_split(plain, "train", val_fraction=0)) == ONE_BOX
+
+
+@pytest.mark.parametrize("given", ["left", [90], float("nan"), 1e300, {"a": 1}])
+def test_a_rotation_that_is_no_angle_is_named(tmp_path, given):
+    root = coco(tmp_path, each("annotations", lambda one: one.update(attributes={"rotation": given})))
+    with pytest.raises(ValueError, match=r"json: annotation 1 .*attributes\.rotation must be a number of degrees, got"):
+        load_split(root, "train", val_fraction=0)
+
+
+def test_a_box_as_a_word_is_named(tmp_path):
+    for given in ("1234", {"1": 0, "2": 0, "3": 0, "4": 0}, "[1, 2, 3, 4]"):
+        with pytest.raises(ValueError, match=r"annotation 1 .*bbox must be four numbers"):
+            load_split(
+                coco(tmp_path, each("annotations", lambda one, g=given: one.update(bbox=g))), "train", val_fraction=0
+            )
 
 
 @pytest.mark.parametrize("area", [-5, 0, 1, 0.16, 1e11, "512", 513 * 4])

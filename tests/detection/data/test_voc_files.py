@@ -173,6 +173,28 @@ def test_of_two_photos_of_a_stem_the_file_name_decides(voc):
         load_split(voc, "train", val_fraction=0)
 
 
+def test_of_two_photos_of_a_name_the_folder_decides(tmp_path):
+    for folder, shade in (("x", 0), ("y", 99)):
+        add(tmp_path, "1", ("dog", (1, 1, 9, 9)), photos=f"JPEGImages/{folder}")
+        text = (
+            (tmp_path / "Annotations/1.xml").read_text().replace("<filename>", f"<folder>{folder}</folder><filename>")
+        )
+        (tmp_path / f"Annotations/{folder}_1.xml").write_text(text)
+        Image.new("RGB", (60, 40), (shade,) * 3).save(tmp_path / f"JPEGImages/{folder}/1.jpg")
+    (tmp_path / "Annotations/1.xml").unlink()
+    split = load_split(tmp_path, "train", val_fraction=0)
+    assert [r.path.relative_to(tmp_path).as_posix() for r in split.records] == [
+        "JPEGImages/x/1.jpg",
+        "JPEGImages/y/1.jpg",
+    ]
+
+
+def test_two_xml_files_of_one_photo_are_named(voc):
+    shutil.copy(voc / "Annotations/one.xml", voc / "Annotations/one.XML")
+    with pytest.raises(ValueError, match=r"one\.xml and one\.XML are of one photo: leave one of them"):
+        load_split(voc, "train", val_fraction=0)
+
+
 @pytest.mark.parametrize("encoding", ["ansi", "hex", "punycode"])
 def test_an_encoding_that_is_not_read_is_told_by_file(voc, encoding):
     text = (voc / "Annotations/one.xml").read_text()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 
+from apps.common.data.tables import harmless_cell
 from apps.common.pictures import encode_picture
 from demos.browser import InBrowser
 from demos.chooser import Models, example_pictures
@@ -249,11 +250,13 @@ class Handlers:
                 for i, sent in enumerate(open_photos(paths, room), start=1):
                     if sent.image is None:
                         problems.append(sent.problem)
-                        table.writerow([_cell(sent.name), *[""] * len(self.task.columns), _cell(sent.problem)])
+                        table.writerow(
+                            [harmless_cell(sent.name), *[""] * len(self.task.columns), harmless_cell(sent.problem)]
+                        )
                     else:
                         picture, found, _ = self._look(sent.image, settings)
                         for row in self.task.rows(found):
-                            table.writerow([_cell(sent.name), *map(_cell, row), ""])
+                            table.writerow([harmless_cell(sent.name), *map(harmless_cell, row), ""])
                         if len(pictures) < SHOWN_PHOTOS:
                             path = out.with_name(f"{len(pictures) + 1}.jpg")
                             path.write_bytes(encode_picture(fit(picture, side=GALLERY_SIDE)[0]))
@@ -284,8 +287,3 @@ def _first(problems: Sequence[str]) -> str:
         return ""
     more = f"; and {len(problems) - SHOWN_PROBLEMS:,} more, see the table" if len(problems) > SHOWN_PROBLEMS else ""
     return f" {len(problems):,} could not be read: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}"
-
-
-def _cell(value: Any) -> Any:
-    """A cell that a spreadsheet does not run as a formula: names are untrusted."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value

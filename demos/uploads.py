@@ -3,6 +3,7 @@
 Letters in shapes: H W height and width.
 """
 
+import contextlib
 import io
 import lzma
 import math
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from apps.common.data.photos import SUFFIXES_OF_FORMAT, is_photo_name
 from apps.common.headers import check_work, picture_format
@@ -59,7 +60,7 @@ def read_photo(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         check_header(file, path.name, max_pixels=MAX_PIXELS)
     try:
-        return read_image(path)
+        return read_image(path, silent=True)
     except ValueError as error:
         raise ValueError(str(error).replace(str(path), path.name)) from None
 
@@ -105,10 +106,14 @@ def decode_frame(data: bytes) -> np.ndarray:
     """
     check_header(io.BytesIO(data), "the camera's picture", max_pixels=MAX_FRAME_PIXELS)
     try:
-        check_work(data, picture_format(data))
+        check_work(data, kind := picture_format(data))
     except ValueError as error:
         raise ValueError(f"the camera's picture is refused: {error}") from None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    image = None
+    with contextlib.suppress(Exception):  # Pillow raises many kinds for a damaged file
+        if kind == "JPEG":  # of which OpenCV writes to the terminal if it is damaged
+            return np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise ValueError("the camera's picture cannot be decoded")
     return image

@@ -1,4 +1,5 @@
-"""Video files, frame by frame. Sound is dropped; results are WebM (VP8), which browsers play.
+"""Video files, frame by frame, each shown as long as it was. Sound is dropped; results are WebM (VP8), which browsers
+play.
 
 Letters in shapes: H W height and width.
 """
@@ -9,9 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from apps.common.media.frames import open_video, rate_of, seconds_of
+from apps.common.media.sinks import Recording
 from demos.uploads import MAX_FRAME_PIXELS, fit
 
 MAX_FRAMES = 1800  # a minute at 30 frames a second
+MAX_WRITTEN = 3 * MAX_FRAMES  # with those that are repeated, since they are shown longer than others
+MOST_RATE, LONGEST_GAP = 120.0, 10.0  # frames a second of the result; seconds between two of its frames
 SIDE = 960  # longer side of the result, pixels
 
 
@@ -49,32 +54,40 @@ def annotate(
     """
     if not is_video(source):
         raise ValueError(f"{source.name} is no video that can be read (supported: MP4, MOV, WebM, MKV, AVI)")
-    video = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG)
-    writer: cv2.VideoWriter | None = None
-    size, done = (0, 0), 0
+    video, writer = open_video(source), None
+    done, seconds = 0, 0.0
     try:
         width, height = (int(video.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if width * height > MAX_FRAME_PIXELS:
-            raise ValueError(f"{source.name} has frames of {width} x {height} pixels; smaller ones are read, up to 2k")
-        total, rate = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))), video.get(cv2.CAP_PROP_FPS)
-        rate = rate if 1 <= rate <= 120 else 25.0
-        while done < MAX_FRAMES:
+        _check_size(width, height, source)
+        total, rate = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))), min(rate_of(video), MOST_RATE)
+        writer = Recording(out, rate=rate, codec="VP80", longest_gap=LONGEST_GAP)
+        while done < MAX_FRAMES and writer.num_frames < MAX_WRITTEN:
             there, frame = video.read()
             if not there:
                 break
+            _check_size(frame.shape[1], frame.shape[0], source)  # it may change
+            seconds = max(seconds, seconds_of(video))
             picture, _ = fit(look(np.ascontiguousarray(frame[..., ::-1])), side=SIDE)
-            if writer is None:
-                size = picture.shape[1] & ~1, picture.shape[0] & ~1  # VP8 wants even sides
-                writer = cv2.VideoWriter(str(out), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate, size)
-                if min(size) < 2 or not writer.isOpened():
-                    raise ValueError("this machine's OpenCV cannot write WebM videos of this size")
-            writer.write(np.ascontiguousarray(cv2.resize(picture, size)[..., ::-1]))
+            _write(writer, picture, seconds)
             done += 1
             progress(done, min(total, MAX_FRAMES))
     finally:
         video.release()
         if writer is not None:
-            writer.release()
+            writer.close(keep=bool(done))
     if not done:
         raise ValueError(f"{source.name}: no frame of it can be decoded; it is damaged or of an unknown codec")
     return done, total
+
+
+def _check_size(width: int, height: int, source: Path) -> None:
+    if width * height > MAX_FRAME_PIXELS:
+        raise ValueError(f"{source.name} has frames of {width} x {height} pixels; smaller ones are read, up to 2k")
+
+
+def _write(writer: Recording, picture: np.ndarray, seconds: float) -> None:
+    height, width = (side & ~1 for side in picture.shape[:2])  # VP8 wants even sides
+    try:
+        writer.write(cv2.resize(picture, (max(width, 2), max(height, 2))), seconds=seconds)
+    except ValueError:  # which names the server's folder
+        raise ValueError("this machine's OpenCV cannot write WebM videos of this size") from None

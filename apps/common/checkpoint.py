@@ -4,7 +4,6 @@ A model folder rebuilds its model alone: `model.safetensors` (weights) and `mode
 backbone, resolution, class names, preprocessing, metrics). A training state is one file for `--resume`.
 """
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from apps.common.cli import is_set
 from backbone.files import written_whole
-from backbone.weights.file_kinds import Budget, first_line, one_line
+from backbone.weights.file_kinds import Budget, first_line, one_line, other_kind
 from backbone.weights.readers.torch_files import check_torch_file
 
 
@@ -123,6 +122,7 @@ def _are_shapes(value: Any) -> bool:
 
 Schema = dict[str, tuple[Callable[[Any], bool], str]]  # key -> whether a value is right, and what is allowed
 MOST_CLASSES, LARGE = 50_000, 1e9
+MOST_BYTES = 4_000_000_000  # of model.safetensors: torchvision's largest classifiers have 2.6 GB
 STYLE = {"padding", "activation", "norm", "norm_eps"}
 COUNTS = range(1, MOST_CLASSES + 1)
 SCHEMA: Schema = {
@@ -204,23 +204,6 @@ def model_folder(folder: Path) -> Path:
     raise ValueError(f"checkpoint {folder} is not a model folder: it has no {DESCRIPTION} (give a run or its best/)")
 
 
-def grouping(config: Any) -> str | None:
-    """--group-by of a script that measures a --checkpoint, so that val has the photos that the run's val had.
-
-    Raises:
-        ValueError: the run was trained with the flag, and here it is not given.
-    """
-    place = config.checkpoint
-    with contextlib.suppress(ValueError):  # an exported file is in its run's export/
-        place = place and model_folder(place) / DESCRIPTION
-    if config.group_by is None and place and (run := place.parent.parent / CONFIG).is_file():
-        settings = load_object(run).get("config")
-        if isinstance(settings, dict) and (trained := settings.get("group_by")):
-            was = f"--checkpoint {config.checkpoint} was trained with --group-by {str(trained)[:200]!r}"
-            raise ValueError(f"{was}: give it here, too, so that val is the same, or --group-by none")
-    return config.group_by
-
-
 def with_last(config: ConfigT, app: str) -> ConfigT:
     """A script's flags; `--checkpoint last` becomes the run that it means, which is printed."""
     named: Any = config
@@ -255,12 +238,24 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
         raise ValueError(f"checkpoint {folder} is of the app {description.get('app')!r:.40}, this is {app!r}")
     check_description(folder / DESCRIPTION, description)
     try:
+        if (size := (folder / WEIGHTS).stat().st_size) > MOST_BYTES:
+            raise ValueError(f"{folder / WEIGHTS} has {size:,} bytes, {MOST_BYTES:,} are allowed")
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
-        raise ValueError(one_line(f"{folder / WEIGHTS} is missing or damaged: {error}")) from None
+        raise ValueError(one_line(f"{folder / WEIGHTS} is {_what_is_there(folder / WEIGHTS, error)}")) from None
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {broken[0][:80]!r} is not finite")
     return description, weights
+
+
+def _what_is_there(path: Path, error: Exception) -> str:
+    """What to say of a file that could not be read."""
+    try:
+        with path.open("rb") as file:
+            what = other_kind(file.read(1000))
+    except OSError:
+        what = ""
+    return what or f"missing or damaged: {error}"
 
 
 def save_state(path: Path, parts: Mapping[str, Stateful], **facts: Any) -> None:

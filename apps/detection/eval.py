@@ -55,12 +55,12 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 from apps.common.checkpoint import (
     DESCRIPTION,
     check_model_flags,
-    grouping,
     load_json,
     model_folder,
     save_json,
     with_last,
 )
+from apps.common.data.groups import grouping
 from apps.common.deploy.formats import beside
 from apps.common.deploy.sessions import device_for
 from apps.common.evaluation.comparison import COMPARE, Comparison

@@ -55,7 +55,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import check_model_flags, grouping, model_folder, with_last
+from apps.common.checkpoint import check_model_flags, model_folder, with_last
+from apps.common.data.groups import grouping
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked

@@ -52,7 +52,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 import torch
 from torch import Tensor
 
-from apps.common.checkpoint import grouping, model_folder, save_json, with_last
+from apps.common.checkpoint import model_folder, save_json, with_last
+from apps.common.data.groups import grouping
 from apps.common.data.tables import write_csv
 from apps.common.deploy.exported import ExportedNetwork
 from apps.common.deploy.formats import beside
@@ -81,7 +82,6 @@ def evaluate(config: Config) -> dict[str, float | None]:
     teacher = None
     if config.teacher:
         teacher = Tagger.load(config.teacher, device=device_for("auto", config.device, config.teacher))
-    if teacher:
         _shared(tagger, teacher)
     other = None
     if config.compare:

@@ -57,7 +57,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
 
 import torch
 
-from apps.common.checkpoint import check_model_flags, grouping, model_folder, save_json, with_last
+from apps.common.checkpoint import check_model_flags, model_folder, save_json, with_last
+from apps.common.data.groups import grouping
 from apps.common.data.photos import find_photos
 from apps.common.data.tables import write_csv
 from apps.common.deploy.formats import beside

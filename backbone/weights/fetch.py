@@ -17,7 +17,7 @@ import torch
 from backbone.files import cache_dir, written_whole
 from backbone.mobilenet_v1 import create_backbone
 from backbone.weights.catalog import WeightFile
-from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, one_line, unpack
+from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, one_line, other_kind, unpack
 from backbone.weights.loaded_weights import check_width
 from backbone.weights.read import read_bytes, read_weights
 
@@ -86,7 +86,8 @@ def verify(entry: WeightFile, path: Path, *, where: str) -> None:
         raise ValueError(f"{where}: refused: it has {size} bytes, {entry.name} has {entry.size}")
     data = read_bytes(path)
     if kind_of(data) is None:
-        raise ValueError(f"{where}: refused: no weight file, it starts with {data[:12]!r}")
+        what = f"but {kind}" if (kind := other_kind(data)) else f"it starts with {data[:12]!r}"
+        raise ValueError(f"{where}: refused: no weight file, {what}")
     if entry.digest:
         _check_digest(entry, data, entry.digest, f"{where}: refused: it")
     if entry.inner_digest:

@@ -6,6 +6,7 @@ read no more than was counted.
 
 import gzip
 import io
+import re
 import struct
 import tarfile
 import zipfile
@@ -24,6 +25,29 @@ MAX_READ_BYTES = 1 << 20  # of a tar at once
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before torch 1.6: a pickled magic number comes first
+
+
+_UNPACK = "compressed by {}: unpack it and give what is in it"
+_OTHERS = (  # what people have under the name of a weight file, by its first bytes
+    (rb"version https://git-lfs", "a Git LFS pointer to the file: run `git lfs pull` in its repository"),
+    (rb"\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)", "a web page about the file: download the file itself"),
+    (rb"\s*<", "an XML document"),
+    (rb"\s*[\[{]", "JSON text"),
+    (rb"BZh[1-9]", _UNPACK.format("bzip2")),
+    (rb"\xfd7zXZ\x00", _UNPACK.format("xz")),
+    (rb"\x28\xb5\x2f\xfd", _UNPACK.format("zstd")),
+    (rb"7z\xbc\xaf\x27\x1c", _UNPACK.format("7-Zip")),
+    (rb"Rar!", _UNPACK.format("RAR")),
+    (rb"\x80[\x02-\x05]", "a pickle of Python objects, which are not executed: save a state dict by torch.save"),
+    (rb"\x93NUMPY", "an array of NumPy"),
+    (rb"\x08[\x03-\x20]", "an ONNX model, perhaps: these are given as --checkpoint"),
+)
+
+
+def other_kind(start: bytes) -> str:
+    """What a file is, from its first bytes, that people have under the name of a weight file; "" if that is unknown."""
+    start = start[:1000].removeprefix(b"\xef\xbb\xbf")
+    return next((what for mark, what in _OTHERS if re.match(mark, start, re.IGNORECASE | re.DOTALL)), "")
 
 
 class TooLargeError(ValueError):
@@ -106,6 +130,8 @@ def unpack(data: bytes, *, name: str) -> tuple[bytes, str]:
         OverflowError,
         ValueError,
     ) as error:
+        if _is_gzip_alone(data):
+            raise ValueError(f"{name}: is {_UNPACK.format('gzip')}") from error
         raise ValueError(
             f"{name}: truncated or damaged archive, or one to unpack first ({first_line(error)})"
         ) from error
@@ -156,6 +182,15 @@ def _tar_members(data: bytes) -> dict[str, bytes]:
             if file and (content := _weights(b"".join(iter(partial(file.read, MAX_READ_BYTES), b"")))):
                 members[info.name] = content
     return members
+
+
+def _is_gzip_alone(data: bytes) -> bool:
+    """Whether something is compressed by gzip without a tar around it."""
+    try:
+        start = gzip.GzipFile(fileobj=io.BytesIO(data)).read(512)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return kind_of(start + bytes(512)) != "tar"
 
 
 class _SmallReads(io.RawIOBase):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backbone.weights.file_kinds import MAX_BYTES, kind_of, one_line, unpack
+from backbone.weights.file_kinds import MAX_BYTES, kind_of, one_line, other_kind, unpack
 from backbone.weights.loaded_weights import LoadedWeights
 from backbone.weights.readers.keras_h5 import read_keras
 from backbone.weights.readers.tflite import read_tflite
@@ -23,6 +23,8 @@ def read_weights(data: bytes, *, name: str) -> LoadedWeights:
         content, name = unpack(data, name=name)
         reader = READERS.get(kind_of(content) or "")
         if reader is None:
+            if what := other_kind(content):
+                raise ValueError(f"{name}: no weight file, but {what}")
             start = f"it starts with {content[:8]!r}" if content else "it is empty"
             raise ValueError(f"{name}: no weight file that this reads ({start}); weights are {READABLE}")
         return reader(content, name=name)

@@ -84,6 +84,22 @@ def test_weights_that_are_not_finite_are_refused(model, number):
         load(folder, device=CPU)
 
 
+def test_a_file_that_stands_for_the_weights_is_named(model):
+    folder, _, load = model
+    for content, message in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer to the file: run"),
+        (b"<html>log in</html>", "is a web page about the file"),
+        (b"", "is missing or damaged"),
+    ):
+        (folder / "model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"model\.safetensors {message}"):
+            load(folder, device=CPU)
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(5_000_000_000)  # of which the disk holds nothing
+    with pytest.raises(ValueError, match=r"model\.safetensors has 5,000,000,000 bytes, 4,000,000,000 are allowed"):
+        load(folder, device=CPU)
+
+
 def test_outputs_that_overflow_are_no_answer(model):
     folder, about, _ = model
     weights = load_file(folder / "model.safetensors")

@@ -7,12 +7,15 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from apps.common.headers import MAX_SCANS
 from demos.uploads import count_photos, decode_frame, has_more_pictures, open_photos, read_photo
+from demos.videos import annotate
+from tests.common.media_files import RATE, write_uneven_video
 
 
 def packed(kind: int, **members: bytes) -> bytes:
@@ -44,6 +47,44 @@ def test_damaged_archives_are_named_and_stop_nothing_else(tmp_path, kind):
             assert all(problems(path))
         except ValueError as error:
             assert str(error).startswith("0 files were sent")
+
+
+def test_a_damaged_jpeg_writes_nothing_to_the_console(tmp_path, capfd):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = bytearray(cv2.imencode(".jpg", cv2.GaussianBlur(noise, (7, 7), 2))[1].tobytes())
+    data[-2:-2] = b"\x12" * 30
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    shown = read_photo(path), decode_frame(bytes(data))
+    assert capfd.readouterr() == ("", "")
+    expected = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert "Corrupt JPEG" in capfd.readouterr().err, "this one does not show the difference"
+    for image in shown:
+        assert np.array_equal(image, expected)
+
+
+def test_a_video_of_uneven_times_keeps_them_and_its_damage_is_silent(tmp_path, capfd):
+    shown = [round(1000 * i / RATE) for i in (0, 1, 2, 9, 10)]
+    path = write_uneven_video(tmp_path / "sent.mkv", shown)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"\xff\xda")
+    data[at + 14 : at + 40] = bytes(26)
+    path.write_bytes(data)
+    assert annotate(path, tmp_path / "out.webm", lambda picture: picture)[0] == 5
+    err = capfd.readouterr().err.splitlines()
+    assert [line for line in err if "tag 0x30385056/'VP80'" not in line] == []  # OpenCV's own, of each WebM it writes
+    video = cv2.VideoCapture(str(tmp_path / "out.webm"))
+    grays = []
+    while (read := video.read())[0]:
+        grays.append(round(float(read[1].mean()) / 20 - 0.5))
+    assert grays[:10] == [0, 1, 2, 2, 2, 2, 2, 2, 2, 3] and len(grays) == 11
+
+
+def test_a_video_whose_frames_are_hours_apart_is_short(tmp_path):
+    path = write_uneven_video(tmp_path / "sent.mkv", [0, 12_000, 24_000, 24_100])
+    annotate(path, tmp_path / "out.webm", lambda picture: picture)
+    seconds = cv2.VideoCapture(str(tmp_path / "out.webm")).get(cv2.CAP_PROP_FRAME_COUNT) / RATE
+    assert 20 <= seconds < 21, "10 of each gap of 12"
 
 
 def test_pictures_in_a_file_are_not_counted(tmp_path, monkeypatch):

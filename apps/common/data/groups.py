@@ -7,12 +7,15 @@
 Letters in shapes: G groups, K classes.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from apps.common.checkpoint import CONFIG, DESCRIPTION, load_object, model_folder
 from apps.common.data.copies import grouped, linked
 from apps.common.data.near import find_look_alikes
 from apps.common.data.problems import did_you_mean, some_of
@@ -20,6 +23,23 @@ from apps.common.data.splits import check_val_fraction, name_hash
 from apps.common.data.tables import FILE_COLUMNS, find_column, normal_name, read_table
 
 FORMS = "folder, folder:LEVEL, name:PATTERN or FILE.csv:COLUMN"
+
+
+def grouping(config: Any) -> str | None:
+    """--group-by of a script that measures a --checkpoint, so that val has the photos that the run's val had.
+
+    Raises:
+        ValueError: the run was trained with the flag, and here it is not given.
+    """
+    place = config.checkpoint
+    with contextlib.suppress(ValueError):  # an exported file is in its run's export/
+        place = place and model_folder(place) / DESCRIPTION
+    if config.group_by is None and place and (run := place.parent.parent / CONFIG).is_file():
+        settings = load_object(run).get("config")
+        if isinstance(settings, dict) and (trained := settings.get("group_by")):
+            was = f"--checkpoint {config.checkpoint} was trained with --group-by {str(trained)[:200]!r}"
+            raise ValueError(f"{was}: give it here, too, so that val is the same, or --group-by none")
+    return config.group_by
 
 
 def find_groups(paths: Sequence[Path], root: Path, group_by: str | None) -> list[list[int]]:

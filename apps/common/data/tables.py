@@ -123,10 +123,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         written_whole(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        csv.writer(file).writerows([_harmless(cell) if harmless else cell for cell in row] for row in [header, *rows])
+        csv.writer(file).writerows(
+            [harmless_cell(cell) if harmless else cell for cell in row] for row in [header, *rows]
+        )
 
 
-def _harmless(cell: object) -> object:
+def harmless_cell(cell: object) -> object:
     """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell

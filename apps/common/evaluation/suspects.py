@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from apps.common.checkpoint import grouping, save_json, with_last
+from apps.common.checkpoint import save_json, with_last
 from apps.common.cli import is_set, say
+from apps.common.data.groups import grouping
 from apps.common.device import choose_device
 from apps.common.evaluation.report import Page
 

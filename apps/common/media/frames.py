@@ -30,6 +30,7 @@ from apps.common.cli import printable, say
 from apps.common.images import read_image
 from apps.common.media.sources import ALLOWED, VIDEO_SUFFIXES, Source
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its messages do not name the file; read at its first use
 T = TypeVar("T")
 AHEAD = 8  # frames decoded, or being decoded, ahead of the network
 MOST_THREADS = 4
@@ -189,7 +190,7 @@ def _put(ready: Queue, item: Any, stop: Event) -> bool:
 
 def _feed_newest(source: Source, every: int, ready: Queue, stop: Event) -> None:
     began, number = time.monotonic(), 0
-    rate = _rate(source.camera) / every
+    rate = rate_of(source.camera) / every
     try:
         while not stop.is_set():
             there, image = source.camera.read()
@@ -217,7 +218,6 @@ def _read_photo(path: Path, relative_path: Path) -> Frame:
 
 def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[Frame]:
     """Frames of a video file; one without an image at the end if it cannot be read, or not to its end."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its messages do not name the file
     frame = Frame(printable(path), path=path, relative_path=relative_path)
     if not path.is_file():
         yield frame._replace(problem=f"video {frame.name} " + ("is no file" if path.exists() else "does not exist"))
@@ -225,14 +225,14 @@ def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[F
     if not is_text(path):  # OpenCV would crash
         yield frame._replace(problem=f"video {frame.name}: its name is not UTF-8, rename it")
         return
-    video = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)  # FFmpeg takes "12:30.mp4" for an address
+    video = open_video(path)
     number = 0
     try:
-        rate, total = _rate(video), max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        rate, total = rate_of(video), max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
         frame = frame._replace(rate=rate / every, total=-(-total // every))
         seconds = 0.0
         while video.grab():
-            seconds = max(seconds, video.get(cv2.CAP_PROP_POS_MSEC) / 1000)  # the rate need not be constant
+            seconds = max(seconds, seconds_of(video))
             if number % every == 0:
                 image = cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB)
                 yield frame._replace(image=image, number=number, seconds=seconds)
@@ -254,6 +254,17 @@ def is_text(path: Path) -> bool:
         return False
 
 
-def _rate(video: Any) -> float:
+def open_video(path: Path) -> Any:
+    """A `cv2.VideoCapture` of a file, whatever its name."""
+    return cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)  # FFmpeg takes "12:30.mp4" for an address
+
+
+def seconds_of(video: Any) -> float:
+    """When the frame is shown that was read last: the rate need not be constant."""
+    return float(video.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+
+
+def rate_of(video: Any) -> float:
+    """Frames a second that a video or camera reports."""
     rate = float(video.get(cv2.CAP_PROP_FPS))
     return rate if 0.05 <= rate <= 1000 else USUAL_RATE

@@ -163,16 +163,19 @@ class Recording:
     """A video file that is being written.
 
     Args:
-        path: the .mp4 file.
+        path: the .mp4 file, or one that fits the codec.
         rate: frames a second.
+        longest_gap: seconds between two frames; longer ones are made so long; default `LONGEST_GAP`.
 
     Raises:
         ValueError: this OpenCV cannot write it; when the first frame comes.
     """
 
-    def __init__(self, path: Path, *, rate: float) -> None:
+    def __init__(self, path: Path, *, rate: float, codec: str = CODEC, longest_gap: float | None = None) -> None:
         self.path = path
         self.rate = rate
+        self.codec = codec
+        self.longest_gap = LONGEST_GAP if longest_gap is None else longest_gap
         self.num_frames = 0
         self._began = 0.0
         self._last: np.ndarray | None = None
@@ -192,7 +195,7 @@ class Recording:
             if not is_text(self.path):  # OpenCV would crash
                 raise ValueError(f"{printable(self.path)}: videos are not written to names that are not UTF-8")
             temporary = self._room.enter_context(written_whole(self.path))
-            fourcc = cv2.VideoWriter.fourcc(*CODEC)
+            fourcc = cv2.VideoWriter.fourcc(*self.codec)
             self._writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, fourcc, self.rate, self._size)
             if not self._writer.isOpened():
                 raise ValueError(f"{self.path}: this OpenCV cannot write a video of {width} x {height} pixels")
@@ -203,7 +206,7 @@ class Recording:
         if before is None:
             self._began = seconds
         number = math.floor((seconds - self._began) * self.rate + 0.5)
-        if (excess := number - self.num_frames - LONGEST_GAP * self.rate) > 0:
+        if (excess := number - self.num_frames - self.longest_gap * self.rate) > 0:
             self._began, number = self._began + excess / self.rate, number - math.floor(excess)
         while self.num_frames <= number:
             self._writer.write(frame if before is None or self.num_frames == number else before)

@@ -4,7 +4,7 @@ Letters in shapes: B batch, A attributes, F features.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from apps.common.data.problems import did_you_mean
 from backbone import create_backbone
 from backbone.mobilenet_v1 import Conv, ConvStyle
 from backbone.names import parse_backbone
+
+LARGEST_HEAD = 10_000_000  # weights that torchvision's classifiers have for their 1000 classes, at most
 
 
 def create_network(
@@ -47,6 +49,22 @@ def create_network(
     parent, _, name = path.rpartition(".")
     setattr(network.get_submodule(parent), name, head)
     return network
+
+
+def check_size(backbone: str, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a model that names a network far larger than its weights, before it is built: some take 2.6 GB.
+
+    Raises:
+        RuntimeError: it does. ValueError: see `parse_width`.
+    """
+    if parse_width(backbone) is not None:
+        return
+    import torchvision
+
+    its_own = torchvision.models.get_model_weights(backbone).DEFAULT.meta["num_params"]
+    found = sum(tensor.numel() for tensor in weights.values())
+    if its_own > found + LARGEST_HEAD:
+        raise RuntimeError(f"{backbone} has {its_own / 1e6:,.1f} million weights, here are {found / 1e6:,.1f}")
 
 
 def parse_width(backbone: str) -> float | None:

@@ -18,7 +18,7 @@ from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session, TorchSession
 from apps.common.images import Normalisation
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.faceattr.model.create import create_network
+from apps.faceattr.model.create import check_size, create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
 
 APP = "faceattr"
@@ -126,6 +126,7 @@ class Tagger:
         about, weights = load_model(folder, app=APP)
         try:
             style = ConvStyle(**about["style"])
+            check_size(about["backbone"], weights)
             num_attributes = len(about["class_names"])
             network = create_network(about["backbone"], num_attributes=num_attributes, style=style, conv=about["conv"])
             network.load_state_dict(weights)

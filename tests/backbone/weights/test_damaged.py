@@ -1,11 +1,16 @@
 """Truncated and random files end in one line that names them, never in another exception; kinds are told by content."""
 
+import bz2
+import gzip
 import io
+import lzma
+import pickle
 import random
 import sys
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,7 +123,32 @@ def test_flipped_bytes(kind):
 def test_random_and_empty():
     refused(random.Random(1).randbytes(1000), "no weight file that this reads .*weights are Keras")
     refused(b"", "it is empty")
-    refused(b"<!DOCTYPE html>", "it starts with b'<!DOCTYP'")
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\n"
+OTHERS = {
+    "gzip": (lambda: gzip.compress(torch_file()), "is compressed by gzip: unpack it"),
+    "bzip2": (lambda: bz2.compress(torch_file()), "compressed by bzip2: unpack it"),
+    "xz": (lambda: lzma.compress(torch_file()), "compressed by xz: unpack it"),
+    "Git LFS": (lambda: LFS + b"size 12345\n", "a Git LFS pointer to the file: run `git lfs pull`"),
+    "page": (lambda: b"\xef\xbb\xbf \n<!-- x -->\n<!doctype HTML><html>", "a web page about the file"),
+    "XML": (lambda: b'<?xml version="1.0"?><Error>AccessDenied</Error>', "an XML document"),
+    "JSON": (lambda: b'{"error": "Repository not found"}', "JSON text"),
+    "pickle": (lambda: pickle.dumps({"a": [1]}), "a pickle of Python objects, which are not executed"),
+    "NumPy": (lambda: npy(), "an array of NumPy"),
+}
+
+
+def npy() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_people_have_instead_of_weights_is_named(kind):
+    make, message = OTHERS[kind]
+    refused(make(), message)
 
 
 def test_archives_with_none_or_several():

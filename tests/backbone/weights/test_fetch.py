@@ -203,7 +203,7 @@ def test_another_hash(entry, server):
 def test_a_page_instead_of_a_file(entry, server):
     server.content = b"<html>Please log in</html>"
     server.announced = len(server.content)
-    with pytest.raises(ValueError, match=r"refused: no weight file, it starts with b'<html>"):
+    with pytest.raises(ValueError, match=r"refused: no weight file, but a web page about the file"):
         fetch(replace(entry, size=None, digest=None))
     assert left_over() == []
 

@@ -1,10 +1,13 @@
 """Students and teachers: any width, the full-convolution twin, torchvision's classifiers."""
 
+import json
+
 import pytest
 import torch
+import torchvision
 
 from apps.common.pretrained import TENSORFLOW_STYLE
-from apps.faceattr.model.create import create_network, num_pooled_features, parse_width, pooled_features
+from apps.faceattr.model.create import check_size, create_network, num_pooled_features, parse_width, pooled_features
 from apps.faceattr.model.pretrained import load_pretrained, start_tagger
 from apps.faceattr.model.tagger import Tagger
 
@@ -50,6 +53,30 @@ def test_a_checkpoint_rebuilds_any_of_them(tmp_path, backbone, conv):
     assert again.attributes == ["Bald", "Smiling"]
     again.temperatures = [2.0, 1.0]
     torch.testing.assert_close(again.probs(images)[:, 0], (again.logits(images)[:, 0] / 2).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("other", "millions"), [("regnet_y_128gf", "644.8"), ("vit_h_14", "633.5"), ("vgg11", "132.9")]
+)
+def test_a_network_far_larger_than_the_weights_is_not_built(tmp_path, monkeypatch, other, millions):
+    tagger, _ = start_tagger("resnet18", load_pretrained("resnet18", "none"), ["Bald"], [], 64, CPU)
+    tagger.save(tmp_path / "best", metrics={})
+    about = json.loads((tmp_path / "best/model.json").read_text())
+    (tmp_path / "best/model.json").write_text(json.dumps({**about, "backbone": other}))
+    monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **options: pytest.fail("built"))
+    with pytest.raises(
+        ValueError, match=rf"best .*own weights: {other} has {millions} million weights, here are 11\.2$"
+    ):
+        Tagger.load(tmp_path / "best", device=CPU)
+
+
+def test_the_numbers_by_which_networks_are_refused_are_those_that_they_have():
+    for name in torchvision.models.list_models(module=torchvision.models):
+        meta = torchvision.models.get_model_weights(name).DEFAULT.meta
+        assert 0 < meta["num_params"] < 1e9, name
+    for name in ("squeezenet1_1", "mobilenet_v3_small"):
+        network = create_network(name, num_attributes=1, style=TENSORFLOW_STYLE)
+        check_size(name, network.state_dict())
 
 
 def test_wrong_names():

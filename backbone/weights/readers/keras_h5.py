@@ -63,6 +63,8 @@ def read_keras(data: bytes, *, name: str) -> LoadedWeights:
             found, layout = _collect(file, h5py)
     except (RefusedError, TooLargeError) as error:
         raise ValueError(f"{name}: refused: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: refused: a name in it is not UTF-8 ({error.object[:40]!r})") from error
     except Exception as error:  # damaged bytes make the library raise errors of any kind
         raise ValueError(f"{name}: truncated or damaged HDF5 file ({first_line(error)})") from error
 
@@ -168,14 +170,18 @@ def _read_dataset(dataset: Any, path: str, h5py: Any, budget: Budget) -> Tensor:
     if dataset.external or dataset.is_virtual:
         where = dataset.external[0][0] if dataset.external else "other data sets"
         raise RefusedError(f"the numbers of {path} are in {where}, weights must be in the file itself")
-    if dataset.dtype.kind not in "fiu" or dataset.shape is None:
-        raise RefusedError(f"{path} holds {dataset.dtype}, not numbers")
+    # integers would need a scale
+    if dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8 or not dataset.shape or not dataset.size:
+        raise RefusedError(f"{path} holds {dataset.dtype} of shape {dataset.shape}, not floats")
     budget.take(2 * dataset.size * max(dataset.dtype.itemsize, 4), f"{path} of shape {dataset.shape}")
     if dataset.chunks:
         chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
         budget.take(chunk_bytes, f"a chunk of {path}")
         _check_chunks(dataset, path, chunk_bytes, h5py, budget)
-    return torch.from_numpy(dataset[()])
+    written = dataset.id.get_num_chunks() if dataset.chunks else dataset.id.get_storage_size() // dataset.nbytes
+    if written < (math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks or dataset.shape, strict=True))):
+        raise RefusedError(f"not all numbers of {path} were written")
+    return torch.from_numpy(dataset[()].astype(dataset.dtype.newbyteorder("="), copy=False))
 
 
 def _check_chunks(dataset: Any, path: str, chunk_bytes: int, h5py: Any, budget: Budget) -> None:

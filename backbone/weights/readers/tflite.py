@@ -20,6 +20,7 @@ from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteOperator, T
 NORM_EPS = 1e-3  # of the original networks; it is folded, so any value would do
 DETECTION = "TFLite_Detection_PostProcess"
 _PASS_THROUGH = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")
+MIN_SIDE, MAX_SIDE = 16, 8192  # of an input, pixels
 _MAX_PASSED = 4  # operators between two convolutions; stops at cycles in damaged files
 
 
@@ -56,6 +57,7 @@ def read_tflite(data: bytes, *, name: str) -> LoadedWeights:
         classifier = _read_classifier(graph, convs[-1].output)
         padding, activation = _common_padding(convs), _common_activation(convs)
         preprocessing = input_preprocessing(graph)
+        resolution = _resolution(graph.tensors[graph.inputs[0]].shape)
     except (ValueError, IndexError) as error:  # IndexError: an operator with fewer tensors than it needs
         raise ValueError(f"{name}: {error}") from error
     counts = graph.counts()
@@ -71,10 +73,20 @@ def read_tflite(data: bytes, *, name: str) -> LoadedWeights:
         activation=activation,
         norm_eps=NORM_EPS,
         preprocessing=preprocessing,
-        resolution=graph.tensors[graph.inputs[0]].shape[1],
+        resolution=resolution,
         quantised=any(tensor.dtype in (torch.uint8, torch.int8) for tensor in graph.tensors),
         notes=tuple(notes),
     )
+
+
+def _resolution(shape: tuple[int, ...]) -> int | None:
+    """The side of the input; None where it is no square, or left open, for which converters write 1."""
+    height, width = shape[1:3]
+    if max(height, width) > MAX_SIDE or shape[3] != 3:
+        raise ValueError(
+            f"its input of shape {shape} is no picture of three colours with sides of at most {MAX_SIDE:,}"
+        )
+    return height if height == width >= MIN_SIDE else None
 
 
 def read_backbone_convs(graph: TFLiteGraph) -> list[FoldedConv]:
@@ -158,8 +170,8 @@ def input_preprocessing(graph: TFLiteGraph) -> Preprocessing:
         return TENSORFLOW_INPUT
     zero = tensor.quantization.zero_point[0].item() - torch.iinfo(tensor.dtype).min  # the pixel value of 0
     scale = tensor.quantization.scale[0].item()
-    if scale <= 0:
-        raise ValueError(f"its input has scale {scale}")
+    if not 1e-6 < scale < 1e6:
+        raise ValueError(f"its input has scale {scale:g}: no pixel is divided so")
     mean, std = zero / 255, 1 / (255 * scale)
     return Preprocessing(mean=(mean, mean, mean), std=(std, std, std))
 
@@ -178,6 +190,8 @@ def _normalisation(graph: TFLiteGraph) -> tuple[int, dict[str, Tensor]]:
     if {kind: numbers.numel() for kind, numbers in constants.items()} == {"SUB": 3, "MUL": 3} and all(
         constants["MUL"] > 0
     ):
+        if not all(numbers.isfinite().all() for numbers in constants.values()):
+            raise ValueError("what it does to a pixel is not finite")
         return at, constants
     return graph.inputs[0], {}
 

@@ -9,6 +9,7 @@ Field numbers and enums are those of TensorFlow's `schema.fbs` (version 3), whic
         print(operator.kind, [graph.tensors[i].shape for i in operator.outputs], operator.options)
 """
 
+import math
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
@@ -237,6 +238,12 @@ def _read_tensor(index: int, table: Table, buffers: list[bytes]) -> TFLiteTensor
         zero_point = details.numbers(3, "q") or (0,) * len(scale)
         if len(zero_point) != len(scale):
             raise ValueError(f"tensor {index} has {len(scale)} scales and {len(zero_point)} zero points")
+        if not all(0 < one < math.inf for one in scale):  # NaN is not, either
+            raise ValueError(f"tensor {index} has scales from {min(scale)} to {max(scale)}, not all above 0")
+        if DTYPES[code].itemsize < 4 and not DTYPES[code].is_floating_point:
+            held = torch.iinfo(DTYPES[code])
+            if not held.min <= min(zero_point) <= max(zero_point) <= held.max:
+                raise ValueError(f"tensor {index} of {DTYPES[code]} has a zero point of {max(zero_point, key=abs)}")
         quantization = Quantization(torch.tensor(scale), torch.tensor(zero_point), details.scalar(6, "i", 0))
     shape = table.numbers(0, "i")
     if len(shape) > MAX_DIMENSIONS or any(side < 0 for side in shape):
@@ -244,7 +251,7 @@ def _read_tensor(index: int, table: Table, buffers: list[bytes]) -> TFLiteTensor
     raw = buffers[_checked(table.scalar(2, "I", 0), len(buffers), "buffer")]
     return TFLiteTensor(
         index=index,
-        name=table.vector(3, "B").decode(),
+        name=table.vector(3, "B").decode(errors="replace"),
         shape=shape,
         dtype=DTYPES[code],
         quantization=quantization,
@@ -255,7 +262,7 @@ def _read_tensor(index: int, table: Table, buffers: list[bytes]) -> TFLiteTensor
 def _read_code(table: Table) -> tuple[str, str]:
     """The kind of an operator code and, of a custom one, its name. Numbers above 127 came with a wider slot."""
     code = max(table.scalar(0, "b", 0), table.scalar(3, "i", 0))
-    return OPERATORS.get(code, f"OP_{code}"), table.vector(1, "B").decode()
+    return OPERATORS.get(code, f"OP_{code}"), table.vector(1, "B").decode(errors="replace")
 
 
 def _read_operator(table: Table, codes: list[tuple[str, str]], num_tensors: int) -> TFLiteOperator:

@@ -431,6 +431,120 @@ def test_numbers_outside_an_h5_file_are_refused_by_name(kind, match, tmp_path):
     refused(linked_h5(tmp_path, kind), match)
 
 
+def h5_whose_kernel(make) -> bytes:
+    """A sound file but for its first kernel, which `make` puts into it, given the file and the array."""
+    import h5py
+
+    layers = keras_layers(0.1, num_classes=3, seed=1)
+    kernel = layers["conv1"].pop("kernel")
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for layer, variables in layers.items():
+            for variable, array in variables.items():
+                file[f"{layer}/{layer}/{variable}:0"] = array
+        make(file, kernel)
+    return buffer.getvalue()
+
+
+H5_FAULTS = {
+    "never written": (lambda f, a: f.create_dataset(FIRST, a.shape, "f4"), "not all numbers of conv1/conv1/kernel:0"),
+    "chunks not written": (lambda f, a: part_of(f, a), "not all numbers of conv1/conv1/kernel:0 were written"),
+    "integers": (lambda f, a: f.create_dataset(FIRST, data=a.astype("i1")), r"kernel:0 holds int8 of shape .*, not fl"),
+    "references": (lambda f, a: f.create_dataset(FIRST, data=[f.ref] * 4, dtype=ref()), "holds object of shape"),
+    "scalar": (lambda f, a: f.create_dataset(FIRST, data=1.0), r"holds float64 of shape \(\), not floats"),
+    "nothing": (lambda f, a: f.create_dataset(FIRST, (0, 3), "f4"), r"holds float32 of shape \(0, 3\), not floats"),
+}
+
+
+def part_of(file: Any, array: np.ndarray) -> None:
+    file.create_dataset(FIRST, array.shape, "f4", chunks=(1, *array.shape[1:]))[0] = array[0]
+
+
+def ref() -> Any:
+    import h5py
+
+    return h5py.ref_dtype
+
+
+@pytest.mark.parametrize("fault", H5_FAULTS)
+def test_numbers_that_are_not_there_are_not_zeros(fault):
+    pytest.importorskip("h5py")
+    make, match = H5_FAULTS[fault]
+    refused(h5_whose_kernel(make), f"refused: .*{match}")
+
+
+def test_floats_of_other_machines_are_read():
+    pytest.importorskip("h5py")
+    expected = read_weights(keras_file(), name="x").state_dict
+    for kind in (">f4", ">f8", "<f8"):
+        found = read_weights(h5_whose_kernel(lambda f, a, k=kind: f.create_dataset(FIRST, data=a.astype(k))), name="x")
+        assert all(tensor.equal(expected[name]) for name, tensor in found.state_dict.items()), kind
+
+
+def test_a_name_that_is_not_utf_8_is_told():
+    pytest.importorskip("h5py")
+
+    def make(file: Any, array: np.ndarray) -> None:
+        file[FIRST] = array
+        file.id.links.create_hard(b"odd\xff", file.id, b"conv1")
+
+    refused(h5_whose_kernel(make), r"refused: a name in it is not UTF-8 \(b'odd\\xff'\)")
+
+
+def tflite_with(change) -> bytes:
+    """A sound file of 8 bits, each of whose tensors `change` was given, with its index."""
+    pytest.importorskip("ai_edge_litert")
+    from backbone import create_backbone
+    from tests.backbone.weights import tflite_files
+
+    class Changed(tflite_files.Writer):
+        def tensor(self, *args: Any, **options: Any) -> int:
+            index = super().tensor(*args, **options)
+            change(self.graph.tensors[index], index)
+            return index
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tflite_files, "Writer", Changed)
+        model = create_backbone("a010", num_classes=3, min_channels=1).eval()
+        return tflite_files.write_tflite(model, 32, weights="int8")
+
+
+def scaled(scale: float, zero_point: int = 0):
+    def change(tensor: Any, index: int) -> None:
+        if tensor.quantization is not None:
+            tensor.quantization.scale[:], tensor.quantization.zeroPoint[:] = scale, zero_point
+
+    return change
+
+
+def shaped(*shape: int):
+    def change(tensor: Any, index: int) -> None:
+        tensor.shape = list(shape) if index == 0 else tensor.shape
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (scaled(-0.01), r"scales from -0\.0099.* not all above 0"),
+        (scaled(0), r"scales from 0\.0 to 0\.0, not all above 0"),
+        (scaled(float("nan")), "scales from nan"),
+        (scaled(0.01, 128), r"tensor \d+ of torch.int8 has a zero point of 128"),
+        (scaled(0.01, -(1 << 63)), r"has a zero point of -9223372036854775808"),
+        (shaped(1, 1 << 30, 1 << 30, 3), "is no picture of three colours with sides of at most 8,192"),
+        (shaped(1, 3, 32, 32), "is no picture of three colours"),
+    ],
+)
+def test_a_tflite_file_whose_numbers_mean_nothing_is_refused(change, match):
+    refused(tflite_with(change), match)
+
+
+@pytest.mark.parametrize(("shape", "side"), [((1, 32, 32, 3), 32), ((1, 1, 1, 3), None), ((1, 32, 48, 3), None)])
+def test_a_side_that_is_left_open_is_none(shape, side):
+    assert read_weights(tflite_with(shaped(*shape)), name="x").resolution == side
+
+
 def test_names_in_a_file_cannot_write_to_the_terminal():
     odd = {"conv_stem.weight\n\x1b[31mred": torch.zeros(1)}
     with pytest.raises(ValueError) as caught:

@@ -26,6 +26,7 @@ from demos.visitors import COOKIE, Stored, Visitor, visitor_of
 MAX_BODY_BYTES = 15_000_000  # of all requests but uploads
 MAX_DRAINED_BYTES, DRAIN_SECONDS = 400_000_000, 10.0  # of a body that is refused, so that its sender gets to the answer
 MAX_HELD_BYTES, MAX_HELD_BYTES_OF_ALL = 100_000_000, 400_000_000  # of such bodies at once, of one address and of all
+MAX_OPEN, MAX_OPEN_OF_ALL = 200, 800  # requests at once, of one address and of all: a page keeps two open
 MAX_PARTS = 50_000  # of what JSON lists: in memory each takes many times its bytes
 TOO_LARGE = "This is too large: at most 15 MB are taken."
 API = "/gradio_api/"
@@ -96,6 +97,7 @@ class Guard:
         self.in_browser = page.in_browser
         self.max_upload_bytes, self.on_space = max_upload_bytes, on_space
         self.held: Counter[str] = Counter()  # bytes by address
+        self.open: Counter[str] = Counter()  # requests by address that are not answered to the end
         self.stored = Stored(KEEP_SECONDS + SWEEP_SECONDS)
         self.app: Any = None
 
@@ -109,7 +111,18 @@ class Guard:
         if scope["type"] != "http":  # there are no websockets here
             return None
         request = Request(scope)
-        visitor = scope["visitor"] = visitor_of(scope, request.cookies, by_address=not self.on_space)
+        visitor = scope["visitor"] = visitor_of(scope, request.cookies, on_space=self.on_space)
+        if self.open[visitor.address] >= MAX_OPEN or self.open.total() >= MAX_OPEN_OF_ALL:
+            return await refuse(503, "Too many requests are open.", scope, receive, send, more=False)
+        self.open[visitor.address] += 1
+        try:
+            await self._answer(request, visitor, scope, receive, send)
+        finally:
+            self.open[visitor.address] -= 1
+            if not self.open[visitor.address]:
+                del self.open[visitor.address]
+
+    async def _answer(self, request: Request, visitor: Visitor, scope: Any, receive: Any, send: Any) -> None:
         if words := self._problem(request):
             return await refuse(403, words, scope, receive, send)
         if scope["method"] in ("GET", "HEAD") and (answer := self.in_browser.find(scope["path"], visitor)):

@@ -64,6 +64,9 @@ class Server:
     """address to listen on; another than this machine's own needs --auth"""
     public_host: tuple[str, ...] = ()
     """further names by which visitors reach the page, such as that of an https proxy; by others it is refused"""
+    proxies: tuple[str, ...] = ()
+    """addresses or networks of https proxies before this page, which are believed who asks (X-Forwarded-For); without,
+    all who come by a proxy are one visitor to the page's limits"""
     port: int | None = None
     """port to listen on; default the first free one from 7860"""
     auth: str | None = None
@@ -83,8 +86,13 @@ def check_server(server: Server) -> tuple[str, str] | None:
     """The user and password of a server that may be started.
 
     Raises:
-        ValueError: it would let everybody in without --no-auth, or --auth is not USER:PASSWORD.
+        ValueError: it would let everybody in without --no-auth, --auth is not USER:PASSWORD, or a proxy no address.
     """
+    for proxy in server.proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            raise ValueError(f"--proxies must be addresses, such as 127.0.0.1, or networks, not {proxy!r}") from None
     if server.auth is not None:
         user, _, password = server.auth.partition(":")
         if not user or not password:
@@ -185,6 +193,7 @@ def launch(page: "gr.Blocks", server: Server, *, wait: bool = True) -> str:
     auth = check_server(server)
     guard = Guard(page, hosts_of(server), max_upload_bytes=MAX_UPLOADS_BYTES, on_space="SPACE_ID" in os.environ)
     bypass_proxies(server.host)
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(server.proxies)  # uvicorn believes whatever runs on this machine
     if wait:
         end_when_told()
     if server.share:

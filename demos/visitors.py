@@ -1,5 +1,6 @@
 """Who may use which upload, result, session and answer: those who brought it or were given it."""
 
+import ipaddress
 import os
 import re
 import secrets
@@ -23,28 +24,50 @@ class Visitor(NamedTuple):
     """Somebody who sends requests.
 
     Attributes:
-        keys: what is theirs: that of their cookie, or of their address for programs that keep no cookies.
-        address: where they are.
+        keys: what is theirs: that of their cookie, or `place` for programs that keep no cookies.
+        address: where they are, by which requests are limited; of IPv6 the network of 64 bits, which is one customer's.
+        place: the key of all programs without cookies at their address.
         cookie: a new one that they are given with the answer; empty if they have one.
     """
 
     keys: frozenset[str]
     address: str
+    place: str
     cookie: str = ""
 
 
-def visitor_of(scope: Mapping[str, Any], cookies: Mapping[str, str], *, by_address: bool = True) -> Visitor:
+def visitor_of(scope: Mapping[str, Any], cookies: Mapping[str, str], *, on_space: bool = False) -> Visitor:
     """Who sends a request.
 
     Args:
         scope: the request's, as ASGI has it.
-        by_address: False where many have one address, or one has many: behind others' proxies.
+        on_space: behind the proxies of a Space, which say in a header where a request came from. That limits requests;
+            it gives nobody anything, since senders can write such headers, too.
     """
-    address = str((scope.get("client") or ("nowhere",))[0]) if by_address else "anywhere"
+    address = str((scope.get("client") or ("nowhere",))[0])
+    place = "at anywhere" if on_space else f"at {address}"
+    if on_space:
+        address = _forwarded(scope) or address
+    if (found := _as_address(address)) and found.version == 6 and found.is_global:
+        address = str(ipaddress.ip_network((found, 64), strict=False))
     cookie = cookies.get(COOKIE, "")
     if KNOWN.fullmatch(cookie):
-        return Visitor(frozenset({cookie}), address)
-    return Visitor(frozenset({f"at {address}"}), address, secrets.token_urlsafe(16))
+        return Visitor(frozenset({cookie}), address, place)
+    return Visitor(frozenset({place}), address, place, secrets.token_urlsafe(16))
+
+
+def _forwarded(scope: Mapping[str, Any]) -> str:
+    """The last address of the internet in X-Forwarded-For: proxies write theirs behind what a sender wrote."""
+    words = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
+    found = (_as_address(word.strip()) for word in reversed(words.split(",")))
+    return next((str(one) for one in found if one and one.is_global), "")
+
+
+def _as_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 class Stored:
@@ -105,7 +128,7 @@ class Visitors:
             owners = self._owners.get(name)
             if owners and owners & visitor.keys:
                 if not visitor.cookie:  # they keep cookies: without theirs nobody at their address has it any more
-                    owners -= {f"at {visitor.address}"}
+                    owners -= {visitor.place}
                 return True
         if owners is None and first_come:
             self.give(name, visitor)

@@ -14,13 +14,15 @@ import httpx
 import numpy as np
 import pytest
 
-from demos import serving, visitors
+from demos import guard, serving, visitors
+from demos.blocks import new_blocks
 from demos.chooser import make_models
 from demos.detection import DetectionTask
 from demos.guard import MAX_BODY_BYTES, Hosts
 from demos.page import make_page
 from demos.payloads import Camera, UploadedPhoto
 from demos.visitors import Stored
+from tests.demos.browsing import wait_until
 from tests.demos.visiting import FILE, PHOTO, Visitor
 
 SECRET = "secret-picture"
@@ -201,6 +203,70 @@ def test_other_host_names_and_web_sites_are_refused(page, method, path):
         assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.fixture
+def seen(monkeypatch) -> list[visitors.Visitor]:
+    """All visitors whom pages see."""
+    found, of = list[visitors.Visitor](), guard.visitor_of
+
+    def noted(*args, **options):
+        found.append(of(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(guard, "visitor_of", noted)
+    return found
+
+
+CLAIMED = {"x-forwarded-for": "198.51.100.1, 8.8.8.8"}
+
+
+def test_only_named_proxies_are_believed_who_asks(page, room, seen):
+    httpx.get(page.local_url, headers=CLAIMED)
+    assert {one.address for one in seen} == {"127.0.0.1"}
+    seen.clear()
+    with new_blocks("behind a proxy") as behind:
+        gr.Markdown("hello")
+    try:
+        address = serving.launch(behind, serving.Server(proxies=("127.0.0.0/8",)), wait=False)
+        seen.clear()
+        httpx.get(address, headers=CLAIMED)
+        assert {one.address for one in seen} == {"8.8.8.8"}, "what a sender wrote is before it"
+    finally:
+        behind.close(verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("203.0.113.9, 8.8.8.8, 10.1.2.3", "8.8.8.8"),  # who pretends, who it is, a proxy within
+        ("2a00:1450:4001:81b::200e", "2a00:1450:4001:81b::/64"),
+        ("2a00:1450:4001:81b::1", "2a00:1450:4001:81b::/64"),
+        ("x" * 5000, "10.9.9.9"),
+        ("10.0.0.1,, 127.0.0.1", "10.9.9.9"),
+    ],
+)
+def test_on_a_space_a_header_limits_and_gives_nothing(forwarded, address):
+    scope = {"client": ("10.9.9.9", 1), "headers": [(b"x-forwarded-for", forwarded.encode())]}
+    one = visitors.visitor_of(scope, {}, on_space=True)
+    assert (one.address, one.keys, one.place) == (address, {"at anywhere"}, "at anywhere")
+    elsewhere = visitors.visitor_of(scope, {})
+    assert (elsewhere.address, elsewhere.keys) == ("10.9.9.9", {"at 10.9.9.9"})
+
+
+def test_requests_that_stay_open_have_a_bound(page, monkeypatch):
+    door = page.app.middleware_stack
+    before = door.open.total()  # of other tests' clients
+    monkeypatch.setattr(guard, "MAX_OPEN", before + 2)
+    web = httpx.Client(base_url=page.local_url, timeout=20)
+    with web.stream("GET", "gradio_api/heartbeat/open1") as one, web.stream("GET", "gradio_api/heartbeat/open2") as two:
+        assert (one.status_code, two.status_code) == (200, 200)
+        answer = web.get("config")
+        assert (answer.status_code, answer.text) == (503, "Too many requests are open.")
+    web.close()
+    wait_until(lambda: door.open.total() <= before)
+    monkeypatch.undo()
+    assert httpx.get(page.local_url).status_code == 200
+
+
 def test_names_of_this_machine_are_let_in(page):
     for host in ("localhost", "LOCALHOST:7860", "127.0.0.1", "127.9.8.7:1", "[::1]:7860", "localhost."):
         headers = {"host": host, "origin": f"http://{host}"}
@@ -351,7 +417,8 @@ def test_a_visitor_who_chooses_many_names_pushes_out_their_own(monkeypatch):
     monkeypatch.setattr(visitors, "MAX_NAMES", 100)
     owners = visitors.Visitors()
     quiet, loud = (
-        visitors.Visitor(frozenset({key}), address) for key, address in (("q", "10.0.0.1"), ("l", "10.0.0.2"))
+        visitors.Visitor(frozenset({key}), address, f"at {address}")
+        for key, address in (("q", "10.0.0.1"), ("l", "10.0.0.2"))
     )
     for i in range(20):
         owners.give(f"file {i}", quiet)

@@ -19,6 +19,7 @@ from demos.serving import Server, check_server, is_local
         (Server(host="192.168.1.7"), "lets others in"),
         (Server(host="example.org"), "lets others in"),
         (Server(share=True), "--share lets others in"),
+        (Server(proxies=("127.0.0.1", "proxy.example.org")), "--proxies must be addresses, .*not 'proxy.example.org'"),
         (Server(auth="me"), "must be USER:PASSWORD"),
         (Server(auth="me:"), "must be USER:PASSWORD"),
         (Server(auth="me:secret", no_auth=True), "not both"),

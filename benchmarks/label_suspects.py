@@ -1,14 +1,14 @@
 """How many wrong labels are among the first suspects that check.py --checkpoint lists, against random order.
 
-    python benchmarks/label_suspects.py finegrained --data GROCERY81 --work FOLDER --backbone a025 --epochs 12
-    python benchmarks/label_suspects.py detection --data VOC2007 --work FOLDER --weights coco --epochs 5
+    python benchmarks/label_suspects.py finegrained --data GROCERY81 --work DIR --backbone a025 --epochs 12
+    python benchmarks/label_suspects.py detection --data VOC2007 --work DIR --weights coco --resolution 192 --epochs 5
 
 It writes a data set with the photos of train in two halves (the second is called test), and changes 5 % of their
 labels: another class, or for a detector in equal parts a box removed, a box added, another class, or a box shifted by
 25 to 50 % of its sides. A model is trained, with those flags that are train.py's, on the first half with its wrong
 labels: it saw these photos, and not those of the second half. A planted error counts as found where its object, or for
 a removed box a missing one with an IoU of 0.5 or more, is among the first N suspects of its half; N is a share of the
-labels.
+labels. How suspects are ranked was chosen with plantings 0 and 1; docs/own_photos.md has the figures of planting 2.
 """
 
 import argparse

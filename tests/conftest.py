@@ -39,9 +39,9 @@ def tiny_coco(tmp_path: Path) -> Path:
     return draw_tiny_coco(tmp_path / "tiny")
 
 
-def draw_tiny_coco(root: Path) -> Path:
-    """Eight train and four val images of 96x64 pixels; class 3 is a red and class 7 a blue rectangle."""
-    for split, number in (("train", 8), ("val", 4)):
+def draw_tiny_coco(root: Path, num_train: int = 8) -> Path:
+    """Eight or more train and four val images of 96x64 pixels; class 3 is a red and class 7 a blue rectangle."""
+    for split, number in (("train", num_train), ("val", 4)):
         rng = np.random.default_rng(len(split))
         images, annotations = [], []
         (root / split).mkdir(parents=True)

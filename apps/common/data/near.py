@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from apps.common.data.copies import find_copies, linked
 from apps.common.data.photos import glance_at_photo, of_each
@@ -37,7 +38,7 @@ MIN_LIKENESS = 0.7  # correlation of 16x16 cells
 MIN_DETAIL = 0.7  # correlation of details, once one photo lies on the other
 CELLS, SIDE, DETAIL = 16, 64, 4.0  # sides of the second and third look in pixels; blur that takes the details away
 MAX_STRETCH, MIN_OVERLAP = 0.3, 0.6  # of the affine map that is believed
-BLOCK = 2**22  # pairs of hashes that are compared at once
+ROWS, COLUMNS = 64, 4096  # hashes that are compared at once; more do not fit into a processor's cache
 VERSION = 1  # of all this, for the cache
 
 
@@ -84,7 +85,8 @@ def near_pairs(paths: Sequence[Path], *, progress: bool = True) -> list[tuple[in
         return []
     hashes = np.stack([look.hashes for look in seen])
     cells = np.stack([look.cells for look in seen])
-    candidates = [(there[a], there[b]) for a, b in _alike(hashes, cells)]
+    del looks, seen  # 1 kB of each photo
+    candidates = sorted((there[a], there[b]) for a, b in _alike(hashes, cells, progress=progress))
 
     @functools.lru_cache(maxsize=2048)
     def square(i: int) -> np.ndarray | None:
@@ -136,20 +138,31 @@ def shared_detail(one: np.ndarray, other: np.ndarray) -> float:
     return float(_correlation(*details))
 
 
-def _alike(hashes: np.ndarray, cells: np.ndarray) -> Iterator[tuple[int, int]]:
+def _alike(hashes: np.ndarray, cells: np.ndarray, *, progress: bool) -> Iterator[tuple[int, int]]:
     """Pairs a < b of N photos that hashes (N, V) and cells (N, V, 16, 16) call alike."""
-    count = len(hashes)
-    shades = cells.reshape(*cells.shape[:2], -1).astype(np.float32)
-    rows = max(1, BLOCK // count)
-    for start in range(0, count, rows):
-        end = min(start + rows, count)
-        close = np.zeros((end - start, count - start), dtype=bool)
-        for v, w in MEETINGS:
-            close |= np.bitwise_count(hashes[start:end, None, v] ^ hashes[None, start:, w]) <= MAX_BITS
-        for a, b in zip(*np.nonzero(np.triu(close, 1)), strict=True):
-            one, other = shades[start + a], shades[start + b]
-            if max(_correlation(one[v], other[w]) for v, w in MEETINGS) > MIN_LIKENESS:
-                yield int(start + a), int(start + b)
+    count, by_view = len(hashes), np.ascontiguousarray(hashes.T)
+    bar = {"desc": "comparing photos", "leave": False, "disable": None if progress else True, "delay": 2.0}
+    for top in tqdm(range(0, count, ROWS), **bar):
+        rows = by_view[:, top : top + ROWS]
+        for left in range(top, count, COLUMNS):
+            columns = by_view[:, left : left + COLUMNS]
+            close = np.zeros((rows.shape[1], columns.shape[1]), dtype=bool)
+            for v, w in MEETINGS:
+                close |= np.bitwise_count(rows[v, :, None] ^ columns[w]) <= MAX_BITS
+            a, b = np.nonzero(close)
+            a, b = a[a + top < b + left] + top, b[a + top < b + left] + left
+            for part in range(0, len(a), COLUMNS):
+                some = a[part : part + COLUMNS], b[part : part + COLUMNS]
+                alike = _likeness(cells[some[0]], cells[some[1]]) > MIN_LIKENESS
+                yield from zip(*(positions[alike].tolist() for positions in some), strict=True)
+
+
+def _likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(M,) the best correlation of the cells (M, V, 16, 16) of M pairs of photos, over the views that meet."""
+    one, other = (cells.reshape(*cells.shape[:2], -1).astype(np.float32) for cells in (one, other))
+    one, other = (shades - shades.mean(axis=2, keepdims=True) for shades in (one, other))
+    one, other = (shades / np.maximum(np.linalg.norm(shades, axis=2, keepdims=True), 1.0) for shades in (one, other))
+    return np.max([(one[:, v] * other[:, w]).sum(axis=1) for v, w in MEETINGS], axis=0)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

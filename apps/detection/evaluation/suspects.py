@@ -1,14 +1,10 @@
-"""Objects, and places without one, where a detector disagrees with the annotations.
-
-Letters in shapes: D detections and G objects of an image, N objects of a split.
-"""
+"""Objects, and places without one, where a detector disagrees with the annotations."""
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 
 from apps.common.evaluation.suspects import Box, Suspect
 from apps.common.images import resize
@@ -16,170 +12,107 @@ from apps.common.pictures import put_box
 from apps.detection.boxes.nms import nms
 from apps.detection.data.batches import read_sample
 from apps.detection.data.coco_split import CocoSplit, ImageRecord
-from apps.detection.evaluation.errors import BACKGROUND_IOU, FOREGROUND_IOU
+from apps.detection.evaluation.wrong_labels import (
+    SOME,
+    SUPPORT_IOU,
+    Evidence,
+    Seen,
+    chances,
+    of_labels,
+    of_made,
+    of_places,
+    of_removed,
+    sayings,
+    see,
+    with_probabilities,
+)
 
-SUPPORT_IOU = 0.3  # a detection of any class that overlaps an object so much says that something is there
-PRIOR, LEAST = 0.05, 0.1  # share of labels that are thought wrong before looking; score of a suspect
-BLOCK = 50  # detections of similar scores, whose precision is counted
-SIZES, FEW = 4, 20  # groups of objects by area, and objects of one at least
+LEAST = 0.03  # score of a suspect
 KINDS = ("phantom box", "other class", "loose box")
 HEIGHT, AROUND = 224, 0.5  # of a picture, pixels; what is shown around a box, in its sides
 LABELLED, PREDICTED = (255, 255, 80), (90, 220, 110)  # RGB
 
 
-class Seen(NamedTuple):
-    """An image: its objects, its detections, and their overlap.
-
-    Attributes:
-        record, annotations: the objects, in the same order.
-        boxes_xyxy_px, classes, scores: of the detections (D, 4), (D,), (D,); classes are category ids.
-        iou: (D, G); with a crowd, the share of the detection that is in it.
-        same: (D, G) whether both have one class.
-    """
-
-    record: ImageRecord
-    annotations: Sequence[dict[str, Any]]
-    boxes_xyxy_px: np.ndarray
-    classes: np.ndarray
-    scores: np.ndarray
-    iou: np.ndarray
-    same: np.ndarray
-
-
-class Judged(NamedTuple):
-    """What the detections of an image say of its objects.
-
-    Attributes:
-        support: (G,) the best score of a detection that overlaps an object, of any class.
-        doubt: (G, 2) the odds that an object is of another class, and that its box is loose.
-        instead: (G, 2) the detections that say so.
-        missing: (D,) the odds that a detection is an object without a label; 0 for those on objects.
-    """
-
-    support: np.ndarray
-    doubt: np.ndarray
-    instead: np.ndarray
-    missing: np.ndarray
-
-
-def judge(seen: Seen) -> Judged:
-    """Odds of wrong labels, without their prior, of an image whose scores are probabilities."""
-    iou, same, scores = seen.iou, seen.same, seen.scores[:, None]
-    on, nearest = iou >= FOREGROUND_IOU, iou == iou.max(1, keepdims=True, initial=0)
-    raised = [
-        np.where(on & ~same, scores, 0.0),
-        np.where(same & ~on & nearest & (iou >= BACKGROUND_IOU), scores, 0.0),
-    ]
-    own, other, off = (values.max(0, initial=0) for values in (np.where(on & same, scores, 0.0), *raised))
-    is_off = off > own
-    used = on | ((raised[1] > 0) & is_off)
-    doubt = np.where(other > own, odds(other) / odds(own), 0.0), np.where(is_off, odds(off), 0.0)
-    return Judged(
-        support=np.where(iou >= SUPPORT_IOU, scores, 0.0).max(0, initial=0),
-        doubt=np.stack(doubt, axis=1),
-        instead=np.stack([values.argmax(0) if len(values) else np.zeros(iou.shape[1], int) for values in raised], 1),
-        missing=np.where(used.any(1), 0.0, odds(seen.scores * (1 - iou.max(1, initial=0)))),
-    )
-
-
-def odds(probability: np.ndarray) -> np.ndarray:
-    """p / (1 - p), of at least 0.01 and at most 0.99."""
-    sure = np.clip(probability, 0.01, 0.99)
-    return sure / (1 - sure)
-
-
-def belief(odds_without_prior: np.ndarray) -> np.ndarray:
-    """The probability that a label is wrong, by Bayes: 0 to 1."""
-    return PRIOR * odds_without_prior / (1 + PRIOR * odds_without_prior)
-
-
-class Doubted(NamedTuple):
-    """An object that can be judged, with all that a suspect says of it."""
-
-    seen: Seen
-    position: int
-    judged: Judged
-
-    @property
-    def area(self) -> float:
-        """Of the box, as a share of the photo."""
-        x0, y0, x1, y1 = self.seen.record.boxes_xyxy_px[self.position]
-        return float((x1 - x0) * (y1 - y0) / (self.seen.record.width * self.seen.record.height))
-
-    @property
-    def category_id(self) -> int:
-        """As it is labelled."""
-        return int(self.seen.annotations[self.position]["category_id"])
-
-
 def find_suspects(split: CocoSplit, results: Sequence[dict[str, Any]], known: Container[int]) -> list[Suspect]:
     """What is suspicious in a split: each object as one kind at most, and each place without an object once.
 
-    A score is the probability that the label is wrong, if one in twenty is: scores of the detector count as the share
-    of detections of such scores that are on an object of their class. Crowds, and objects of classes that the detector
-    does not know, are not judged.
+    A score is how likely the label is wrong, if one in twenty is; see `wrong_labels`. Crowds, and objects of classes
+    that the detector does not know, are not judged.
 
     Args:
         split: read with `places`.
         results: detections in COCO's format.
         known: category ids that the detector knows.
     """
-    names = dict(zip(split.category_ids, split.class_names, strict=True))
     annotations, detections = (_by_image(entries) for entries in (split.ground_truth["annotations"], results))
-    suspects: list[Suspect] = []
-    objects: list[Doubted] = []
-    every = [_see(one, annotations.get(one.image_id, ()), detections.get(one.image_id, ())) for one in split.records]
-    for seen in with_probabilities(every):
-        judged, record = judge(seen), seen.record
-        for d, score in _places(seen, belief(judged.missing)):
-            box, name = _box(seen.boxes_xyxy_px[d]), names[int(seen.classes[d])]
-            suspects.append(Suspect("missing box", score, split.name, record.path, "", "", name, box))
-        of_image = (Doubted(seen, g, judged) for g in np.flatnonzero(~record.is_crowd).tolist())
-        objects += [one for one in of_image if one.category_id in known]
-    for one, phantom in zip(objects, phantom_odds(objects).tolist(), strict=True):
-        g, seen = one.position, one.seen
-        scores = belief(np.array([phantom, *one.judged.doubt[g]])).tolist()
-        kind = int(np.argmax(scores))
-        predicted, there = "", None
-        if kind:
-            d = one.judged.instead[g, kind - 1]
-            predicted, there = names[int(seen.classes[d])], _box(seen.boxes_xyxy_px[d])
-        about = split.name, seen.record.path, seen.annotations[g]["place"], names[one.category_id], predicted
-        suspects.append(Suspect(KINDS[kind], scores[kind], *about, _box(seen.record.boxes_xyxy_px[g]), there))
+    every = with_probabilities(
+        [see(one, annotations.get(one.image_id, ()), detections.get(one.image_id, ())) for one in split.records]
+    )
+    judged = [
+        np.flatnonzero(~one.record.is_crowd & np.array([k in known for k in one.labels], dtype=bool)) for one in every
+    ]
+    if not sum(map(len, judged)):
+        return []
+    suspects = [*_wrong(split, every, judged, annotations), *_missing(split, every, judged)]
     return [suspect for suspect in suspects if suspect.score >= LEAST]
 
 
-def with_probabilities(every: Sequence[Seen]) -> list[Seen]:
-    """Scores become the share of detections of such scores that are on an object of their class."""
-    if not sum(len(seen.scores) for seen in every):
-        return list(every)
-    scores = np.concatenate([seen.scores for seen in every])
-    right = np.concatenate([(seen.same & (seen.iou >= FOREGROUND_IOU)).any(1) for seen in every])
-    blocks = np.array_split(np.argsort(scores, kind="stable"), max(1, len(scores) // BLOCK))
-    precision = np.maximum.accumulate([right[block].mean() for block in blocks])
-    at = [scores[block].mean() for block in blocks]
-    return [seen._replace(scores=np.interp(seen.scores, at, precision)) for seen in every]
+def _wrong(
+    split: CocoSplit, every: Sequence[Seen], judged: Sequence[np.ndarray], annotations: dict[int, list[dict[str, Any]]]
+) -> list[Suspect]:
+    """Each judged object."""
+    names, rng = dict(zip(split.category_ids, split.class_names, strict=True)), np.random.default_rng(0)
+    pairs = list(zip(every, judged, strict=True))
+    sides = [
+        (seen.record.boxes_xyxy_px[some, 2:] - seen.record.boxes_xyxy_px[some, :2]) / seen.size for seen, some in pairs
+    ]
+    known = np.unique(np.concatenate([seen.labels[some] for seen, some in pairs]))
+    made = [of_made(seen, some, known, np.concatenate(sides), rng) for seen, some in pairs]
+    labels = [Evidence(*(values[some] for values in of_labels(seen))) for seen, some in pairs]
+    odds = chances(Evidence.joined(labels), [Evidence.joined(parts) for parts in zip(*made, strict=True)])
+    objects = [(seen, int(g)) for seen, some in pairs for g in some]
+    suspects = []
+    for (seen, g), of_kinds in zip(objects, odds, strict=True):
+        says = sayings(seen, seen.iou, seen.labels, seen.elsewhere)[1:3, :, g]
+        kind = int(np.argmax(of_kinds * [1, *(says.max(axis=1, initial=0) > 0)]))
+        predicted, there = "", None
+        if kind:
+            d = int(says[kind - 1].argmax())
+            predicted, there = names[int(seen.classes[d])], _box(seen.boxes_xyxy_px[d])
+        label, place = names[int(seen.labels[g])], annotations[seen.record.image_id][g]["place"]
+        about = split.name, seen.record.path, place, label, predicted, _box(seen.record.boxes_xyxy_px[g]), there
+        suspects.append(Suspect(KINDS[kind], min(1.0, float(of_kinds.sum())), *about))
+    return suspects
 
 
-def phantom_odds(objects: Sequence[Doubted]) -> np.ndarray:
-    """(N,) what an object's support lacks, over the share of its class, or size, that has as little."""
-    support = np.array([one.judged.support[one.position] for one in objects])
-    classes = np.array([one.category_id for one in objects])
-    by_area = np.argsort([one.area for one in objects], kind="stable")
-    groups = np.array_split(by_area, max(1, min(SIZES, len(objects) // FEW))) if objects else []
-    groups += [np.flatnonzero(classes == k) for k in np.unique(classes)]
-    share = np.zeros(len(objects))
-    for some in groups:
-        at_most = np.searchsorted(np.sort(support[some]), support[some], side="right") / len(some)
-        share[some] = np.maximum(share[some], at_most)
-    return (1 - support) / share
+def _missing(split: CocoSplit, every: Sequence[Seen], judged: Sequence[np.ndarray]) -> list[Suspect]:
+    """The places where detections miss an object, each once."""
+    names = dict(zip(split.category_ids, split.class_names, strict=True))
+    places = [of_places(seen) for seen in every]
+    some = [_apart(seen, one.scores[:, 0]) for seen, one in zip(every, places, strict=True)]
+    kept = [Evidence(*(values[d] for values in one)) for one, d in zip(places, some, strict=True)]
+    removed = [of_removed(seen, objects) for seen, objects in zip(every, judged, strict=True)]
+    odds = chances(Evidence.joined(kept), [Evidence.joined(removed)])[:, 0].tolist()
+    detections = ((seen, int(d)) for seen, of_image in zip(every, some, strict=True) for d in of_image)
+    return [
+        Suspect(
+            "missing box",
+            score,
+            split.name,
+            seen.record.path,
+            "",
+            "",
+            names[int(seen.classes[d])],
+            _box(seen.boxes_xyxy_px[d]),
+        )
+        for (seen, d), score in zip(detections, odds, strict=True)
+    ]
 
 
-def _places(seen: Seen, missing: np.ndarray) -> list[tuple[int, float]]:
-    """The detections that miss an object, one in each place, with their scores."""
-    d = np.flatnonzero(missing >= LEAST)
-    kept = d[nms(torch.from_numpy(seen.boxes_xyxy_px[d]), torch.from_numpy(missing[d]), SUPPORT_IOU).numpy()]
-    return list(zip(kept.tolist(), missing[kept].tolist(), strict=True))
+def _apart(seen: Seen, missing: np.ndarray) -> np.ndarray:
+    """The detections that miss an object, one in each place."""
+    d = np.flatnonzero(missing > SOME)
+    return d[nms(torch.from_numpy(seen.boxes_xyxy_px[d]), torch.from_numpy(missing[d]), SUPPORT_IOU).numpy()]
 
 
 def _by_image(entries: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
@@ -187,22 +120,6 @@ def _by_image(entries: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any
     for entry in entries:
         of_image.setdefault(entry["image_id"], []).append(entry)
     return of_image
-
-
-def _see(record: ImageRecord, annotations: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]) -> Seen:
-    boxes = np.array([one["bbox"] for one in results], dtype=float).reshape(-1, 4)
-    iou = np.zeros((len(results), len(annotations)))
-    if iou.size:
-        iou = coco_mask.iou(boxes, _xywh(record.boxes_xyxy_px), record.is_crowd.astype(np.uint8))
-    boxes[:, 2:] += boxes[:, :2]
-    classes = np.array([one["category_id"] for one in results], dtype=np.int64)
-    labels = np.array([one["category_id"] for one in annotations], dtype=np.int64)
-    scores = np.array([one["score"] for one in results], dtype=float)
-    return Seen(record, annotations, boxes, classes, scores, iou, classes[:, None] == labels)
-
-
-def _xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
-    return np.concatenate((boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]), axis=1).astype(float)
 
 
 def _box(box_xyxy: np.ndarray) -> Box:

@@ -111,12 +111,23 @@ def test_the_answer_is_kept_until_a_file_changes(tmp_path: Path, monkeypatch: py
     assert find_near(paths) == []
 
 
-def test_blocks_find_the_pairs_that_all_at_once_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [save(tmp_path / f"{i}.jpg", scene(i // 2), 90 - 40 * (i % 2)) for i in range(12)]
-    expected = [(i, i + 1) for i in range(0, 12, 2)]
-    for block in (1, 30, 10**6):
-        monkeypatch.setattr(near, "BLOCK", block)
-        assert near_pairs(paths, progress=False) == expected
+def test_pairs_are_those_of_a_plain_loop_wherever_blocks_end(monkeypatch) -> None:
+    """Hashes of nearby numbers of ones, and cells of few shades, so that many are close and some are alike."""
+    rng, count = np.random.default_rng(3), 90
+    hashes = rng.integers(0, 2**64, (count, 3), dtype=np.uint64) & np.uint64(0x3FFFFF)
+    cells = rng.integers(0, 256, (count, 3, 16, 16), dtype=np.uint8)
+    cells[45:] = cells[:45] // 2 + rng.integers(0, 60, cells[:45].shape, dtype=np.uint8)
+    wanted = set()
+    for a in range(count):
+        for b in range(a + 1, count):
+            views = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0))
+            bits = min(int(hashes[a, v] ^ hashes[b, w]).bit_count() for v, w in views)
+            alike = max(np.corrcoef(cells[a, v].ravel(), cells[b, w].ravel())[0, 1] for v, w in views)
+            wanted |= {(a, b)} if bits <= 12 and alike > 0.7 else set()
+    monkeypatch.setattr(near, "ROWS", 7)
+    monkeypatch.setattr(near, "COLUMNS", 20)
+    found = list(near._alike(hashes, cells, progress=False))
+    assert set(found) == wanted and len(found) == len(wanted) > 20
 
 
 # ---- what it is for --------------------------------------------------------------------------------------------

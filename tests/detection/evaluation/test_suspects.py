@@ -12,7 +12,17 @@ from apps.detection.check import Config, check, list_suspects
 from apps.detection.data.checks import check_split
 from apps.detection.data.coco_split import CocoSplit, ImageRecord
 from apps.detection.data.load import find_data, joined_class_names, read_parts
-from apps.detection.evaluation.suspects import _see, draw_suspect, find_suspects, judge, with_probabilities
+from apps.detection.evaluation.suspects import draw_suspect, find_suspects
+from apps.detection.evaluation.wrong_labels import (
+    SHARE,
+    Evidence,
+    chances,
+    of_labels,
+    of_places,
+    of_removed,
+    see,
+    with_probabilities,
+)
 from apps.detection.model.detector import Detector
 from tests.conftest import draw_tiny_coco
 
@@ -30,10 +40,11 @@ def found(image_id: int, category_id: int, bbox: list[float], score: float = 0.8
 
 
 @pytest.fixture
-def right(tiny_coco) -> tuple[Path, list[dict]]:
+def right(tmp_path) -> tuple[Path, list[dict]]:
     """Data, and detections of all its objects to the pixel."""
-    truth = read(tiny_coco).ground_truth["annotations"]
-    return tiny_coco, [found(one["image_id"], one["category_id"], one["bbox"]) for one in truth]
+    root = draw_tiny_coco(tmp_path / "tiny", num_train=60)
+    truth = read(root).ground_truth["annotations"]
+    return root, [found(one["image_id"], one["category_id"], one["bbox"]) for one in truth]
 
 
 def changed(root: Path, change) -> CocoSplit:
@@ -48,11 +59,6 @@ def changed(root: Path, change) -> CocoSplit:
 def told(split: CocoSplit, results: list[dict], known=(RED, BLUE)) -> list[tuple]:
     ranked = sorted(find_suspects(split, results, set(known)), key=lambda one: -one.score)
     return [(one.kind, one.object, one.label, one.predicted, round(one.score, 3)) for one in ranked]
-
-
-def bayes(odds: float) -> float:
-    """One label in twenty is wrong before the detector is asked."""
-    return round(0.05 * odds / (1 + 0.05 * odds), 3)
 
 
 def test_labels_that_the_model_agrees_with_are_not_suspicious(right):
@@ -74,22 +80,14 @@ def test_each_kind_of_wrong_label_is_found_where_it_is(right):
         annotations.append({**second, "id": 900, "image_id": 8, "bbox": [90, 60, 5, 3], "area": 15})
 
     split = changed(root, change)
-    names = {one["image_id"]: one["place"] for one in split.ground_truth["annotations"] if one["category_id"] == BLUE}
     suspects = told(split, results)
-    kinds = {kind: (place, label, predicted, score) for kind, place, label, predicted, score in suspects}
+    kinds = {kind: (place, label, predicted) for kind, place, label, predicted, score in suspects}
     assert len(suspects) == len(kinds) == 4
-    right_share = 1 - 3 / len(results)  # all have one score
-    odds = right_share / (1 - right_share)
-    assert kinds["missing box"] == ("", "", "red", bayes(odds))
-    place, label, predicted, score = kinds["other class"]
-    assert (label, predicted, score) == ("blue", "red", bayes(odds * 99))  # nothing says blue: at least 0.01
-    assert re.fullmatch(r"annotation \d+", place)
-    place, label, predicted, score = kinds["loose box"]
-    assert (label, predicted, score) == ("red", "red", bayes(odds))
-    place, label, predicted, score = kinds["phantom box"]
-    num_blue = sum(one["category_id"] == BLUE for one in split.ground_truth["annotations"])
-    assert (place, label, predicted, score) == ("annotation 900", "blue", "", bayes(num_blue))
-    assert names[8] == "annotation 900"
+    assert kinds["missing box"] == ("", "", "red")
+    assert kinds["other class"][1:] == ("blue", "red") and re.fullmatch(r"annotation \d+", kinds["other class"][0])
+    assert kinds["loose box"][1:] == ("red", "red")
+    assert kinds["phantom box"] == ("annotation 900", "blue", "")
+    assert all(0.1 < score <= 1 for *_, score in suspects)
 
 
 def test_what_is_not_judged(right):
@@ -130,12 +128,41 @@ def record(boxes: list[list[float]], crowds: list[bool]) -> ImageRecord:
 def test_an_image_without_detections_or_objects_says_nothing():
     box = [0.0, 0.0, 4.0, 4.0]
     for results in ([], [found(1, RED, box, 0.5)]):
-        judged = judge(_see(record([], []), [], results))
-        assert judged.missing.tolist() == [1.0] * len(results)
-        assert (judged.support.shape, judged.doubt.shape) == ((0,), (0, 2))
-    judged = judge(_see(record([box], [False]), [{"category_id": RED}], []))
-    assert (judged.support.tolist(), judged.doubt.tolist()) == ([0.0], [[0.0, 0.0]])
+        seen = see(record([], []), [], results)
+        assert of_places(seen).scores.tolist() == [[0.5]] * len(results)
+        assert (of_labels(seen).scores.shape, of_removed(seen, np.zeros(0, int)).scores.shape) == ((0, 4), (0, 1))
+    seen = see(record([box], [False]), [{"category_id": RED}], [])
+    assert (of_labels(seen).scores.tolist(), len(of_removed(seen, np.array([0])).scores)) == ([[0.0] * 4], 0)
     assert with_probabilities([]) == []
+
+
+def test_what_detections_say_of_an_object():
+    """Boxes of 10 pixels: the IoU of one that is moved by d pixels is (10 - d) / (10 + d)."""
+    results = [found(1, RED, [x, 0, 10, 10], score) for x, score in ((1, 0.3), (5, 0.4), (8, 0.5))]
+    results += [found(1, BLUE, [x, 0, 10, 10], score) for x, score in ((2, 0.6), (8.5, 0.7))]
+    seen = see(record([[0, 0, 10, 10]], [False]), [{"category_id": RED}], results)
+    one = of_labels(seen)
+    assert one.scores.tolist() == [[0.3, 0.6, 0.5, 0.6]]  # on it, on it of another class, beside it, anything
+    assert (one.areas.tolist(), one.classes.tolist()) == ([0.01], [RED])
+    assert of_removed(seen, np.array([0])).scores.tolist() == [[0.6]]
+    # those beside it are about it, since they are surer than the one on it; not the blue one, with an IoU of 3 / 37
+    assert of_places(seen).scores[:, 0] == pytest.approx([0, 0, 0, 0, 0.7 * (1 - 3 / 37)])
+
+
+def test_the_chance_is_that_of_bayes_where_both_laws_are_known():
+    """Logits of labels are normal around 1, those of made ones around -1: their ratio is exp(-2 x)."""
+    rng = np.random.default_rng(0)
+
+    def drawn(mean: float) -> Evidence:
+        scores = 1 / (1 + np.exp(-rng.normal(mean, 1, (20_000, 1))))
+        return Evidence(scores, np.full(20_000, 0.1), np.full(20_000, RED))
+
+    labels, made = drawn(1), drawn(-1)
+    (odds,) = chances(labels, [made]).T
+    logits = np.log(labels.scores[:, 0] / (1 - labels.scores[:, 0]))
+    some = np.abs(logits) < 1
+    assert odds[some] == pytest.approx(SHARE * np.exp(-2 * logits[some]), rel=0.15)
+    assert odds.max() <= 1
 
 
 def test_scores_become_the_precision_of_detections_like_them():
@@ -144,7 +171,7 @@ def test_scores_become_the_precision_of_detections_like_them():
     truth = record([[0, 0, 4, 4]], [False])
     results = [found(1, RED, box, 0.9)] * 100 + [found(1, RED, where, 0.6) for where in (box, far)] * 50
     results += [found(1, BLUE, box, 0.75)]
-    (seen,) = with_probabilities([_see(truth, [{"category_id": RED}], results)])
+    (seen,) = with_probabilities([see(truth, [{"category_id": RED}], results)])
     assert seen.scores[:100].tolist() == pytest.approx([1.0] * 100)
     assert seen.scores[100:200].tolist() == pytest.approx([0.5] * 100, abs=0.03)
     assert 0.5 < seen.scores[200] <= 1

@@ -9,7 +9,7 @@ Letters in shapes: G groups, K classes.
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,8 @@ def _column(file: Path, column: str) -> Callable[[Path], str | None]:
     header, rows = read_table(file)
     names, values = find_column(header, FILE_COLUMNS), find_column(header, [column.lower()])
     if names is None:
-        raise ValueError(f"--group-by {file}: it has no column file, but {some_of(header)}")
+        there = f", but {some_of(header)}" if any(header) else ": its first line is empty"
+        raise ValueError(f"--group-by {file}: it has no column file{there}")
     if values is None:
         raise ValueError(f"--group-by {file}: it has no column {column!r}{did_you_mean(column, header, shown=repr)}")
     of_name: dict[str, list[tuple[str, str]]] = {}
@@ -159,6 +160,18 @@ def missing_in_val(class_names: Sequence[str], labels: np.ndarray, chosen: set[i
     return f"; no group of {some_of(missing)} could be taken" if missing and chosen else ""
 
 
-def groups_note(group_by: str | None) -> str:
+def groups_note(paths: Sequence[Path], root: Path, group_by: str | None) -> str:
     """How groups were made, for the note about a split."""
-    return "together" if group_by in (None, "none") else f"and groups by {group_by} together"
+    if group_by in (None, "none"):
+        return "together"
+    alone = sum(not key for key in map(_key_of(group_by, root), paths))
+    return f"and groups by {group_by} together" + f" ({alone:,} of {len(paths):,} photos have no group)" * bool(alone)
+
+
+def refuse_unused(group_by: str | None, splits: Iterable[str | None]) -> None:
+    """Raise ValueError for a flag that would change nothing, since the data has a val split of its own."""
+    if group_by not in (None, "none") and "val" in splits:
+        raise ValueError(
+            f"--group-by {group_by} is for a val that is taken out of train, and this data has a val of its own: leave "
+            "it out, or give --group-by none"
+        )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.common.choices import BadData
+from apps.common.data.groups import refuse_unused
 from apps.common.data.problems import did_you_mean, names_beside
 from apps.common.data.splits import say_shared
 from apps.common.data.tables import SPLIT_OF_NAME
@@ -116,6 +117,7 @@ def read_parts(
     """
     there = [split for split in layout.splits if split is not None]
     divided = not there or ("train" in there and "val" not in there)
+    refuse_unused(group_by, there)
     if divided and val_fraction:
         there = list(dict.fromkeys(["train", "val", *there]))
     elif not there:

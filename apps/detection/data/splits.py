@@ -19,7 +19,8 @@ def carve_val(part: Part, fraction: float, seed: int, *, group_by: str | None = 
         ValueError: `fraction` is not from 0 to below 1, or see `find_groups`.
     """
     names = [str(image.get("file_name")) if isinstance(image, dict) else "" for image in part.images]
-    together = find_groups([part.folder / name for name in names], part.folder, group_by)
+    about = [part.folder / name for name in names], part.folder, group_by
+    together = find_groups(*about)
     names = [normal_name(Path(name).as_posix()) for name in names]
     missing = ""
     if group_by in (None, "none") or len(names) < 2:
@@ -30,7 +31,7 @@ def carve_val(part: Part, fraction: float, seed: int, *, group_by: str | None = 
         missing = missing_in_val(class_names, labels, chosen)
     if not chosen:
         return [replace(part, split="train")]
-    note = f"val is {fraction:.0%} of train, chosen by seed {seed}, look-alikes {groups_note(group_by)}{missing}"
+    note = f"val is {fraction:.0%} of train, chosen by seed {seed}, look-alikes {groups_note(*about)}{missing}"
     images: dict[str, list[Any]] = {"train": [], "val": []}
     for i, image in enumerate(part.images):
         images["val" if i in chosen else "train"].append(image)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.common.data.copies import find_copies, linked
-from apps.common.data.groups import find_groups, groups_note
+from apps.common.data.groups import find_groups, groups_note, refuse_unused
 from apps.common.data.splits import name_hash, take_groups
 from apps.common.data.tables import SPLITS, normal_name
 from apps.faceattr.choices import TEST_FRACTION, VAL_FRACTION
@@ -67,6 +67,7 @@ def assign_splits(
     ]
     splits = [split or "train" for split in listing.splits]
     if not any(movable):
+        refuse_unused(group_by, splits)
         return Assignment(splits=splits, made=frozenset(), note="", copies=None)
     copies = find_copies(listing.paths)
     root = listing.sources[0].parent
@@ -77,7 +78,8 @@ def assign_splits(
     fractions = {"val": val_fraction, "test": test_fraction}
     parts = " and ".join(f"{name} {fractions[name]:.0%}" for name in made)
     which = "" if all(shares) else " of the sets that have none"
-    note = f"{parts}{which} chosen by seed {seed}, photos of a person, look-alikes {groups_note(group_by)}"
+    together = f"photos of a person, look-alikes {groups_note(listing.paths, root, group_by)}"
+    note = f"{parts}{which} chosen by seed {seed}, {together}"
     return Assignment(splits=splits, made=frozenset((*made, "train")), note=note, copies=copies)
 
 

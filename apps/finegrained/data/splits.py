@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.groups import choose_stratified, find_groups, groups_note, missing_in_val
+from apps.common.data.groups import choose_stratified, find_groups, groups_note, missing_in_val, refuse_unused
 from apps.common.data.splits import check_val_fraction, choose_val
 from apps.finegrained.data.layouts import SPLITS
 from apps.finegrained.data.listing import Entry, Listing
@@ -27,13 +27,15 @@ def split_entries(
     splits: dict[str, list[Entry]] = {}
     for entry in listing.entries:
         splits.setdefault(entry.split or "train", []).append(entry)
+    refuse_unused(group_by, splits)
     note = ""
     if "train" in splits and "val" not in splits and val_fraction > 0:
         chosen, missing = _chosen_for_val(splits["train"], listing.folder, val_fraction, seed, group_by)
         splits["val"] = [entry for i, entry in enumerate(splits["train"]) if i in chosen]
         splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
         if chosen:
-            together = f"look-alikes {groups_note(group_by)}{missing}"
+            paths = [entry.path for name in ("train", "val") for entry in splits[name]]
+            together = f"look-alikes {groups_note(paths, listing.folder, group_by)}{missing}"
             note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, {together}"
         else:
             note = "no class has a second photo that val could take"

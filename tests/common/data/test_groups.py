@@ -17,7 +17,8 @@ from apps.finegrained import eval as finegrained_eval
 from apps.finegrained.data.load import load_splits as load_labelled
 from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.model.create import create_classifier
-from tests.conftest import write_coco
+from tests.conftest import draw_tiny_coco, write_coco
+from tests.faceattr.blob_faces import draw_faces
 
 
 def noise(path: Path, seed: int) -> Path:
@@ -64,7 +65,7 @@ def test_folders_names_and_columns_make_groups(shops: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("group_by", "message"),
     [
-        ("video", "--group-by must be folder, folder:LEVEL, name:PATTERN or FILE.csv:COLUMN; got 'video'"),
+        ("folder:", "--group-by must be folder, folder:LEVEL, name:PATTERN or FILE.csv:COLUMN; got 'folder:'"),
         ("folder:0", "must be folder"),
         ("name:", "must be folder"),
         ("name:(", r"'\(' is no regular expression"),
@@ -72,12 +73,14 @@ def test_folders_names_and_columns_make_groups(shops: Path, tmp_path: Path) -> N
         ("missing.csv:day", "missing.csv"),
         ("TABLE.csv:dya", "it has no column 'dya'; did you mean 'day'"),
         ("OTHER.csv:day", "it has no column file, but "),
+        ("EMPTY.csv:day", "it has no column file: its first line is empty"),
     ],
 )
 def test_what_makes_no_groups_is_told(shops: Path, tmp_path: Path, group_by: str, message: str) -> None:
     (tmp_path / "TABLE.csv").write_text("file,day\nx.png,1\n")
     (tmp_path / "OTHER.csv").write_text("day,shop\n1,2\n")
-    group_by = group_by.replace("TABLE", str(tmp_path / "TABLE")).replace("OTHER", str(tmp_path / "OTHER"))
+    (tmp_path / "EMPTY.csv").write_text("")
+    group_by = group_by if group_by[:4] in ("name", "fold") else f"{tmp_path}/{group_by}"
     with pytest.raises(ValueError, match=message):
         load_labelled(shops, ("train", "val"), group_by=group_by)
 
@@ -142,6 +145,28 @@ def test_faces_of_one_day_stay_together(tmp_path: Path) -> None:
     )
     sides = [{path.name.split("_")[0] for path in split.paths} for split in splits]
     assert [len(side) for side in sides] == [6, 2, 2] and len(set.union(*sides)) == 10
+
+
+def test_photos_without_a_group_are_counted(shops: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.csv").write_text("file,day\napple_d0_0.png,1\napple_d1_1.png,1\n,2\n")
+    train, val = load_labelled(shops, ("train", "val"), val_fraction=0.3, group_by=f"{tmp_path}/some.csv:day")
+    assert "some.csv:day together (22 of 24 photos have no group)" in val.describe() + train.describe()
+
+
+def test_groups_are_refused_where_the_data_has_a_val_of_its_own(shops: Path, tmp_path: Path) -> None:
+    """They would change nothing."""
+    given = {"group_by": "folder:1"}
+    lines = shops.read_text().splitlines()
+    shops.write_text(
+        "\n".join(["file,label,split", *(f"{one},{('train', 'val')[i % 2]}" for i, one in enumerate(lines[1:]))])
+    )
+    with pytest.raises(ValueError, match="--group-by folder:1 is for a val that is taken out of train, and this data"):
+        load_labelled(shops, ("train", "val"), **given)
+    with pytest.raises(ValueError, match="has a val of its own"):
+        load_splits(draw_tiny_coco(tmp_path / "tiny"), ("train",), **given)
+    load_splits(tmp_path / "tiny", ("train",), group_by="none")
+    with pytest.raises(ValueError, match="has a val of its own"):
+        load_faces([draw_faces(tmp_path / "faces", each=2)], ("train", "val"), **given)
 
 
 def test_eval_asks_for_the_grouping_of_the_run(shops: Path, tmp_path: Path, capsys) -> None:

@@ -99,18 +99,20 @@ class Handlers:
     def first_answer(self) -> tuple[str, Path, str, Any] | None:
         """The first example of the page's first model with its answer, for all visitors; None without one.
 
-        The model also runs once on a blank picture, so that no visitor waits for lazy imports, and the time that is
-        shown is a usual one. The picture of the answer is kept as long as the page runs.
+        It is found twice, so that the time that is shown is a usual one, and a model without examples runs on a blank
+        picture, so that no visitor waits for lazy imports. The picture of the answer is kept as long as the page runs.
         """
         label = self.models.default
         if label is None or not self.models.is_here(label):
             return None
         try:
             settings = Settings(label, self._describe(label, None).threshold, [])
-            self._look(np.zeros((120, 160, 3), np.uint8), settings)
-            if (first := self.first_example(label)) is None:
+            first = self.first_example(label)
+            image = read_photo(Path(first)) if first else np.zeros((120, 160, 3), np.uint8)
+            self._look(image, settings)
+            if first is None:
                 return None
-            picture, found, sentence = self._look(read_photo(Path(first)), settings)
+            picture, found, sentence = self._look(image, settings)
             kept = kept_file(encode_picture(picture), ".jpg")
             return first, kept, sentence, self.task.details(found)
         except ValueError:  # the page says it where the model is chosen

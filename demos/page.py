@@ -29,10 +29,11 @@ CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}  # more 
 GIVEN_HEIGHT, RESULT_HEIGHT = 260, 300  # of pictures, pixels; page.css has less for phones
 LIST_HEIGHT, GALLERY_HEIGHT, FILE_HEIGHT = 170, 330, 100  # of chosen files, of their pictures, and of the table's file
 HOW_TO_RECORD = """Click the picture to allow the camera, then Record to start and Stop to switch the camera off.
-Nothing is stored. You can change the settings while it runs."""
+Nothing is stored. You can change the settings while it runs. The blue bar is your turn; if nobody waits, the next
+begins at once."""
 NO_FRAME = f"The results appear here. {LIVE['concurrency_limit']} cameras run at once; more wait for their turn."
 HOW_TO_VIDEO = """Choose a video, then press Start.
-Some videos that the browser calls "not playable" can still be read."""
+The result has no sound. Some videos that the browser calls "not playable" can still be read."""
 NOTE = "Camera frames are not stored. Uploads and results are deleted after ten minutes and when the program ends."
 
 
@@ -188,13 +189,13 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sente
 
 
 def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
-    with gr.Row():
+    with gr.Row(elem_classes="webcam"):
         with _left():
             options = gr.WebcamOptions(mirror=False, constraints=CAMERA)
             camera = _given(Camera, "Camera", sources=["webcam"], streaming=True, webcam_options=options)
             mirror = gr.Checkbox(True, label="Mirror", elem_classes="mirror")
             gr.Markdown(HOW_TO_RECORD, elem_classes="camera-says")
-            alone = gr.Button("Webcam in this browser", size="sm")
+            alone = gr.Button("Webcam in this browser", size="sm", elem_classes="alone")
             link = gr.HTML()
         with _right():
             picture = _result(PictureInAnswer, show_label=False, buttons=[])
@@ -220,7 +221,7 @@ def _video_tab(task: Task, handlers: Handlers, controls: Controls) -> None:
             video = _given(gr.Video, "Video: MP4, MOV, WebM, MKV, AVI", sources=["upload"])
             start = gr.Button("Start", variant="primary")
         with _right():
-            result = _result(gr.Video, "Result, without sound")
+            result = _result(gr.Video, show_label=False)
             sentence = _sentence(HOW_TO_VIDEO)
     start.click(
         guarded(one_by_one(handlers.video, task.option)),

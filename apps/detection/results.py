@@ -68,7 +68,7 @@ def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
     Names stand where they hide no other name, those of the best first; where no spot is free, the box has none.
     """
     image = image.copy()
-    thickness, size = max(1, round(max(image.shape) / 500)), HERSHEY * max(0.35, letter_scale(image))
+    thickness, size = max(1, round(max(image.shape) / 320)), HERSHEY * max(0.35, letter_scale(image))
     for box, _, name in reversed(found):
         x0, y0, x1, y1 = (round(v) for v in box)
         end = min(x1, image.shape[1] - 1), min(y1, image.shape[0] - 1)

@@ -383,3 +383,15 @@ def test_the_page_fits_a_phone(page):
         shown = [f".picture{kind}:visible" for kind in (":not(.given)", ".given")] + [".settings:visible"]
         places = [page.locator(one).first.bounding_box()["y"] for one in shown]
         assert places == sorted(places), "first the result, then the photo, then the settings"
+
+
+def test_on_a_phone_the_camera_and_its_result_are_seen_at_once(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_tab(page, "Webcam")
+    start_camera(page)
+    result = page.locator(SHOWN).first
+    result.wait_for()
+    page.locator(".camera-says:visible").wait_for(state="hidden")
+    stop = page.locator(f"{RECORD}:visible").bounding_box()
+    place = result.bounding_box()
+    assert 0 < stop["y"] < place["y"] and place["y"] + place["height"] <= 844

@@ -201,6 +201,11 @@ def test_names_hide_no_other_name_and_the_image_stays_as_it_is():
     assert (many[:148][label] == one[:148][label]).all()  # the name of the best is still whole
     assert (many[210:] != 90).any()  # others stand below
     assert (draw(image, []) == 90).all()
+    for side in (320, 640, 1280):  # a page shows each about 400 pixels wide
+        plain = np.full((side, side, 3), 90, np.uint8)
+        row = draw(plain, [Found((side * 0.3, side * 0.3, side * 0.6, side * 0.9), 0.5, "x")])[side // 2]
+        difference = np.abs(row[: side // 2].astype(int) - 90).sum(axis=1)
+        assert side / 320 <= (difference > difference.max() / 2).sum() <= side / 320 + 1
     edge = draw(image, [Found((580.0, 0.0, 599.0, 30.0), 0.5, "traffic light")])
     assert (edge[:, 480:560] != 90).any()  # moved into the picture
 

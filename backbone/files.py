@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 # A folder of `written_whole`; `tempfile` adds eight letters. Earlier versions had nothing before them.
 UNFINISHED = re.compile(r"\.(.+)\.(unfinished-)?\w{8}")
@@ -43,6 +44,21 @@ def _expand_home(path: str) -> Path:
         raise ValueError(
             f"no home folder to put {path} in: set MOBILENET_APPS_CACHE to a folder that may be written"
         ) from error
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file, open for reading bytes.
+
+    Raises:
+        OSError: it is not there or must not be read; it is a pipe or a device, some of which never end; or no file can
+            have such a name.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+    try:
+        return open(path, "rb")
+    except ValueError:  # a zero, or a letter that is none
+        raise OSError(errno.EINVAL, "no file has such a name", str(path)) from None
 
 
 def numbered(path: Path) -> Iterator[Path]:

@@ -4,6 +4,8 @@ import codecs
 import re
 from pathlib import Path
 
+from backbone.files import open_plain
+
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -23,7 +25,8 @@ def read_text(path: Path, *, what: str = "text") -> str:
         ValueError: it cannot be read or is in another encoding; the message names the file, and `what` is wanted.
     """
     try:
-        data = Path(path).read_bytes()
+        with open_plain(Path(path)) as file:
+            data = file.read()
         text = data.decode(_encoding_of(data))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
@@ -36,7 +39,7 @@ def read_text(path: Path, *, what: str = "text") -> str:
 
 def beginning(path: Path) -> str:
     """The first 65,536 bytes of a file as `read_text` gives them; whatever is in a file that is no text."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         start = file.read(65_536)
     text = start.decode(_encoding_of(start), errors="replace")
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

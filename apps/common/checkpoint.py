@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from apps.common.cli import is_set
-from backbone.files import written_whole
+from backbone.files import open_plain, written_whole
 from backbone.weights.file_kinds import Budget, first_line, one_line, other_kind
 from backbone.weights.readers.torch_files import check_torch_file
 
@@ -63,11 +63,14 @@ def load_json(path: Path) -> Any:
         ValueError: it is missing or not JSON; the message names the file and the place in it.
     """
     try:
-        return json.loads(Path(path).read_bytes())  # in UTF-8, UTF-16 or UTF-32, with or without a byte order mark
+        with open_plain(Path(path)) as file:
+            return json.loads(file.read())  # in UTF-8, UTF-16 or UTF-32, with or without a byte order mark
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
+        raise ValueError(f"{path} is not valid JSON{_instead(path)}: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def load_object(path: Path, *, most_bytes: int = 20_000_000) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def _is_finite(value: Any) -> bool:
 
 def are_names(value: Any) -> bool:
     many = isinstance(value, list) and 1 <= len(value) <= MOST_CLASSES and all(isinstance(v, str) for v in value)
-    return many and _differ(value) and max(map(len, value)) <= 1000
+    return many and _differ(value) and max(map(len, value)) <= MOST_LETTERS
 
 
 def _are_shapes(value: Any) -> bool:
@@ -121,7 +124,7 @@ def _are_shapes(value: Any) -> bool:
 
 
 Schema = dict[str, tuple[Callable[[Any], bool], str]]  # key -> whether a value is right, and what is allowed
-MOST_CLASSES, LARGE = 50_000, 1e9
+MOST_CLASSES, MOST_LETTERS, LARGE = 50_000, 1000, 1e9
 MOST_BYTES = 4_000_000_000  # of model.safetensors: torchvision's largest classifiers have 2.6 GB
 STYLE = {"padding", "activation", "norm", "norm_eps"}
 COUNTS = range(1, MOST_CLASSES + 1)
@@ -242,20 +245,22 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
             raise ValueError(f"{folder / WEIGHTS} has {size:,} bytes, {MOST_BYTES:,} are allowed")
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
-        raise ValueError(one_line(f"{folder / WEIGHTS} is {_what_is_there(folder / WEIGHTS, error)}")) from None
+        raise ValueError(
+            one_line(f"{folder / WEIGHTS} is missing or damaged{_instead(folder / WEIGHTS)}: {error}")
+        ) from None
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {broken[0][:80]!r} is not finite")
     return description, weights
 
 
-def _what_is_there(path: Path, error: Exception) -> str:
-    """What to say of a file that could not be read."""
+def _instead(path: Path) -> str:
+    """What a file is that could not be read, where it is known, such as a Git LFS pointer."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             what = other_kind(file.read(1000))
     except OSError:
         what = ""
-    return what or f"missing or damaged: {error}"
+    return f", but {what}" if what not in ("", "JSON text") else ""
 
 
 def save_state(path: Path, parts: Mapping[str, Stateful], **facts: Any) -> None:

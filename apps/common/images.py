@@ -4,7 +4,6 @@ Letters in shapes: B batch, H W height and width.
 """
 
 import dataclasses
-import errno
 import importlib.util
 import io
 import multiprocessing
@@ -14,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +31,7 @@ from apps.common.headers import (
     jpeg_header,
     picture_format,
 )
+from backbone.files import open_plain
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings do not say which file they are about
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `check_size` decides
@@ -103,13 +103,6 @@ def read_image(path: Path, *, orient: bool = True, silent: bool = False) -> np.n
     except Exception as error:  # Pillow raises many kinds for a damaged file
         raise ValueError(f"image {path} cannot be decoded: {str(error) or type(error).__name__}") from None
     return check_image(image)
-
-
-def open_plain(path: Path) -> BinaryIO:
-    """A file, open for reading bytes; OSError for pipes and devices, too, of which some never end."""
-    if not path.is_file() and path.exists() and not path.is_dir():
-        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
-    return path.open("rb")
 
 
 def _decode(data: bytes, kind: str, path: Path, *, orient: bool, silent: bool) -> np.ndarray:

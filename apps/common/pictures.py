@@ -52,7 +52,7 @@ def write_picture(path: Path, picture: np.ndarray, *, quality: int = JPEG_QUALIT
     """
     from backbone.files import written_whole  # here: its package loads torch
 
-    if not cv2.haveImageWriter(path.name):
+    if not (path.suffix.isascii() and cv2.haveImageWriter(f"a{path.suffix}")):  # it crashes at letters that are none
         raise ValueError(f"cannot write {path}: no picture format has the suffix {path.suffix!r}; use .png or .jpg")
     data = encode_picture(picture, path.suffix, quality=quality)
     with written_whole(path, flush=False) as temporary:  # pictures are many, and can be drawn again

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from backbone.files import open_plain
 from backbone.weights.file_kinds import MAX_BYTES, kind_of, one_line, other_kind, unpack
 from backbone.weights.loaded_weights import LoadedWeights
 from backbone.weights.readers.keras_h5 import read_keras
@@ -52,7 +53,7 @@ def read_bytes(path: Path) -> bytes:
         ValueError: it is, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(MAX_BYTES + 1) if path.stat().st_size <= MAX_BYTES else None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error

@@ -87,8 +87,11 @@ def test_weights_that_are_not_finite_are_refused(model, number):
 def test_a_file_that_stands_for_the_weights_is_named(model):
     folder, _, load = model
     for content, message in (
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer to the file: run"),
-        (b"<html>log in</html>", "is a web page about the file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+            "is missing or damaged, but a Git LFS pointer to the file: run",
+        ),
+        (b"<html>log in</html>", "is missing or damaged, but a web page about the file"),
         (b"", "is missing or damaged"),
     ):
         (folder / "model.safetensors").write_bytes(content)

@@ -1,5 +1,7 @@
 """Pictures that people look at: files in RGB, contact sheets, labels."""
 
+import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,16 @@ def test_a_picture_is_written_in_rgb(tmp_path):
     for name in ("new/a.png", "new/a.JPG"):
         write_picture(tmp_path / name, picture)
         assert np.abs(read_image(tmp_path / name).astype(int) - picture).max() <= (0 if name.endswith("png") else 3)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its names are UTF-8")
+def test_a_name_that_is_not_utf_8_is_written(tmp_path):
+    """OpenCV ends the process at such a name."""
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    write_picture(path, np.full((4, 4, 3), 9, np.uint8))
+    assert read_image(path).mean() == 9
+    with pytest.raises(ValueError, match="no picture format has the suffix"):
+        write_picture(tmp_path / os.fsdecode(b"a.\xff"), np.zeros((4, 4, 3), np.uint8))
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from apps.common.data.photos import PhotoFacts
+from backbone.files import open_plain
 
 T = TypeVar("T")
 SHARE = 64  # files that a thread takes at a time
@@ -75,13 +76,13 @@ def ends_of(paths: Sequence[Path]) -> list[bytes]:
 def _size(path: Path) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:
+    except (OSError, ValueError):  # no file can have such a name
         return 0
 
 
 def _ends(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             ends = file.read(ENDS)
             file.seek(max(os.fstat(file.fileno()).st_size - ENDS, 0))
             return _digest(ends + file.read())
@@ -91,7 +92,8 @@ def _ends(path: Path) -> bytes:
 
 def _hash(path: Path) -> bytes:
     try:
-        return _digest(path.read_bytes())
+        with open_plain(path) as file:
+            return _digest(file.read())
     except OSError:
         return b""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apps.common.checkpoint import CONFIG, WEIGHTS, load_object, model_folder
+from apps.common.checkpoint import CONFIG, MOST_CLASSES, MOST_LETTERS, WEIGHTS, are_names, load_object, model_folder
 from apps.common.cli import printable
 from apps.common.data.copies import ends_of
 from apps.common.data.problems import some_of
@@ -45,8 +45,14 @@ def record_data(
         splits: by name.
 
     Raises:
-        ValueError: `resume` began with other data; the message says what changed.
+        ValueError: `resume` began with other data; the message says what changed. Or no model may have such classes.
     """
+    if class_names and not are_names(list(class_names)):
+        longest = max(map(len, class_names))
+        raise ValueError(
+            f"the data has {len(class_names):,} classes, whose longest name has {longest:,} letters: a model may have "
+            f"{MOST_CLASSES:,} classes of different names of up to {MOST_LETTERS:,}"
+        )
     now: dict[str, Any] = {"classes": list(class_names), **{name: _digests(split) for name, split in splits.items()}}
     now["teacher"] = None
     if teacher is not None and teacher != "none":

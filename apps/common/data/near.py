@@ -29,7 +29,7 @@ from apps.common.data.copies import find_copies, linked
 from apps.common.data.photos import glance_at_photo, of_each
 from apps.common.headers import MANY_PIXELS, picture_format
 from apps.common.images import read_image
-from backbone.files import cache_dir, written_whole
+from backbone.files import cache_dir, open_plain, written_whole
 
 VIEWS = (1.0, 0.92, 0.85)  # the whole photo and its middle, as shares of the sides
 MEETINGS = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0))  # views of one photo and of another that are compared
@@ -184,7 +184,8 @@ def _shrunk(path: Path) -> np.ndarray | None:
 def _read_gray(path: Path) -> np.ndarray | None:
     """A photo as (H, W) uint8, turned by EXIF; a large JPEG at a fraction of its size, which is read faster."""
     try:
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            data = file.read()
         if picture_format(data) == "JPEG":
             size = glance_at_photo(path).size
             if size[0] * size[1] > MANY_PIXELS:
@@ -204,7 +205,7 @@ def _fingerprint(paths: Sequence[Path]) -> str:
         try:
             stat = os.stat(path)
             about = f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\0"
-        except OSError:
+        except (OSError, ValueError):
             about = f"{path}\0"
-        digest.update(about.encode(errors="surrogateescape"))
+        digest.update(about.encode(errors="surrogatepass"))
     return digest.hexdigest()

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from apps.common.data.exif import orientation_of
 from apps.common.headers import is_truncated
-from apps.common.images import HEIC_IS_READ, bits_seen, open_plain, read_image
+from apps.common.images import HEIC_IS_READ, bits_seen, read_image
+from backbone.files import open_plain
 
 SUFFIXES_OF_FORMAT = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),

@@ -36,12 +36,19 @@ def refuse_problems(problems: Sequence[str], bad_data: BadData) -> None:
     if problems and bad_data == "refuse":
         more = len(problems) - 1
         rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
-        raise ValueError(printable(f"{problems[0]}{rest}; mend the data, or leave such out with --bad-data skip"))
+        raise ValueError(
+            printable(f"{_shortened(problems[0])}{rest}; mend the data, or leave such out with --bad-data skip")
+        )
 
 
 def skipped_words(skipped: Sequence[str]) -> str:
     """The end of a line about a split: how many problems were skipped, with the first of them; "" if none."""
-    return f"; skipped {len(skipped):,}: {some_of(skipped, '; ')}" if skipped else ""
+    return f"; skipped {len(skipped):,}: {some_of(list(map(_shortened, skipped[:4])), '; ')}" if skipped else ""
+
+
+def _shortened(sentence: str) -> str:
+    """A sentence of at most 700 letters: names in others' files may have any length."""
+    return sentence if len(sentence) <= 700 else f"{sentence[:600]} ... {sentence[-80:]}"
 
 
 def some_of(words: Sequence[str], separator: str = ", ", *, most: int = 3) -> str:

@@ -1,5 +1,6 @@
 """Checks of a part of annotated photos."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -164,9 +165,10 @@ class _Checker:
         path = self.part.folder / name
         if name in self.shared:
             return self._problem(DAMAGED_FILE, f"{what}: several entries are about {name}; join their objects", path)
-        if not path.is_file():
-            near = next((s for s in (*IMAGE_SUFFIXES, ".JPG") if path.with_suffix(s).is_file()), None)
-            hint = f"; there is {path.with_suffix(near).name}" if near else ""
+        if not os.path.isfile(path):
+            others = (f"{os.path.splitext(path)[0]}{suffix}" for suffix in IMAGE_SUFFIXES)
+            near = next(filter(os.path.isfile, others), None)
+            hint = f"; there is {os.path.basename(near)}" if near else ""
             return self._problem(MISSING_PHOTO, f"{what} is not in {self.part.folder}{hint}")
         sides = (image["width"], image["height"])
         if sides == (0, 0):

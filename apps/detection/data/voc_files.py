@@ -232,7 +232,9 @@ class _Reader:
             again = _repeated(element, ("name", "difficult")) or _repeated(bndbox, SIDES)
             at, xyxy = where + f" box {i}" * (len(boxes) > 1), None
             try:
-                x0, y0, x1, y1 = (float(given[side] or "") for side in SIDES)
+                x0, y0, x1, y1 = (
+                    float((given[side] or "").replace("_", "no ")) for side in SIDES
+                )  # 3_0 is 30 to Python
                 xyxy = x0, y0, x1, y1
                 at += f" ({name}, {' '.join(f'{side} {given[side]}' for side in SIDES)})"
                 fault = "has no <name>" if not name else "has no area" if x1 <= x0 or y1 <= y0 else ""

@@ -5,6 +5,7 @@ A line has a class and a box, or a class and the points of a polygon.
 
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,16 +34,18 @@ def label_file(photo: Path, files: Files) -> tuple[Path, bool]:
     paths = (photo, _swapped(photo, "images", "labels"))
     if found := _text_of(paths, files):
         return found, True
-    real = photo.resolve()
+    real = Path(os.path.realpath(photo))
     found = _text_of((real, _swapped(real, "images", "labels")), files) if real != photo else None
+    found = found or next(filter(os.path.lexists, _texts(paths)), None)  # a link that leads nowhere: it is named
     return found or paths[-1].with_suffix(".txt"), found is not None
 
 
 def _text_of(paths: Sequence[Path], files: Files) -> Path | None:
-    for path in (*(p.with_name(f"{p.name}.txt") for p in paths), *(p.with_suffix(".txt") for p in paths)):
-        if found := files.like(path):
-            return found[0]
-    return None
+    return next((found[0] for path in _texts(paths) if (found := files.like(path))), None)
+
+
+def _texts(paths: Sequence[Path]) -> list[Path]:
+    return [*(path.with_name(f"{path.name}.txt") for path in paths), *(path.with_suffix(".txt") for path in paths)]
 
 
 def _swapped(path: Path, old: str, new: str) -> Path:
@@ -101,7 +104,7 @@ def read_line(
         return Problem(f"{where}{what}", kind=kind, path=photo)
 
     try:
-        numbers = [float(word) for word in words]
+        numbers = [math.nan if "_" in word else float(word) for word in words]  # Python takes 0_1 for 1
     except ValueError:
         numbers = [math.nan]
     if not all(map(math.isfinite, numbers)):

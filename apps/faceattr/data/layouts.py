@@ -138,7 +138,7 @@ def _celeba_rows(table: Path) -> tuple[int | None, list[str], Iterator[tuple[int
         return None, header[1:], rows
     lines = read_lines(table)
     claimed = lines[0].strip() if lines else ""
-    skip = int(claimed.isdecimal())
+    skip = int(claimed.isdecimal() and len(claimed) <= 12)
     names = lines[skip].split() if len(lines) > skip else []
     first = lines[skip + 1].split() if len(lines) > skip + 1 else []
     if not names or len(first) != len(names) + 1:

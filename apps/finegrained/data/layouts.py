@@ -16,7 +16,7 @@ from pathlib import Path
 
 from apps.common.data.names import PhotoRoot, files_with, root_of_table, several
 from apps.common.data.photos import UNREAD_SUFFIXES, is_photo_name
-from apps.common.data.problems import Problem
+from apps.common.data.problems import Problem, some_of
 from apps.common.data.tables import (
     FILE_COLUMNS,
     SPLIT_OF_NAME,
@@ -181,9 +181,11 @@ def _refuse_two_labels(listing: Listing) -> None:
         return
     seen: set[Path] = set()
     kept = []
+    differ = {
+        path: some_of(list(map(repr, sorted(names))), " and ") for path, names in labels.items() if len(names) > 1
+    }
     for entry in listing.entries:
-        if len(labels[entry.path]) > 1:
-            both = " and ".join(repr(name) for name in sorted(labels[entry.path]))
+        if both := differ.get(entry.path):
             listing.problems.append(Problem(f"{listing.source}: {entry.path} is labelled {both}", entry.split))
         elif entry.path in seen:
             listing.problems.append(Problem(f"{listing.source}: {entry.path} is listed twice", entry.split))
@@ -203,7 +205,7 @@ def class_names_of(folders: Iterable[str]) -> dict[str, str]:
         names = [normal_name(match[1].replace("_", " ")) for match in matches if match]
         if len(set(names)) == len(found):
             return dict(zip(found, names, strict=True))
-    return {folder: normal_name(folder) for folder in found}
+    return {folder: normal_name(folder) or folder for folder in found}
 
 
 def folders_in(folder: Path) -> list[Path]:

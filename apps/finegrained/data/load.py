@@ -162,6 +162,7 @@ def _take_split(
     name = SPLIT_OF_NAME.get(split.lower())
     if name is None or name not in splits:
         there = ", ".join(splits) or "none"
+        refuse_problems([problem.sentence for problem in listing.problems if problem.split is None], bad_data)
         raise ValueError(f"{listing.source} has no split {split!r}; there are {there}" + f" ({note})" * bool(note))
     carved = bool(note) and name in ("train", "val")
     of_interest = (None, name, "train") if carved else (None, name)

@@ -1,6 +1,7 @@
 """Reading text, JSON and YAML as people's tools write them."""
 
 import json
+import os
 
 import pytest
 
@@ -32,6 +33,20 @@ def test_what_is_no_text_is_refused_by_name(tmp_path):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"t\.json is not valid JSON"):
             load_json(path)
+
+
+def test_what_stands_for_a_file_is_named(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(ValueError, match=r"t\.json is not valid JSON, but a Git LFS pointer to the file: run `git lfs"):
+        load_json(path)
+    path.unlink()
+    os.mkfifo(path)
+    for read in (load_json, read_text):
+        with pytest.raises(ValueError, match=r"t\.json cannot be read: it is a pipe or a device"):
+            read(path)
+        with pytest.raises(ValueError, match=r"cannot be read: no file has such a name"):
+            read(tmp_path / "a\0")
 
 
 @pytest.mark.parametrize(

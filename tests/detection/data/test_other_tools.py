@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import time
 from pathlib import Path
@@ -70,6 +71,26 @@ def test_label_files_of_every_name_are_found(tmp_path):
     (root / "images/b.jpg").rename(root / "images/p\u00eache.jpg")
     found = boxes(load_split(root, "train", val_fraction=0))
     assert found == {"a": [BOX["a"]], "p\u00eache": [BOX["b"]], "c": [BOX["c"]]}
+
+
+@pytest.mark.parametrize("kind", ["nowhere", "itself", "device", "pipe", "folder"])
+def test_a_text_file_that_is_none_does_not_make_its_photo_empty(tmp_path, kind):
+    root = yolo(tmp_path)
+    (text := root / "labels/a.txt").unlink()
+    if kind == "pipe":
+        os.mkfifo(text)
+    elif kind == "folder":
+        text.mkdir()
+    else:
+        text.symlink_to({"nowhere": "gone.txt", "itself": "a.txt", "device": "/dev/zero"}[kind])
+    with pytest.raises(ValueError, match=r"labels/a\.txt (does not exist|cannot be read: )"):
+        load_split(root, "train", val_fraction=0)
+
+
+def test_a_number_of_yolo_with_an_underscore_is_none(tmp_path):
+    write(yolo(tmp_path) / "labels/a.txt", "0 0.5 0.5 0_1 0.4")
+    with pytest.raises(ValueError, match=r"a\.txt line 1 is not of numbers: '0 0\.5 0\.5 0_1 0\.4'"):
+        load_split(tmp_path, "train", val_fraction=0)
 
 
 @pytest.mark.parametrize("change", [str.upper, str.capitalize])
@@ -309,6 +330,19 @@ def test_coco_class_names_are_words_or_numbers(tmp_path, name, known):
             load_split(root, "train", val_fraction=0)
     else:
         assert load_split(root, "train", val_fraction=0).class_names == [known]
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "a" * 5000 + ".jpg", "/dev/zero", "..", ".", "f.jpg", "d.jpg"])
+def test_names_that_no_file_has_or_that_never_end_are_named(tmp_path, name):
+    root = coco(tmp_path, lambda content: content["images"][0].update(file_name=name))
+    os.mkfifo(root / "images/f.jpg")
+    (root / "images/d.jpg").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"instances_train\.json: image .* is not in .*images") as error:
+        load_split(root, "train", val_fraction=0)
+    assert len(str(error.value)) < 1000 and str(error.value).isprintable()
+    split = load_split(root, "train", val_fraction=0, bad_data="skip")
+    assert (sorted(boxes(split)), len(split.skipped)) == (["b", "c"], 1)
+    assert len(split.describe()) < 1000
 
 
 def test_coco_names_that_say_nothing_are_told(tmp_path):

@@ -195,6 +195,13 @@ def test_two_xml_files_of_one_photo_are_named(voc):
         load_split(voc, "train", val_fraction=0)
 
 
+def test_a_number_with_an_underscore_is_none(voc):
+    text = (voc / "Annotations/one.xml").read_text()
+    (voc / "Annotations/one.xml").write_text(text.replace("<xmax>60<", "<xmax>6_0<"))
+    with pytest.raises(ValueError, match=r"one\.xml object 1 has <bndbox> with .*'xmax': '6_0'"):
+        load_split(voc, "train", val_fraction=0)
+
+
 @pytest.mark.parametrize("encoding", ["ansi", "hex", "punycode"])
 def test_an_encoding_that_is_not_read_is_told_by_file(voc, encoding):
     text = (voc / "Annotations/one.xml").read_text()

@@ -76,6 +76,18 @@ def test_celeba_as_kaggle_gives_it(tmp_path):
     assert load_split([tmp_path / "list_attr_celeba.csv"], "test").labels.tolist() == [[1, 0]]
 
 
+@pytest.mark.parametrize("count", ["9" * 5000, "-5", "\u00b2", "1e3"])
+def test_a_number_of_photos_that_is_none_is_no_head_of_celebas_list(tmp_path, count):
+    root = celeba(tmp_path)
+    lines = (root / "list_attr_celeba.txt").read_text().splitlines()
+    (root / "list_attr_celeba.txt").write_text("\n".join([count, *lines[1:]]))
+    with pytest.raises(
+        ValueError, match=r"list_attr_celeba\.txt is not CelebA's list of attributes: it begins with"
+    ) as e:
+        load_split([root], "train")
+    assert len(str(e.value)) < 400
+
+
 def test_celeba_whose_files_disagree(tmp_path):
     root = celeba(tmp_path)
     (root / "img_align_celeba/000002.jpg").unlink()

@@ -199,6 +199,29 @@ def test_a_table_of_fastai_says_which_photos_are_of_val(tmp_path):
         load_split(tmp_path, "train")
 
 
+def test_rows_that_say_no_split_are_told_where_there_is_no_other(tmp_path):
+    fill(tmp_path, "0.jpg 1.jpg")
+    for header, word in (("split", "trian"), ("is_valid", ""), ("is_valid", "yes")):
+        (tmp_path / "t.csv").write_text(f"file,label,{header}\n0.jpg,a,{word}\n1.jpg,b,{word}\n")
+        with pytest.raises(
+            ValueError, match=rf"t\.csv line 2: split '{word}' is unknown; allowed are t.* \(and 1 more"
+        ):
+            load_split(tmp_path, "train")
+
+
+def test_a_photo_of_many_labels_is_one_short_line(tmp_path):
+    fill(tmp_path, "0.jpg")
+    (tmp_path / "t.csv").write_text("file,label\n" + "".join(f"0.jpg,c{i:05d}\n" for i in range(20_000)))
+    with pytest.raises(ValueError, match=r"0\.jpg is labelled 'c00000' and 'c00001' and 'c00002' and \.\.\.") as error:
+        load_split(tmp_path, "train")
+    assert len(str(error.value)) < 500
+
+
+def test_a_folder_whose_name_is_a_space_has_a_name(tmp_path):
+    fill(tmp_path, [*numbered("train/ ", 3), *numbered("train/b", 3), *numbered("val/b", 1), *numbered("val/ ", 1)])
+    assert load_split(tmp_path, "train").class_names == [" ", "b"]
+
+
 def test_a_table_without_splits_is_split_by_seed(tmp_path):
     files = numbered("images/x", 10)
     fill(tmp_path, files)

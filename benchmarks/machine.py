@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from apps.common.deploy.packages import import_openvino
+from apps.common.deploy.packages import import_openvino, openvino_core
 
 
 def set_threads(threads: int) -> None:
@@ -35,7 +35,7 @@ def machine_limits(threads: int) -> dict[str, tuple[float, str]]:
         model = openvino.Model([openvino.opset13.matmul(node, openvino.opset13.constant(b), False, False)], [node])
         for precision, hint in (("float32", "f32"), ("bf16", "bf16")):
             hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
-            request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+            request = openvino_core().compile_model(model, "CPU", hints).create_infer_request()
             products[precision]["OpenVINO"] = partial(request.infer, [a], share_inputs=True)
     except (ImportError, ValueError):
         pass

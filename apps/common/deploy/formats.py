@@ -18,7 +18,7 @@ import torch
 from apps.common.checkpoint import model_folder
 from apps.common.choices import Format
 from apps.common.deploy.graph import Graph
-from apps.common.deploy.packages import import_openvino, need, quietly
+from apps.common.deploy.packages import import_openvino, need, openvino_core, quietly
 from backbone.mobilenet_v1 import MIN_RESOLUTION
 
 INPUT = "images"
@@ -161,7 +161,7 @@ def write_openvino(folder: Path, source: Path) -> None:
     import onnx
 
     openvino = import_openvino()
-    model = openvino.Core().read_model(source)
+    model = openvino_core().read_model(source)
     for prop in onnx.load(str(source)).metadata_props:
         model.set_rt_info(prop.value, [prop.key])
     openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)

@@ -1,6 +1,7 @@
 """Packages that only some exports and runtimes need: asked for by name, imported quietly."""
 
 from backbone.runtimes import import_openvino as import_openvino
+from backbone.runtimes import openvino_core as openvino_core
 from backbone.runtimes import quietly as quietly
 
 

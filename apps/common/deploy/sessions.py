@@ -14,7 +14,7 @@ from apps.common.choices import Format, Precision, Runtime
 from apps.common.deploy.executorch import ExecutorchSession, need_executorch
 from apps.common.deploy.formats import INPUT, OPENVINO_FILE, exported_format
 from apps.common.deploy.graph import Graph, as_input
-from apps.common.deploy.packages import import_openvino, need
+from apps.common.deploy.packages import import_openvino, need, openvino_core
 from apps.common.deploy.tflite.session import TFLiteSession
 from apps.common.device import choose_device, choose_precision
 from apps.common.images import Normalisation
@@ -84,7 +84,7 @@ class OpenVinoSession:
 
     def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None, bf16: bool) -> None:
         openvino = import_openvino()
-        core = openvino.Core()
+        core = openvino_core()
         model = core.read_model(path / OPENVINO_FILE if path.is_dir() else path)
         shape = model.inputs[0].get_partial_shape()
         shape[0] = 1  # a fixed shape is computed much faster than a batch of any size

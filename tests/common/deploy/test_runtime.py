@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,26 @@ print(type(openvino.tools.ovc.telemetry).__module__, sys.modules["openvino_telem
     )
     assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"], done.stderr
     assert list(tmp_path.iterdir()) == []  # nor is there a client's number
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a fault of signals' stacks, seen on Linux")
+def test_a_signal_after_openvino_is_handled(cache):
+    """Two sessions that end in the order in which they began; a debugger has given signals a stack of their own."""
+    need_modules("openvino")
+    (file,) = cache.rglob("*.onnx")
+    code = f"""
+import faulthandler, signal
+from pathlib import Path
+from apps.common.deploy.sessions import load_session
+faulthandler.enable()
+first, second = (load_session(Path({str(file)!r}), "openvino", threads=1) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGTERM, lambda number, frame: print(number))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{int(signal.SIGTERM)}\n"), done.stderr
 
 
 @pytest.mark.parametrize("runtime", ["auto", "onnx", "openvino"])

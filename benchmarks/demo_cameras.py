@@ -51,7 +51,7 @@ class Camera:
     """A visitor with a camera.
 
     Attributes:
-        answers: of each answer with a frame, when it came and after how many seconds.
+        answers: of each answer with a frame but the first of a turn, when it came and after how many seconds.
         lost: what went wrong.
         backwards: answers that belong to an older frame than the one before.
     """
@@ -119,10 +119,11 @@ class Camera:
                     continue
                 if message["msg"] == "process_streaming":
                     now, number = time.perf_counter(), number_of(message["output"]["data"][0]["url"])
-                    self.answers.append((now, now - self.sent[number]))
                     self.backwards += number < last
                     last = number
-                    if not sender.ident:
+                    if sender.ident:
+                        self.answers.append((now, now - self.sent[number]))
+                    else:  # the frame that has waited for this turn
                         sender.start()
                 elif message["msg"] == "process_completed":
                     if not message["success"]:
@@ -154,7 +155,7 @@ def main() -> None:
         threads = [threading.Thread(target=camera.run, args=(end,)) for camera in cameras]
         for thread in threads:
             thread.start()
-        time.sleep(args.seconds / 4)
+        time.sleep(args.seconds / 2)
         early = megabytes(server.process.pid)
         for thread in threads:
             thread.join()
@@ -175,7 +176,7 @@ def main() -> None:
                 f"95 % within {late_ones:.0f} ms, at most {oldest:.0f} ms; {camera.backwards} out of order{shown}"
             )
         print(f"  {len(ages):5} answers; {shown}")
-    print(f"  memory of the server: {early:.0f} MB after a quarter of the time, {late:.0f} MB at the end")
+    print(f"  memory of the server: {early:.0f} MB after half of the time, {late:.0f} MB at the end")
 
 
 if __name__ == "__main__":

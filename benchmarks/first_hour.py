@@ -1,11 +1,11 @@
-"""Time a new user's path, from the clone to a detector of their own photos and its predictions: five commands.
+"""Time a new user's path, from the clone to a detector of their own photos and its predictions.
 
     python benchmarks/first_hour.py --data PATH                    everything, in a fresh environment
     python benchmarks/first_hour.py --data PATH --skip-install     with the packages of this environment
 
 PATH is a folder of annotated photos; the figures in docs are of 60 photos of raccoons in LabelImg's XML. It clones the
-last commit of this checkout into a temporary folder and types there what README says. A fresh environment is what pip
-gets from its usual index: several gigabytes.
+last commit of this checkout into a temporary folder and types there what README says: clone, cd, install, train,
+predict. A fresh environment is what pip gets from its usual index: several gigabytes.
 """
 
 import argparse

@@ -91,6 +91,7 @@ def make_loader(dataset: Dataset, *, num_workers: int, **options: Any) -> DataLo
         options: DataLoader's own.
     """
     if num_workers:
+        cv2.setNumThreads(1)  # as `prepare_training` does, where another command has used OpenCV's threads before
         atexit.unregister(end_workers)  # register it only once
         atexit.register(end_workers)  # runs before multiprocessing's own, which sends SIGTERM and waits
         if sys.platform.startswith("linux"):  # where Python 3.14 would start a server of processes first

@@ -68,3 +68,16 @@ def test_a_signal_to_the_group_leaves_the_data_processes_to_the_main_one():
     code = ready + READS.replace("print(", signalled + "print(")
     assert run_python(code + "print(sum(len(batch) for batch in batches))") == (0, "[8, 9, 10, 11]\n988\n", "")
     assert run_python(code) == (0, "[8, 9, 10, 11]\n", "")
+
+
+def test_data_processes_start_after_opencv_has_used_its_threads():
+    """Which do not survive a fork: check.py, which compares photos before it predicts, waited for ever."""
+    code = """
+import cv2, numpy as np
+from apps.common.device import make_loader
+cv2.setNumThreads(4)
+cv2.GaussianBlur(np.zeros((2000, 2000), np.float32), (0, 0), 4.0)
+print([batch.tolist() for batch in make_loader(np.arange(4), num_workers=2, batch_size=2)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[[0, 1], [2, 3]]"

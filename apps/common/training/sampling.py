@@ -133,6 +133,7 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
 
 
 UNKNOWN_STEPS = 10**9  # of a run whose steps are not known yet
+A_YEAR = 365 * 24 * 60  # minutes
 
 
 @dataclass
@@ -194,8 +195,8 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
             raise ValueError(f"--{name.replace('_', '-')} must be 0 (off) or more, got {value}")
     if config.epochs is not None and not math.isfinite(config.epochs):
         raise ValueError(f"--epochs must be a number, got {config.epochs}")
-    if config.minutes is not None and not 0 < config.minutes < math.inf:
-        raise ValueError(f"--minutes must be above 0, got {config.minutes}")
+    if config.minutes is not None and not 0 < config.minutes <= A_YEAR:
+        raise ValueError(f"--minutes must be above 0 and at most {A_YEAR:,}, a year; got {config.minutes:g}")
     images_a_step = config.batch_size * config.accumulate
     if config.minutes is not None:
         return Lengths(UNKNOWN_STEPS, config.warmup_steps or 100, UNKNOWN_STEPS, images_a_step, num_samples)

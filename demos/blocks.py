@@ -1,6 +1,7 @@
 """A page on which visitors have only what is theirs: the one check of every path that is sent, whatever its form."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,10 @@ class Page(gr.Blocks):
         visitor: Visitor | None = _sender(request) if isinstance(request, gr.Request) else None
         function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         if visitor is not None and isinstance(inputs, list):
+            try:
+                json.dumps(inputs, ensure_ascii=False).encode()
+            except (ValueError, RecursionError):  # halves of letters, of which no answer can be made
+                raise refused("What was sent has letters that are none, or is nested too deeply.") from None
             shared, blocks = self.shared_files(), [*function.inputs, *[None] * len(inputs)]
             inputs = [self._checked(blocks[i], one, visitor, shared) for i, one in enumerate(inputs)]
         answer = await super().process_api(block_fn, inputs, *args, **options)

@@ -7,16 +7,19 @@ import ipaddress
 import json
 import os
 import re
+import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
@@ -32,7 +35,7 @@ TOO_LARGE = "This is too large: at most 15 MB are taken."
 API = "/gradio_api/"
 # What the page and gradio_client ask for. Gradio has more: it would fetch from other servers and write elsewhere.
 OPEN = re.compile(
-    r"/|/(config|login|logout|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.*|/gradio_api/"
+    r"/|/(config|login|logout|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/[\w.@/+-]{1,200}|/gradio_api/"
     r"((info|openapi\.json|user|login_check|token|app_id|startup-events|theme\.css|upload_progress|cancel|reset)/?|upload"
     r"|queue/(join|data|status)|(call|run|api)/.*|heartbeat/[^/]+|stream/[^/]+(/close)?|file[=/].*)"
 )
@@ -103,8 +106,9 @@ class Guard:
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> Any:
-        """When the server starts: put this before everything that Gradio has put before the app."""
-        self.app, app.middleware_stack = app.middleware_stack, self
+        """When the server starts: put this in place of what answers and prints errors, before all of Gradio's."""
+        assert isinstance(app.middleware_stack, ServerErrorMiddleware)
+        self.app, app.middleware_stack = app.middleware_stack.app, self
         yield
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -115,8 +119,22 @@ class Guard:
         if self.open[visitor.address] >= MAX_OPEN or self.open.total() >= MAX_OPEN_OF_ALL:
             return await refuse(503, "Too many requests are open.", scope, receive, send, more=False)
         self.open[visitor.address] += 1
+        begun = False
+
+        async def noted(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._answer(request, visitor, scope, receive, send)
+            await self._answer(request, visitor, scope, receive, noted)
+        except Exception as error:  # of Gradio's code, which takes what its pages send
+            if not isinstance(error.__cause__, HTTPException):  # which it has told: a session that is not there
+                at = traceback.extract_tb(error.__traceback__)[-1]
+                print(f"{scope['path']!r:.100}: {type(error).__name__} in {at.filename}:{at.lineno}", file=sys.stderr)
+            if begun:
+                return await send({"type": "http.response.body"})
+            await refuse(400, "What was sent cannot be answered.", scope, receive, send, more=False)
         finally:
             self.open[visitor.address] -= 1
             if not self.open[visitor.address]:
@@ -138,13 +156,9 @@ class Guard:
         hosts, origins = (request.headers.getlist(name) for name in ("host", "origin"))
         if len(hosts) != 1 or not self.hosts.have(hosts[0]):
             return "This page is not reached by this host name: whoever runs it may add it with --public-host."
-        for origin in origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or parts.netloc.lower() not in {
-                hosts[0].lower(),
-                *self.hosts.sites,
-            }:
-                return "This page does not answer other web sites."
+        ours = {f"{way}://{name}" for way in ("http", "https") for name in (hosts[0].lower(), *self.hosts.sites)}
+        if not ours.issuperset(origin.lower() for origin in origins):
+            return "This page does not answer other web sites."
         return ""
 
     def _is_theirs(self, request: Request, visitor: Visitor) -> bool:
@@ -156,9 +170,8 @@ class Guard:
             return self.visitors.may_use(f"event {path.rstrip('/').rpartition('/')[2]}", visitor)
         if path.startswith("stream/"):
             return self.visitors.may_use(f"event {path.split('/')[1]}", visitor)
-        session = request.query_params.get("session_hash")
-        if path.startswith("heartbeat/"):
-            session = path.removeprefix("heartbeat/")
+        asked = path.startswith("heartbeat/") and path.removeprefix("heartbeat/")
+        session = asked or request.query_params.get("session_hash")
         return session is None or self.visitors.may_use(f"session {session}", visitor, first_come=True)
 
     def _may_cancel(self, body: bytes | bytearray, visitor: Visitor) -> bool:

@@ -13,7 +13,7 @@ from demos.blocks import Page, new_blocks
 from demos.browser import InBrowser
 from demos.chooser import Models, example_pictures, make_models
 from demos.handlers import Handlers
-from demos.payloads import Camera, Names, PictureInAnswer, PictureInFile, Sentence, Threshold, UploadedPhoto
+from demos.payloads import Camera, Names, OneName, PictureInAnswer, PictureInFile, Sentence, Threshold, UploadedPhoto
 from demos.rooms import private_room
 from demos.serving import Computing, Server, check_server, find_port, launch
 from demos.task import Task
@@ -54,10 +54,10 @@ def serve(title: str, asked: Sequence[tuple[Task, Mapping[str, Any]]], computing
 class Controls(NamedTuple):
     """The settings on a page: model, threshold, names, runtime, and the option if the app has one."""
 
-    model: gr.Dropdown
+    model: OneName
     threshold: Threshold
     only: Names
-    runtime: gr.Dropdown
+    runtime: OneName
     option: gr.Checkbox | None
 
     def inputs(self) -> list[Any]:
@@ -107,12 +107,12 @@ def fill(task: Task, models: Models, in_browser: InBrowser) -> None:
 def _settings(task: Task, handlers: Handlers) -> tuple[Controls, Sentence]:
     models = handlers.models
     about = handlers.describe(models.default)
-    model = gr.Dropdown(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
+    model = OneName(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
     label, least, _ = task.threshold
     threshold = Threshold(least, 1, value=about.threshold, step=0.01, label=label, info=task.threshold_info)
     only = Names(about.names, value=[], multiselect=True, label=task.names_label, info=task.names_info)
     runtimes = list(models.runtimes)
-    runtime = gr.Dropdown(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
+    runtime = OneName(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
     notice = Sentence(about.problem, elem_classes="problem", latex_delimiters=[])
     model.change(

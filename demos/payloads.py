@@ -109,6 +109,15 @@ class Names(gr.Dropdown, metaclass=AsParent):
         return [name[:MAX_LETTERS] for name in names]
 
 
+class OneName(gr.Dropdown, metaclass=AsParent):
+    """Gives one name: Gradio's takes lists, too."""
+
+    def preprocess(self, payload: Any) -> Any:
+        if isinstance(payload, list):
+            raise gr.Error(f"{self.label} is one name, not a list.", print_exception=False)
+        return super().preprocess(payload)
+
+
 class Threshold(gr.Slider, metaclass=AsParent):
     """Gives a number that is one."""
 

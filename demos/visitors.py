@@ -122,7 +122,7 @@ class Visitors:
 
     def may_use(self, name: str, visitor: Visitor, *, first_come: bool = False) -> bool:
         """Whether something is a visitor's; of whom it is if nobody's yet and `first_come`."""
-        if len(name) > MAX_LETTERS:
+        if len(name) > MAX_LETTERS or (first_come and not name.isprintable()):
             return False
         with self._door:
             owners = self._owners.get(name)

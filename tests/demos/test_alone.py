@@ -85,7 +85,7 @@ def test_an_export_that_fails_is_told_on_the_console_alone(tmp_path, monkeypatch
 
     monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path))
     monkeypatch.setattr(browser, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
-    sender = Sender(frozenset({"x"}), "here")
+    sender = Sender(frozenset({"x"}), "here", "at here")
     with pytest.raises(NotUsable, match=r"^needs onnx: /secret/path$"):
         InBrowser(Visitors()).address("detection", Choice("x", None, "coco"), sender)
     with pytest.raises(ValueError, match="choose one of them"):

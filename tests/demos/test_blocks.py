@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import httpx
 import numpy as np
+import pytest
 
 from demos import blocks, guard
 from tests.demos.browsing import wait_until
@@ -50,6 +51,48 @@ def test_what_is_no_setting_is_told_to_its_sender_and_no_console(page, capfd):
         body = {"fn_index": index, "data": right, "session_hash": visitor.session, **wrong}
         assert post(visitor, body).status_code == 400, wrong
     assert visitor.photo(right[0])["success"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+JSON = {"content-type": "application/json"}
+BROKEN: list[tuple[str, str, bytes, dict[str, str]]] = [  # method, path, body, headers
+    ("GET", "config", b"", {"origin": "http://["}),
+    ("GET", "static/" + "a" * 5000, b"", {}),
+    ("GET", "gradio_api/heartbeat/a%0Ab", b"", {}),
+    ("GET", "gradio_api/queue/data?session_hash=%ED%A0%80", b"", {}),
+    ("GET", "gradio_api/queue/data?session_hash=nobody", b"", {}),
+    ("POST", "gradio_api/queue/join", b'{"fn_index": NaN, "data": []}', JSON),
+    ("POST", "gradio_api/queue/join", b'"\xff"', {"content-type": "text/plain"}),
+    ("POST", "gradio_api/run/predict", b'{"data": []}', JSON),
+    ("POST", "gradio_api/run/predict", b'{"fn_index": -9, "data": []}', JSON),
+    ("POST", "gradio_api/reset", b'{"event_id": ["\\ud800"]}', JSON),
+    ("POST", "gradio_api/call/v2/detect", b'{"nobody": 1}', JSON),
+    ("POST", "gradio_api/call/v2/choose", b"{}", JSON),
+]
+
+
+@pytest.mark.parametrize("method, path, body, headers", BROKEN)
+def test_broken_requests_have_an_answer_and_a_line_on_the_console_at_most(page, capfd, method, path, body, headers):
+    answer = httpx.request(method, page.local_url + path, content=body, headers=headers)
+    assert 400 <= answer.status_code < 500 or "session_not_found" in answer.text
+    assert len("".join(capfd.readouterr()).splitlines()) <= 1
+    assert httpx.get(page.local_url + "config").status_code == 200
+    assert httpx.get(page.local_url + "static/img/logo.svg").status_code == 200
+
+
+def test_halves_of_letters_and_lists_of_one_name_are_told(page, capfd):
+    """No answer could hold the first, and none came; JSON may name them, and so does Python's reader of bytes."""
+    visitor = Visitor(page, "halves")
+    detect, alone = visitor.function("detect"), visitor.function("page_alone")
+    right: list[Any] = [{"path": visitor.upload(), **FILE}, "given: detection", 0.3, [], None]
+    for place, half in ((1, "\ud800"), (3, ["\udfff"]), (3, [{"\ud800": 1}])):
+        sent = [*right[:place], half, *right[place + 1 :]]
+        joined = post(visitor, {"fn_index": detect, "data": sent, "session_hash": visitor.session})
+        answer = visitor.answer(joined.json()["event_id"])
+        assert "letters that are none" in answer["output"]["error"], place
+    assert "one name" in visitor.ask(alone, [[]])["output"]["error"]
+    assert "one name" in visitor.ask(detect, [*right[:4], ["PyTorch"]])["output"]["error"]
+    assert visitor.ask(detect, right)["success"]
     assert "Traceback" not in "".join(capfd.readouterr())
 
 

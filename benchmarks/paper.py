@@ -32,6 +32,7 @@ from paper_runs import PHOTOS, TEACHER, Setting, Study, seconds_a_step, train_on
 from paper_tables import TABLES, Row, rows_of
 
 from apps.common.checkpoint import load_json, save_json
+from apps.common.choices import OptimizerName
 from apps.finegrained.choices import Augment
 from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
 from backbone.files import written_whole
@@ -49,6 +50,7 @@ def parse_args(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=SAMPLE_RESOLUTION, help="pixels for the paper's 224 (default: 128)")
     parser.add_argument("--steps", type=int, default=600, help="of each run (default: 600)")
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
+    parser.add_argument("--optimizer", default="sgd", choices=get_args(OptimizerName), help="(default: sgd)")
     parser.add_argument("--lr", type=float, default=0.2, help="peak learning rate (default: 0.2)")
     parser.add_argument("--augment", default="mirror", choices=get_args(Augment), help="(default: mirror)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each network: seeds 0, 1, ... (default: 3)")
@@ -75,7 +77,9 @@ def study_of(args: argparse.Namespace) -> Study:
     if args.report and not (args.out / "study.json").exists():
         raise ValueError(f"{args.out} has no study to report")
     data = str(make_sample()) if args.data == "sample" else args.data
-    common = {name: getattr(args, name) for name in ("split", "side", "steps", "batch_size", "lr", "augment")}
+    common = {
+        name: getattr(args, name) for name in ("split", "side", "steps", "batch_size", "optimizer", "lr", "augment")
+    }
     study = Study(data=data, **common)
     path = args.out / "study.json"
     if path.exists():

@@ -87,9 +87,9 @@ def report(tables: Mapping[str, Sequence[Row]], done: Done, study: Study) -> str
     images = study.steps * study.batch_size
     lines = [
         f"{photos}, {some['num_classes']} classes, {study.side} pixels for the paper's 224; {study.steps:,} steps of "
-        f"{study.batch_size} photos ({images / some['num_photos']['train']:.1f} epochs), learning rate {study.lr:g}, "
-        f"augmentation {study.augment}; top-1 in percent: mean and standard deviation over the seeds, and the "
-        "difference to the first row with its standard error",
+        f"{study.batch_size} photos ({images / some['num_photos']['train']:.1f} epochs), {study.optimizer} at "
+        f"{study.lr:g}, augmentation {study.augment}; top-1 in percent: mean and standard deviation over the seeds, "
+        "and the difference to the first row with its standard error",
     ]
     for table, rows in tables.items():
         lines += ["", f"### {title_of(table)}", "", *table_lines(table, rows, done)]

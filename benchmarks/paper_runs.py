@@ -5,6 +5,7 @@ Letters in shapes: B batch, H W height and width, K classes.
 
 import contextlib
 import dataclasses
+import functools
 import io
 import math
 import time
@@ -15,6 +16,7 @@ import cv2
 import torch
 from torch import Tensor, nn
 
+from apps.common.choices import OptimizerName
 from apps.common.device import make_loader, prepare_training
 from apps.common.images import Normalisation, read_image, resize
 from apps.common.training.distributed import Processes
@@ -93,6 +95,7 @@ class Study:
     side: int
     steps: int
     batch_size: int
+    optimizer: OptimizerName
     lr: float
     augment: Augment
     split: str
@@ -118,16 +121,18 @@ class Study:
                     small = resize(image, max(1, round(scale * width)), max(1, round(scale * height)))
                     cv2.imwrite(str(path), small[..., ::-1])
 
-    def splits(self, photos: Path) -> tuple[LabelledSplit, LabelledSplit]:
-        """The photos of `shrink_photos` to train on and those to measure with; nothing is printed."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            train_split, measured = load_splits(photos, ("train", self.split))
-        return train_split, measured
-
     def training_set(self, setting: Setting, split: LabelledSplit) -> TrainingSet:
         """The augmented photos of a setting."""
         how: Any = {"crop": Classifier.crop, "augment": setting.augment or self.augment}
         return TrainingSet(split.photos, resolution=self.resolution(setting), **how)
+
+
+@functools.cache
+def read_splits(photos: Path, split: str) -> tuple[LabelledSplit, LabelledSplit]:
+    """The photos of `shrink_photos` to train on, and those to measure with; nothing is printed."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        train_split, measured = load_splits(photos, ("train", split))
+    return train_split, measured
 
 
 def make_network(setting: Setting, num_classes: int) -> MobileNetV1:
@@ -136,9 +141,9 @@ def make_network(setting: Setting, num_classes: int) -> MobileNetV1:
     return network.to(memory_format=torch.channels_last)
 
 
-def optimizer_of(setting: Setting, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The classifier's; with `decay` "everywhere" depthwise filters have weight decay, too."""
-    optimizer = make_optimizer("sgd", network, lr=lr, weight_decay=setting.weight_decay)
+def optimizer_of(setting: Setting, network: nn.Module, study: Study) -> torch.optim.Optimizer:
+    """The study's; with `decay` "everywhere" depthwise filters have weight decay, too."""
+    optimizer = make_optimizer(study.optimizer, network, lr=study.lr, weight_decay=setting.weight_decay)
     if setting.decay == "everywhere":
         for group in [group for group in optimizer.param_groups if not group["weight_decay"]]:
             filters = [parameter for parameter in group["params"] if parameter.ndim == 4]
@@ -152,7 +157,7 @@ class Step:
 
     def __init__(self, setting: Setting, study: Study, network: MobileNetV1, teacher: Classifier | None = None) -> None:
         self.network, self.study, self.teacher = network.train(), study, teacher
-        self.optimizer = optimizer_of(setting, network, study.lr)
+        self.optimizer = optimizer_of(setting, network, study)
         self.ema = Ema(network, decay=TrainFlags.ema_decay)
         self.criterion = Distillation(
             distill_weight=TrainFlags.distill_weight,
@@ -188,7 +193,7 @@ def train_one(setting: Setting, seed: int, study: Study, *, threads: int, out: P
     prepare_training()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    train_split, measured = study.splits(out / PHOTOS)
+    train_split, measured = read_splits(out / PHOTOS, study.split)
     names, side = train_split.class_names, study.resolution(setting)
     dataset = study.training_set(setting, train_split)
     folder = out / "teachers" / f"{TEACHER.name}-seed-{seed}"
@@ -226,7 +231,7 @@ def seconds_a_step(setting: Setting, study: Study, *, threads: int, out: Path) -
     """Of reading a batch and training on it, the second of two: what the estimate is made of."""
     prepare_training()
     torch.set_num_threads(threads)
-    train_split, _ = study.splits(out / PHOTOS)
+    train_split, _ = read_splits(out / PHOTOS, study.split)
     dataset = study.training_set(setting, train_split)
     step = Step(setting, study, make_network(setting, len(train_split.class_names)))
     sampler = StepSampler(len(dataset), batch_size=study.batch_size, num_steps=2, seed=0)

@@ -89,14 +89,16 @@ def test_a_study_keeps_its_settings(finished, parts, capsys, tmp_path):
 
 def test_decay_everywhere_reaches_the_depthwise_filters_alone(parts):
     runs = parts.runs
+    how = {"split": "val", "side": 56, "steps": 1, "batch_size": 2, "augment": "none"}
+    study = runs.Study(data="", optimizer="rmsprop", lr=0.1, **how)
     setting = runs.Setting(backbone="a025", weight_decay=0.5, decay="everywhere")
     network = runs.make_network(setting, 3)
-    groups = runs.optimizer_of(setting, network, 0.1).param_groups
+    groups = runs.optimizer_of(setting, network, study).param_groups
     decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
     assert len(decay) == len(list(network.parameters())) == sum(len(group["params"]) for group in groups)
     for name, parameter in network.named_parameters():
         assert decay[id(parameter)] == (0.5 if parameter.ndim > 1 else 0.0), name
-    spared = runs.optimizer_of(runs.Setting(backbone="a025", weight_decay=0.5), network, 0.1).param_groups
+    spared = runs.optimizer_of(runs.Setting(backbone="a025", weight_decay=0.5), network, study).param_groups
     assert {p.shape[1:] == (1, 3, 3) for g in spared if not g["weight_decay"] for p in g["params"] if p.ndim > 1} == {
         True
     }

@@ -29,7 +29,7 @@ from typing import get_args
 import torch
 from paper_report import Done, draw, report
 from paper_runs import PHOTOS, TEACHER, Setting, Study, seconds_a_step, train_one
-from paper_tables import TABLES, Row, rows_of
+from paper_tables import TABLES, Asked, Row, rows_of
 
 from apps.common.checkpoint import load_json, save_json
 from apps.common.choices import OptimizerName
@@ -53,6 +53,7 @@ def parse_args(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--optimizer", default="sgd", choices=get_args(OptimizerName), help="(default: sgd)")
     parser.add_argument("--lr", type=float, default=0.2, help="peak learning rate (default: 0.2)")
     parser.add_argument("--augment", default="mirror", choices=get_args(Augment), help="(default: mirror)")
+    parser.add_argument("--strong-decay", type=float, default=2e-3, help="of the question (default: 2e-3; AdamW: 1)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each network: seeds 0, 1, ... (default: 3)")
     parser.add_argument(
         "--pair-seeds", type=int, default=1, help="those of the 16 pairs in no other table (default: 1)"
@@ -96,12 +97,17 @@ def study_of(args: argparse.Namespace) -> Study:
     return study
 
 
+def asked(args: argparse.Namespace) -> Asked:
+    """What the rows of the tables depend on."""
+    return Asked(args.width, args.augment, args.strong_decay)
+
+
 def wanted(args: argparse.Namespace) -> list[tuple[Setting, int]]:
     """The settings and seeds of the tables, each once; the first seed of all comes first."""
     pairs = [
         (row.setting, seed)
         for table in args.tables
-        for row in rows_of(table, args.width, args.augment)
+        for row in rows_of(table, asked(args))
         for seed in range(args.pair_seeds if table == FIRST_SEED_ONLY else args.seeds)
     ]
     return sorted(dict.fromkeys(pairs), key=lambda pair: pair[1])
@@ -164,7 +170,7 @@ def main(given: Sequence[str] | None = None) -> None:
         study = study_of(args)
         if not args.report:
             train_all(args, study)
-        tables = {table: rows_of(table, args.width, args.augment) for table in args.tables}
+        tables = {table: rows_of(table, asked(args)) for table in args.tables}
         done = read_done(args.out, [row for rows in tables.values() for row in rows])
         text = report(tables, done, study)
     except (ValueError, OSError) as error:

@@ -12,7 +12,19 @@ from backbone.names import PAPER_NAMES
 from backbone.paper import PAPER_NETS, PaperNet
 from backbone.weights.figures import ALPHAS, GOOGLE_TOP1, RESOLUTIONS
 
-STRONG_DECAY = 2e-3  # at the classifier's own 4e-5, a run of some hundred steps does not change by it
+
+class Asked(NamedTuple):
+    """What the rows depend on.
+
+    Attributes:
+        width: of Table 4 and of the questions.
+        augment: the study's own; a row that names it is the same run as one that names none.
+        strong_decay: a weight decay that a run of some hundred steps can feel, unlike the classifier's own.
+    """
+
+    width: str
+    augment: Augment
+    strong_decay: float
 
 
 class Row(NamedTuple):
@@ -60,15 +72,15 @@ class Row(NamedTuple):
         return cost.mult_adds / 1e6, cost.weights / 1e6
 
 
-def table_4(width: str) -> list[Row]:
+def table_4(asked: Asked) -> list[Row]:
     """Full convolutions against depthwise separable ones."""
     return [
-        Row("full convolutions", Setting(backbone=width, conv="full"), Setting(conv="full")),
-        Row("depthwise separable", Setting(backbone=width), Setting()),
+        Row("full convolutions", Setting(backbone=asked.width, conv="full"), Setting(conv="full")),
+        Row("depthwise separable", Setting(backbone=asked.width), Setting()),
     ]
 
 
-def table_5(_: str) -> list[Row]:
+def table_5(_: Asked) -> list[Row]:
     """Thinner against shallower."""
     return [
         Row("0.75 MobileNet", Setting(backbone="a075")),
@@ -76,17 +88,17 @@ def table_5(_: str) -> list[Row]:
     ]
 
 
-def table_6(_: str) -> list[Row]:
+def table_6(_: Asked) -> list[Row]:
     """The width multiplier."""
     return [Row(f"{int(name[1:]) / 100:g} MobileNet", Setting(backbone=name)) for name in reversed(PAPER_NAMES)]
 
 
-def table_7(_: str) -> list[Row]:
+def table_7(_: Asked) -> list[Row]:
     """The resolution multiplier."""
     return [Row(f"1.0 MobileNet-{side}", Setting(paper_side=side)) for side in RESOLUTIONS]
 
 
-def figures_4_5(_: str) -> list[Row]:
+def figures_4_5(_: Asked) -> list[Row]:
     """Both multipliers."""
     return [
         Row(f"{int(name[1:]) / 100:g} MobileNet-{side}", Setting(backbone=name, paper_side=side))
@@ -95,41 +107,41 @@ def figures_4_5(_: str) -> list[Row]:
     ]
 
 
-def residual(width: str) -> list[Row]:
+def residual(asked: Asked) -> list[Row]:
     """Residual connections where stride and channels allow."""
-    return [Row("plain", Setting(backbone=width)), Row("residual", Setting(backbone=width, residual=True))]
+    return [Row("plain", Setting(backbone=asked.width)), Row("residual", Setting(backbone=asked.width, residual=True))]
 
 
-def norm(width: str) -> list[Row]:
+def norm(asked: Asked) -> list[Row]:
     """What normalises."""
     return [
-        Row("BatchNorm", Setting(backbone=width)),
-        Row("GroupNorm, 16 channels a group", Setting(backbone=width, norm="group")),
-        Row("LayerNorm", Setting(backbone=width, norm="layer")),
+        Row("BatchNorm", Setting(backbone=asked.width)),
+        Row("GroupNorm, 16 channels a group", Setting(backbone=asked.width, norm="group")),
+        Row("LayerNorm", Setting(backbone=asked.width, norm="layer")),
     ]
 
 
-def decay(width: str) -> list[Row]:
+def decay(asked: Asked) -> list[Row]:
     """Weight decay of the depthwise filters (section 3.2), at a decay that a short run can feel."""
-    strong = Setting(backbone=width, weight_decay=STRONG_DECAY)
-    everywhere = Setting(backbone=width, weight_decay=STRONG_DECAY, decay="everywhere")
+    strong = Setting(backbone=asked.width, weight_decay=asked.strong_decay)
+    everywhere = Setting(backbone=asked.width, weight_decay=asked.strong_decay, decay="everywhere")
     return [
-        Row(f"{STRONG_DECAY:g}, none on depthwise filters", strong),
-        Row(f"{STRONG_DECAY:g}, on depthwise filters, too", everywhere),
-        Row(f"{Setting().weight_decay:g}, none on depthwise filters", Setting(backbone=width)),
+        Row(f"{asked.strong_decay:g}, none on depthwise filters", strong),
+        Row(f"{asked.strong_decay:g}, on depthwise filters, too", everywhere),
+        Row(f"{Setting().weight_decay:g}, none on depthwise filters", Setting(backbone=asked.width)),
     ]
 
 
-def augment(width: str) -> list[Row]:
+def augment(asked: Asked) -> list[Row]:
     """Little against much augmentation (section 3.2), of a network and of the smallest."""
     return [
         Row(f"{name}, {amount}", Setting(backbone=name, augment=amount))
-        for name in dict.fromkeys((width, PAPER_NAMES[0]))
+        for name in dict.fromkeys((asked.width, PAPER_NAMES[0]))
         for amount in ("mirror", "light", "full")
     ]
 
 
-def distill(_: str) -> list[Row]:
+def distill(_: Asked) -> list[Row]:
     """Widths with and without a teacher, the network of width 1 (section 4.5)."""
     return [
         Row(f"{name}, {'taught' if taught else 'alone'}", Setting(backbone=name, taught=taught))
@@ -138,7 +150,7 @@ def distill(_: str) -> list[Row]:
     ]
 
 
-TABLES: dict[str, Callable[[str], list[Row]]] = {
+TABLES: dict[str, Callable[[Asked], list[Row]]] = {
     "4": table_4,
     "5": table_5,
     "6": table_6,
@@ -152,17 +164,12 @@ TABLES: dict[str, Callable[[str], list[Row]]] = {
 }
 
 
-def rows_of(table: str, width: str, augment: Augment) -> list[Row]:
-    """The rows of a table.
-
-    Args:
-        width: of Table 4 and of the questions.
-        augment: the study's own; a row that names it is the same run as one that names none.
-    """
-    rows = TABLES[table](width)
+def rows_of(table: str, asked: Asked) -> list[Row]:
+    """The rows of a table."""
+    rows = TABLES[table](asked)
     usual = [dataclasses.replace(row.setting, augment=None) for row in rows]
     return [
-        row._replace(setting=setting) if row.setting.augment == augment else row
+        row._replace(setting=setting) if row.setting.augment == asked.augment else row
         for row, setting in zip(rows, usual, strict=True)
     ]
 

@@ -137,8 +137,11 @@ def train_all(args: argparse.Namespace, study: Study) -> None:
     for setting, seed, found in (one for wave in waves for one in run_wave(wave, args, study, threads)):
         save_json(path_of(args.out, setting, seed), found)
         done += 1
-        told = f"top-1 {found['top1']:.3f}, {found['seconds']:.0f} s"
-        print(f"{done}/{number} {setting.name}, seed {seed}: {told}; {time.perf_counter() - start:.0f} s", flush=True)
+        told = f"top-1 {found['top1']:.3f}, {found['cpu_seconds']:.0f} s of CPU"
+        print(
+            f"{done}/{number} {setting.name}, seed {seed}: {told}; {time.perf_counter() - start:.0f} s in all",
+            flush=True,
+        )
 
 
 def run_wave(wave: list, args: argparse.Namespace, study: Study, threads: int) -> Iterable[tuple[Setting, int, dict]]:

@@ -95,8 +95,8 @@ def report(tables: Mapping[str, Sequence[Row]], done: Done, study: Study) -> str
         lines += ["", f"### {title_of(table)}", "", *table_lines(table, rows, done)]
     if "figures-4-5" in tables and (said := about_lines(tables["figures-4-5"], done)):
         lines += ["", *said]
-    seconds = sum(run["seconds"] for runs in done.values() for run in runs)
-    lines += ["", f"{sum(map(len, done.values()))} runs, {seconds / 60:.0f} minutes in all"]
+    seconds = sum(run["cpu_seconds"] for runs in done.values() for run in runs)
+    lines += ["", f"{sum(map(len, done.values()))} runs, {seconds / 60:.0f} minutes of CPU"]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ import torch
 from tests.finegrained.tiny_fruit import draw_fruit
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ["--width", "a025", "--side", "56", "--steps", "3", "--batch-size", "8", "--seeds", "1"]
+TINY = ["--split", "test", "--width", "a025", "--side", "56", "--steps", "3", "--batch-size", "8", "--seeds", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def parts():
 def finished(tmp_path_factory, parts):
     """The flags of a study of everything, and what its two commands printed: the first left most of it out."""
     folder = tmp_path_factory.mktemp("study")
-    for split, each in (("train", 8), ("val", 3)):
+    for split, each in (("train", 8), ("val", 1), ("test", 3)):
         draw_fruit(folder / "fruit", split, each=each)
     given = ["--out", str(folder / "out"), "--data", str(folder / "fruit"), *TINY]
     texts = []
@@ -48,7 +48,8 @@ def test_one_epoch_of_everything_in_two_commands(finished, parts, capsys):
     assert some.startswith("4 runs to train, about ") and whole.startswith("24 runs to train, about ")
     records = {path.stem: json.loads(path.read_text()) for path in (out / "runs").iterdir()}
     assert len(records) == 28
-    assert all(0 <= run["top1"] <= run["top5"] <= 1 and run["seconds"] > 0 for run in records.values())
+    assert all(run["num_photos"] == {"train": 24, "test": 9} for run in records.values())  # none is set aside for val
+    assert all(0 <= run["top1"] <= run["top5"] <= 1 and run["cpu_seconds"] > 0 for run in records.values())
     for name in ("a100_160", "a025_224_conv-full", "a050_224_taught-True", "a100_224_shallow-True"):
         assert f"{name}-seed-0" in records
     parts.script.main(given)

@@ -32,8 +32,7 @@ def saved_step(run: Path) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(tiny_coco, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    first = start(*FLAGS, "--data", str(tiny_coco), "--out", str(straight))
-    assert first.wait(timeout=300) == 0, first.stderr.read()[-2000:]
+    first = start(*FLAGS, "--data", str(tiny_coco), "--out", str(straight))  # runs beside the other
 
     moments = random.Random(0)
     process = start(*FLAGS, "--data", str(tiny_coco), "--out", str(killed))
@@ -50,6 +49,7 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(tiny_c
             break
         process = start("--resume", str(killed))
     assert process.wait(timeout=300) in (0, -signal.SIGKILL)
+    assert first.wait(timeout=300) == 0, first.stderr.read()[-2000:]
     assert saved_step(killed) == 60
 
     states = [torch.load(run / "last.pt") for run in (straight, killed)]

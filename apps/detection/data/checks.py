@@ -161,7 +161,8 @@ class _Checker:
         if not isinstance(name, str) or not isinstance(image.get("id"), int):
             what = f"an image without a whole-number id or a file_name: {str(image)[:80]}"
             return self._problem(DAMAGED_FILE, what)
-        what = image.get("where", f"image {name!r} (id {image['id']})")
+        shown = name if len(name) <= 300 else f"{name[:300]} ..."  # that the rest of the sentence is read, too
+        what = image.get("where", f"image {shown!r} (id {image['id']})")
         path = self.part.folder / name
         if name in self.shared:
             return self._problem(DAMAGED_FILE, f"{what}: several entries are about {name}; join their objects", path)

@@ -1,7 +1,7 @@
 """Measure the detector's page with many cameras at once: answers, how old they are, and the server's memory.
 
-    python benchmarks/demo_cameras.py                        eight cameras, four minutes
-    python benchmarks/demo_cameras.py --cameras 4 --seconds 50
+    python -m benchmarks.demo_cameras                        eight cameras, four minutes
+    python -m benchmarks.demo_cameras --cameras 4 --seconds 50
 
 It needs the extra `test` and Linux. No browser takes part, which would need more of the machine than the server does:
 each camera is a visitor of its own that sends what the page's script sends, a new frame of 640 x 480 every 0.04

@@ -95,6 +95,31 @@ def place(begun, tmp_path) -> tuple[str, Path]:
 
 # Settings
 
+COUNTS: list[tuple[str, Any, str]] = [
+    ("batch_size", 0, "--batch-size must be from 1 to 65,536, got 0"),
+    ("batch_size", 10**9, "got 1000000000"),  # for minutes a list of so many would be made
+    ("accumulate", 0, "--accumulate must be from 1 to"),
+    ("steps", 0, "--steps must be from 1 to 999,999,999, got 0"),
+    ("steps", 10**30, "got 10{30}$"),  # no range is so long
+    ("steps", 10**9, "got 1000000000$"),  # which stands for a number that is not known yet
+    ("eval_every", 0, "--eval-every must be from 1"),
+    ("checkpoint_every", -1, "--checkpoint-every must be from 1 .*, got -1"),
+    ("seed", -1, "--seed must be from 0 to 9,223,372,036,854,775,807, got -1"),
+    ("seed", 2**64, "--seed must be"),
+    ("num_workers", -1, "--num-workers must be from 0 to 1,024, got -1"),
+    ("resolution", 0, "--resolution must be from 32 to 8,192, got 0"),  # None alone is the default
+    ("resolution", 8193, "--resolution must be"),  # whose model folder could not be read
+    ("device", "meta", "--device meta cannot be used here"),
+]
+
+
+@pytest.mark.parametrize("app", list(APPS))
+@pytest.mark.parametrize(("name", "value", "message"), COUNTS)
+def test_a_count_out_of_its_range_is_named_before_a_run_begins(tmp_path, app, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        APPS[app].script.train(make_config(app, tmp_path / "nowhere", tmp_path / "run", **{name: value}))
+    assert not (tmp_path / "run").exists()
+
 
 def other_values(hint: Any, default: Any) -> Iterator[Any]:
     """Values of a field's type that are not its default."""

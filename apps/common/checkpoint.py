@@ -124,13 +124,13 @@ def _are_shapes(value: Any) -> bool:
 
 
 Schema = dict[str, tuple[Callable[[Any], bool], str]]  # key -> whether a value is right, and what is allowed
-MOST_CLASSES, MOST_LETTERS, LARGE = 50_000, 1000, 1e9
+MOST_CLASSES, MOST_LETTERS, MOST_PIXELS, LARGE = 50_000, 1000, 8192, 1e9
 MOST_BYTES = 4_000_000_000  # of model.safetensors: torchvision's largest classifiers have 2.6 GB
 STYLE = {"padding", "activation", "norm", "norm_eps"}
 COUNTS = range(1, MOST_CLASSES + 1)
 SCHEMA: Schema = {
     "backbone": (lambda v: isinstance(v, str) and len(v) <= 60, "a name such as a100"),
-    "resolution": (lambda v: isinstance(v, int) and is_number(v, 16, 8192), "a whole number from 16 to 8192"),
+    "resolution": (lambda v: isinstance(v, int) and is_number(v, 16, MOST_PIXELS), "a whole number from 16 to 8192"),
     "class_names": (are_names, f"a list of different names, at most {MOST_CLASSES:,}"),
     "style": (lambda v: isinstance(v, dict) and set(v) == STYLE, f"an object with {', '.join(sorted(STYLE))}"),
     "style.padding": (lambda v: isinstance(v, str), "a name"),

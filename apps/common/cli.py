@@ -47,6 +47,7 @@ def run_command(
             above its slow imports, so that --help and wrong flags do not wait for torch: if the flags are right, the
             module is imported, which is the same file, now whole, and the process ends with the function.
     """
+    sys.stdout, sys.stderr = (one or open(os.devnull, "w") for one in (sys.stdout, sys.stderr))  # closed by who started
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:

@@ -109,7 +109,7 @@ def train(config: Config) -> dict[str, float]:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
     config = resumed_config(config, config.resume)
-    processes, device, amp, began = start_training(config.device, config.amp, config.batch_size)
+    processes, device, amp, began = start_training(config)
     torch.manual_seed(config.seed)
 
     # Data

@@ -122,7 +122,7 @@ def train(config: Config) -> dict[str, Any]:
     """
     config = resumed_config(config, teacher_script.updated_run(config.resume))
     check_flags(config)
-    processes, device, amp, began = start_training(config.device, config.amp, config.batch_size)
+    processes, device, amp, began = start_training(config)
 
     # Data
     on_sample = tuple(config.data) == ("sample",)

@@ -101,7 +101,6 @@ from apps.finegrained.loss.teacher_outputs import load_teacher, teacher_outputs
 from apps.finegrained.model.classifier import APP, Classifier
 from apps.finegrained.model.pretrained import set_phase, start_network
 from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
-from backbone.mobilenet_v1 import MIN_RESOLUTION
 from backbone.names import parse_backbone
 
 LOG_EVERY = 20  # steps
@@ -118,7 +117,7 @@ def train(config: Config) -> dict[str, Any]:
     config = resumed_config(config, config.resume)
     width_mult = parse_backbone(config.backbone)
     check_flags(config)
-    processes, device, amp, began = start_training(config.device, config.amp, config.batch_size)
+    processes, device, amp, began = start_training(config)
     torch.manual_seed(config.seed)
 
     # Data
@@ -274,16 +273,14 @@ def finish(config: Config, log: RunLog, state: RunState, num_steps: int, *, phot
 
 def check_flags(config: Config) -> None:
     """Raise ValueError for numbers that are out of range, or that change nothing."""
-    if config.resolution is not None and config.resolution < MIN_RESOLUTION:
-        raise ValueError(f"resolution must be {MIN_RESOLUTION} pixels or more, got {config.resolution}")
     if not 0 <= config.label_smoothing < 1:
         raise ValueError(f"label_smoothing must be from 0 to below 1, got {config.label_smoothing}")
     for name in ("mixup", "cutmix"):
-        if getattr(config, name) < 0:
+        if not 0 <= getattr(config, name) < math.inf:
             raise ValueError(f"{name} must be 0 (off) or more, got {getattr(config, name)}")
     if not 0 <= config.distill_weight <= 1:
         raise ValueError(f"distill_weight must be from 0 to 1, got {config.distill_weight}")
-    if config.temperature <= 0:
+    if not 0 < config.temperature < math.inf:
         raise ValueError(f"temperature must be above 0, got {config.temperature}")
     given = (config.distill_weight, config.temperature) != (Config.distill_weight, Config.temperature)
     if given and config.teacher is None:

@@ -63,6 +63,18 @@ def test_a_name_that_is_no_text_does_not_end_a_command(monkeypatch):
     assert written.getvalue() == b"caf\\udce9.jpg\n"
 
 
+def test_a_command_whose_streams_are_closed_runs(monkeypatch):
+    """As a daemon's or cron's may be: Python then has no sys.stdout."""
+    seen = []
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    run_command(lambda config: (print("a line"), seen.append(config)), Config, [])
+    assert seen == [Config()]
+    with pytest.raises(SystemExit) as stop:
+        run_command(print, Config, ["--number", "five"])
+    assert stop.value.code == 2
+
+
 def test_a_bug_keeps_its_traceback():
     def bug(config):
         raise KeyError("x")

@@ -239,7 +239,9 @@ def test_wrong_input_to_train(tiny_photos, finished_run, tmp_path, capsys):
     assert "are for --teacher" in error("--temperature", "2")
     assert "label_smoothing must be from 0 to below 1" in error("--label-smoothing", "1")
     assert "mixup must be 0 (off) or more" in error("--mixup", "-1")
-    assert "resolution must be 32 pixels or more, got 10" in error("--resolution", "10")
+    assert "cutmix must be 0 (off) or more, got nan" in error("--cutmix", "nan")
+    assert "temperature must be above 0" in error("--teacher", str(finished_run), "--temperature", "nan")
+    assert "--resolution must be from 32 to 8,192, got 10" in error("--resolution", "10")
     assert "did you mean imagenet?" in error("--weights", "imagnet")
     assert not (tmp_path / "new/metrics.jsonl").exists()
 

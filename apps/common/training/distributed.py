@@ -18,10 +18,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from apps.common.choices import Amp
+from apps.common.checkpoint import MOST_PIXELS
 from apps.common.device import MixedPrecision, choose_device, choose_precision, prepare_training
+from backbone.mobilenet_v1 import MIN_RESOLUTION
 
 T = TypeVar("T")
+COUNTS = {"resolution": (MIN_RESOLUTION, MOST_PIXELS), "batch_size": (1, 65_536), "seed": (0, 2**63 - 1)}
+COUNTS |= dict.fromkeys(("steps", "accumulate", "eval_every", "checkpoint_every"), (1, 10**9 - 1))
+COUNTS |= {"num_workers": (0, 1024)}
 
 
 @dataclass(frozen=True)
@@ -129,18 +133,21 @@ class Setting(NamedTuple):
     began: float  # by `now`
 
 
-def start_training(device: str, amp: Amp, batch_size: int) -> Setting:
-    """Make this process ready to train, together with the others that torchrun started.
+def start_training(config: Any) -> Setting:
+    """Make this process ready to train as a script's config says, together with the others that torchrun started.
 
     Raises:
-        ValueError: the device is not here, or the batch cannot be shared out.
+        ValueError: one of `COUNTS` is out of its range, the device is not here, or the batch cannot be shared out.
     """
     began = now()
+    for name, (low, high) in COUNTS.items():
+        if (value := getattr(config, name)) is not None and not low <= value <= high:
+            raise ValueError(f"--{name.replace('_', '-')} must be from {low} to {high:,}, got {value}")
     prepare_training()
-    processes, device = join_processes(device)
-    processes.check_batch_size(batch_size)
+    processes, device = join_processes(config.device)
+    processes.check_batch_size(config.batch_size)
     chosen = choose_device(device)
-    return Setting(processes, chosen, choose_precision(chosen, amp), began)
+    return Setting(processes, chosen, choose_precision(chosen, config.amp), began)
 
 
 def now() -> float:

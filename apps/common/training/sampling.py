@@ -184,11 +184,6 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
     given = [name for name in ("steps", "epochs", "minutes") if getattr(config, name) is not None]
     if len(given) > 1:
         raise ValueError(f"give --{given[0]} or --{given[1]}, not both")
-    least = {"batch_size": 1, "accumulate": 1, "eval_every": 1, "checkpoint_every": 1, "seed": 0, "num_workers": 0}
-    for name, low in least.items():
-        value = getattr(config, name)
-        if value is not None and value < low:
-            raise ValueError(f"--{name.replace('_', '-')} must be {low} or more, got {value}")
     for name in ("warmup_steps", "clip_norm"):
         value = getattr(config, name)
         if value is not None and not (value >= 0 and math.isfinite(value)):
@@ -204,8 +199,8 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
     if num_steps is None:
         epochs = default_epochs if config.epochs is None else config.epochs
         num_steps = math.ceil(epochs * num_samples / images_a_step)
-    if num_steps < 1:
-        raise ValueError(f"the run must have at least one step, got {num_steps}")
+    if not 1 <= num_steps < UNKNOWN_STEPS:
+        raise ValueError(f"the run must have at least one step and at most {UNKNOWN_STEPS - 1:,}, got {num_steps}")
     lengths = Lengths(0, 0, 0, images_a_step, num_samples)
     lengths.set_steps(num_steps, config)
     return lengths

@@ -347,7 +347,7 @@ def test_wrong_input(place, tmp_path, capsys):
         *good, "--hint-weight", "1", "--teacher-outputs", "cached"
     )
     assert "did you mean a025?" in error(*good, "--backbone", "a25")
-    assert "resolution must be 32 pixels or more" in error(*good, "--resolution", "8")
+    assert "--resolution must be from 32" in error(*good, "--resolution", "8")
     args = (*data, "--backbone", "resnet-50")
     assert "did you mean resnet50?" in error_of(capsys, train_teacher, teacher_script.Config, *args)
     assert not (tmp_path / "new/metrics.jsonl").exists()

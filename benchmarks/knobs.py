@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from apps.common.checkpoint import CONFIG, FINISHED, WEIGHTS, load_json, model_folder, save_json
 from apps.common.cli import parse
@@ -172,9 +173,9 @@ def draw(path: Path, points: Sequence[Point], called: str, split: str) -> None:
             for point in own:
                 axes.annotate(f" {point.resolution}", (getattr(point, cost), point.metric), fontsize=7, va="top")
         axes.set(xscale="log", xlabel=words)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:.2g}")
-        axes.tick_params(which="minor", labelsize=6)
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"{called} on {split}")
     panels[-1].legend(fontsize=7)

@@ -182,8 +182,8 @@ def main(given: Sequence[str] | None = None) -> None:
     print(text)
     with written_whole(args.out / "paper.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    if FIRST_SEED_ONLY in tables and (pairs := [row for row in tables[FIRST_SEED_ONLY] if done[row.setting]]):
-        draw(args.out / "paper.png", pairs, done, study)
+    if any(done[row.setting] for row in tables.get(FIRST_SEED_ONLY, [])):
+        draw(args.out / "paper.png", tables[FIRST_SEED_ONLY], done, study)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from demos.videos import annotate
 from demos.wrapping import for_visitors
 
 NO_PHOTO = "Drop a photo, paste one, or click an example."
+NO_RESULT = "No result: the message says why."
 NO_EXAMPLE = "Drop a photo of yours, or paste one."
 SMOOTHING = 0.8  # of the frames a second, over frames
 OPEN_PAGE = "Open: the model runs in your browser, and no frame leaves this device."
@@ -125,6 +126,8 @@ class Handlers:
     def choose(self, model: str | None, runtime: str | None) -> tuple[Any, Any, Any, str, Any]:
         """Update the class list, the captions and the threshold after the model was changed."""
         about = self._describe(model, runtime)
+        if about.problem:  # each other change would be told as a failure of its own
+            return gr.skip(), gr.Dropdown(info=""), gr.skip(), about.problem, gr.skip()
         return (
             gr.Dropdown(about.names, value=[]),
             gr.Dropdown(info=about.words),
@@ -142,7 +145,9 @@ class Handlers:
         files = {kind: [one["path"] for (one,) in dataset.samples] for kind, dataset in examples.items()}  # in the room
         known = {str(Path(path).resolve()) for paths in files.values() for path in paths}
 
-        def swap(model: str | None, photo: str | None) -> tuple[Any, ...]:
+        def swap(model: str | None, photo: str | None, problem: str | None) -> tuple[Any, ...]:
+            if problem:  # a new photo would tell the same again
+                return (gr.skip(), *(gr.skip() for _ in examples))
             kind = self.models.choices[model].examples if model in self.models.choices else ""
             is_own = photo is not None and str(Path(photo).resolve()) not in known
             here = files.get(kind)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
+from gradio.events import Dependency
 
 from apps.common.deploy.web import find_runtime
 from demos.blocks import Page, new_blocks
 from demos.browser import InBrowser
 from demos.chooser import Models, example_pictures, make_models
-from demos.handlers import Handlers
+from demos.handlers import NO_RESULT, Handlers
 from demos.payloads import Camera, Names, OneName, PictureInAnswer, PictureInFile, Sentence, Threshold, UploadedPhoto
 from demos.rooms import private_room
 from demos.serving import Computing, Server, check_server, find_port, launch
@@ -92,10 +93,10 @@ def fill(task: Task, models: Models, in_browser: InBrowser) -> None:
     handlers = Handlers(task, models, in_browser)
     with gr.Row(equal_height=False, elem_classes="task"):
         with gr.Column(scale=1, min_width=230, elem_classes="settings"):
-            controls, notice = _settings(task, handlers)
+            controls, notice, chosen = _settings(task, handlers)
         with gr.Column(scale=4, min_width=300), gr.Tabs():
             with gr.Tab("Photo"):
-                _photo_tab(task, handlers, controls, notice)
+                _photo_tab(task, handlers, controls, notice, chosen)
             with gr.Tab("Webcam"):
                 _webcam_tab(task, handlers, controls)
             with gr.Tab("Video"):
@@ -104,7 +105,7 @@ def fill(task: Task, models: Models, in_browser: InBrowser) -> None:
                 _many_tab(task, handlers, controls)
 
 
-def _settings(task: Task, handlers: Handlers) -> tuple[Controls, Sentence]:
+def _settings(task: Task, handlers: Handlers) -> tuple[Controls, Sentence, Dependency]:
     models = handlers.models
     about = handlers.describe(models.default)
     model = OneName(list(models.choices), value=models.default, label="Model", info=about.words, interactive=True)
@@ -115,11 +116,11 @@ def _settings(task: Task, handlers: Handlers) -> tuple[Controls, Sentence]:
     runtime = OneName(runtimes, value=models.runtime, label="Runtime", info=about.by, interactive=True)
     option = gr.Checkbox(False, label=task.option[1], info=task.option[2]) if task.option else None
     notice = Sentence(about.problem, elem_classes="problem", latex_delimiters=[])
-    model.change(
+    chosen = model.change(
         guarded(handlers.choose), [model, runtime], [only, model, runtime, notice, threshold], **_hidden(notice)
     )
     runtime.change(guarded(handlers.compute), [model, runtime], [runtime, notice], **_hidden(notice))
-    return Controls(model, threshold, only, runtime, option), notice
+    return Controls(model, threshold, only, runtime, option), notice, chosen
 
 
 def _hidden(notice: Sentence) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _sentence(words: str) -> Sentence:
     return Sentence(words, label="Sentence", elem_classes="says", latex_delimiters=[])
 
 
-def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sentence) -> None:
+def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sentence, chosen: Dependency) -> None:
     given, answer, says, table = handlers.first_answer() or (None, None, handlers.invite(handlers.models.default), None)
     with gr.Row(elem_classes="result-first"):
         with _left():
@@ -175,8 +176,8 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sente
             details = task.make_details(table)
     taken.upload(lambda path: path, taken, photo, api_visibility="private")
     swap = guarded(handlers.swapper(examples))
-    controls.model.change(swap, [controls.model, photo], [photo, *columns], **_hidden(notice))
-    gr.on(
+    chosen.then(swap, [controls.model, photo, notice], [photo, *columns], **_hidden(notice))
+    looked = gr.on(
         [photo.change, *controls.changes()],
         guarded(one_by_one(handlers.photo, task.option)),
         [photo, *controls.inputs()],
@@ -186,6 +187,8 @@ def _photo_tab(task: Task, handlers: Handlers, controls: Controls, notice: Sente
         trigger_mode="always_last",
         show_progress_on=picture,
     )
+    old = [picture, sentence, details]  # of another photo or model
+    looked.failure(lambda: (None, NO_RESULT, None), None, old, api_visibility="private", show_progress="hidden")
 
 
 def _webcam_tab(task: Task, handlers: Handlers, controls: Controls) -> None:

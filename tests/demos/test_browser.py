@@ -57,7 +57,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(room: Path, model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """All three demos with the bundled models, in a process of their own; an untrained detector is on offer, too."""
     home = tmp_path_factory.mktemp("home")
-    shutil.copytree(model_folders["detection"], home / "runs" / "detection" / "untrained" / "best")
+    for name in ("untrained", "broken"):
+        shutil.copytree(model_folders["detection"], home / "runs" / "detection" / name / "best")
+    (home / "runs/detection/broken/best/model.safetensors").write_bytes(b"")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(room))
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -281,6 +283,20 @@ def test_bad_files_are_told_and_the_page_goes_on(page, tmp_path):
         if "animated" in kind:
             page.locator(".toast-body").filter(has_text="several pictures").first.wait_for()
         assert (page.locator(".toast-body").filter(has_text="several pictures").count() == 1) == ("animated" in kind)
+
+
+def test_a_model_that_cannot_be_had_is_told_once_and_the_old_answer_goes(page):
+    before = says(page, re.compile(r"Found: .*\d ms"))
+    choose(page, "Model", "unfinished: broken")
+    says(page, "No result: the message says why.")
+    page.wait_for_timeout(2000)  # for what might follow
+    assert page.get_by_text("This model cannot be loaded").locator("visible=true").count() > 0
+    (toast,) = page.locator(".toast-body").all_inner_texts()
+    assert toast.count("This model cannot be loaded") == 1
+    assert not page.get_by_text(before).locator("visible=true").count()
+    assert not page.locator(".virtual-body:visible").get_by_text("fish", exact=True).count()  # a row
+    choose(page, "Model", "given: detection")
+    assert says(page, re.compile(r"Found: .*\d ms")).partition(". ")[0] == before.partition(". ")[0]
 
 
 def test_a_photo_can_be_pasted(page):

@@ -98,11 +98,11 @@ def test_examples_go_with_the_model(solved, tmp_path):
     index, own = visitor.function("swap"), tmp_path / "own.jpg"
     own.write_bytes(Path(example_pictures("finegrained")[0]).read_bytes())
     for path, stays in ((drawing, False), (visitor.upload(own), True)):
-        sent = [untrained, {"path": path, **FILE}]
+        sent = [untrained, {"path": path, **FILE}, ""]
         *_, photo, photos, drawings = visitor.ask(index, sent)["output"]["data"]
         assert (photo is not None) == stays
         assert (photos["visible"], drawings["visible"]) == (False, False)
-    *_, photo, photos, drawings = visitor.ask(index, ["bundled: drawings", None])["output"]["data"]
+    *_, photo, photos, drawings = visitor.ask(index, ["bundled: drawings", None, ""])["output"]["data"]
     assert photo["orig_name"] == "5.jpg"
     assert (photos["visible"], drawings["visible"]) == (False, True)
     index = visitor.function("choose")

@@ -74,7 +74,7 @@ def _key_of(group_by: str, root: Path) -> Callable[[Path], str | None]:
     if kind == "name" and rest:
         try:
             pattern = re.compile(rest)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"--group-by {group_by}: {rest!r} is no regular expression: {error}") from None
         return lambda path: (found := pattern.search(path.name)) and found[1 if pattern.groups else 0]
     file, _, column = group_by.rpartition(":")
@@ -125,7 +125,7 @@ def choose_stratified(
         labels: (N, K) numbers of objects of each class, or 1 for a photo's class.
 
     Raises:
-        ValueError: `fraction` is not from 0 to below 1, or all photos are one group.
+        ValueError: `fraction` is not from 0 to below 1, or each group has all photos of a class.
     """
     check_val_fraction(fraction)
     if not fraction:
@@ -136,14 +136,20 @@ def choose_stratified(
     whole.sort(key=lambda group: min(name_hash(seed, names[i]) for i in group))
     counts = np.stack([labels[group].sum(0) for group in whole]).astype(float)  # (G, K)
     wanted, left = fraction * counts.sum(0), counts.sum(0)
+    free = [g for g, count in enumerate(counts) if (left - count)[count > 0].min(initial=1) > 0]
+    if not free:
+        raise ValueError(
+            f"--group-by makes {len(whole):,} groups, each with all photos of a class: no val can be taken out that "
+            "leaves every class in train; choose smaller groups, or leave the flag out"
+        )
     taken: list[int] = []
     for g, count in enumerate(counts):
         nearer = np.abs(wanted).sum() - np.abs(wanted - count).sum()
         if nearer > 0 and (left - count)[count > 0].min(initial=1) > 0:
             taken.append(g)
             wanted, left = wanted - count, left - count
-    if not taken:  # each holds a class as the only one, or more than its share: the smallest
-        taken = [min(range(len(whole)), key=lambda g: len(whole[g]))]
+    if not taken:  # each has more than its share: the smallest
+        taken = [min(free, key=lambda g: len(whole[g]))]
     return {i for g in taken for i in whole[g]}
 
 

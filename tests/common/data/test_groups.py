@@ -69,6 +69,7 @@ def test_folders_names_and_columns_make_groups(shops: Path, tmp_path: Path) -> N
         ("folder:0", "must be folder"),
         ("name:", "must be folder"),
         ("name:(", r"'\(' is no regular expression"),
+        ("name:a{99999999999}", "is no regular expression"),
         ("name:zebra", "--group-by name:zebra fits none of 24 photos"),
         ("missing.csv:day", "missing.csv"),
         ("TABLE.csv:dya", "it has no column 'dya'; did you mean 'day'"),
@@ -108,6 +109,12 @@ def test_a_class_of_one_group_stays_in_train_and_is_named() -> None:
     assert missing_in_val(["dog", "owl"], labels, chosen) == "; no group of owl could be taken"
     with pytest.raises(ValueError, match="puts all 3 photos into one group"):
         choose_stratified(list("abc"), labels[:3], [[0, 1, 2]], 0.3, 0)
+    with pytest.raises(ValueError, match="2 groups, each with all photos of a class"):  # such as class folders
+        choose_stratified(list("abcdefghij"), labels, [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9]], 0.3, 0)
+    halves = [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]  # owl's group is not the smallest, but dogs' are above their share
+    assert choose_stratified(list("abcdefghij"), labels, halves, 0.05, 0) in ({0, 1, 2}, {3, 4, 5})
+    few = [[0, 1, 2], [3, 4, 5, 6, 7, 8], [9]]  # the smallest has the only owl
+    assert choose_stratified(list("abcdefghij"), np.array([[1, 0]] * 9 + [[0, 1]]), few, 0.05, 0) == {0, 1, 2}
 
 
 def test_a_classifiers_split_does_not_part_a_shop(shops: Path) -> None:

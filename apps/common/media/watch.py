@@ -59,10 +59,12 @@ class Watch:
         tally: counts what was read; for `answered`.
 
     Raises:
-        ValueError: there is no such source, or no way to show a camera.
+        ValueError: there is no such source, no way to show a camera, or `out` is a file.
     """
 
     def __init__(self, sources: Sequence[str], *, out: Path | None, app: str, title: str, page: str) -> None:
+        if out and out.exists() and not out.is_dir():
+            raise ValueError(f"--out {out} is a file: give a folder")
         self.source = find_sources(sources, apart_from=out or RUNS)
         self.app = app
         self.live = self.source.camera is not None

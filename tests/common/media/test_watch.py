@@ -79,3 +79,10 @@ def test_results_without_a_folder_get_a_new_one_each_time_which_is_no_source(pho
         folder = Path(f"runs/moths/predict-{number}")
         assert sorted(path.name for path in folder.iterdir()) == ["a.jpg", "b.jpg", "table.csv"]
         assert capsys.readouterr().out == f"the table is in {folder}\n"
+
+
+def test_a_file_in_place_of_the_folder_is_named_before_anything_is_predicted(photos: Path) -> None:
+    (photos / "out").write_text("notes")
+    with pytest.raises(ValueError, match="out is a file: give a folder"):
+        Watch([str(photos / "photos")], out=photos / "out", app="moths", title="", page="")
+    assert (photos / "out").read_text() == "notes"

@@ -165,6 +165,21 @@ def test_good_data_has_no_finding_and_is_counted_as_coco_does(makers, tmp_path, 
     assert red["train"] == {"objects": 6, "small": 1, "medium": 4, "large": 1, "crowds": 1}
 
 
+def test_what_may_be_meant_is_noted(makers, tmp_path, capsys):
+    """Classes that differ in case alone, photos of another folder, and more objects than COCO's metrics count."""
+    train, val = makers
+    train.photo("../../outside.jpg", GOOD)
+    train.photo("full.jpg", *[(7, [x, y, 8, 8]) for x in range(0, 90, 9) for y in range(0, 72, 6)][:101])
+    for maker in (train, val):
+        maker.save()
+        path = maker.root / f"annotations/instances_{maker.split}.json"
+        path.write_text(path.read_text().replace('"blue"', '"Red"'))
+    found = {f.what: f.cases for f in check(Config(data=str(train.root), out=tmp_path / "out", min_objects=1))}
+    assert found["classes with nearly equal names"] == ["'red' = 'Red'"]
+    assert [Path(case).name for case in found["photos outside the folder of the data"]] == ["outside.jpg"]
+    assert "1 photos of train have more than 100 objects, up to 101" in capsys.readouterr().out
+
+
 def test_the_clean_file_is_read_and_has_no_errors_left(messy, tmp_path):
     before = {path: path.read_bytes() for path in messy.rglob("*") if path.is_file()}
     check(Config(data=str(messy), out=tmp_path / "out", fix=True))

@@ -47,6 +47,16 @@ def perfect(data: Path) -> list[dict]:
     return [{**{k: a[k] for k in ("image_id", "category_id", "bbox")}, "score": 0.75} for a in annotations]
 
 
+def test_more_objects_than_coco_counts_are_told(checkpoint, tiny_coco, monkeypatch, capsys):
+    path = tiny_coco / "annotations/instances_val.json"
+    content = json.loads(path.read_text())
+    first = content["annotations"][0]
+    content["annotations"] += [{**first, "id": 1000 + i, "bbox": [i / 2, 0, 8, 8]} for i in range(101)]
+    path.write_text(json.dumps(content))
+    assert evaluated(checkpoint, tiny_coco, monkeypatch, perfect(tiny_coco))["AP"] < 1
+    assert "1 photos of val have more than 100 objects, up to 10" in capsys.readouterr().out
+
+
 def test_the_files_tell_one_story(checkpoint, tiny_coco, monkeypatch, capsys):
     found = perfect(tiny_coco)
     found[0] = {**found[0], "category_id": 10 - found[0]["category_id"]}  # red for blue or blue for red

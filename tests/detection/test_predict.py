@@ -22,12 +22,14 @@ from pycocotools.cocoeval import COCOeval
 from apps.common.cli import run_command
 from apps.common.images import read_image
 from apps.common.media import frames as frames_module
+from apps.common.media.frames import Frame
 from apps.detection import predict as predict_script
 from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.data.load import load_split
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.predict import Config, Found, Predictor, draw, predict
+from apps.detection.results import save_crops
 from tests.common.media_files import write_photo, write_video
 
 NAMES = ["red", "blue", "traffic light"]
@@ -263,6 +265,15 @@ def test_a_folder_with_a_video_and_a_broken_photo(checkpoint, tmp_path, capsys):
     crops = [path.relative_to(out / "crops").as_posix() for path in (out / "crops").rglob("*.jpg")]
     found = json.loads((out / "predictions.json").read_text())
     assert len(crops) == len(found) > 8 and any(name.endswith("/a b/ü.jpg.1.jpg") for name in crops)
+
+
+def test_crops_of_classes_that_are_no_names_of_folders_stay_in_their_folder(tmp_path):
+    frame = Frame("a.jpg", np.zeros((20, 30, 3), np.uint8), path=tmp_path / "a.jpg", relative_path=Path("a.jpg"))
+    names = ("..", "../../x", "/x", "a\x1b[2J\nb", "C:\\x", "")
+    save_crops(tmp_path / "out/crops", frame, [Found((0, 0, 10, 10), 0.9, name) for name in names])
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and len(list((tmp_path / "out").iterdir())) == 1
+    crops = [path.relative_to(tmp_path / "out/crops") for path in (tmp_path / "out/crops").rglob("*.jpg")]
+    assert len(crops) == len(names) and all(len(crop.parts) == 2 and str(crop).isprintable() for crop in crops)
 
 
 def test_a_photo_wider_than_a_jpeg_can_be_loses_nothing(checkpoint, tmp_path):

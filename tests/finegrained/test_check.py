@@ -105,6 +105,14 @@ def test_good_data_has_no_finding(good, tmp_path, capsys):
     ]
 
 
+def test_classes_that_differ_in_case_or_as_numbers_are_noted(good, tmp_path):
+    for i, name in enumerate(("A", "1", "1.0")):
+        for k in range(4):
+            save(good / f"{('train', 'val')[k > 2]}/{name}/{i}-{k}.jpg", 100 + 10 * i + k)
+    found = {f.what: f.cases for f in check(Config(data=str(good), out=tmp_path / "out", min_photos=1))}
+    assert sorted(found["classes with nearly equal names"]) == ["'1' = '1.0'", "'A' = 'a'"]
+
+
 def test_the_clean_table_is_read_and_has_no_errors_left(messy, tmp_path):
     before = {path: path.read_bytes() for path in messy.rglob("*") if path.is_file()}
     check(Config(data=str(messy), out=tmp_path / "out", fix=True))

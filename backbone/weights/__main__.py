@@ -6,6 +6,7 @@ python -m backbone.weights inspect mobilenet.h5    what a file holds; a name wor
 """
 
 import argparse
+import os
 import sys
 
 from backbone.weights.catalog import CATALOG, WeightFile, find_entry
@@ -28,11 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "list":
-            print(catalog_table())
+            print(catalog_table(), flush=True)
         elif options.command == "fetch":
             print(fetch(find_entry(options.name)))
         else:
-            print(description(load_weights(options.file)))
+            print(description(load_weights(options.file)), flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,7 +15,7 @@ from tests.detection.tiny_runs import tiny_config
 
 
 def test_resume_refuses_a_flag_that_would_change_nothing(finished_run):
-    with pytest.raises(ValueError, match=r"--lr 0\.5 cannot be changed by --resume: the run has None"):
+    with pytest.raises(ValueError, match=r"--lr 0\.5 cannot be changed by --resume: the run began without it"):
         train(Config(resume=finished_run, lr=0.5))
 
 

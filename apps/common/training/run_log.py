@@ -252,10 +252,9 @@ def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
         if name in MAY_CHANGE and changed:
             saved[name] = given[name]
         elif changed and name != "resume" and given[name] != saved.get(name, default):
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(
-                f"{flag} {given[name]} cannot be changed by --resume: the run has {saved.get(name, default)}"
-            )
+            flag, known = "--" + name.replace("_", "-"), saved.get(name, default)
+            has = "began without it" if known is None else f"has {known}"
+            raise ValueError(f"{flag} {given[name]} cannot be changed by --resume: the run {has}")
     if fitted := load_object(run / CONFIG).get("fitted"):  # by --minutes
         known = fitted.items() if isinstance(fitted, dict) else [("steps", fitted)]
         saved |= {"minutes": None, **{name: value for name, value in known if name in fields}}

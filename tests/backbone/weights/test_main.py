@@ -1,5 +1,6 @@
 """The command line: what it prints, and one line with exit code 2 for every mistake."""
 
+import os
 import subprocess
 import sys
 
@@ -24,6 +25,15 @@ def test_list(capsys, monkeypatch, tmp_path):
     address = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/mobilenet_1_0_224_tf.h5"
     assert rows["keras-a100-224"] == ["a100", "224", "1000", "imagenet", "70.4", "32", "Apache-2.0", "yes", address]
     assert rows["google-a025-128-quant"][4:8] == ["39.5", "8", "Apache-2.0", "no"]
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    code = "import sys; from backbone.weights.__main__ import main; sys.exit(main(['list']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_inspect(capsys, tmp_path):

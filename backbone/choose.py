@@ -15,7 +15,6 @@ import contextlib
 import importlib.metadata
 import json
 import math
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from backbone.cost import backbone_cost
 from backbone.files import cache_dir, written_whole
 from backbone.mobilenet_v1 import create_backbone
 from backbone.names import PAPER_NAMES, backbone_name
-from backbone.runtimes import NEEDED, installed, make_runs, milliseconds
+from backbone.runtimes import NEEDED, installed, make_runs, milliseconds, processor
 from backbone.tables import Parser, columns
 from backbone.weights.figures import ALPHAS, GOOGLE_QUANT_TOP1, GOOGLE_TOP1, RESOLUTIONS
 
@@ -155,15 +154,6 @@ def circumstances(runtime: str, threads: int) -> str:
     """What the times depend on, as one line: the key in the cache."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in (NEEDED[runtime][-1], "torch")]
     return "; ".join([*dict.fromkeys(versions), f"{threads} threads", processor()])
-
-
-def processor() -> str:
-    """The processor's name as the system reports it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def candidates(times: Times) -> list[Candidate]:

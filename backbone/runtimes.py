@@ -7,11 +7,13 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import platform
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +28,15 @@ WARM_UP = 3  # runs
 def installed() -> list[str]:
     """The runtimes whose packages are there."""
     return [name for name, modules in NEEDED.items() if all(importlib.util.find_spec(module) for module in modules)]
+
+
+def processor() -> str:
+    """The processor's name as the system reports it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def import_openvino() -> Any:

@@ -6,7 +6,6 @@ A choice holds for the circumstances in which it was measured: versions, threads
 import contextlib
 import importlib.metadata
 import json
-import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from backbone.files import written_whole
+from backbone.runtimes import processor
 
 Name = TypeVar("Name", bound=str)
 
@@ -59,13 +59,4 @@ def circumstances(modules: Iterable[str], threads: int, precision: str) -> str:
             versions.append(f"{module} {importlib.metadata.version(module)}")
         except importlib.metadata.PackageNotFoundError:  # a build under another name
             versions.append(module)
-    return "; ".join([*versions, f"{threads} threads", _processor(), precision])
-
-
-def _processor() -> str:
-    """The processor's name as the system reports it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return "; ".join([*versions, f"{threads} threads", processor(), precision])

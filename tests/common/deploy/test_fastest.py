@@ -129,7 +129,7 @@ def test_the_fastest_is_measured_again_when_something_changes(installed, monkeyp
         torch.set_num_threads(before)
     monkeypatch.setattr("apps.common.deploy.sessions.choose_precision", lambda device, amp: "bf16")
     assert measured_again(precision="auto") and not measured_again(precision="float32")
-    monkeypatch.setattr(fastest_module, "_processor", lambda: "a new one")
+    monkeypatch.setattr(fastest_module, "processor", lambda: "a new one")
     assert measured_again() and not measured_again()
     monkeypatch.setattr(fastest_module.importlib.metadata, "version", lambda module: "99")
     assert measured_again() and not measured_again()

@@ -85,6 +85,15 @@ def read_image(path: Path, *, orient: bool = True, silent: bool = False) -> np.n
         raise ValueError(f"image {path} does not exist") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"image {path} cannot be read: {getattr(error, 'strerror', error)}") from None
+    return decode_image(data, path, orient=orient, silent=silent)
+
+
+def decode_image(data: bytes, path: Path | str, *, orient: bool = True, silent: bool = False) -> np.ndarray:
+    """A file's bytes as an image; all else as `read_image`.
+
+    Args:
+        path: for messages.
+    """
     if not data:
         raise ValueError(f"image {path} is empty (0 bytes)")
     if not (kind := picture_format(data)):
@@ -105,7 +114,7 @@ def read_image(path: Path, *, orient: bool = True, silent: bool = False) -> np.n
     return check_image(image)
 
 
-def _decode(data: bytes, kind: str, path: Path, *, orient: bool, silent: bool) -> np.ndarray:
+def _decode(data: bytes, kind: str, path: Path | str, *, orient: bool, silent: bool) -> np.ndarray:
     """The pixels of a file, by OpenCV; by Pillow what OpenCV reads otherwise than people see it, or not silently."""
     check_work(data, kind)
     if kind == "JPEG":
@@ -136,7 +145,7 @@ def _decode(data: bytes, kind: str, path: Path, *, orient: bool, silent: bool) -
     return _by_opencv(data, kind, path, orient=orient)
 
 
-def _by_pillow(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
+def _by_pillow(data: bytes, kind: str, path: Path | str, *, orient: bool) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as opened:
         picture: Image.Image = opened
         picture.load()
@@ -149,7 +158,7 @@ def _by_pillow(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarra
         return _on_white(np.array(picture.convert("RGBA")), path, opaque=opened.format == "BMP")  # as browsers show it
 
 
-def _deep_rgba(data: bytes, kind: str, path: Path) -> Image.Image | None:
+def _deep_rgba(data: bytes, kind: str, path: Path | str) -> Image.Image | None:
     """A picture of 16 bits with transparency in 8, of which Pillow would drop the low ones; None of all others."""
     if kind not in ("TIFF", "JPEG2000") and not (kind == "PNG" and data[24] == 16):
         return None
@@ -162,7 +171,7 @@ def _deep_rgba(data: bytes, kind: str, path: Path) -> Image.Image | None:
     return Image.fromarray(np.dstack([_eight_bits(colours, path), eight]))
 
 
-def _by_opencv(data: bytes, kind: str, path: Path, *, orient: bool) -> np.ndarray:
+def _by_opencv(data: bytes, kind: str, path: Path | str, *, orient: bool) -> np.ndarray:
     flags = cv2.IMREAD_COLOR | (0 if kind in ("JPEG", "WEBP", "GIF", "BMP") else cv2.IMREAD_ANYDEPTH)
     flags |= 0 if orient else cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -181,7 +190,7 @@ def bits_seen(image: np.ndarray) -> int:
     return 16 if used > 14 else used
 
 
-def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
+def _eight_bits(image: np.ndarray, path: Path | str) -> np.ndarray:
     """16 bits to 8, stretched where at most 14 are used."""
     used = bits_seen(image)
     if 8 < used < 16:
@@ -189,7 +198,7 @@ def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
     return (image >> (used - 8)).astype(np.uint8)
 
 
-def _on_white(image: np.ndarray, path: Path, *, opaque: bool) -> np.ndarray:
+def _on_white(image: np.ndarray, path: Path | str, *, opaque: bool) -> np.ndarray:
     """(H, W, 4) RGBA to RGB, what is transparent on white; all of it is no transparency where `opaque`."""
     if image[..., 3].min() == 255 or (opaque and not image[..., 3].any()):
         return np.ascontiguousarray(image[..., :3])

@@ -23,11 +23,11 @@ from backbone.paper import PAPER_NETS, PAPER_PEERS, TABLE_2, TABLE_2_MISPRINT, P
 from backbone.tables import Parser, columns
 
 PAPER_RESOLUTIONS = (224, 192, 160, 128)
-WEIGHTS_AND_PARAMS = "weights: of kernels and classifier, the paper's parameters; params: with norms and biases too"
+WEIGHTS_AND_PARAMS = "weights: kernels and classifier, the paper's parameters; params: norms and biases included"
 
 
 class Variant(TypedDict):
-    """The options of `create_backbone` that change what a net costs, or whether the paper's figures are of it."""
+    """The options of `create_backbone` that change a network's cost, or decide whether the paper has its figures."""
 
     num_classes: int
     conv: Conv
@@ -85,12 +85,14 @@ def make_parser() -> Parser:
     parser.add_argument("name", nargs="?", help="a025 a050 a075 a100 or any aNNN from a010 to a200 (default: a100)")
     parser.add_argument("--resolution", type=_hw, help="pixels of a side, or HEIGHTxWIDTH (default: 224)")
     parser.add_argument("--num-classes", type=int, default=1000, help="0 for no classifier (default: 1000)")
-    parser.add_argument("--conv", choices=get_args(Conv), default="separable", help="full is Table 4's")
+    parser.add_argument(
+        "--conv", choices=get_args(Conv), default="separable", help="(default: separable; full: Table 4)"
+    )
     parser.add_argument("--shallow", action="store_true", help="without the five 14x14x512 blocks (Table 5)")
-    parser.add_argument("--norm", choices=get_args(Norm), default="batch", help="(default: batch)")
+    parser.add_argument("--norm", choices=get_args(Norm), default="batch", help="normalisation (default: batch)")
     parser.add_argument("--residual", action="store_true", help="blocks add their input where shapes allow")
     parser.add_argument("--all", action="store_true", help="the 16 nets of Figure 4 instead of one")
-    parser.add_argument("--compare", action="store_true", help="add the nets of others in Tables 8 and 9")
+    parser.add_argument("--compare", action="store_true", help="add the other networks of Tables 8 and 9")
     return parser
 
 
@@ -103,7 +105,7 @@ def _hw(text: str) -> tuple[int, int]:
 
 
 def one_net(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
-    """The cost of one net: per layer, per layer type, and beside what the paper prints of it."""
+    """The cost of one network: per layer, per layer type, and beside the paper's figures."""
     cost = backbone_cost(name, hw, **variant)
     rows = [("layer", "filter", "stride", "output", "mult-adds", "share", "weights", "params")]
     for layer in cost.layers:
@@ -129,7 +131,7 @@ def one_net(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
 
 
 def _layer_types(cost: NetworkCost, *, beside_table_2: bool) -> list[str]:
-    """The share of each layer type, as Table 2 has it for the net at alpha 1 and 224 pixels."""
+    """The share of each layer type; Table 2 lists them for alpha 1 and 224 pixels."""
     misprinted, ours = TABLE_2_MISPRINT
     rows = [("layer type", "mult-adds", "share", "weights", "share", "mult-adds", "weights")]
     for kind, total in cost.by_kind().items():
@@ -149,15 +151,15 @@ def _layer_types(cost: NetworkCost, *, beside_table_2: bool) -> list[str]:
     printed_sum = sum(float(mult_adds) for mult_adds, _ in TABLE_2.values())
     return [
         *columns(rows, "lrrrrrr", groups=(("", 1), ("counted", 4), ("Table 2", 2))),
-        f"* surely {ours} with two digits swapped in print: the four printed shares add up to {printed_sum:.2f} only",
+        f"* probably {ours} with two digits swapped in print: the four printed shares add up to only {printed_sum:.2f}",
     ]
 
 
 def _papers_figures(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
-    """What the paper prints of a net, and ours counted with as many classes as the paper's had."""
+    """The paper's figures of a network, beside our counts with the paper's number of classes."""
     nets = [net for net in PAPER_NETS if _is_the_papers(net, name, hw, variant)]
     if not nets:
-        return ["The paper prints no figures of this net."]
+        return ["The paper prints no figures for this network."]
     rows = [("model", "table", "classes", "top-1", "M mult-adds", "M params", "M mult-adds", "M weights")]
     for net in nets:
         cost = backbone_cost(name, hw, **(variant | {"num_classes": net.num_classes}))
@@ -168,7 +170,7 @@ def _papers_figures(name: str, hw: tuple[int, int], variant: Variant) -> list[st
 
 
 def figure_4(variant: Variant) -> list[str]:
-    """The 16 nets of Figure 4, both knobs at four settings, beside what the paper prints of some."""
+    """The 16 networks of Figure 4, both knobs at four settings, beside the paper's figures where it prints them."""
     ours = ("M mult-adds", "of first", "M weights", "M params")
     rows = [("name", "pixels", *ours, "top-1", "M mult-adds", "M params", "table")]
     seen = []
@@ -191,7 +193,7 @@ def figure_4(variant: Variant) -> list[str]:
 
 
 def tables_8_and_9(name: str, hw: tuple[int, int], variant: Variant) -> list[str]:
-    """The nets of others, counted by the same rule from torchvision's, and how many times the chosen one they cost."""
+    """Other networks, built by torchvision and counted by the same rule, and their cost relative to the chosen one."""
     import torchvision
 
     chosen = backbone_cost(name, hw, **variant)
@@ -202,7 +204,7 @@ def tables_8_and_9(name: str, hw: tuple[int, int], variant: Variant) -> list[str
 
     header = ("model", "top-1", "M mult-adds", "M params", "M mult-adds", "M params", "mult-adds", "params")
     rows: list[tuple[str, ...]] = [header]
-    if (name, hw, variant) != ("a100", (224, 224), PAPERS):  # which is Table 8's own
+    if (name, hw, variant) != ("a100", (224, 224), PAPERS):  # Table 8 has that one itself
         rows.append((f"{name} {hw[0]}x{hw[1]}", "", "", "", *counted(chosen.mult_adds, chosen.params)))
     for net in PAPER_NETS:
         if {8, 9} & set(net.tables):
@@ -224,7 +226,7 @@ def tables_8_and_9(name: str, hw: tuple[int, int], variant: Variant) -> list[str
 
 
 def _is_the_papers(net: PaperNet, name: str, hw: tuple[int, int], variant: Variant) -> bool:
-    """Whether these options build the paper's `net`, but for the number of classes."""
+    """Whether these options build the paper's `net`, apart from the number of classes."""
     if variant["norm"] != "batch" or variant["residual"]:
         return False
     theirs = (net.name, (net.resolution, net.resolution), net.conv, net.shallow)

@@ -40,7 +40,7 @@ class Conv2d(nn.Conv2d):
         return self._convolve(x, self.weight)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        if x.shape[-2:] == (1, 1):  # only the kernel's middle meets a pixel; oneDNN's bfloat16 gradient for this is NaN
+        if x.shape[-2:] == (1, 1):  # only the kernel's centre meets a pixel; oneDNN's bfloat16 gradient for this is NaN
             middle = self.kernel_size[0] // 2
             return F.conv2d(x, weight[:, :, middle : middle + 1, middle : middle + 1], groups=self.groups)
         top, left = x.shape[-2] % 2, x.shape[-1] % 2
@@ -51,7 +51,7 @@ class Conv2d(nn.Conv2d):
 
 
 class _ClampInPlace(torch.autograd.Function):
-    """min(max(x, 0), 6) in place. Its gradient needs the result only; torch's own keeps a copy of what went in."""
+    """min(max(x, 0), 6) in place. The gradient is computed from the output; torch's own keeps a copy of x."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class _ClampInPlace(torch.autograd.Function):
 
 
 class ReLU6(nn.ReLU6):
-    """min(max(x, 0), 6); in place it keeps no copy for the gradient, which torch's does."""
+    """min(max(x, 0), 6); in place it keeps no copy of x for the gradient, as torch's does."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.inplace and x.requires_grad and torch.is_grad_enabled():
@@ -108,7 +108,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class FullConvolution(nn.Module):
-    """A 3x3 convolution with norm and activation: what Table 4 puts in the place of a `DepthwiseSeparable`."""
+    """A 3x3 convolution with norm and activation: Table 4's replacement of a `DepthwiseSeparable`."""
 
     def __init__(self, full: ConvNorm, activation: nn.Module, *, residual: bool) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class FullConvolution(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvStyle:
-    """How every convolution of a net is padded, normalised and activated; heads read it off their backbone.
+    """How every convolution of a network is padded, normalised and activated; heads take it from their backbone.
 
     Attributes:
         padding: see `Conv2d`.
@@ -147,8 +147,8 @@ class ConvStyle:
     ) -> ConvNorm:
         """A convolution with its norm; weights from He's normal distribution.
 
-        A depthwise filter starts near the identity, 1 in the middle and small noise: random filters in thirteen
-        layers one after the other blur what a pixel was, and training from scratch then starts more slowly
+        A depthwise filter starts near the identity (1 in the centre, plus small noise): thirteen layers of random
+        filters in a row would blur the image, and training from scratch would start more slowly
         (docs/detection_sample.md).
         """
         conv = Conv2d(in_channels, out_channels, kernel, stride=stride, groups=groups, padding=self.padding)
@@ -162,7 +162,7 @@ class ConvStyle:
         return ConvNorm(conv, nn.GroupNorm(num_groups, out_channels, eps=self.norm_eps))
 
     def make_activation(self) -> nn.Module:
-        """In place, which saves a copy of every feature map: nothing else reads what a norm gives."""
+        """In place, which saves a copy of every feature map: nothing else reads the output of a norm."""
         return ReLU6(inplace=True) if self.activation == "relu6" else nn.ReLU(inplace=True)
 
 

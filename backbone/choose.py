@@ -1,13 +1,13 @@
 """Choose width and resolution for this machine: the 16 published networks, timed with the runtimes that are installed.
 
-python -m backbone choose --max-ms 10                     the most accurate that takes 10 milliseconds at most
-python -m backbone choose --max-mb 4 --max-mult-adds 100  other limits; several hold together
-python -m backbone choose --threads 1 --out choice.png    on one core; and a picture
+python -m backbone choose --max-ms 10                     the most accurate network within 10 milliseconds
+python -m backbone choose --max-mb 4 --max-mult-adds 100  other limits; they can be combined
+python -m backbone choose --threads 1 --out choice.png    on one core, with a plot
 
-Milliseconds are those of one image, float32, batch 1, the network alone: the median of a loop with everything in the
-caches, the best of four rounds, in the fastest runtime. They are measured once, within two minutes, and kept in the
-cache for these versions, threads and processor. Weights are random, which takes the same time. Top-1 is what the
-authors published of their files, for ImageNet; networks that another one beats in time and accuracy have no star.
+Milliseconds are the time of one image in float32, the network alone, in the fastest runtime: the median of a loop with
+warm caches, the best of four rounds. They are measured once, which takes up to two minutes, and cached for these
+versions, threads and processor. Weights are random, which takes the same time. Top-1 is the ImageNet accuracy that the
+authors published for their files. A star marks the Pareto front of time and accuracy.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from backbone.runtimes import NEEDED, installed, make_runs, milliseconds, proces
 from backbone.tables import Parser, columns
 from backbone.weights.figures import ALPHAS, GOOGLE_QUANT_TOP1, GOOGLE_TOP1, RESOLUTIONS
 
-ROUNDS = 4  # apart from one another, so that other work of the machine does not spoil all of them
-SECONDS = 0.12  # of a network in a runtime and round
+ROUNDS = 4  # spread over the measurement, so that other work on the machine does not disturb all of them
+SECONDS = 0.12  # per network, runtime and round
 CACHE = "choose.json"
 LIMITS = ("max_ms", "max_mb", "max_mult_adds")
 Times = dict[str, dict[str, float]]  # runtime -> "a100-224" -> milliseconds
@@ -42,10 +42,10 @@ class Candidate:
     """A published network.
 
     Attributes:
-        ms, runtime: the fastest here.
+        ms, runtime: time per image in the fastest runtime of this machine, and which one that is.
         mult_adds, params: in millions; params with norms and biases.
-        mb: of its parameters in 32-bit floats; 8 bits take a quarter.
-        top1, top1_8bit: of the authors' files on ImageNet, in percent.
+        mb: size of the parameters in 32-bit floats; 8 bits take a quarter.
+        top1, top1_8bit: ImageNet accuracy of the authors' files, in percent.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Candidate:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Print the table and the choice; a mistake, or limits that nothing fits, end in one line and exit code 2."""
+    """Print the table and the choice; a mistake, or limits that no network meets, ends in one line and exit code 2."""
     parser = make_parser()
     flags = parser.parse_args(args)
     try:
@@ -92,18 +92,20 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--max-ms", type=float, help="most milliseconds of an image")
-    parser.add_argument("--max-mb", type=float, help="most megabytes of parameters, in 32-bit floats")
-    parser.add_argument("--max-mult-adds", type=float, help="most mult-adds of an image, in millions")
-    parser.add_argument("--runtimes", nargs="+", choices=list(NEEDED), help="(default: those that are installed)")
-    parser.add_argument("--threads", type=int, help="threads that compute (default: as many as torch uses)")
-    parser.add_argument("--again", action="store_true", help="measure anew, whatever the cache has")
-    parser.add_argument("--out", type=Path, help="draw top-1 over milliseconds into this PNG file; needs matplotlib")
+    parser.add_argument("--max-ms", type=float, help="maximum milliseconds per image")
+    parser.add_argument("--max-mb", type=float, help="maximum megabytes of parameters, in 32-bit floats")
+    parser.add_argument("--max-mult-adds", type=float, help="maximum mult-adds per image, in millions")
+    parser.add_argument(
+        "--runtimes", nargs="+", choices=list(NEEDED), help="runtimes to time (default: all that are installed)"
+    )
+    parser.add_argument("--threads", type=int, help="compute threads (default: as many as torch uses)")
+    parser.add_argument("--again", action="store_true", help="measure again, even if the times are cached")
+    parser.add_argument("--out", type=Path, help="plot top-1 over milliseconds to this PNG file; needs matplotlib")
     return parser
 
 
 def measured(runtimes: Sequence[str], threads: int, *, again: bool) -> Times:
-    """Milliseconds of all networks in these runtimes, from the cache or measured now and kept there."""
+    """Milliseconds of all networks in these runtimes, from the cache, or measured now and cached."""
     place = cache_dir() / CACHE
     kept = _read(place)
     keys = {runtime: circumstances(runtime, threads) for runtime in runtimes}
@@ -119,7 +121,7 @@ def measured(runtimes: Sequence[str], threads: int, *, again: bool) -> Times:
 
 
 def _read(place: Path) -> Times:
-    """What the cache has, of the form that `measure` gives; all else is left out."""
+    """The cached times that have the form of `measure`'s result; anything else is ignored."""
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -135,7 +137,7 @@ def _read(place: Path) -> Times:
 
 
 def measure(runtime: str, threads: int) -> dict[str, float]:
-    """Milliseconds of all networks in a runtime, the least of the rounds."""
+    """Milliseconds of all networks in a runtime, the minimum over the rounds."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -151,7 +153,7 @@ def measure(runtime: str, threads: int) -> dict[str, float]:
 
 
 def circumstances(runtime: str, threads: int) -> str:
-    """What the times depend on, as one line: the key in the cache."""
+    """Everything that the times depend on, as one line: the key in the cache."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in (NEEDED[runtime][-1], "torch")]
     return "; ".join([*dict.fromkeys(versions), f"{threads} threads", processor()])
 
@@ -171,7 +173,7 @@ def candidates(times: Times) -> list[Candidate]:
 
 
 def pareto_front(found: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other one beats: none is both as fast and as accurate, and better in one of the two."""
+    """The candidates that no other one dominates (at least as fast and as accurate, and better in one of the two)."""
     return [
         one
         for one in found
@@ -183,15 +185,15 @@ def pareto_front(found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def choose(found: Sequence[Candidate], limits: dict[str, float]) -> Candidate:
-    """The most accurate that keeps all limits; of equal ones the fastest.
+    """The most accurate candidate within all limits; of equally accurate ones the fastest.
 
     Raises:
-        ValueError: none does; the message has the least that there is.
+        ValueError: there is none; the message has the smallest value for each limit.
     """
     fitting = [one for one in found if all(_value(one, name) <= limit for name, limit in limits.items())]
     if not fitting:
         least = ", ".join(f"{min(_value(one, name) for one in found):.3g} {_unit(name)}" for name in limits)
-        raise ValueError(f"no network keeps {_words(limits)}: the least there is: {least}")
+        raise ValueError(f"no network is within {_words(limits)}: the smallest is {least}")
     return max(fitting, key=lambda one: (one.top1, -one.ms))
 
 
@@ -208,7 +210,7 @@ def _words(limits: dict[str, float]) -> str:
 
 
 def sentence(best: Candidate, limits: dict[str, float]) -> str:
-    """The choice in words."""
+    """The choice as a sentence."""
     within = f" within {_words(limits)}" if limits else ""
     return (
         f"The most accurate{within}: {best.name} at {best.resolution} pixels, {best.ms:.2f} ms in {best.runtime}, "
@@ -227,11 +229,11 @@ def table(found: Sequence[Candidate], runtimes: Sequence[str], threads: int) -> 
         costs = (f"{one.mult_adds:.1f}", f"{one.params:.2f}", f"{one.mb:.1f}")
         rows.append((one.name, str(one.resolution), *measures, *costs, str(one.top1), str(one.top1_8bit)))
     title = f"{processor()}, {threads} threads, {', '.join(runtimes)}; one image, float32, the network alone"
-    return [title, "", *columns(rows, "lrrllrrrrr"), "* no other one is as fast and as accurate", ""]
+    return [title, "", *columns(rows, "lrrllrrrrr"), "* Pareto front: no other network is as fast and as accurate", ""]
 
 
 def draw(path: Path, found: Sequence[Candidate], limits: dict[str, float], best: Candidate) -> None:
-    """Plot top-1 over milliseconds: the front as a line, the limit and the choice marked.
+    """Plot top-1 over milliseconds, with the front as a line and the limit and the choice marked.
 
     Raises:
         ValueError: matplotlib is not installed.
@@ -252,10 +254,10 @@ def draw(path: Path, found: Sequence[Candidate], limits: dict[str, float], best:
             axes.annotate(f" {one.resolution}", (one.ms, one.top1), fontsize=7, va="top")
     front = sorted(pareto_front(found), key=lambda one: one.ms)
     axes.plot([one.ms for one in front], [one.top1 for one in front], color="gray", zorder=0, label="Pareto front")
-    axes.plot(best.ms, best.top1, "o", markersize=13, fillstyle="none", color="black", label="the choice")
+    axes.plot(best.ms, best.top1, "o", markersize=13, fillstyle="none", color="black", label="chosen")
     if "max_ms" in limits:
         axes.axvline(limits["max_ms"], linestyle="--", color="black")
-    axes.set(xscale="log", xlabel="milliseconds of one image", ylabel="top-1 on ImageNet, %")
+    axes.set(xscale="log", xlabel="milliseconds per image", ylabel="top-1 on ImageNet, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""What a net costs: multiply-adds ("mult-adds") and parameters, by the formulas of the paper's sections 3.1 to 3.3.
+"""Cost of a network: multiply-adds ("mult-adds") and parameters, by the formulas of the paper's sections 3.1 to 3.3.
 
     standard convolution  D_K^2 * M * N * D_F^2
     depthwise             D_K^2 * M * D_F^2
@@ -41,8 +41,8 @@ class LayerCost:
         output_hw: height and width of its output in pixels; (1, 1) for the classifier.
         mult_adds: for one image.
         weights: numbers in the kernel or weight matrix; what the paper counts as parameters.
-        params: everything that is learnt: weights, the norm's gamma and beta, the classifier's bias, frozen or not;
-            running means and variances are not.
+        params: everything learnt: weights, the norm's gamma and beta, the classifier's bias, frozen or not; without
+            running means and variances.
     """
 
     name: str
@@ -58,7 +58,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over some layers; see `LayerCost` for the difference between weights and params."""
+    """Sums over layers; see `LayerCost` for the difference between weights and params."""
 
     mult_adds: int
     weights: int
@@ -67,7 +67,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """The layers of a net in the order they run, and their sums."""
+    """The layers of a network in the order they run, and their sums."""
 
     layers: tuple[LayerCost, ...]
 
@@ -93,13 +93,13 @@ class NetworkCost:
         )
 
     def by_kind(self) -> dict[Kind, Totals]:
-        """Sums per layer type, in Table 2's order, of the types that the net has."""
+        """Sums for each layer type that the network has, in Table 2's order."""
         present = {layer.kind for layer in self.layers}
         return {kind: self.total(kind) for kind in KINDS if kind in present}
 
 
 def backbone_cost(name: str, resolution: int | tuple[int, int] = 224, **options: Any) -> NetworkCost:
-    """Cost of the net that `create_backbone` builds; no weights are made.
+    """Cost of the network that `create_backbone` builds; no weights are allocated.
 
     Args:
         name: the width, `a100` for alpha 1.
@@ -181,7 +181,7 @@ def count_module(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, in
     once), not convolutions written as functions. The module itself stays untouched: a copy is counted, in eval mode.
 
     Args:
-        module: takes one tensor. Whatever it computes from the data, not the shape, of its input cannot be run.
+        module: takes one tensor. It must not compute from the values of its input, only from the shape.
         input_shape: of that tensor, batch included: (1, 3, 224, 224) for the cost of one image.
 
     Returns:

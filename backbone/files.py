@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 # A folder of `written_whole`; `tempfile` adds eight letters. Earlier versions had nothing before them.
 UNFINISHED = re.compile(r"\.(.+)\.(unfinished-)?\w{8}")
-NAME_LENGTH = 50  # of the name that is kept in it; a letter may have four bytes, and 255 are allowed
+NAME_LENGTH = 50  # of the final name that are kept: a character takes up to four bytes, and a name up to 255
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # their errors name no file
 
 
@@ -50,28 +50,28 @@ def open_plain(path: Path) -> BinaryIO:
     """A file, open for reading bytes.
 
     Raises:
-        OSError: it is not there or must not be read; it is a pipe or a device, some of which never end; or no file can
+        OSError: it does not exist or must not be read; it is a pipe or a device, which may never end; or no file can
             have such a name.
     """
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
     try:
         return open(path, "rb")
-    except ValueError:  # a zero, or a letter that is none
+    except ValueError:  # a null character, or one that cannot be encoded
         raise OSError(errno.EINVAL, "no file has such a name", str(path)) from None
 
 
 def numbered(path: Path) -> Iterator[Path]:
-    """A path, and others beside it to fall back on: a.jpg, a-2.jpg, a-3.jpg, ..."""
+    """A path and its alternatives in the same folder: a.jpg, a-2.jpg, a-3.jpg, ..."""
     yield path
     for i in itertools.count(2):
         yield path.with_stem(f"{path.stem}-{i}")
 
 
 def mend(folder: Path) -> None:
-    """Clean up what a kill in the middle of `written_whole` left in a folder that nobody else writes to.
+    """Clean up after a kill in the middle of `written_whole`, in a folder that no other process writes to.
 
-    A folder that was about to replace another one is put in its place; everything unfinished is removed.
+    A finished folder that was about to replace another one replaces it; everything unfinished is removed.
     """
     for room in folder.glob(".*"):
         called = UNFINISHED.fullmatch(room.name)
@@ -89,7 +89,7 @@ def mend(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the system write a file, or a folder and all that is in it, so that a power cut does not undo it."""
+    """Flush a file, or a folder with all its content, to the disk, so that a power cut does not undo it."""
     for inside in path.iterdir() if path.is_dir() and not path.is_symlink() else ():
         _flush(inside)
     _flush_one(path)
@@ -97,7 +97,7 @@ def _flush(path: Path) -> None:
 
 def _flush_one(path: Path) -> None:
     """The content of a file; of a folder, the names in it."""
-    if sys.platform == "win32":  # which opens no folders, and files only for writing
+    if sys.platform == "win32":  # Windows: it opens no folders, and files only for writing
         return
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -108,20 +108,20 @@ def _flush_one(path: Path) -> None:
     except OSError as error:
         if error.errno in DISK_ERRORS or isinstance(error, FileNotFoundError):
             raise
-        # else a file system that cannot
+        # others: a file system without fsync
 
 
 @contextmanager
 def written_whole(path: Path | str, *, folder: bool = False, flush: bool = True) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and rename it to `path` when the block ends well.
+    """Yield a temporary name beside `path` to write to, and rename it to `path` when the block ends without an error.
 
     If the block raises, the temporary file or folder is removed and `path` stays as it was; an error of the disk names
-    it. A folder replaces the one that was there.
+    `path`. A folder replaces an existing one.
 
     Args:
         path: the final name; its parents are created.
         folder: the block fills a folder (created empty) instead of writing one file.
-        flush: it is on the disk before it gets its name (some milliseconds), so that a power cut spoils neither.
+        flush: flush to the disk before renaming (some milliseconds), so that a power cut damages neither version.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

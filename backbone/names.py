@@ -31,7 +31,7 @@ def backbone_name(width_mult: float) -> str:
 
 
 def _nearest(name: str) -> str | None:
-    """The valid name a person most likely meant by `a75`, `0.75`, `A075`, `mobilenet_0.75`, or None."""
+    """The valid name that `a75`, `0.75`, `A075` or `mobilenet_0.75` most likely stands for; None if there is none."""
     found = re.search(r"[0-9]+\.[0-9]+", name) or re.fullmatch(r"[aA]?_?([0-9]+)%?", name)
     if found:
         text = found.group(found.lastindex or 0)

@@ -1,8 +1,8 @@
-"""The figures that the paper (arXiv 1704.04861) prints about cost, as data to compare our counts with.
+"""The cost figures that the paper (arXiv 1704.04861) prints, as data to compare our counts with.
 
-They are strings, as printed, because the printed decimals say how far a comparison goes. The paper's parameters are
-the weights of convolutions and classifier, without normalisation and biases: Table 9's 1.32 million is the count
-without them (1.3196) and not the one with them (1.3316), and so are the shares of Table 2.
+They are strings, as printed, because the number of decimals is the precision of a comparison. The paper's parameters
+are the weights of convolutions and classifier, without normalisation and biases: Table 9's 1.32 million is the count
+without them (1.3196), not the one with them (1.3316); the shares of Table 2 agree.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ TABLE_2: dict[Kind, tuple[str, str]] = {
     "Conv 3x3": ("1.19", "0.02"),
     "Fully connected": ("0.18", "24.33"),
 }
-# The one share that the formulas do not give, and what they give. With the printed one the four add up to 99.29,
-# with ours to 100.
+# The one share that differs from the formulas, and the formulas' value. With the printed one the four shares add up to
+# 99.29, with ours to 100.
 TABLE_2_MISPRINT: tuple[Kind, str] = ("Conv 3x3", "1.91")
 
 
@@ -27,12 +27,12 @@ class PaperNet:
     """A MobileNet of the paper.
 
     Attributes:
-        tables: where it is printed; Table 10 has Stanford Dogs (120 classes), the others ImageNet.
-        model: as the paper calls it.
-        name, resolution, num_classes, conv, shallow: the same net in our words; see `backbone_cost`.
+        tables: the numbers of the tables it is in; Table 10 is on Stanford Dogs (120 classes), the others on ImageNet.
+        model: the paper's name for it.
+        name, resolution, num_classes, conv, shallow: the same network as options of `backbone_cost`.
         top1: accuracy in percent.
         mult_adds, params: in millions.
-        known_difference: why our mult-adds, rounded as the paper's, are another number; empty where they are equal.
+        known_difference: why our mult-adds, rounded as the paper's, differ; empty where they are equal.
     """
 
     tables: tuple[int, ...]
@@ -71,15 +71,15 @@ PAPER_NETS = (
 
 @dataclass(frozen=True)
 class PaperPeer:
-    """A net of others in Table 8 or 9.
+    """Another network in Table 8 or 9.
 
     Attributes:
         table: its number.
-        model: as the paper calls it.
-        torchvision_name: of its builder in `torchvision.models`.
+        model: the paper's name for it.
+        torchvision_name: its builder in `torchvision.models`.
         top1: accuracy in percent.
         mult_adds, params: in millions.
-        why: what explains the difference to the count of torchvision's net, in a few words.
+        why: the reason why the count of torchvision's network differs, in a few words.
     """
 
     table: int
@@ -94,18 +94,18 @@ class PaperPeer:
 PAPER_PEERS = (
     PaperPeer(
         *(8, "GoogleNet", "googlenet", "69.8", "1550", "6.8"),
-        why="torchvision has 3x3 kernels for 5x5; the original counts 1583 and 7.0, the paper's lie between",
+        why="torchvision has 3x3 kernels for 5x5; the original counts 1583 and 7.0, the paper's are in between",
     ),
     PaperPeer(
         *(8, "VGG 16", "vgg16", "71.5", "15300", "138"),
-        why="the paper's fits the convolutions alone, 15347; the classifier adds 124",
+        why="the paper's figure fits the convolutions alone, 15347; the classifier adds 124",
     ),
     PaperPeer(
         *(9, "SqueezeNet", "squeezenet1_0", "57.5", "1700", "1.25"),
-        why="the paper's fits two operations per mult-add: 2 x 861, at 227 pixels with a padded last layer",
+        why="the paper counts two operations per mult-add: 2 x 861, at 227 pixels with a padded last layer",
     ),
     PaperPeer(
         *(9, "AlexNet", "alexnet", "57.2", "720", "60"),
-        why="torchvision has a later, narrower net without groups; the original counts 724 at 227 pixels",
+        why="torchvision has a later, narrower network without groups; the original counts 724 at 227 pixels",
     ),
 )

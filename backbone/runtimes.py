@@ -1,6 +1,6 @@
-"""The backbone in each runtime that is installed, for timing: eager torch, ONNX Runtime and OpenVINO.
+"""The backbone in each installed runtime, for timing: eager torch, ONNX Runtime and OpenVINO.
 
-Only torch is needed; the others are imported when they are asked for.
+Only torch is required; the others are imported when used.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ WARM_UP = 3  # runs
 
 
 def installed() -> list[str]:
-    """The runtimes whose packages are there."""
+    """The runtimes whose packages are installed."""
     return [name for name, modules in NEEDED.items() if all(importlib.util.find_spec(module) for module in modules)]
 
 
@@ -40,9 +40,9 @@ def processor() -> str:
 
 
 def import_openvino() -> Any:
-    """OpenVINO without its package openvino_telemetry, which reports every import to Google Analytics unless opted out.
+    """OpenVINO without its package openvino_telemetry, which reports every import to Google Analytics by default.
 
-    Where that package is missing, OpenVINO takes a stub of its own; here it is missing.
+    OpenVINO uses a stub of its own where that package is not installed, and here it looks as if it were not.
     """
     if "openvino" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -53,18 +53,18 @@ def import_openvino() -> Any:
 
 @functools.cache
 def openvino_core() -> Any:
-    """OpenVINO's core, one for the process, which stays.
+    """OpenVINO's core, created once and kept until the process ends.
 
-    Its CPU plugin gives the thread another stack for signals and, when a core goes, takes back the one that was there
-    before: where two cores go in the order in which they came, that is memory of the first, and the next signal is a
-    segmentation fault (2026.4).
+    Its CPU plugin replaces the thread's signal stack and restores the previous one when a core is deleted. If two
+    cores are deleted in the order of their creation, the restored stack is freed memory of the first core, and the
+    next signal is a segmentation fault (2026.4).
     """
     return import_openvino().Core()
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Silence logs and warnings of the exporters and the quantizer, and leave inference mode, in which none works."""
+    """Silence logs and warnings of the exporters and the quantizer, and leave inference mode, where they fail."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -79,8 +79,8 @@ def make_runs(runtime: str, net: MobileNetV1, sides: Sequence[int], threads: int
     """For each side of a square input: a function that runs `net`, in eval mode, on one image of random pixels.
 
     Args:
-        runtime: of `NEEDED`.
-        sides: multiples of 32 pixels: all strided convolutions then pad alike, so that one export serves them all.
+        runtime: a key of `NEEDED`.
+        sides: multiples of 32 pixels, so that all strided convolutions pad equally and one export serves all sides.
     """
     images = {side: torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)) for side in sides}
     if runtime == "torch":
@@ -107,7 +107,7 @@ def _onnx_runs(net: MobileNetV1, images: dict[int, torch.Tensor], threads: int) 
     program = torch.onnx.export(net, (example,), dynamo=True, external_data=False, verbose=False)
     assert program is not None
     model = program.model_proto
-    del model.graph.value_info[:]  # shapes of the maps, which are those of the example
+    del model.graph.value_info[:]  # shapes of the maps for the example's side
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3  # errors only
     runs: dict[int, Run] = {}
@@ -138,7 +138,7 @@ def _openvino_runs(net: MobileNetV1, images: dict[int, torch.Tensor], threads: i
 
 
 def milliseconds(run: Run, seconds: float) -> float:
-    """Of one run: the median of those that fit into `seconds`, five at least, after a few to warm up."""
+    """Median time of one run, over as many runs as fit into `seconds` (at least five), after a warm-up."""
     for _ in range(WARM_UP):
         run()
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""What the commands of this room share: flags whose mistakes end in one line, and tables as text."""
+"""Shared by the commands of this package: flags whose errors are one line, and tables as text."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake ends in one line without the usage block."""
+    """argparse, but an error is one line without the usage block."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")

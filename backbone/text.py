@@ -1,4 +1,4 @@
-"""Text files as people's tools write them: in UTF-8 with or without a mark, UTF-16, or what an XML file declares."""
+"""Text files in the encodings of common tools: UTF-8 with or without a byte order mark, UTF-16, or as XML declares."""
 
 import codecs
 import re
@@ -8,21 +8,21 @@ from backbone.files import open_plain
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 _CHARSETS = tuple("utf-8 utf-16 utf-32 iso latin windows cp gb big5 euc shift koi8 mac us- ascii".split())
-_WIDER = {"gb2312": "gb18030", "gbk": "gb18030"}  # what files hold that claim the narrower one
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030"}  # many files that declare the narrower one are in this one
 
 
 def read_text(path: Path, *, what: str = "text") -> str:
     """The text of a file, without its byte order mark and with "\\n" at the ends of lines.
 
     Raises:
-        ValueError: it cannot be read or is in another encoding; the message names the file, and `what` is wanted.
+        ValueError: it cannot be read or is in another encoding; the message names the file and `what` was expected.
     """
     try:
         with open_plain(Path(path)) as file:
@@ -38,7 +38,7 @@ def read_text(path: Path, *, what: str = "text") -> str:
 
 
 def beginning(path: Path) -> str:
-    """The first 65,536 bytes of a file as `read_text` gives them; whatever is in a file that is no text."""
+    """The first 65,536 bytes of a file, decoded as `read_text` does; bytes that cannot be decoded are replaced."""
     with open_plain(path) as file:
         start = file.read(65_536)
     text = start.decode(_encoding_of(start), errors="replace")
@@ -51,7 +51,7 @@ def first_line(path: Path) -> str:
 
 
 def _encoding_of(data: bytes) -> str:
-    """By its mark, by an XML declaration, by where the zeros of ASCII letters are; else UTF-8."""
+    """Detect it from the byte order mark, an XML declaration or the position of zero bytes; else UTF-8."""
     if marked := next((name for mark, name in _MARKS if data.startswith(mark)), None):
         return marked
     if declared := _DECLARED.match(data):  # in letters of one byte: what says UTF-16 here was saved anew, as .NET does

@@ -1,6 +1,7 @@
-"""Pictures that people look at: text on them, contact sheets, JPEG bytes, files.
+"""Pictures for people to look at: text, boxes, contact sheets, JPEG bytes, files.
 
-Text is drawn in a font that has its letters; where there is none, a letter's number stands for it: two names stay two.
+Text is drawn in a font that has its characters; those that no font has are written as their numbers, so that different
+names stay different.
 """
 
 import functools
@@ -31,17 +32,17 @@ LIKELY: tuple[str, ...] = (
     *("cjk", "wqy", "wenquan", "droidsansfallback", "unicode", "pingfang", "hiragino", "msyh", "malgun", "gothic"),
     *("meiryo", "simsun", "noto", "nanum", "ipa", "arial", "free", "unifont", "nirmala", "leelaw"),
 )
-MOST_FONTS = 60  # of the system's that are looked into, the likely ones first
+MOST_FONTS = 60  # of the system's fonts that are searched, the likeliest ones first
 NO_LETTER = "\U0010ffff"
-LINE, BASE = 1.32, 1.02  # height of a line, and of its base line below its top, in font sizes
+LINE, BASE = 1.32, 1.02  # height of a line, and distance of its baseline from its top, in font sizes
 LABEL_LETTERS = 12  # pixels, in labels of boxes and beside pictures
-HERSHEY = 29  # size in pixels of letters as tall as those of OpenCV's font at scale 1
+HERSHEY = 29  # font size in pixels whose letters are as tall as OpenCV's at scale 1
 
 
 def write_picture(path: Path, picture: np.ndarray, *, quality: int = JPEG_QUALITY) -> None:
-    """Write a picture (H, W, 3) uint8 RGB, whole or not at all, in the format that the suffix of its file names.
+    """Write a picture (H, W, 3) uint8 RGB, completely or not at all, in the format given by the file's suffix.
 
-    One that is too large for the format is made smaller.
+    A picture that is too large for the format is scaled down.
 
     Args:
         quality: of a JPEG, 0 to 100.
@@ -52,18 +53,20 @@ def write_picture(path: Path, picture: np.ndarray, *, quality: int = JPEG_QUALIT
     """
     from backbone.files import written_whole  # here: its package loads torch
 
-    if not (path.suffix.isascii() and cv2.haveImageWriter(f"a{path.suffix}")):  # it crashes at letters that are none
+    if not (
+        path.suffix.isascii() and cv2.haveImageWriter(f"a{path.suffix}")
+    ):  # it crashes on characters that cannot be encoded
         raise ValueError(f"cannot write {path}: no picture format has the suffix {path.suffix!r}; use .png or .jpg")
     data = encode_picture(picture, path.suffix, quality=quality)
-    with written_whole(path, flush=False) as temporary:  # pictures are many, and can be drawn again
+    with written_whole(path, flush=False) as temporary:  # there are many pictures, and they can be drawn again
         temporary.write_bytes(data)
 
 
 def encode_picture(picture: np.ndarray, suffix: str = ".jpg", *, quality: int = JPEG_QUALITY) -> bytes:
-    """The bytes of a file of a picture (H, W, 3) uint8 RGB, in the format that `suffix` names; see `write_picture`."""
+    """Encode a picture (H, W, 3) uint8 RGB as a file in the format given by `suffix`; see `write_picture`."""
     assert picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8, "(H, W, 3) uint8"
     longest, allowed = max(picture.shape[:2]), MOST_SIDE.get(suffix.lower(), 1_000_000)
-    if longest > allowed:  # the format has no such pictures
+    if longest > allowed:  # not in this format
         height, width = (max(1, side * allowed // longest) for side in picture.shape[:2])
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.lower() in (".jpg", ".jpeg") else []
@@ -73,7 +76,7 @@ def encode_picture(picture: np.ndarray, suffix: str = ".jpg", *, quality: int = 
 
 
 def write_contact_sheet(path: Path, pictures: Iterable[np.ndarray], *, width: int = 1600, num_rows: int = 5) -> None:
-    """Write one image file with the first pictures (H, W, 3) RGB, all of one height, row by row in white frames."""
+    """Write one image file of the first pictures (H, W, 3) RGB, all of the same height, row by row in white frames."""
     rows: list[list[np.ndarray]] = [[]]
     for picture in pictures:
         framed = cv2.copyMakeBorder(picture[2:-2, 2:-2], 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=PAPER)
@@ -94,7 +97,7 @@ def write_contact_sheet(path: Path, pictures: Iterable[np.ndarray], *, width: in
 
 
 def put_label(picture: np.ndarray, text: str, left: int, bottom: int) -> None:
-    """Write a word on a yellow label into an RGB picture, its lower left corner there, or lower if it does not fit."""
+    """Draw a yellow label with a word into an RGB picture; the lower left corner is given, moved down if needed."""
     wide, tall = text_size(text, 0.4 * HERSHEY)
     top = max(bottom - tall - 1, 0)
     cv2.rectangle(picture, (left, top), (left + wide + 3, top + tall), LABEL_PAPER, -1)
@@ -116,7 +119,7 @@ def put_box(
 
 
 def beside(picture: np.ndarray, columns: Iterable[Sequence[tuple[str, Colour]]]) -> np.ndarray:
-    """A picture (H, W, 3) and on white, right of it, columns of lines, each in its colour; (H, wider, 3)."""
+    """A picture (H, W, 3) with columns of coloured lines on white at its right; (H, wider, 3)."""
     tall = text_size("", LABEL_LETTERS)[1]
     most, parts = max(1, picture.shape[0] // tall), [picture]
     for lines in columns:
@@ -138,26 +141,26 @@ def write_lines(picture: np.ndarray, lines: Sequence[str]) -> np.ndarray:
     size, step = scale * HERSHEY, round(36 * scale)
     width = max(text_size(line, size)[0] for line in lines)
     under = picture[: step * len(lines) + step // 2, : width + step]
-    under[:] = under // 5 + 204  # white paper that lets a little through
+    under[:] = under // 5 + 204  # white, slightly transparent
     for i, line in enumerate(lines):
         put_text(picture, line, step // 2, i * step + step // 5, size, (20, 20, 20))
     return picture
 
 
 def letter_scale(picture: np.ndarray) -> float:
-    """How large letters in a picture (H, W, 3) are, in `HERSHEY`: by its longer side, in very long ones the shorter."""
+    """Font size for a picture (H, W, 3), in units of `HERSHEY`: from its longer side, or the shorter if very long."""
     height, width = picture.shape[:2]
     return min(max(height, width) / 1100, max(0.35, min(height, width) / 200))
 
 
 def text_size(text: str, size: float) -> tuple[int, int]:
-    """Width and height in pixels of a text in letters of `size` pixels; the height does not depend on the text."""
+    """Width and height in pixels of a text at font size `size`; the height does not depend on the text."""
     height, width = _letters(text, max(6, round(size))).shape
     return width, height
 
 
 def put_text(picture: np.ndarray, text: str, left: int, top: int, size: float, ink: Colour) -> None:
-    """Write a text into a picture (H, W, 3) uint8, its upper left corner there; what is outside is cut off."""
+    """Draw a text into a picture (H, W, 3) uint8 at its upper left corner; what is outside the picture is clipped."""
     mask = _letters(text, max(6, round(size)))
     y0, x0 = max(0, -top), max(0, -left)
     under = picture[max(0, top) : max(0, top + mask.shape[0]), max(0, left) : max(0, left + mask.shape[1])]
@@ -167,7 +170,7 @@ def put_text(picture: np.ndarray, text: str, left: int, top: int, size: float, i
 
 @functools.lru_cache(maxsize=2048)
 def _letters(text: str, size: int) -> np.ndarray:
-    """How much ink each pixel gets, (H, W) uint8."""
+    """Opacity of the text at each pixel, (H, W) uint8."""
     runs = [(run, ImageFont.truetype(path, size, index=index)) for run, (path, index) in _runs(drawable(text))]
     width = sum(font.getlength(run) for run, font in runs)
     mask = Image.new("L", (max(1, int(np.ceil(width)) + 1), int(np.ceil(LINE * size))))
@@ -179,7 +182,7 @@ def _letters(text: str, size: int) -> np.ndarray:
 
 
 def drawable(text: str) -> str:
-    """A text of letters that some font has; others become their numbers: two names stay two."""
+    """A text of characters that some font has; others become their numbers, so that different names stay different."""
     from apps.common.cli import printable  # not with this file: what draws a sample set must not depend on all flags
 
     text = printable(unicodedata.normalize("NFC", text))
@@ -195,7 +198,7 @@ def drawable(text: str) -> str:
 
 
 def fonts_of(text: str) -> set[str]:
-    """The font files of its letters, but for the one that matplotlib uses anyway."""
+    """The font files for its characters, except matplotlib's default."""
     return {font[0] for font in map(_font_of, text) if font is not None} - {_fonts()[0][0]}
 
 
@@ -206,7 +209,7 @@ def _runs(text: str) -> Iterator[tuple[str, tuple[str, int]]]:
 
 @functools.cache
 def _font_of(letter: str) -> tuple[str, int] | None:
-    """File and place in it of the first font that has a letter."""
+    """File and index in it of the first font that has a character."""
     return next((font for font in _known_fonts(letter) if _has(font, letter)), None)
 
 
@@ -233,7 +236,7 @@ def _face(font: tuple[str, int]) -> ImageFont.FreeTypeFont | None:
 
 @functools.cache
 def _fonts() -> list[tuple[str, int]]:
-    """matplotlib's DejaVu Sans, then the system's fonts, those that are likely to have many letters first."""
+    """matplotlib's DejaVu Sans, then the system's fonts, those likely to have many characters first."""
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None and spec.origin is not None, "matplotlib is a dependency"
     found = []

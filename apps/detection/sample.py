@@ -1,11 +1,11 @@
-"""The embedded sample set: a reef with six kinds of animals, in COCO layout; drawn on first use, then kept.
+"""The embedded sample set: a reef with six kinds of animals, in COCO layout; drawn on first use, then cached.
 
-    python apps/detection/sample.py                                  draw it (under a minute), say where it is
-    python apps/detection/sample.py --contact-sheet reef.png         and show some of its pictures with their boxes
-    python apps/detection/sample.py --out reef --num-train 5000      a larger one, in a folder of its own
+    python apps/detection/sample.py                                  draw it (under a minute), print its folder
+    python apps/detection/sample.py --contact-sheet reef.png         and save some of its pictures with their boxes
+    python apps/detection/sample.py --out reef --num-train 5000      a larger set, in its own folder
 
-Every picture is a function of the seed, its split and its number alone, however many processes draw. This module
-does without torch, and so do the processes.
+Every picture is a function of the seed, its split and its number alone, however many processes draw. Neither this
+module nor the processes import torch.
 """
 
 import json
@@ -27,7 +27,7 @@ SAMPLE_RESOLUTION = 160
 
 NUM_TRAIN, NUM_VAL = 2000, 240
 SPLITS = ("train", "val")
-# With gaps, as in COCO: category ids are names, not places in a list.
+# With gaps, as in COCO: category ids are names, not indices.
 CATEGORY_IDS = dict(zip(ANIMALS, (1, 2, 3, 5, 7, 8), strict=True))
 
 
@@ -46,7 +46,7 @@ class Config:
 
 
 def draw_picture(slot: Slot) -> Drawn:
-    """One picture, and for COCO's files what it holds."""
+    """Draw one picture; its record for COCO's files holds the image and its objects."""
     picture, found = draw_scene(slot.rng(), list(ANIMALS)[slot.number % len(ANIMALS)])
     name = f"{slot.id:06d}.jpg"
     image = {"id": slot.id, "file_name": name, "width": picture.shape[1], "height": picture.shape[0]}
@@ -55,7 +55,7 @@ def draw_picture(slot: Slot) -> Drawn:
 
 
 def write_annotations(folder: Path, records: list[dict[str, Any]], info: dict[str, Any]) -> None:
-    """Make COCO's files of what the pictures hold."""
+    """Write COCO's files from the records of the pictures."""
     categories = [{"id": class_id, "name": name, "supercategory": "animal"} for name, class_id in CATEGORY_IDS.items()]
     annotations: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     next_id = 1
@@ -72,7 +72,7 @@ def write_annotations(folder: Path, records: list[dict[str, Any]], info: dict[st
 
 
 def read_boxed(root: Path, split: str = "train", *, height: int = 256) -> Iterator[np.ndarray]:
-    """The pictures (height, W, 3) RGB of a split, each box drawn into them with its class."""
+    """The pictures (height, W, 3) RGB of a split, with their boxes and classes drawn into them."""
     content = json.loads((root / "annotations" / f"instances_{split}.json").read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in content["categories"]}
     for image in content["images"]:

@@ -1,16 +1,16 @@
-"""The embedded sample set: portraits of invented people with twelve of CelebA's attributes; drawn on first use, kept.
+"""The embedded sample set: portraits of invented people, with twelve of CelebA's attributes; drawn once, then cached.
 
-    python apps/faceattr/sample.py                                  draw it (under a minute), say where it is
-    python apps/faceattr/sample.py --contact-sheet faces.png        and show some of its pictures with their attributes
-    python apps/faceattr/sample.py --out faces --num-train 5000     a larger one, in a folder of its own
+    python apps/faceattr/sample.py                                  draw it (under a minute), print its folder
+    python apps/faceattr/sample.py --contact-sheet faces.png        and save some of its pictures with their attributes
+    python apps/faceattr/sample.py --out faces --num-train 5000     a larger set, in its own folder
 
     ROOT/images/000001.jpg ...      pictures of the splits train, val and test
     ROOT/attributes.csv             file, an attribute a column (1, -1, empty where unknown), split, identity
     ROOT/unlabelled/000001.jpg ...  more of the same, without labels
 
 A person has `PICTURES_PER_PERSON` pictures with the same face and the same colour and cut of hair; no person is in two
-splits. Every picture is a function of the seed, its split and its number alone. This module does without torch, and so
-do the processes that draw.
+splits. Every picture is a function of the seed, its split and its number alone. Neither this module nor the drawing
+processes import torch.
 """
 
 import csv
@@ -32,7 +32,7 @@ SAMPLE_RESOLUTION = 96
 """The side of the network's input, in pixels, that this set is made for."""
 
 HAIR_SHARES = {"black": 0.28, "blond": 0.22, "brown": 0.28, "gray": 0.22}
-"""How many of the people have hair of this colour."""
+"""The share of people with hair of this colour."""
 HAIR_NAMES = {"Black_Hair": "black", "Blond_Hair": "blond", "Gray_Hair": "gray"}
 SHARES = {
     "Bangs": 0.45,
@@ -45,14 +45,14 @@ SHARES = {
     "Wearing_Hat": 0.3,
     "Wearing_Necktie": 0.4,
 }
-"""How many of the pictures have it, each independent of all others: what changes between a person's pictures."""
+"""The share of pictures with each attribute that varies between a person's pictures; all are independent."""
 ATTRIBUTES = tuple(sorted((*HAIR_NAMES, *SHARES)))
 """CelebA's names, in the order of the columns."""
 
 NUM_TRAIN, NUM_VAL, NUM_TEST, NUM_UNLABELLED = 1600, 300, 300, 1600
 PICTURES_PER_PERSON = 4
 UNKNOWN_SHARE = 0.15
-"""of the labels are left out by chance; those that a picture cannot show come on top"""
+"""of the labels are missing at random; those that a picture cannot show are missing, too"""
 UNLABELLED = "unlabelled"
 LABELS = "attributes.csv"
 
@@ -92,7 +92,7 @@ def draw_picture(slot: Slot) -> Drawn:
 
 
 def choose_attributes(person: Chance, shot: Chance) -> tuple[str, dict[str, bool]]:
-    """The colour of a person's hair, and which attributes but that the person has in this picture."""
+    """The colour of a person's hair, and the other attributes of the person in this picture."""
     hair_colour = person.of("hair colour").choice(list(HAIR_SHARES), p=list(HAIR_SHARES.values()))
     rng = shot.of("attributes")
     return str(hair_colour), {name: bool(rng.random() < share) for name, share in SHARES.items()}
@@ -111,7 +111,7 @@ def write_labels(folder: Path, records: list[Any], info: dict[str, Any]) -> None
 
 
 def read_captioned(root: Path, split: str = "train", *, side: int = 224) -> Iterator[np.ndarray]:
-    """The pictures (H, side, 3) RGB of a split, below each the attributes that it is known to have."""
+    """The pictures (H, side, 3) RGB of a split, with their known attributes below."""
     with open(root / LABELS, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     for row in rows:

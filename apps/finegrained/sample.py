@@ -1,11 +1,11 @@
-"""The embedded sample set: moths of twelve species that differ in small marks; drawn on first use, then kept.
+"""The embedded sample set: moths of twelve species that differ in small marks; drawn on first use, then cached.
 
-    python apps/finegrained/sample.py                                draw it (under a minute), say where it is
-    python apps/finegrained/sample.py --contact-sheet moths.png      and show some moths of every species
-    python apps/finegrained/sample.py --out moths --num-train 6000   a larger one, in a folder of its own
+    python apps/finegrained/sample.py                                draw it (under a minute), print its folder
+    python apps/finegrained/sample.py --contact-sheet moths.png      and save some moths of every species
+    python apps/finegrained/sample.py --out moths --num-train 6000   a larger set, in its own folder
 
 On disk it is train/<species>/<number>.jpg and val/<species>/<number>.jpg. Every picture is a function of the seed, its
-split and its number alone, however many processes draw. This module does without torch, and so do the processes.
+split and its number alone, however many processes draw. Neither this module nor the processes import torch.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ SAMPLE_RESOLUTION = 128
 
 NUM_TRAIN, NUM_VAL = 2400, 360
 
-# An invented genus. Each mark splits the species evenly, and no two marks tell a species without the third.
+# An invented genus. Each mark splits the species evenly, and all three are needed to identify a species.
 SPECIES = {
     "Almoner": Marks(band="whole", eyespots=1, tail=False),
     "Beadle": Marks(band="whole", eyespots=1, tail=True),
@@ -50,7 +50,7 @@ class Config:
     """
 
     num_train: int = NUM_TRAIN
-    """training photos, spread evenly over the species: number i is of species i modulo 12"""
+    """training photos, evenly distributed over the species: photo i is of species i modulo 12"""
     num_val: int = NUM_VAL
     """validation photos, likewise"""
     drawing: DrawingFlags = USUAL

@@ -28,8 +28,8 @@ class WeightFile:
     """A published weight file.
 
     Attributes:
-        name: what `fetch`, `load_weights` and `--weights` call it.
-        task: what its head does; a detector's backbone loads like any other weights without classifier.
+        name: its name for `fetch`, `load_weights` and `--weights`.
+        task: what its head predicts; a detector's backbone loads like any other weights without classifier.
         width_mult: alpha in the paper.
         resolution: side of the photos it was trained on, in pixels.
         url: the official address.
@@ -39,7 +39,7 @@ class WeightFile:
         inner_digest: the same, of the weight file inside an archive.
         preprocessing, padding, activation, norm_eps: as it was trained.
         class_list: "imagenet", "cub200" or "coco"; num_classes: how many, without background; 0 without classifier.
-        quantised: 8 bits.
+        quantised: stored in 8 bits.
         top1: published top-1 accuracy in percent at `resolution`, one centre crop; None if not published.
         licence: of the weights.
     """
@@ -69,7 +69,7 @@ class WeightFile:
 
     @property
     def file_name(self) -> str:
-        """Its name in the cache: the official one, with the repository's name where that is not telling."""
+        """Its name in the cache: the official file name, or the repository's name where the file name is generic."""
         last = self.url.rsplit("/", 1)[-1]
         return f"{self.hub_repo.rsplit('/', 1)[-1]}.{last.rsplit('.', 1)[-1]}" if self.hub_repo else last
 
@@ -79,7 +79,7 @@ _GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/models/mobilen
 _TFLITE = "https://storage.googleapis.com/download.tensorflow.org/models/tflite"
 _PYTORCHCV = "https://github.com/osmr/imgclsmob/releases/download"
 
-# How each trains.
+# The settings that each publisher trained with.
 _tensorflow = partial(WeightFile, padding="same", activation="relu6", norm_eps=1e-3)
 _pytorch = partial(WeightFile, resolution=224, padding="symmetric", norm_eps=1e-5)
 
@@ -210,7 +210,7 @@ CATALOG: tuple[WeightFile, ...] = (
 
 
 def find_entry(name: str) -> WeightFile:
-    """The catalog entry called `name`, or whose official file is.
+    """The catalog entry called `name`, or whose official file is called so.
 
     Raises:
         ValueError: there is none; the message suggests close names.

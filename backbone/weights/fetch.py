@@ -34,7 +34,7 @@ def weights_dir() -> Path:
 
 
 def is_fetched(entry: WeightFile) -> bool:
-    """Whether `fetch` finds the file of an entry on this machine, by an earlier download or put there by hand."""
+    """Whether the file of an entry is on this machine, from an earlier download or put there by hand."""
     if (weights_dir() / entry.file_name).is_file():
         return True
     if entry.hub_repo is None or importlib.util.find_spec("huggingface_hub") is None:
@@ -52,8 +52,8 @@ def fetch(entry: WeightFile) -> Path:
         cache, where timm finds them too.
 
     Raises:
-        ValueError: it cannot be downloaded (the message says which file to put where), or what is there or arrives
-            has another size or hash than published.
+        ValueError: it cannot be downloaded (the message says which file to put where), or the file has another size
+            or hash than published.
     """
     path = weights_dir() / entry.file_name
     if entry.hub_repo and not path.is_file():
@@ -64,7 +64,7 @@ def fetch(entry: WeightFile) -> Path:
 
 
 def fetch_file(url: str, *, size: int, sha256: str) -> Path:
-    """A published file that is no weights of the backbone, in `weights_dir()`, downloaded if it is not there yet.
+    """A published file other than backbone weights, in `weights_dir()`, downloaded if it is not there yet.
 
     Raises:
         ValueError: as `fetch`.
@@ -93,7 +93,7 @@ def _fetched(url: str, path: Path, *, name: str, size: int | None, most: int, ch
 
 @contextlib.contextmanager
 def _one_line(name: str, url: str, path: Path) -> Iterator[None]:
-    """Tell in one line why a file cannot be downloaded, and what to do."""
+    """Report in one line why a file cannot be downloaded, and what to do."""
     try:
         yield
     except (OSError, http.client.HTTPException) as error:
@@ -106,11 +106,10 @@ def verify(entry: WeightFile, path: Path, *, where: str) -> None:
     """Check a file against the size and hashes of its catalog entry; one without a known hash is read as weights.
 
     Args:
-        where: what errors call the file.
+        where: the file's name in errors.
 
     Raises:
-        ValueError: they differ; the message has what was published and what was found. Or it cannot be read, or has
-            another width.
+        ValueError: they differ (the message has both), or the file cannot be read or has another width.
     """
     if entry.size is not None and (size := path.stat().st_size) != entry.size:
         raise ValueError(f"{where}: refused: it has {size} bytes, {entry.name} has {entry.size}")
@@ -123,7 +122,7 @@ def verify(entry: WeightFile, path: Path, *, where: str) -> None:
     if entry.inner_digest:
         content, _ = unpack(data, name=where)
         _check_digest(entry, content, entry.inner_digest, f"{where}: refused: the file in it")
-    if not entry.digest and not entry.inner_digest:  # only reading it shows that it is complete
+    if not entry.digest and not entry.inner_digest:  # only reading it can show that it is complete
         check_width(read_weights(data, name=where), entry.width_mult)
 
 
@@ -135,7 +134,7 @@ def _check_digest(entry: WeightFile, data: bytes, published: str, subject: str) 
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but from an encrypted address to an encrypted one only."""
+    """Follows redirects, but not from https to http."""
 
     def redirect_request(self, request: Any, response: Any, code: int, message: str, headers: Any, url: str) -> Any:
         if request.type == "https" and not url.startswith("https:"):
@@ -149,7 +148,7 @@ def _open(request: urllib.request.Request) -> Any:
 
 
 def _most_bytes(entry: WeightFile) -> int:
-    """Ten times what a file should have: float32 parameters, which Google's archives hold six times in all."""
+    """Ten times the expected size: float32 parameters, of which Google's archives hold six copies."""
     if entry.size is not None:
         return 10 * entry.size
     with torch.device("meta"):  # shapes only
@@ -159,10 +158,10 @@ def _most_bytes(entry: WeightFile) -> int:
 
 
 def _length(response: Any, most: int) -> int | None:
-    """The length that a server announces; None if it does not.
+    """The length that a server announces; None if it announces none.
 
     Raises:
-        ConnectionError: it is no number, or above `most`.
+        ConnectionError: it is not a number, or above `most`.
     """
     announced = response.headers.get("Content-Length")
     if announced is None:
@@ -175,11 +174,11 @@ def _length(response: Any, most: int) -> int | None:
 
 
 def _download(url: str, path: Path, *, name: str, size: int | None, most: int, check: Callable[..., None]) -> None:
-    """Write the file at `url` to `path` once all of it has come and is what was published.
+    """Download the file at `url` to `path`, which exists only once the file is complete and checked.
 
     Args:
-        size, most: bytes that it has, and beyond which no more are read.
-        check: takes the path of what came, and `where` it came from.
+        size, most: its expected size, and the limit at which the download is aborted, in bytes.
+        check: called with the path of the download and `where` it came from.
     """
     tqdm = import_when_needed("tqdm", package="tqdm", purpose="the progress bar of a download").tqdm
     request = urllib.request.Request(url, headers={"User-Agent": "mobilenet-apps"})
@@ -191,11 +190,11 @@ def _download(url: str, path: Path, *, name: str, size: int | None, most: int, c
             while chunk := response.read(CHUNK_BYTES):
                 received += len(chunk)
                 if received > most:
-                    raise ConnectionError(f"more than {most:,} bytes came, which cannot be right")
+                    raise ConnectionError(f"more than {most:,} bytes were sent, which cannot be right")
                 file.write(chunk)
                 bar.update(len(chunk))
         if total is not None and received != total:
-            raise ConnectionError(f"{received} of {total} bytes came")
+            raise ConnectionError(f"{received} of {total} bytes were received")
         check(partial, where=url)
 
 
@@ -206,7 +205,7 @@ def _from_hub(entry: WeightFile) -> Path:
     cached = hub.try_to_load_from_cache(entry.hub_repo, file)
     if not isinstance(cached, str):
         if not hub.constants.HF_HUB_OFFLINE:
-            # The hub retries for half a minute before it reports that there is no network: ask once first.
+            # The hub retries for half a minute before it reports that there is no network: try once first.
             head = urllib.request.Request(hub.hf_hub_url(entry.hub_repo, file), method="HEAD")
             _open(head).close()
         cached = hub.hf_hub_download(entry.hub_repo, file)

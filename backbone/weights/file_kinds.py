@@ -1,7 +1,7 @@
-"""The kind of a weight file, recognised by its first bytes, the one weight file inside an archive, and how large.
+"""The kind of a weight file, recognised by its first bytes; the one weight file inside an archive; limits of size.
 
-A small file must not unfold to gigabytes: readers count in a `Budget` what a file declares before they hold it, and
-read no more than was counted.
+A small file must not unpack to gigabytes: readers count the declared sizes in a `Budget` before they allocate memory,
+and read no more than was counted.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from typing import IO, Literal, cast
 
 Kind = Literal["keras", "tflite", "safetensors", "torch", "zip", "tar"]
 WEIGHT_KINDS = ("keras", "tflite", "safetensors", "torch")
-# Of a file, of what an archive unpacks to, and of its tensors: the largest published ones have 0.1 GB.
+# Of a file, of the content of an archive, and of its tensors: the largest published ones have 0.1 GB.
 MAX_BYTES = 1 << 30
 MAX_MEMBERS = 10_000  # of an archive; those of published ones are ten or less
 MAX_READ_BYTES = 1 << 20  # of a tar at once
@@ -28,7 +28,7 @@ _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before torch 1.6: 
 
 
 _UNPACK = "compressed by {}: unpack it and give what is in it"
-_OTHERS = (  # what people have under the name of a weight file, by its first bytes
+_OTHERS = (  # files that are often taken for weight files, by their first bytes
     (rb"version https://git-lfs", "a Git LFS pointer to the file: run `git lfs pull` in its repository"),
     (rb"\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)", "a web page about the file: download the file itself"),
     (rb"\s*<", "an XML document"),
@@ -45,26 +45,26 @@ _OTHERS = (  # what people have under the name of a weight file, by its first by
 
 
 def other_kind(start: bytes) -> str:
-    """What a file is, from its first bytes, that people have under the name of a weight file; "" if that is unknown."""
+    """The kind of a file that is not a weight file, from its first bytes; "" if unknown."""
     start = start[:1000].removeprefix(b"\xef\xbb\xbf")
     return next((what for mark, what in _OTHERS if re.match(mark, start, re.IGNORECASE | re.DOTALL)), "")
 
 
 class TooLargeError(ValueError):
-    """A file that becomes too much in memory."""
+    """A file that would take too much memory."""
 
 
 class Budget:
-    """Counts bytes; `take` raises once there are too many."""
+    """Counts bytes; `take` raises once there are more than the limit."""
 
     def __init__(self, limit: int = MAX_BYTES) -> None:
         self.limit = self.left = limit
 
     def take(self, num_bytes: int, what: str) -> None:
-        """Count `num_bytes` of `what`, before they are held.
+        """Count `num_bytes` of `what`, before they are allocated.
 
         Raises:
-            TooLargeError: with them the file would be too large; the message says what and how large.
+            TooLargeError: the total is above the limit; the message says with what, and the total.
         """
         self.left -= max(num_bytes, 0)
         if self.left < 0:
@@ -75,7 +75,7 @@ class Budget:
 
 
 def one_line(text: str) -> str:
-    """A message as one printable line of at most 400 letters; names in a file may hold anything."""
+    """A message as one printable line of at most 400 characters; names in a file may contain anything."""
     line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     return line if len(line) <= 400 else f"{line[:300]} ... {line[-80:]}"
 
@@ -108,7 +108,7 @@ def _is_torch_zip(data: bytes) -> bool:
 
 
 def unpack(data: bytes, *, name: str) -> tuple[bytes, str]:
-    """The one weight file in a zip or tar archive, and what to call it. Bytes of other kinds are returned as they are.
+    """The one weight file in a zip or tar archive, and its name in errors. Other content is returned as it is.
 
     Raises:
         ValueError: the archive is damaged, or holds no weight file, or several, or unpacks to too much.
@@ -143,12 +143,12 @@ def unpack(data: bytes, *, name: str) -> tuple[bytes, str]:
 
 
 def check_zip(data: bytes, budget: Budget) -> None:
-    """Count what a zip declares to unpack to.
+    """Count the declared unpacked size of a zip.
 
     Raises:
-        ValueError: it is too much, or compressed in a way whose output nothing bounds. zipfile.BadZipFile: damaged.
+        ValueError: it is too large, or compressed by a method that bounds no output. zipfile.BadZipFile: damaged.
     """
-    if data.count(b"PK\x01\x02") > MAX_MEMBERS:  # before zipfile makes an object of each
+    if data.count(b"PK\x01\x02") > MAX_MEMBERS:  # before zipfile creates an object for each
         raise ValueError(f"more than {MAX_MEMBERS:,} files in it")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
@@ -185,7 +185,7 @@ def _tar_members(data: bytes) -> dict[str, bytes]:
 
 
 def _is_gzip_alone(data: bytes) -> bool:
-    """Whether something is compressed by gzip without a tar around it."""
+    """Whether the data is compressed by gzip and is not a tar archive."""
     try:
         start = gzip.GzipFile(fileobj=io.BytesIO(data)).read(512)
     except (OSError, EOFError, zlib.error):
@@ -194,7 +194,7 @@ def _is_gzip_alone(data: bytes) -> bool:
 
 
 class _SmallReads(io.RawIOBase):
-    """A file of which nothing large is read at once, such as a header of tarfile's that declares to be long."""
+    """A file that refuses large single reads, such as a tar header that declares to be long."""
 
     def __init__(self, file: io.BytesIO | gzip.GzipFile) -> None:
         self.file = file
@@ -224,7 +224,7 @@ def first_line(error: object) -> str:
 
 
 def import_when_needed(module: str, *, package: str, purpose: str) -> ModuleType:
-    """Import a library that only some weight files need.
+    """Import a library that only some weight files require.
 
     Raises:
         ValueError: it is not installed; the message says how to install it.

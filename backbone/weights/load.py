@@ -11,7 +11,7 @@ from backbone.weights.readers.tflite_graph import TFLiteGraph
 
 
 def load_weights(source: str | Path, *, width_mult: float | None = None) -> LoadedWeights:
-    """Read weights from a file, or from the catalog entry of that name, downloaded if it is not in the cache.
+    """Read weights from a file, or from a catalog entry, which is downloaded if it is not in the cache.
 
     Args:
         source: path of a file of any kind this package reads, or a name that `python -m backbone.weights list` shows.
@@ -39,7 +39,7 @@ def load_graph(source: str | Path) -> TFLiteGraph:
 
 
 def locate_weights(source: str | Path) -> tuple[Path, WeightFile | None]:
-    """The file that `source` means, and its catalog entry if `source` is a name.
+    """The file for `source`, and its catalog entry if `source` is a name.
 
     Raises:
         ValueError: neither a file nor a name; or a download that failed.
@@ -58,7 +58,7 @@ def locate_weights(source: str | Path) -> tuple[Path, WeightFile | None]:
 
 
 def _with_entry(weights: LoadedWeights, entry: WeightFile) -> LoadedWeights:
-    """What the catalog knows beyond the file."""
+    """The catalog's facts that are not in the file."""
     weights = check_width(weights, entry.width_mult)
     return replace(
         weights,

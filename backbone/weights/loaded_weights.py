@@ -21,7 +21,7 @@ WIDEST = TABLE_1[-1][1]  # 1024, the channels of the last layer at width 1
 MIN_CHANNELS_IN_USE = (8, 16, 1)  # Google's classifiers, its detectors, Keras below alpha 0.25
 BACKGROUND_CLASSES = 1001  # TensorFlow's ImageNet heads, with 0 = background
 
-# The convolutions in the order an image meets them: "stem", "blocks.conv1.depthwise", "blocks.conv1.pointwise", ...
+# The convolutions in the order of the forward pass: "stem", "blocks.conv1.depthwise", "blocks.conv1.pointwise", ...
 LAYERS = ("stem", *(f"blocks.{name}.{part}" for name, _, _ in TABLE_1[1:] for part in ("depthwise", "pointwise")))
 
 
@@ -68,12 +68,12 @@ class LoadedWeights:
         preprocessing: of the photos they were trained on.
         class_list: "imagenet" (1000 classes, sorted by WordNet id), "cub200", or None if unknown.
         resolution: side of the training photos in pixels; None if the file does not say.
-        source: the file, and where it came from if the catalog knows.
+        source: the file, and its origin if it is in the catalog.
         layout: "Keras .h5", "Keras 3 .weights.h5", "TFLite", "timm" or "pytorchcv".
         quantised: stored in 8 bits; `state_dict` holds the dequantised numbers.
         licence: of the weights; None if unknown.
         top1: published ImageNet (or CUB) top-1 accuracy in percent; None if unknown.
-        notes: what else the file holds, for `inspect`.
+        notes: other content of the file, for `inspect`.
     """
 
     state_dict: Mapping[str, Tensor] = field(repr=False)
@@ -110,7 +110,7 @@ class LoadedWeights:
         return sum(tensor.numel() for name, tensor in self.state_dict.items() if not name.endswith(buffers))
 
     def summary(self) -> str:
-        """One line for a log: what it is, its published accuracy, where it came from, its licence."""
+        """One line for a log: width, source, layout, head, published accuracy and licence."""
         head = f"{self.num_classes} classes" if self.num_classes else "no classifier"
         parts = [f"{self.backbone} from {self.source} ({self.layout}, {head})"]
         if self.top1 is not None:
@@ -122,7 +122,7 @@ class LoadedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A convolution and its BatchNorm as a reader found them; `make_weights` checks the shapes."""
+    """A convolution and its BatchNorm as read from a file; `make_weights` checks the shapes."""
 
     weight: Tensor  # (O, I, k, k); depthwise (C, 1, 3, 3)
     gamma: Tensor  # (O,), and so are the others
@@ -132,7 +132,7 @@ class Layer:
 
     @classmethod
     def folded(cls, weight: Tensor, bias: Tensor, *, norm_eps: float) -> "Layer":
-        """A convolution whose BatchNorm is folded into it: gamma 1, beta = bias, mean 0, var 1 - eps does the same."""
+        """A convolution with folded BatchNorm, equivalent to gamma 1, beta = bias, mean 0 and var 1 - eps."""
         ones = torch.ones(weight.shape[0])
         return cls(weight=weight, gamma=ones, beta=bias, mean=torch.zeros_like(ones), var=ones - norm_eps)
 
@@ -149,7 +149,7 @@ def make_weights(
     Args:
         layers: in the order of `LAYERS`.
         classifier: weight (K, C) and bias (K,), or None. Of 1001 classes the first, background, is dropped.
-        source: the file, which errors start with.
+        source: the file's name, with which errors start.
         settings: the other attributes of `LoadedWeights`.
 
     Raises:
@@ -196,11 +196,11 @@ def _named(layers: Sequence[Layer], classifier: tuple[Tensor, Tensor] | None) ->
 def _channels(width_mult: float, min_channels: int) -> list[int]:
     """Output channels of each of `LAYERS`."""
     widths = [scaled_channels(c, width_mult, minimum=min_channels) for _, c, _ in TABLE_1]
-    return [widths[0], *(c for pair in pairwise(widths) for c in pair)]  # depthwise keeps the channels it gets
+    return [widths[0], *(c for pair in pairwise(widths) for c in pair)]  # depthwise keeps the number of channels
 
 
 def _find_width(state_dict: dict[str, Tensor], source: str) -> tuple[float, int]:
-    """Width multiplier and least channels at which every layer has the channels it has in the file."""
+    """Width multiplier and `min_channels` that give every layer's channels in the file."""
     shapes = [state_dict[f"{name}.conv.weight"].shape for name in LAYERS]
     found = [shape[0] if len(shape) == 4 else 0 for shape in shapes]
     try:
@@ -233,7 +233,7 @@ def _check_shapes(
 
 
 def create_backbone_from(weights: LoadedWeights, *, num_classes: int | None = None) -> MobileNetV1:
-    """Build the network that `weights` were trained as, and put them in. It is in training mode, as every new module.
+    """Build the network that `weights` were trained with, and load them. It is in training mode, like any new module.
 
     Args:
         weights: from `load_weights`.
@@ -263,7 +263,7 @@ def create_backbone_from(weights: LoadedWeights, *, num_classes: int | None = No
 
 
 def check_width(weights: LoadedWeights, width_mult: float | None) -> LoadedWeights:
-    """`weights` themselves, if they have the width that was asked for (None: any).
+    """Return `weights` if they have the requested width (None: any).
 
     Raises:
         ValueError: they do not; the message has both numbers.

@@ -15,10 +15,10 @@ READABLE = "Keras .h5 or .weights.h5, TFLite, safetensors, a torch state dict, o
 
 
 def read_weights(data: bytes, *, name: str) -> LoadedWeights:
-    """Read weights from the bytes of a file; `name` is what errors call it.
+    """Read weights from the bytes of a file; `name` is its name in errors.
 
     Raises:
-        ValueError: no weight file, damaged, too large or of another network; a library that is not installed. One line.
+        ValueError: not a weight file, damaged, too large or of another network; a missing library. One line.
     """
     try:
         content, name = unpack(data, name=name)
@@ -47,10 +47,10 @@ def read_tflite_graph(data: bytes, *, name: str) -> TFLiteGraph:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file that is no larger than weights may be.
+    """The content of a file, of at most `MAX_BYTES`.
 
     Raises:
-        ValueError: it is, or cannot be read.
+        ValueError: it is larger, or cannot be read.
     """
     try:
         with open_plain(path) as file:

@@ -101,8 +101,8 @@ def test_times_are_kept_until_asked_anew(clock, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     {
-        ("--max-ms", "0.01"): "no network keeps 0.01 ms: the least there is: 0.08 ms",
-        ("--max-mb", "1", "--max-ms", "1"): "no network keeps 1 ms and 1 MB: the least there is: 0.08 ms, 1.88 MB",
+        ("--max-ms", "0.01"): "no network is within 0.01 ms: the smallest is 0.08 ms",
+        ("--max-mb", "1", "--max-ms", "1"): "no network is within 1 ms and 1 MB: the smallest is 0.08 ms, 1.88 MB",
         ("--max-ms", "-1"): "--max-ms must be above 0, got -1",
         ("--max-mult-adds", "nan"): "--max-mult-adds must be above 0, got nan",
         ("--threads", "0"): "--threads must be 1 or more, got 0",

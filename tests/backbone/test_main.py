@@ -44,7 +44,7 @@ def test_table_2_with_its_misprint_in_the_open(printed):
     shares = ["539,492,352", "94.86 %", "3,139,584", "74.59 %", "94.86 %", "74.59 %"]
     assert line_of(text, "Conv 1x1")[1:] == shares
     assert line_of(text, "Conv 3x3")[1:] == ["10,838,016", "1.91 %", "864", "0.02 %", "1.19 %*", "0.02 %"]
-    assert "* surely 1.91 with two digits swapped in print: the four printed shares add up to 99.29 only" in text
+    assert "* probably 1.91 with two digits swapped in print: the four printed shares add up to only 99.29" in text
 
 
 def test_table_2_only_beside_its_own_net(printed):
@@ -97,7 +97,7 @@ def test_variants(printed):
     assert line_of(text, "total")[1] == f"{cost.mult_adds:,}"
     assert "residual additions have no multiplication" in text
     assert "conv7" not in text and "classifier " not in text
-    assert "The paper prints no figures of this net." in text
+    assert "The paper prints no figures for this network." in text
 
 
 def test_height_and_width(printed):

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def mix(first: Colour, second: Colour, amount: float) -> Colour:
-    """From the first colour (0) to the second (1)."""
+    """Interpolate from the first colour (0) to the second (1)."""
     r, g, b = ((1 - amount) * one + amount * two for one, two in zip(first, second, strict=True))
     return r, g, b
 
@@ -26,14 +26,14 @@ def rgb(code: str) -> Colour:
 
 
 def shifted(colour: Colour, hue: float, saturation: float, value: float) -> Colour:
-    """A colour with its hue moved (1 is the whole circle), its saturation and value multiplied."""
+    """A colour with its hue shifted (1 is the whole circle), its saturation and value multiplied."""
     h, s, v = colorsys.rgb_to_hsv(*(part / 255 for part in colour))
     r, g, b = colorsys.hsv_to_rgb((h + hue) % 1, min(1, s * saturation), min(1, v * value))
     return 255 * r, 255 * g, 255 * b
 
 
 def smooth(points: object, *, closed: bool = True, rounds: int = 3) -> np.ndarray:
-    """Round the corners of an outline or a path by cutting them again and again (Chaikin)."""
+    """Round the corners of an outline or a path by repeatedly cutting them (Chaikin)."""
     path = np.asarray(points, np.float64)
     for _ in range(rounds):
         after = np.roll(path, -1, axis=0) if closed else path[1:]
@@ -51,7 +51,7 @@ def circle(num: int) -> np.ndarray:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, *, turn: float = 0.0, num: int = 24) -> np.ndarray:
-    """Outline (num, 2) of an ellipse turned by `turn` radians."""
+    """Outline (num, 2) of an ellipse rotated by `turn` radians."""
     cos, sin = math.cos(turn), math.sin(turn)
     return circle(num) @ np.array([[rx * cos, rx * sin], [-ry * sin, ry * cos]]) + (x, y)
 
@@ -75,5 +75,5 @@ def curve(*points: tuple[float, float], num: int = 9) -> np.ndarray:
 
 
 def pick(rng: Rng, things: Sequence[T]) -> T:
-    """One of some things, all equally likely; ten times faster than `rng.choice`."""
+    """A uniformly random item; ten times faster than `rng.choice`."""
     return things[int(rng.integers(len(things)))]

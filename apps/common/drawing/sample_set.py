@@ -1,6 +1,6 @@
-"""Sample sets that are drawn: by several processes, cached, written whole, and shown on a contact sheet.
+"""Sample sets: drawn by several processes, cached, written completely or not at all, and shown on a contact sheet.
 
-An app's sample.py gives a function that draws one picture; this leaf does the rest:
+An app's sample.py provides a function that draws one picture; this module does the rest:
 
     def draw_picture(slot: Slot) -> Drawn:
         image = draw_moth(slot.rng())
@@ -10,7 +10,7 @@ An app's sample.py gives a function that draws one picture; this leaf does the r
                        counts={"train": 2000, "val": 200}, code=[Path(__file__)], show=read_labelled)
     root = SAMPLE.make(num_train=100)
 
-This module does without torch, and so do the processes that draw.
+Neither this module nor the drawing processes import torch.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 class Slot(NamedTuple):
-    """The place of one picture in a set. What is drawn may depend on all but `id`, which the counts shift."""
+    """The position of one picture in a set. Drawing may depend on all fields but `id`, which the counts shift."""
 
     seed: int
     split: str
@@ -53,7 +53,7 @@ class Slot(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """One picture, (H, W, 3) uint8 RGB, with its file's name in the set and, of plain types, what an index needs."""
+    """One picture, (H, W, 3) uint8 RGB, with its file name in the set and its record of plain types for the index."""
 
     name: str
     image: np.ndarray
@@ -62,14 +62,14 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawingOptions:
-    """Where the set is drawn, and how."""
+    """Flags: where and how the set is drawn."""
 
     out: Path | None = None
     """folder to draw into, which must be new or empty; default a folder in the cache"""
     seed: int = 0
     """random seed of everything drawn"""
     num_workers: int | None = None
-    """processes that draw; default one a core"""
+    """drawing processes; default one per core"""
     contact_sheet: Path | None = None
     """also write this image file: the first training images with their labels"""
 
@@ -80,7 +80,7 @@ USUAL = DrawingOptions()
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSet:
-    """What an app's sample.py says of its set."""
+    """An app's sample set, as its sample.py describes it."""
 
     app: str
     """part of the folder's name in the cache"""
@@ -90,26 +90,26 @@ class SampleSet:
     counts: Mapping[str, int]
     """pictures by split, in the splits' order"""
     code: Sequence[Path]
-    """the files that the pictures depend on beside this room's, and folders of such files"""
+    """files, and folders of files, that the pictures depend on in addition to this folder's"""
     write_index: Callable[[Path, list[Any], dict[str, Any]], None] | None = None
-    """called with the folder, the records in the order of their ids and what is known of the set"""
+    """called with the folder, the records in the order of their ids, and the description of the set"""
     least: int = 1
-    """pictures that a split needs"""
+    """the smallest number of pictures in a split"""
     show: Callable[[Path], Iterable[np.ndarray]] = lambda root: ()
     """the training pictures (H, W, 3) RGB of a set, all of one height, with their labels"""
     sheet: Mapping[str, int] = field(default_factory=dict)
     """options of `pictures.write_contact_sheet`"""
 
     def make(self, root: Path | None = None, *, seed: int = 0, num_workers: int | None = None, **numbers: int) -> Path:
-        """Draw the set, or find it where it was drawn before, and return its folder.
+        """Draw the set, or reuse one that was drawn before, and return its folder.
 
         Args:
-            root: the folder; by default one in the cache that belongs to these numbers and this version of the drawing.
-            num_workers: processes that draw; by default one for each core.
-            numbers: `num_<split>`, where a split is to have another number of pictures than usual.
+            root: the folder; by default one in the cache for these counts and this version of the drawing code.
+            num_workers: drawing processes; by default one per core.
+            numbers: `num_<split>`, for splits that should not have the default number of pictures.
 
         Raises:
-            ValueError: a number is too small, or `root` holds something else.
+            ValueError: a number is too small, or `root` contains something else.
         """
         counts = {split: numbers.pop(f"num_{split}", count) for split, count in self.counts.items()}
         if numbers:
@@ -117,10 +117,10 @@ class SampleSet:
         return draw_set(self, root, counts=counts, seed=seed, num_workers=num_workers)
 
     def run(self, config: Any) -> None:
-        """Draw the set that the flags describe, say where it is, and write the contact sheet if it is wanted.
+        """Draw the set that the flags describe, print its folder, and write the contact sheet if requested.
 
         Args:
-            config: its fields are `num_<split>` for every split, and `drawing`.
+            config: has the fields `num_<split>` for every split, and `drawing`.
         """
         numbers = {name: value for name, value in vars(config).items() if name != "drawing"}
         given: DrawingOptions = config.drawing
@@ -167,12 +167,12 @@ def draw_set(
 
 
 def fingerprint(code: Sequence[Path]) -> str:
-    """A hash of the code that draws, so that no set drawn by another version of it is taken for this one's."""
+    """A hash of the drawing code, so that a set drawn by another version of it is not reused."""
     return hashlib.sha256(b"".join(file.read_bytes() for file in files_of(code))).hexdigest()
 
 
 def files_of(code: Sequence[Path]) -> list[Path]:
-    """The files that the pictures of a set depend on: this room's, what writes pictures, and the set's own."""
+    """The files that the pictures of a set depend on: this folder's, pictures.py, and the set's own."""
     files = []
     for path in (Path(__file__).parent, Path(pictures.__file__), *code):
         files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
@@ -180,7 +180,7 @@ def files_of(code: Sequence[Path]) -> list[Path]:
 
 
 def is_drawn(root: Path, info: dict[str, Any]) -> bool:
-    """Whether a folder holds the set of this `info`; it was written whole or not at all."""
+    """Whether a folder contains the set of this `info`; it was written completely or not at all."""
     try:
         return json.loads((root / INFO).read_text(encoding="utf-8")) == info
     except (OSError, ValueError):
@@ -190,9 +190,9 @@ def is_drawn(root: Path, info: dict[str, Any]) -> bool:
 def draw_all(
     folder: Path, *, draw: str, counts: Mapping[str, int], seed: int, num_workers: int | None = None
 ) -> list[Any]:
-    """Draw all pictures, in several processes where there is enough to do, and return their records.
+    """Draw all pictures, in several processes if there are enough, and return their records.
 
-    They are started as plain commands: a process pool would first load all that the calling script imports.
+    They are started as plain commands: a process pool would first import all that the calling script imports.
     """
     num_shares = num_workers or min(num_cores(), 1 + sum(counts.values()) // WORTH_A_WORKER)
     job = {"folder": str(folder), "draw": draw, "counts": dict(counts), "seed": seed, "num_shares": num_shares}
@@ -208,7 +208,7 @@ def draw_all(
 
 
 def run_workers(jobs: Iterable[dict[str, Any]]) -> None:
-    """Run `draw_share` for each job in a process of its own; none outlives this call."""
+    """Run `draw_share` for each job in its own process; none outlives this call."""
     processes: list[subprocess.Popen] = []
     try:
         for job in jobs:
@@ -223,7 +223,7 @@ def run_workers(jobs: Iterable[dict[str, Any]]) -> None:
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Pictures in a run's folder: what the network learns from, and what it finds in val.
+"""Pictures in a run's folder: a training batch, and detections on val.
 
 Letters in shapes: B batch, H W height and width.
 """
@@ -25,7 +25,7 @@ OBJECT, CROWD, FOUND = (255, 255, 80), (160, 160, 160), (90, 220, 110)  # RGB
 
 
 def draw_train_batch(log: RunLog, class_names: Sequence[str], batch: tuple[Tensor, Targets]) -> None:
-    """Write the run's train_batch.jpg, if it is not there: images (B, 3, H, W) and their objects, crowds in gray."""
+    """Write the run's train_batch.jpg, if it does not exist: images (B, 3, H, W) and their objects, crowds in gray."""
     if not log.is_missing(TRAIN_BATCH):
         return
     images, targets = batch
@@ -41,11 +41,11 @@ def draw_train_batch(log: RunLog, class_names: Sequence[str], batch: tuple[Tenso
 
 
 def draw_val_batch(run: Path, split: CocoSplit, results: list[dict[str, Any]], *, threshold: float, iou: float) -> None:
-    """Write the run's val_batch.jpg: photos of a split, each with its objects and again with what is found.
+    """Write the run's val_batch.jpg: photos of a split, each with its labelled objects and again with the detections.
 
     Args:
-        results: detections in COCO's format; shown are those from `threshold` on, of several in one place (above
-            `iou`) the best.
+        results: detections in COCO's format; those with a score of at least `threshold` are shown, and of several
+            that overlap (above `iou`) the best.
     """
     found: dict[int, list[dict[str, Any]]] = {}
     for result in results:

@@ -1,1 +1,1 @@
-"""The pictures of the sample set, drawn from nothing: a reef with six kinds of animals."""
+"""The drawn pictures of the sample set: a reef with six kinds of animals."""

@@ -1,8 +1,8 @@
-"""The six animals to be found, by name.
+"""The six animals to detect, by name.
 
-Some pairs look alike on purpose: jellyfish and octopus (a dome and arms), turtle and crab (a carapace and limbs), shell
-and jellyfish (ribs that fan out). Each kind has colours of its own, as on a reef: that is what a small network learns
-from a few thousand pictures.
+Some pairs are similar on purpose: jellyfish and octopus (a dome and arms), turtle and crab (a carapace and limbs),
+shell and jellyfish (ribs that fan out). Each kind has its own colours, as on a reef: these are what a small network
+learns from a few thousand pictures.
 """
 
 import math
@@ -19,13 +19,13 @@ from apps.detection.reef.swimmers import draw_fish, draw_jellyfish, draw_turtle
 
 @dataclass(frozen=True)
 class Animal:
-    """How an animal is drawn, and how it is posed."""
+    """How an animal is drawn and posed."""
 
     draw: Callable[[Sprite, Palette], None]
     lean: float
-    """It leans by up to this many radians to either side, most of the time; else by anything."""
+    """The usual largest tilt to either side in radians; some animals have any tilt."""
     squash: float
-    """How much of its height perspective may take, as of what lies flat on the ground."""
+    """By how much perspective may shorten its height, as for an animal flat on the ground."""
     gloss: float
     crawls: bool
     colours: tuple[str, ...]

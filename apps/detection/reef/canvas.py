@@ -1,7 +1,8 @@
-"""What the reef is drawn with: colours, curves, and the canvas of one object with its paint and its light.
+"""Drawing tools of the reef: colours, curves, and the canvas of one object with its paint and lighting.
 
-Colours are RGB, 0 to 255. An object lives in about [-1, 1] x [-1, 1], x to the right and y down; its canvas turns,
-mirrors and squashes it on the way to pixels. Letters: S side of the canvas, N points of an outline or a path.
+Colours are RGB, 0 to 255. An object's coordinates are about [-1, 1] x [-1, 1], x to the right and y down; its canvas
+rotates, mirrors and squeezes it when converting to pixels. Letters: S side of the canvas, N points of an outline or a
+path.
 """
 
 import math
@@ -19,7 +20,7 @@ BLACK, WHITE = (12.0, 12.0, 20.0), (255.0, 252.0, 244.0)
 UP = -math.pi / 2  # a heading
 NORMAL = np.array([-1.0, 1.0])
 
-REACH = 1.22  # half the canvas in the object's units: room for what sticks out of [-1, 1]
+REACH = 1.22  # half the canvas in the object's units: room for parts outside [-1, 1]
 
 # A palette by the name of its base colour: base, second, accent.
 PALETTES = {
@@ -76,10 +77,10 @@ class Region:
 
 
 class Sprite:
-    """The canvas of one object, `finer` times as wide as the object shall be, against jagged edges.
+    """The canvas of one object, `finer` times as wide as the final object, for antialiasing.
 
-    `pixels` (S, S, 4) uint8 holds red, green, blue and the height above the ground, from which `render` takes the
-    light; where the height is 0 there is nothing.
+    `pixels` (S, S, 4) uint8 holds red, green, blue and the height above the ground, from which `render` computes the
+    light; height 0 is transparent.
     """
 
     def __init__(
@@ -87,14 +88,14 @@ class Sprite:
     ) -> None:
         self.side, self.finer, self.rng = side * finer, finer, rng
         self.pixels = np.zeros((self.side, self.side, 4), np.uint8)
-        self.glass: list[tuple[np.ndarray, float]] = []  # outlines that let something through, and how much they cover
+        self.glass: list[tuple[np.ndarray, float]] = []  # translucent outlines and their opacity
         self.scale = self.side / (2 * REACH)
         cos, sin, flip = math.cos(turn), math.sin(turn), -1.0 if mirror else 1.0
         pose = self.scale * np.array([[cos * flip, sin * flip], [-sin * squash, cos * squash]])
         self.to_fixed, self.inverse = 16 * pose, np.linalg.inv(pose)
 
     def fixed(self, points: object) -> np.ndarray:
-        """Pixel coordinates (N, 2) int32 with 4 bits after the point."""
+        """Pixel coordinates (N, 2) int32 with 4 fractional bits."""
         return (np.asarray(points) @ self.to_fixed + 8 * self.side).astype(np.int32)
 
     def fill(self, outline: object, colour: Colour, height: float = 0.6) -> None:
@@ -148,7 +149,7 @@ class Sprite:
         self.pixels[region.window][..., :3] = cv2.blendLinear(patch, paint, 1 - share, share)
 
     def pattern(self, outline: np.ndarray, colour: Colour, accent: Colour, *, kind: str = "") -> None:
-        """Paint bands, spots, blotches or a blend of two colours into an outline, or leave it plain: chance decides."""
+        """Paint bands, spots, blotches or a blend of two colours into an outline, or leave it plain, at random."""
         rng = self.rng
         kind = kind or pick(rng, ("plain", "bands", "spots", "blotches", "blend"))
         if kind == "plain":
@@ -179,7 +180,7 @@ class Sprite:
         self.dots([(x - 0.1 * radius, y - 0.25 * radius)], 0.22 * radius, WHITE, 1.0)
 
     def render(self, light_xy: tuple[float, float], gloss: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
-        """Scale down by `finer`, and light the relief from `light_xy` (the direction that the light comes from).
+        """Scale down by `finer`, and light the relief from the direction `light_xy`.
 
         Returns colour (3, h, w) float32 in [0, 255] and cover (h, w) float32 in [0, 1], cut to what is covered.
         """
@@ -198,12 +199,12 @@ class Sprite:
             cover = cv2.resize(alpha[window], size, interpolation=cv2.INTER_AREA)
         *planes, heights = cv2.split(cv2.resize(self.pixels[window], size, interpolation=cv2.INTER_AREA))
         shade, shine = self.light(heights.astype(np.float32) / 255, light_xy)
-        shade *= 255 / np.maximum(solid, 4)  # the undrawn is black: leave it out of the colour at the edges
+        shade *= 255 / np.maximum(solid, 4)  # undrawn pixels are black: exclude them from the colour at the edges
         colour = np.stack([plane * shade + gloss * shine for plane in planes])
         return np.clip(colour, 0, 255, out=colour), cover.astype(np.float32) / 255
 
     def light(self, heights: np.ndarray, light_xy: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-        """How bright a relief (h, w) is, around 1, and how much of the light it mirrors, in [0, 255]."""
+        """Diffuse brightness of a relief (h, w), around 1, and its specular light, in [0, 255]."""
         scale = self.side / self.finer / 90
         broad, border = max(3, round(12 * scale)) | 1, cv2.BORDER_CONSTANT  # there is nothing around it
         mound = cv2.blur(heights, (broad, broad), borderType=border)

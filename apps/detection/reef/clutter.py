@@ -1,4 +1,4 @@
-"""What stands around in the reef and is nothing to be found: rocks, corals, sponges, anemones, grass, kelp.
+"""Clutter of the reef, which is not to be detected: rocks, corals, sponges, anemones, grass, kelp.
 
 Each kind has a few pieces, drawn once per process and then scaled, mirrored and tinted.
 """
@@ -155,7 +155,7 @@ CLUTTER: dict[str, Callable[[Sprite], None]] = {
 }
 
 NUM_PIECES = 12  # of each kind
-# What stands on the ground, and what may lie there when seen from above; the common kinds more than once.
+# Clutter that stands on the ground, and clutter for views from above; the common kinds more than once.
 STANDING = ("rock", "rock", "branches", "branches", "brain", "tubes", "anemone", "grass", "grass", "kelp", "urchin")
 LYING = ("rock", "rock", "branches", "brain", "grass", "kelp", "kelp", "urchin")
 

@@ -1,4 +1,4 @@
-"""Three animals of the reef that keep to the ground: crab, octopus, shell; never twice the same."""
+"""Three animals of the reef that live on the ground: crab, octopus, shell; each drawn at random."""
 
 import math
 

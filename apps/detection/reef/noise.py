@@ -1,4 +1,4 @@
-"""The randomness that the reef is textured with: tiles drawn once in each process, the same in all of them."""
+"""Noise textures of the reef: tiles drawn once in each process, the same in all of them."""
 
 from functools import lru_cache
 
@@ -57,5 +57,5 @@ def noise_crop(rng: Rng, height: int, width: int, kind: str = "cloud") -> np.nda
 
 
 def folded(position: np.ndarray) -> np.ndarray:
-    """Any position to one within a tile, back and forth, so that a tile goes on for ever without a seam."""
+    """Map any position into a tile, reflected at its borders, so that the tile repeats without a seam."""
     return np.abs((position + (TILE - 1)) % (2 * TILE - 2) - (TILE - 1))

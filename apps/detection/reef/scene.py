@@ -1,6 +1,6 @@
-"""One picture of the reef: a site, clutter, and the animals that a detector shall find.
+"""One picture of the reef: a site, clutter, and the animals to detect.
 
-Pictures are planar RGB (3, H, W) float32 in [0, 255] until they are developed. Letters: H W height and width of the
+Pictures are planar RGB (3, H, W) float32 in [0, 255] until `develop`. Letters: H W height and width of the
 picture in pixels, h w those of a piece in it.
 """
 
@@ -18,10 +18,12 @@ from apps.detection.reef.water import add_bubbles, develop, make_site, paint_sit
 Window = tuple[slice, slice]
 
 NUM_SHARES = (0.03, 0.47, 0.33, 0.13, 0.04)  # of the pictures with 0, 1, 2, ... animals
-MIN_SIZE, MAX_SIZE = 0.6, 1.45  # of an animal, in shorter sides of the picture; the more there are, the smaller
+MIN_SIZE, MAX_SIZE = 0.6, 1.45  # of an animal, as a share of the picture's shorter side; the more animals, the smaller
 TINY_SIZE, TINY_SHARE = 0.2, 0.03
 ALL_OF_A_KIND = 0.12  # of the pictures: a school of fish, a colony of crabs, ...
-MIN_VISIBLE = 0.7  # of an animal's own area: less is never drawn, so that nothing to be seen lacks its box
+MIN_VISIBLE = (
+    0.7  # smallest visible share of an animal's area: with less it is not drawn, so that every visible animal has a box
+)
 MIN_INSIDE = 0.85  # of its area
 MAX_BOX_IOU = 0.12  # of two animals' boxes
 PLACES = 12  # tried for an animal
@@ -29,7 +31,7 @@ PLACES = 12  # tried for an animal
 
 @dataclass(frozen=True)
 class Found:
-    """One animal of a picture: its class, the mask (H, W) of what is to be seen of it, and its whole area in pixels."""
+    """One animal of a picture: its class, the mask (H, W) of its visible part, and its whole area in pixels."""
 
     name: str
     visible: np.ndarray
@@ -51,7 +53,7 @@ class Found:
 
 
 class Scene:
-    """A picture being painted from far to near, with the animals found in it so far."""
+    """A picture that is painted from far to near, with the animals in it so far."""
 
     def __init__(self, rng: Rng) -> None:
         self.rng = rng
@@ -61,7 +63,7 @@ class Scene:
         self.found: list[Found] = []
 
     def window(self, x: int, y: int, cover: np.ndarray) -> tuple[Window, Window] | None:
-        """Where a cover (h, w) at (x, y) meets the picture: the window there, the one in the cover; None: nowhere."""
+        """The overlap of a cover (h, w) at (x, y) and the picture: a window in each; None if empty."""
         left, top = max(0, x), max(0, y)
         right, bottom = min(self.width, x + cover.shape[1]), min(self.height, y + cover.shape[0])
         if right <= left or bottom <= top:
@@ -69,7 +71,7 @@ class Scene:
         return (slice(top, bottom), slice(left, right)), (slice(top - y, bottom - y), slice(left - x, right - x))
 
     def hides_any(self, window: Window, part: np.ndarray) -> bool:
-        """Whether a cover painted there would leave too little to be seen of an animal."""
+        """Whether a cover painted at (x, y) would leave too little of an animal visible."""
         for animal in self.found:
             hidden = np.count_nonzero(animal.visible[window] & (part > 0.5))
             if hidden and np.count_nonzero(animal.visible) - hidden < MIN_VISIBLE * animal.full_area:
@@ -77,7 +79,7 @@ class Scene:
         return False
 
     def paste(self, x: int, y: int, colour: np.ndarray, cover: np.ndarray, *, haze: float, shadow: float) -> bool:
-        """Paint a piece at (x, y) with its shadow, unless it would hide an animal; say whether it was painted."""
+        """Paint a piece at (x, y) with its shadow, unless it would hide an animal; return whether it was painted."""
         windows = self.window(x, y, cover)
         if windows is None:
             return False
@@ -135,7 +137,7 @@ class Scene:
         self.paste(x, y, colour, cover, haze=haze, shadow=0.0 if near else 0.35)
 
     def add_animal(self, name: str, size: float, palette: Palette) -> None:
-        """Draw an animal at a place where it is seen well enough and hides nobody; none found, leave it out."""
+        """Draw an animal where it is visible enough and hides no other; if no such place is found, skip it."""
         rng, view = self.rng, self.site.view
         colour, cover = draw_animal(name, rng, size, self.site.light_xy, palette)
         solid = cover > 0.5
@@ -164,7 +166,7 @@ class Scene:
                 return
 
     def choose_palette(self, name: str) -> Palette:
-        """Colours for an animal that stand out a little from what lies behind."""
+        """Colours for an animal that differ a little from the background."""
         behind = self.site.sand if self.site.view == "above" else self.site.water
         palette = make_palette(self.rng, ANIMALS[name].colours)
         for _ in range(4):
@@ -183,7 +185,7 @@ def out_of_focus(colour: np.ndarray, cover: np.ndarray, width: int) -> tuple[np.
 
 
 def draw_scene(rng: Rng, first: str) -> tuple[np.ndarray, list[Found]]:
-    """Draw one picture (H, W, 3) uint8 RGB with the animal `first` and others, seldom with none; say what it holds."""
+    """Draw one picture (H, W, 3) uint8 RGB with the animal `first` and others, rarely none; also return its animals."""
     scene = Scene(rng)
     view, short = scene.site.view, min(scene.site.size_hw)
     num = int(rng.choice(len(NUM_SHARES), p=NUM_SHARES))

@@ -1,4 +1,4 @@
-"""Three animals of the reef that swim: fish, jellyfish, turtle; each drawn once, never twice the same."""
+"""Three animals of the reef that swim: fish, jellyfish, turtle; each drawn at random."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Where a picture of the reef is taken: the water, the ground, the light, and what the camera makes of it.
+"""The site of a picture of the reef: water, ground, light and camera.
 
 Pictures are planar RGB (3, H, W) float32 in [0, 255]. Letters: H W height and width in pixels.
 """
@@ -45,7 +45,7 @@ class Site:
 
     @property
     def water(self) -> np.ndarray:
-        """The water's colour (3,) on the whole."""
+        """The water's average colour (3,)."""
         return 0.5 * (self.top + self.deep)
 
 
@@ -84,7 +84,7 @@ def blend(first: np.ndarray, second: object, amount: np.ndarray | float) -> np.n
 
 
 def paint_water(site: Site, rng: Rng) -> np.ndarray:
-    """Water from the surface down, the sun behind it; painted at half size, as there is nothing sharp in it."""
+    """Water from the surface down, with the sun behind it; painted at half size, as it has no sharp edges."""
     height, width = (side // 2 for side in site.size_hw)
     x, y = pixel_grid(height, width)
     depth = np.clip(y ** rng.uniform(0.7, 1.3) + 0.22 * (noise_crop(rng, height, width) - 0.5), 0, 1)
@@ -100,7 +100,7 @@ def paint_water(site: Site, rng: Rng) -> np.ndarray:
 
 
 def paint_ridges(image: np.ndarray, site: Site, edge: np.ndarray, rng: Rng) -> np.ndarray:
-    """Rocks far behind the ground's `edge` (1, W), mostly lost in the water's colour."""
+    """Rocks far behind the ground's `edge` (1, W), mostly faded to the water's colour."""
     _, y = pixel_grid(*site.size_hw)
     for clear in (0.16, 0.3)[: rng.integers(0, 3)]:
         top = edge - rng.uniform(0.15, 0.55) * noise_crop(rng, *edge.shape) ** 1.5
@@ -110,7 +110,7 @@ def paint_ridges(image: np.ndarray, site: Site, edge: np.ndarray, rng: Rng) -> n
 
 
 def paint_site(site: Site, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """The empty picture (3, H, W), and how much light the waves gather on each pixel of the ground (H, W)."""
+    """The empty picture (3, H, W), and the caustics on each pixel of the ground (H, W)."""
     height, width = site.size_hw
     caustics = np.zeros(site.size_hw, np.float32)
     if site.view == "open":
@@ -135,7 +135,7 @@ def paint_site(site: Site, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
 def paint_ground(
     site: Site, across: np.ndarray, down: np.ndarray, haze: np.ndarray | float, rng: Rng
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sand with ripples and the light of the waves, at places on the ground (h, w); its colours, and that light."""
+    """Sand with ripples and caustics at points (h, w) of the ground; returns its colours and the caustics."""
     height, width = across.shape
     cloud, grain = noise_crop(rng, height, width), noise_crop(rng, height, width, "grain")
     ripple = np.sin(rng.uniform(14, 30) * down + rng.uniform(4, 12) * cloud + 2 * across)

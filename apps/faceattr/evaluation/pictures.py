@@ -1,4 +1,4 @@
-"""Pictures in a run's folder: what the network learns from, and what it says of val.
+"""Pictures in a run's folder: a training batch, and predictions on val.
 
 Letters in shapes: B batch, N photos, H W height and width, A attributes.
 """
@@ -22,7 +22,7 @@ HEIGHT, NUM_TRAIN, NUM_VAL = 160, 20, 15  # of a picture, pixels; pictures
 
 
 def draw_train_batch(log: RunLog, attributes: Sequence[str], batch: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Write the run's train_batch.jpg, if it is not there: crops (B, 3, H, W) with the attributes labelled."""
+    """Write the run's train_batch.jpg, if it does not exist: crops (B, 3, H, W) with their labelled attributes."""
     if not log.is_missing(TRAIN_BATCH):
         return
     images, labels, _ = batch
@@ -37,12 +37,12 @@ def draw_train_batch(log: RunLog, attributes: Sequence[str], batch: tuple[Tensor
 
 
 def draw_val_batch(run: Path, split: AttributeSplit, logits: Tensor) -> None:
-    """Write the run's val_batch.jpg: faces of a split, the attributes labelled, and those predicted.
+    """Write the run's val_batch.jpg: faces of a split with their labelled and predicted attributes.
 
-    Red is what is labelled and not predicted, or predicted and not labelled; green what is both.
+    Green attributes are both labelled and predicted, red ones only one of the two.
 
     Args:
-        logits: (N, A), of all photos.
+        logits: (N, A), for all photos.
     """
 
     def pictures() -> Iterator[np.ndarray]:

@@ -1,1 +1,1 @@
-"""The pictures of the sample set, drawn from nothing: portraits of invented people."""
+"""The drawn pictures of the sample set: portraits of invented people."""

@@ -38,7 +38,7 @@ def draw_glasses(canvas: Canvas, face: Face, pose: Pose, chance: Chance) -> None
 
 
 def draw_earrings(canvas: Canvas, pose: Pose, chance: Chance) -> None:
-    """Earrings at every ear to be seen: hoops, drops or pearls."""
+    """Earrings at every visible ear: hoops, drops or pearls."""
     rng = chance.of("earrings")
     kind, metal, size = pick(rng, ("hoop", "drop", "pearl")), pick(rng, METALS), rng.uniform(1.3, 1.6)
     for ear_x, ear_y in ear_centres(pose):

@@ -1,4 +1,4 @@
-"""What the portraits are drawn with: chance, colours, curves, and a canvas that takes flat shapes and soft shades.
+"""Drawing tools of the portraits: random streams, colours, curves, and a canvas for flat shapes and soft shades.
 
 Colours are RGB, 0 to 255. A portrait is drawn in units of half a face's width: the origin between the eyes, x to the
 right, y down, the chin near y = 1.2, the shoulders from y = 1.6. Letters: S side of the canvas, N points of an outline
@@ -24,13 +24,13 @@ ellipse, curve = partial(curves.ellipse, num=28), partial(curves.curve, num=13) 
 
 
 class Chance:
-    """A stream of random numbers for each part of a drawing, so that no part's choices change another's."""
+    """A stream of random numbers for each part of a drawing, so that the parts are independent."""
 
     def __init__(self, *key: int) -> None:
         self.key = key
 
     def of(self, part: str) -> Rng:
-        """The stream of one part, always from its beginning."""
+        """The stream of one part, from its beginning."""
         return np.random.default_rng((*self.key, zlib.crc32(part.encode())))
 
 
@@ -40,7 +40,7 @@ def palette(codes: str) -> list[Colour]:
 
 
 def varied(colour: Colour, rng: Rng, *, hue: float = 0.015, strength: float = 0.12, light: float = 0.08) -> Colour:
-    """A colour a little off in hue, saturation and brightness."""
+    """A colour with slightly changed hue, saturation and brightness."""
     saturation, value = (1 - strength, 1 + strength), (1 - light, 1 + light)
     return shifted(colour, rng.uniform(-hue, hue), rng.uniform(*saturation), rng.uniform(*value))
 
@@ -77,11 +77,11 @@ def resampled(path: np.ndarray, step: float) -> np.ndarray:
 
 
 class Canvas:
-    """A square picture, drawn `finer` times as large as it shall be, against jagged edges.
+    """A square picture, drawn `finer` times as large as the result, for antialiasing.
 
     Attributes:
         pixels: (S, S, 3) uint8 RGB.
-        pose: (3, 2), takes points (N, 2) and a 1 to pixels; set before drawing.
+        pose: (3, 2), maps points (N, 2) with an appended 1 to pixels; set before drawing.
     """
 
     def __init__(self, side: int, finer: int) -> None:
@@ -90,16 +90,16 @@ class Canvas:
         self.pose = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
 
     def placed(self, points: object) -> np.ndarray:
-        """Where points (N, 2) lie on the canvas, in pixels."""
+        """The positions of points (N, 2) on the canvas, in pixels."""
         return np.asarray(points, np.float64) @ self.pose[:2] + self.pose[2]
 
     def fixed(self, points: object) -> np.ndarray:
-        """Pixel coordinates (N, 2) int32 with 4 bits after the point."""
+        """Pixel coordinates (N, 2) int32 with 4 fractional bits."""
         return (16 * self.placed(points)).astype(np.int32)
 
     @property
     def scale(self) -> float:
-        """Pixels of a unit."""
+        """Pixels per unit."""
         return math.hypot(*self.pose[0])
 
     def fill(self, outline: object, colour: Colour) -> None:
@@ -126,7 +126,7 @@ class Canvas:
     def shade(
         self, outline: object, colour: Colour, amount: float, *, blur: float = 0.0, within: np.ndarray | None = None
     ) -> None:
-        """Lay a colour on an outline: `amount` (0 to 1) of it in the middle, fading over `blur` at the border.
+        """Blend a colour into an outline: `amount` (0 to 1) of it in the middle, fading over `blur` at the border.
 
         Args:
             within: a `mask`; nothing outside it changes.

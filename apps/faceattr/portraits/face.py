@@ -28,7 +28,7 @@ IRISES = palette("4a2e1d 3a2418 6b4426 7d8f52 5b86a8 6d7f8c 8a6a3a")
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """What makes a face: the same in all pictures of one person. Lengths in half face widths."""
+    """The properties of a face that are the same in all pictures of one person. Lengths are in half face widths."""
 
     skin: Colour
     iris: Colour
@@ -110,7 +110,7 @@ class Pose:
     """from the left (-1) to the right (1)"""
 
     def turn(self, points: object, depth: float | None = None) -> np.ndarray:
-        """Move points (N, 2) as a turned head does; `depth` before the ears, None for what lies on the face."""
+        """Move points (N, 2) with the turn of the head; `depth` in front of the ears, None for points on the face."""
         moved = np.array(points, np.float64)
         reach = 0.8 - 0.45 * moved[:, 0] ** 2 if depth is None else depth
         moved[:, 0] += self.yaw * reach

@@ -1,4 +1,4 @@
-"""Hair: what hangs behind the head, the cap over it, bangs, locks before the ears, mustache and goatee."""
+"""Hair: behind the head, on top of it, bangs, locks in front of the ears, mustache and goatee."""
 
 import math
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ STYLES = ("crop", "quiff", "bob", "long", "bun", "round")
 
 @dataclass(frozen=True, kw_only=True)
 class Hair:
-    """How a person's hair is: the same in all pictures of that person."""
+    """The properties of a person's hair, the same in all pictures of that person."""
 
     colour: Colour
     wavy: bool
@@ -68,12 +68,12 @@ class Hair:
 
     @property
     def dark(self) -> Colour:
-        """In the shade."""
+        """The colour in the shade."""
         return mix(self.colour, BLACK, 0.28)
 
     @property
     def bright(self) -> Colour:
-        """Where it mirrors the light."""
+        """The colour of its highlights."""
         return mix(self.colour, WHITE if sum(self.colour) > 180 else (120, 124, 150), 0.3)
 
 
@@ -86,7 +86,7 @@ def curled(path: np.ndarray, rng: Rng, *, high: float = 0.17, wide: float = 0.4)
 
 
 def edged(path: np.ndarray, hair: Hair, rng: Rng, *, high: float = 0.17, wide: float = 0.4) -> np.ndarray:
-    """The outer edge of hair along a path: lobed where the hair is wavy, else as it is."""
+    """The outer edge of hair along a path: lobed if the hair is wavy."""
     return curled(path, rng, high=high, wide=wide * rng.uniform(0.85, 1.15)) if hair.wavy else path
 
 
@@ -115,7 +115,7 @@ def skull_arc(hair: Hair, low: float) -> np.ndarray:
 
 
 def draw_back(canvas: Canvas, hair: Hair, pose: Pose, chance: Chance, *, hat: bool) -> None:
-    """What is seen behind the neck: before the body is drawn."""
+    """The hair visible behind the neck; drawn before the body."""
     rng = chance.of("back hair")
     behind = -0.35 * pose.yaw
     if hair.style == "bun" and not hat:

@@ -1,4 +1,4 @@
-"""A portrait as a whole: who, how held and lit, before which wall, and what the camera makes of it."""
+"""A whole portrait: person, pose, light, background and camera."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ WALLS = palette("a9c6cf e7cdb0 d9a78b b7c4a1 c9b6d3 8fa3b8 efe3d0 6f8f8c d8b4b0 
 
 
 def make_poses(rng: Rng) -> tuple[Pose, np.ndarray, np.ndarray]:
-    """A head's pose, and the matrices (3, 2) that take head and body to the canvas, as a face detector would crop."""
+    """A head's pose, and the matrices (3, 2) from head and body to the canvas, as a face detector would crop."""
     pose = Pose(yaw=rng.uniform(-0.26, 0.26), pitch=rng.uniform(-0.1, 0.1), light=rng.uniform(-1, 1))
     unit = SIDE * FINER * rng.uniform(0.22, 0.25)
     roll, tilt = rng.normal(0, 0.05), rng.normal(0, 0.06)
@@ -43,7 +43,7 @@ def make_poses(rng: Rng) -> tuple[Pose, np.ndarray, np.ndarray]:
 
 
 def turned(angle: float, unit: float) -> np.ndarray:
-    """The matrix (3, 2) of a turn by `angle` radians, a unit `unit` pixels long, without a shift."""
+    """The matrix (3, 2) of a rotation by `angle` radians and a scale of `unit` pixels per unit, without a shift."""
     cos, sin = unit * math.cos(angle), unit * math.sin(angle)
     return np.array([[cos, sin], [-sin, cos], [0.0, 0.0]])
 
@@ -60,8 +60,8 @@ def draw_portrait(
             Smiling, Wearing_Earrings, Wearing_Hat, Wearing_Necktie.
 
     Returns:
-        The picture (H, W, 3) uint8 RGB, and the names of those that it cannot show, whichever way they are: they are
-        covered, or out of the frame.
+        The picture (H, W, 3) uint8 RGB, and the names of the attributes that are not visible in it, present or not:
+        covered, or outside the frame.
     """
     face, hair = Face.drawn(person), Hair.drawn(person, colour=hair_colour)
     pose, head, body = make_poses(shot.of("pose"))

@@ -1,4 +1,4 @@
-"""Pictures in a run's folder: what the network learns from, and what it says of val.
+"""Pictures in a run's folder: a training batch, and predictions on val.
 
 Letters in shapes: B batch, N photos, H W height and width, K classes.
 """
@@ -21,7 +21,7 @@ HEIGHT, NUM_TRAIN, NUM_VAL = 160, 20, 15  # of a picture, pixels; pictures
 
 
 def draw_train_batch(log: RunLog, class_names: Sequence[str], mix: Mix, batch: tuple[Tensor, Tensor]) -> None:
-    """Write the run's train_batch.jpg, if it is not there: images (B, 3, H, W), mixed, with their classes."""
+    """Write the run's train_batch.jpg, if it does not exist: images (B, 3, H, W), mixed, with their classes."""
     if not log.is_missing(TRAIN_BATCH):
         return
     images, labels = batch
@@ -39,10 +39,10 @@ def draw_train_batch(log: RunLog, class_names: Sequence[str], mix: Mix, batch: t
 
 
 def draw_val_batch(run: Path, split: LabelledSplit, logits: Tensor) -> None:
-    """Write the run's val_batch.jpg: photos of a split, each with its class and, green or red, the one it is taken for.
+    """Write the run's val_batch.jpg: photos of a split with their class and the predicted one (green if correct).
 
     Args:
-        logits: (N, K), of all photos.
+        logits: (N, K), for all photos.
     """
     best = logits.softmax(1).max(1)
 

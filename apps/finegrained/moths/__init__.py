@@ -1,1 +1,1 @@
-"""The pictures of the sample set, drawn from nothing: moths of one genus on what moths sit on."""
+"""The drawn pictures of the sample set: moths of one genus on various surfaces."""

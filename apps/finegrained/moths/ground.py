@@ -1,4 +1,4 @@
-"""What moths sit on: leaf, bark, sand, moss, planks, cloth, stone, and flowers out of focus.
+"""The background of a moth: leaf, bark, sand, moss, planks, cloth, stone, or flowers out of focus.
 
 Pictures are (H, W, 3) float32 RGB in [0, 255]. Letters: H W height and width in pixels.
 """
@@ -13,7 +13,7 @@ from apps.finegrained.moths.texture import BLACK, WHITE, noise_crop
 
 SIZE_HW = (160, 176)
 HEIGHT, WIDTH = SIZE_HW
-DIAGONAL = 240  # of a ground that is turned before it is cut to size
+DIAGONAL = 240  # of a ground that is rotated before it is cropped
 
 GREENS = ((86, 128, 58), (120, 150, 66), (62, 104, 70), (134, 140, 84))
 BARKS = ((124, 104, 84), (150, 138, 122), (104, 78, 60), (134, 112, 104))
@@ -30,12 +30,12 @@ def toned(colour: Colour, tone: np.ndarray) -> np.ndarray:
 
 
 def blend(image: np.ndarray, colour: Colour, amount: np.ndarray) -> np.ndarray:
-    """From a picture (amount 0) to a colour (amount 1) by amount (H, W)."""
+    """Interpolate from a picture (amount 0) to a colour (amount 1) by amount (H, W)."""
     return image + (np.array(colour, np.float32) - image) * amount[..., None]
 
 
 def turn(image: np.ndarray, rng: Rng) -> np.ndarray:
-    """A square picture turned by any angle and cut to the final size."""
+    """A square picture rotated by any angle and cropped to the final size."""
     matrix = cv2.getRotationMatrix2D((DIAGONAL / 2, DIAGONAL / 2), rng.uniform(0, 360), 1.0)
     matrix = matrix + np.array([[0, 0, WIDTH - DIAGONAL], [0, 0, HEIGHT - DIAGONAL]]) / 2
     return cv2.warpAffine(image, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)

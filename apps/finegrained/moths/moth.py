@@ -1,8 +1,8 @@
 """One moth, drawn flat: the right wings, which are mirrored for the left ones, and the body between them.
 
-A moth lives in units of half its wingspan: x from the body outwards, y from the head down, wings about [-1, 1]. Its
-canvases have `UNIT` pixels to the unit. Everything random is drawn before the species is looked at, so that two species
-drawn from one generator differ by their marks alone. Letters: N points.
+A moth's unit is half its wingspan: x from the body outwards, y from the head down, wings about [-1, 1]. Its canvases
+have `UNIT` pixels per unit. All random numbers are drawn before the species is used, so that two species drawn from the
+same generator differ by their marks alone. Letters: N points.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ EYESPOT_PLACES = {1: (0.58,), 2: (0.33, 0.83), 3: (0.2, 0.57, 0.94)}  # of the h
 
 @dataclass(frozen=True)
 class Marks:
-    """What tells a species: all that is not chance."""
+    """The marks that identify a species: everything about it that is not random."""
 
     band: Literal["whole", "broken"]
     """the pale band across the forewing"""
@@ -50,13 +50,13 @@ class Marks:
 
 
 def turned(points: object, angle: float, centre: np.ndarray) -> np.ndarray:
-    """Points (N, 2) turned about a centre by an angle in radians, clockwise on the screen."""
+    """Points (N, 2) rotated about a centre by an angle in radians, clockwise on the screen."""
     cos, sin = np.cos(angle), np.sin(angle)
     return (np.asarray(points) - centre) @ np.array([[cos, sin], [-sin, cos]]) + centre
 
 
 class Canvas:
-    """RGB and cover of one part of the moth: uint8, black where nothing is."""
+    """RGB and cover of one part of the moth: uint8, black where transparent."""
 
     def __init__(self, size_wh: tuple[int, int], origin: tuple[float, float]) -> None:
         self.pixels: np.ndarray = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
@@ -64,7 +64,7 @@ class Canvas:
         self.origin = np.array(origin)
 
     def fixed(self, points: object) -> np.ndarray:
-        """Pixel coordinates (N, 2) int32 with 4 bits after the point."""
+        """Pixel coordinates (N, 2) int32 with 4 fractional bits."""
         return ((np.asarray(points) + self.origin) * (16 * UNIT)).astype(np.int32)
 
     def fill(self, outline: object, colour: Colour) -> None:
@@ -79,10 +79,10 @@ class Canvas:
 
 
 class Moth:
-    """An individual: its colours, shape and the chance in its marks.
+    """An individual: its colours, shape and the random variation of its marks.
 
     Args:
-        rng: all that is random comes from here.
+        rng: the only source of random numbers.
     """
 
     def __init__(self, rng: Rng) -> None:

@@ -11,7 +11,7 @@ from apps.finegrained.moths.ground import GREENS, HEIGHT, SIZE_HW, WIDTH, draw_g
 from apps.finegrained.moths.moth import UNIT, Canvas, Marks, Moth
 from apps.finegrained.moths.texture import BLACK, noise_crop, ribbon
 
-FINER = 2  # as large as the picture the moth is drawn, against jagged edges
+FINER = 2  # the moth is drawn larger than in the picture by this factor, for antialiasing
 HALF_SPAN = (58.0, 70.0)  # of the wings, in pixels of the picture
 MAX_TURN = np.radians(35)
 
@@ -29,7 +29,7 @@ class Pose:
         self.sides = [(mirror, rng.uniform(0.87, 1.0), rng.normal(0, 0.03)) for mirror in (-1, 1)]
 
     def place(self, canvas: Canvas, matrix: np.ndarray) -> np.ndarray:
-        """The layer (H, W, 4) of a canvas as it is seen; `matrix` (3, 3) moves it in the moth's units."""
+        """The layer (H, W, 4) of a canvas in the camera's view; `matrix` (3, 3) transforms it in the moth's units."""
         from_pixels = np.array([[1 / UNIT, 0, -canvas.origin[0]], [0, 1 / UNIT, -canvas.origin[1]], [0, 0, 1]])
         pixels = cv2.merge([canvas.pixels, canvas.cover])
         size = (WIDTH * FINER, HEIGHT * FINER)
@@ -37,7 +37,7 @@ class Pose:
         return reduced(seen)
 
     def place_wings(self, canvas: Canvas, mirror: int, flat: float, angle: float) -> np.ndarray:
-        """The wings of one side as they are seen: raised a little, so that they look narrower and darker."""
+        """The wings of one side in the camera's view: raised a little, so that they look narrower and darker."""
         cos, sin = np.cos(angle), np.sin(angle)
         half = np.array([[mirror * flat * cos, -mirror * flat * sin, 0], [sin, cos, 0], [0, 0, 1]])
         seen = self.place(canvas, half)
@@ -53,13 +53,13 @@ def reduced(fine: np.ndarray) -> np.ndarray:
 
 
 def over(below: np.ndarray, layer: np.ndarray) -> None:
-    """Lay a layer (H, W, 4) over a picture (H, W, 3 or 4)."""
+    """Compose a layer (H, W, 4) over a picture (H, W, 3 or 4)."""
     below *= 1 - layer[..., 3:]
     below += layer[..., : below.shape[2]]
 
 
 def cast_shadow(image: np.ndarray, cover: np.ndarray, light_xy: np.ndarray, height: float) -> None:
-    """Darken a picture where a cover (H, W) at some height in pixels keeps the light off."""
+    """Darken a picture where a cover (H, W) at some height in pixels casts its shadow."""
     matrix = np.array([[1, 0, -height * light_xy[0]], [0, 1, -height * light_xy[1]]])
     moved = cv2.GaussianBlur(cv2.warpAffine(cover, matrix, (WIDTH, HEIGHT)), (0, 0), 1 + 0.4 * height)
     image *= 1 - 0.55 * moved[..., None]
@@ -100,7 +100,7 @@ def develop(image: np.ndarray, rng: Rng, light_xy: np.ndarray) -> np.ndarray:
 
 
 def draw_scene(rng: Rng, marks: Marks) -> np.ndarray:
-    """Draw one picture (H, W, 3) uint8 RGB of a moth with these marks; all else is chance, whatever they are."""
+    """Draw one picture (H, W, 3) uint8 RGB of a moth with these marks; all else is random and independent of them."""
     angle = rng.uniform(0, 2 * np.pi)
     light_xy = np.array([np.cos(angle), np.sin(angle)])
     image, moth, pose = draw_ground(rng), Moth(rng), Pose(rng)

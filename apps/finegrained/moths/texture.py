@@ -1,4 +1,4 @@
-"""Colours, curves and noise that the moths and their ground are drawn with.
+"""Colours, curves and noise of the moths and their background.
 
 Colours are RGB, 0 to 255. Letters: N points of an outline or a path, h w height and width in pixels.
 """
@@ -15,7 +15,7 @@ TILE = 512  # pixels
 
 
 def along(path: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Points (N, 2) at `where` (N,) in [0, 1] of a path's length; beyond its ends it goes straight on."""
+    """Points (N, 2) at `where` (N,) in [0, 1] of a path's length; beyond its ends it is extended straight."""
     steps = np.hypot(*np.diff(path, axis=0).T)
     at = np.concatenate([[0], np.cumsum(steps)]) / steps.sum()
     inside = np.clip(where, 0, 1)

@@ -4,7 +4,7 @@ A flatbuffer is a tree of tables. A table starts with the distance to its vtable
 in the table that field is (0: absent, the default applies). Vectors start with their length. All numbers are
 little-endian. A damaged file raises ValueError, struct.error or IndexError.
 
-Offsets may overlap, so that many tables and vectors can share the same bytes: what is read is counted in a `Budget`.
+Offsets may overlap, so that many tables and vectors share the same bytes: everything read is counted in a `Budget`.
 """
 
 import struct
@@ -12,7 +12,7 @@ from typing import Any
 
 from backbone.weights.file_kinds import Budget
 
-OBJECT_BYTES = 1024  # of a `Table` and what a reader makes of it
+OBJECT_BYTES = 1024  # of a `Table` and the reader's objects for it
 NUMBER_BYTES = 40  # of a number in a tuple
 MAX_TABLES = 10_000  # in one vector, such as the operators: MobileNet V1 has 31, an SSD on it 64, others some thousands
 
@@ -80,7 +80,7 @@ def unpack_number(form: str, data: bytes, position: int) -> Any:
 
 
 def read_flexbuffer_map(data: bytes, budget: Budget) -> dict[str, Any]:
-    """The scalars of a FlexBuffer map, in which custom operators keep their options; other values are left out.
+    """The scalars of a FlexBuffer map, in which custom operators store their options; other values are skipped.
 
     The last byte is the width of the root's offset, the byte before it its type: (type << 2) | log2(width of the
     values). A map is a vector of values followed by their types; before it come the offset and width of its sorted

@@ -35,7 +35,7 @@ NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 class RefusedError(ValueError):
-    """A sound file that must not be read, and why."""
+    """An undamaged file that must not be read; the message says why."""
 
 
 def _numbered(kind: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -52,7 +52,7 @@ KNOWN = {*CONVS, *NORMS, CLASSIFIER}
 
 
 def read_keras(data: bytes, *, name: str) -> LoadedWeights:
-    """Read MobileNet V1 from the bytes of a Keras HDF5 file. Layers that MobileNet V1 does not have are ignored.
+    """Read MobileNet V1 from the bytes of a Keras HDF5 file. Layers that are not part of MobileNet V1 are ignored.
 
     Raises:
         ValueError: h5py is missing; the file is damaged or holds another network. One line, with the file's name.
@@ -128,7 +128,7 @@ def _dataset_paths(file: Any, h5py: Any) -> list[str]:
     """The paths of all data sets in the file itself.
 
     Raises:
-        RefusedError: a link by which a file could hand over another one's bytes; groups within groups without end.
+        RefusedError: a link, through which a file could expose the content of another one; too deeply nested groups.
     """
     datasets: list[str] = []
     groups, seen = [("", file)], 0
@@ -150,7 +150,7 @@ def _dataset_paths(file: Any, h5py: Any) -> list[str]:
 
 
 def _name_of(group: Any, h5py: Any) -> str:
-    """The layer's name beside its variables; "" if there is none, or something that is no short text."""
+    """The layer's name stored beside its variables; "" if there is none, or it is not a short text."""
     attributes = group.attrs
     if "name" not in attributes or attributes.get_id("name").shape != ():
         return ""
@@ -161,11 +161,10 @@ def _name_of(group: Any, h5py: Any) -> str:
 
 
 def _read_dataset(dataset: Any, path: str, h5py: Any, budget: Budget) -> Tensor:
-    """The numbers of a data set that lie in the file, counted as declared before they are read.
+    """The numbers of a data set stored in the file itself; their declared size is counted before they are read.
 
     Raises:
-        ValueError: they lie in other files, or are no numbers; there are too many; compressed, they hold more than
-            declared.
+        ValueError: they are in other files, or not floats; there are too many; they unpack to more than declared.
     """
     if dataset.external or dataset.is_virtual:
         where = dataset.external[0][0] if dataset.external else "other data sets"
@@ -185,7 +184,7 @@ def _read_dataset(dataset: Any, path: str, h5py: Any, budget: Budget) -> Tensor:
 
 
 def _check_chunks(dataset: Any, path: str, chunk_bytes: int, h5py: Any, budget: Budget) -> None:
-    """That each chunk, where compressed, holds no more than it declares: HDF5 inflates it whatever comes out."""
+    """Check that no compressed chunk unpacks to more than it declares: HDF5 does not limit its output."""
     filters = dataset.id.get_create_plist()
     kinds = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
     if not set(kinds) <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}:

@@ -1,9 +1,8 @@
 """Reads MobileNet V1 from a TFLite file: float, float16 or 8 bits, one scale per tensor or per channel.
 
-The reader walks the operators from the graph's input, since tensor names differ from converter to converter. A
-convolution here is what the converter left of convolution, BatchNorm and activation: BatchNorm is folded into weight
-and bias, and the activation is fused, follows as an operator, or (in files of the TF Object Detection API's quantised
-SSD) is implied only by the range 0..6 that the 8-bit output can hold.
+The reader follows the operators from the graph's input, since tensor names differ between converters. Converters fold
+BatchNorm into weight and bias; the activation is fused, follows as an operator, or (in files of the TF Object Detection
+API's quantised SSD) is implied only by the range 0..6 of the 8-bit output.
 
 A detector's file works too: its backbone is read, and `read_conv` gives its other convolutions.
 """
@@ -17,7 +16,7 @@ from backbone.mobilenet_v1 import TABLE_1, Activation, Padding
 from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeights, Preprocessing, make_weights
 from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteOperator, TFLiteTensor, read_graph
 
-NORM_EPS = 1e-3  # of the original networks; it is folded, so any value would do
+NORM_EPS = 1e-3  # of the original networks; it is folded, so any value works
 DETECTION = "TFLite_Detection_PostProcess"
 _PASS_THROUGH = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE")
 MIN_SIDE, MAX_SIDE = 16, 8192  # of an input, pixels
@@ -80,7 +79,7 @@ def read_tflite(data: bytes, *, name: str) -> LoadedWeights:
 
 
 def _resolution(shape: tuple[int, ...]) -> int | None:
-    """The side of the input; None where it is no square, or left open, for which converters write 1."""
+    """The side of the input; None if it is not square, or dynamic, for which converters write 1."""
     height, width = shape[1:3]
     if max(height, width) > MAX_SIDE or shape[3] != 3:
         raise ValueError(
@@ -93,7 +92,7 @@ def read_backbone_convs(graph: TFLiteGraph) -> list[FoldedConv]:
     """The 27 convolutions of MobileNet V1 from the graph's input on, in the order of `loaded_weights.LAYERS`.
 
     Raises:
-        ValueError: another operator or stride than Table 1 has at that place.
+        ValueError: an operator or stride differs from Table 1.
     """
     if len(graph.inputs) != 1 or len(graph.tensors[graph.inputs[0]].shape) != 4:
         raise ValueError("not MobileNet V1: its input is not one batch of images")
@@ -123,7 +122,7 @@ def read_conv(graph: TFLiteGraph, operator: TFLiteOperator, *, pads: tuple[int, 
         pads: of a PAD operator before it: pixels on top, at the bottom, left, right.
 
     Raises:
-        ValueError: a form of convolution that MobileNet V1 and SSD do not use, or constants that are missing.
+        ValueError: a form of convolution that MobileNet V1 and SSD do not use, or missing constants.
     """
     weight = graph.real(_constant(graph, operator.inputs[1]))
     if operator.kind == "FULLY_CONNECTED":
@@ -177,7 +176,7 @@ def input_preprocessing(graph: TFLiteGraph) -> Preprocessing:
 
 
 def _normalisation(graph: TFLiteGraph) -> tuple[int, dict[str, Tensor]]:
-    """The tensor after a SUB and a MUL by three constants each that follow the input, and these; else the input."""
+    """If a SUB and a MUL by three constants each follow the input: the tensor after them, and these; else the input."""
     at = graph.inputs[0]
     constants: dict[str, Tensor] = {}
     for kind in ("CAST", "QUANTIZE", "SUB", "MUL"):
@@ -199,7 +198,7 @@ def _normalisation(graph: TFLiteGraph) -> tuple[int, dict[str, Tensor]]:
 def _next(
     graph: TFLiteGraph, at: int, kinds: tuple[str, ...], passing: tuple[str, ...] = _PASS_THROUGH
 ) -> tuple[TFLiteOperator | None, tuple[int, ...]]:
-    """The operator of one of `kinds` that tensor `at` goes to, and the pixels that a PAD on the way adds around."""
+    """The operator of one of `kinds` that reads tensor `at`, and the pixels that a PAD in between adds on each side."""
     pads: tuple[int, ...] = ()
     for _ in range(_MAX_PASSED):
         consumers = graph.consumers(at)
@@ -216,7 +215,7 @@ def _next(
 
 
 def _constant(graph: TFLiteGraph, index: int) -> TFLiteTensor:
-    """A stored tensor, looked up through the DEQUANTIZE that float16 files put before each convolution."""
+    """A stored tensor, found behind the DEQUANTIZE that float16 files have before each convolution."""
     if index < 0:
         raise ValueError("a convolution has no weight")
     tensor = graph.tensors[index]
@@ -227,7 +226,7 @@ def _constant(graph: TFLiteGraph, index: int) -> TFLiteTensor:
 
 
 def _padding(stored: str, pads: tuple[int, ...], stride: int) -> str:
-    """The padding of a 1x1 or 3x3 convolution. Keras's files pad at the bottom and right first, as SAME would."""
+    """The padding of a 1x1 or 3x3 convolution. Keras's files have a PAD at the bottom and right first, like SAME."""
     if stored == "SAME" and not any(pads):
         return "same"
     if stored == "VALID":
@@ -240,7 +239,7 @@ def _padding(stored: str, pads: tuple[int, ...], stride: int) -> str:
 
 
 def _activation(graph: TFLiteGraph, operator: TFLiteOperator) -> tuple[Activation | None, int]:
-    """The activation of a convolution, wherever the file keeps it, and the tensor after it."""
+    """The activation of a convolution, in any of the three forms, and the tensor after it."""
     names: dict[str, Activation] = {"RELU6": "relu6", "RELU": "relu"}
     output = operator.outputs[0]
     fused = operator.options.get("activation", "NONE")
@@ -250,13 +249,13 @@ def _activation(graph: TFLiteGraph, operator: TFLiteOperator) -> tuple[Activatio
     if len(consumers) == 1 and consumers[0].kind in names:
         return names[consumers[0].kind], consumers[0].outputs[0]
     held = graph.tensors[output].real_range()
-    if held and held[0] == 0:  # 8 bits that hold no negative number cut like a ReLU, and at 6 like a ReLU6
+    if held and held[0] == 0:  # 8 bits without negative numbers clip like a ReLU, and with a maximum of 6 like a ReLU6
         return ("relu6" if held[1] <= 6.01 else "relu"), output
     return None, output
 
 
 def _common_padding(convs: list[FoldedConv]) -> Padding:
-    """The padding of the convolutions of stride 2; at stride 1 it is one pixel all around either way."""
+    """The padding of the convolutions of stride 2; at stride 1 both paddings are one pixel on every side."""
     if any(conv.padding == "valid" for conv in convs if conv.weight.shape[2:] != (1, 1)):
         raise ValueError("not MobileNet V1: a 3x3 convolution is not padded")
     found = {conv.padding for conv in convs if conv.stride == 2}

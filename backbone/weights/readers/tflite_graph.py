@@ -26,7 +26,7 @@ from backbone.weights.readers.flatbuffer import OBJECT_BYTES, Table, read_flexbu
 HELD_PER_BYTE = OBJECT_BYTES // 4 + 16  # of a file without overlaps, at most: a table for each offset of four bytes
 MAX_DIMENSIONS = 8  # of a tensor
 MAX_INPUTS = 1000  # of an operator
-REAL_BYTES = 16  # of a constant's number while it becomes a float
+REAL_BYTES = 16  # of a constant's number during its conversion to a float
 
 # schema.fbs, enum TensorType -> the type and its bytes; anything else is reported by its number
 DTYPES = {
@@ -96,7 +96,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class TFLiteTensor:
-    """A tensor of the graph. Activations have no data; constants have it as stored and as real numbers."""
+    """A tensor of the graph. Activations have no data; constants have it both as stored and as real numbers."""
 
     index: int
     name: str
@@ -148,7 +148,7 @@ class TFLiteTensor:
 
 @dataclass(frozen=True)
 class TFLiteOperator:
-    """An operator: what it is, the indices of its tensors (-1: an optional input left out), its options.
+    """An operator: its kind, the indices of its tensors (-1: an omitted optional input), its options.
 
     `options` holds, for convolutions and pools, padding ("SAME" or "VALID"), stride_h, stride_w, dilations and the
     fused activation ("NONE", "RELU", "RELU6"); for a CUSTOM operator the scalars its author stored, by name.
@@ -173,7 +173,7 @@ class TFLiteGraph:
     budget: Budget = field(default_factory=Budget, repr=False, compare=False)  # of the constants in real numbers
 
     def real(self, constant: TFLiteTensor) -> Tensor:
-        """A constant of the graph in real numbers, counted: many operators may name the same one."""
+        """A constant of the graph in real numbers, counted each time: many operators may refer to the same one."""
         length = len(constant.raw or b"") // constant.dtype.itemsize
         self.budget.take(REAL_BYTES * length, f"tensor {constant.index} of shape {constant.shape}")
         return constant.real()
@@ -199,7 +199,7 @@ class TFLiteGraph:
         return {index: operator for operator in reversed(self.operators) for index in operator.outputs}
 
     def counts(self) -> dict[str, int]:
-        """How many operators there are of each kind, most frequent first."""
+        """The number of operators of each kind, most frequent first."""
         return dict(Counter(operator.custom_name or operator.kind for operator in self.operators).most_common())
 
 
@@ -208,7 +208,7 @@ def read_graph(data: bytes, *, name: str) -> TFLiteGraph:
 
     Args:
         data: the whole file.
-        name: what errors call it.
+        name: its name in errors.
 
     Raises:
         ValueError: not a TFLite file, truncated or damaged; one line that starts with `name`.
@@ -260,7 +260,7 @@ def _read_tensor(index: int, table: Table, buffers: list[bytes]) -> TFLiteTensor
 
 
 def _read_code(table: Table) -> tuple[str, str]:
-    """The kind of an operator code and, of a custom one, its name. Numbers above 127 came with a wider slot."""
+    """The kind of an operator code and, of a custom one, its name. Numbers above 127 are in a later, wider field."""
     code = max(table.scalar(0, "b", 0), table.scalar(3, "i", 0))
     return OPERATORS.get(code, f"OP_{code}"), table.vector(1, "B").decode(errors="replace")
 

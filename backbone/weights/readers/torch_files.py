@@ -22,7 +22,7 @@ from backbone.mobilenet_v1 import TABLE_1, Activation
 from backbone.weights.file_kinds import Budget, TooLargeError, check_zip, first_line, import_when_needed
 from backbone.weights.loaded_weights import Layer, LoadedWeights, Preprocessing, make_weights
 
-# Where training scripts keep the network in a checkpoint, the averaged one first: timm's, torchvision's, others'
+# Keys of the network in training scripts' checkpoints, the averaged one first: timm's, torchvision's, others'
 STATE_DICTS = (
     *("state_dict_ema", "model_ema", "params_ema", "ema", "state_dict", "model", "model_state_dict"),
     *("net", "params", "weights"),
@@ -30,7 +30,7 @@ STATE_DICTS = (
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # of wrappers: torch's, Lightning's, others'
 AVERAGES = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 _PATHS = [f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")]
-# Settings that may stand beside a state dict.
+# Settings that a state dict's file may also contain.
 PLAIN_OBJECTS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     *((PurePath, name) for name in _PATHS),
@@ -40,7 +40,7 @@ OLD_PICKLES = 5  # that a file from before torch 1.6 begins with
 
 @dataclass(frozen=True, kw_only=True)
 class TorchLayout:
-    """A library's names for MobileNet V1's tensors, and the settings of its training.
+    """A library's names for MobileNet V1's tensors, and its training settings.
 
     `stem`, `depthwise` and `pointwise` are the prefixes of a convolution and of its norm; {stage} and {unit} count
     from `first`.
@@ -108,10 +108,10 @@ def read_safetensors(data: bytes, *, name: str) -> LoadedWeights:
 
 
 def read_pth(data: bytes, *, name: str) -> LoadedWeights:
-    """Read MobileNet V1 from the bytes of a `torch.save`d state dict, or of a checkpoint that has one in it.
+    """Read MobileNet V1 from the bytes of a `torch.save`d state dict, or of a checkpoint that contains one.
 
     Nothing in the file is executed: tensors, plain values, `argparse.Namespace` and paths are unpickled, nothing else.
-    Of several state dicts the averaged one is taken, as timm does.
+    Of several state dicts the averaged one is used, as in timm.
 
     Raises:
         ValueError: the file is damaged, holds other objects, or another network. One line, with its name.
@@ -125,8 +125,8 @@ def read_pth(data: bytes, *, name: str) -> LoadedWeights:
     except Exception as error:  # damaged bytes make the unpickler raise errors of any kind
         if unknown := re.search(r"(?:Unsupported global: GLOBAL|Trying to (?:load|call).*?) ([\w.]+)", str(error)):
             raise ValueError(
-                f"{name}: refused: nothing of a file is executed, save its state dict alone; this one holds more than "
-                f"tensors ({unknown[1]})"
+                f"{name}: refused: it contains more than tensors ({unknown[1]}), and no code in a file is executed; "
+                "save the state dict alone"
             ) from error
         raise ValueError(f"{name}: truncated or damaged torch file ({first_line(error)})") from error
     for key in STATE_DICTS:
@@ -141,11 +141,11 @@ def read_pth(data: bytes, *, name: str) -> LoadedWeights:
 
 
 def check_torch_file(data: bytes, budget: Budget) -> None:
-    """Count what a file declares to unpack to, and look for what multiplies: a record that goes by several names, and
-    bytes made from a number.
+    """Count the declared unpacked size of a file, and look for constructs that multiply it: a record with several
+    names, and bytes made from a number.
 
     Raises:
-        ValueError: too much, or such a thing. Also whatever damage makes zipfile and pickletools raise.
+        ValueError: too large, or such a construct; damaged files also raise the errors of zipfile and pickletools.
     """
     if not data.startswith(b"PK"):
         pickles, records = io.BytesIO(data), set()
@@ -171,7 +171,7 @@ def read_state_dict(tensors: Mapping[str, Any], *, name: str) -> LoadedWeights:
 
     Raises:
         ValueError: the names belong to neither library, or to another network of one of them; or the tensors are too
-            much, or of a kind that holds no plain numbers.
+            large, or not plain floats.
     """
     tensors = _without_prefixes(tensors)
     layout = next((layout for layout in LAYOUTS if f"{layout.stem[0]}.weight" in tensors), None)
@@ -217,7 +217,7 @@ def read_state_dict(tensors: Mapping[str, Any], *, name: str) -> LoadedWeights:
 
 
 def _without_prefixes(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the prefixes that wrappers put before every name, and without what a wrapper counts."""
+    """Without the prefixes that wrappers put before every name, and without a wrapper's counters."""
     found = {key: value for key, value in tensors.items() if key != AVERAGES}
     while found and any(all(key.startswith(prefix) for key in found) for prefix in PREFIXES):
         found = {key.split(".", 1)[1]: value for key, value in found.items()}
@@ -225,10 +225,10 @@ def _without_prefixes(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(tensor: Tensor, key: str, budget: Budget, name: str) -> Tensor:
-    """A tensor of plain numbers that has as many in its file as in its shape.
+    """Check that a tensor has plain numbers, as many in the file as in its shape, and return it.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it does not.
     """
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     if not plain or tensor.is_nested or not tensor.is_floating_point():  # integers would need a scale

@@ -109,7 +109,7 @@ def test_loaded_by_name_with_what_the_catalog_knows(entry, tmp_path, monkeypatch
 def test_cut_short(entry, server, announced):
     server.announced += announced
     with pytest.raises(
-        ValueError, match=r"^cannot download keras-a025-128 \(\d+ of \d+ bytes came\): put the file from"
+        ValueError, match=r"^cannot download keras-a025-128 \(\d+ of \d+ bytes were received\): put the file from"
     ):
         fetch(entry)
     assert left_over() == []
@@ -154,7 +154,7 @@ def test_endless(entry, server, content, known):
     server.endless, server.announced = True, None
     most = 10 * len(content) if known else 40 * 470_072
     with pytest.raises(
-        ValueError, match=rf"^cannot download .* \(more than {most:,} bytes came, which cannot be right\)"
+        ValueError, match=rf"^cannot download .* \(more than {most:,} bytes were sent, which cannot be right\)"
     ):
         fetch(entry if known else replace(entry, size=None))
     assert left_over() == []

@@ -94,7 +94,7 @@ class PaperPeer:
 PAPER_PEERS = (
     PaperPeer(
         *(8, "GoogleNet", "googlenet", "69.8", "1550", "6.8"),
-        why="torchvision has 3x3 kernels for 5x5; the original counts 1583 and 7.0, the paper's are in between",
+        why="torchvision has 3x3 kernels for 5x5; the original counts 1583 and 7.0, the paper's lie between",
     ),
     PaperPeer(
         *(8, "VGG 16", "vgg16", "71.5", "15300", "138"),
@@ -106,6 +106,6 @@ PAPER_PEERS = (
     ),
     PaperPeer(
         *(9, "AlexNet", "alexnet", "57.2", "720", "60"),
-        why="torchvision has a later, narrower network without groups; the original counts 724 at 227 pixels",
+        why="torchvision has a later, narrower net without groups; the original counts 724 at 227 pixels",
     ),
 )

@@ -1,4 +1,4 @@
-"""Models and training states on disk: plain types, written whole or not at all.
+"""Models and training states on disk: plain types, written completely or not at all.
 
 A model folder rebuilds its model alone: `model.safetensors` (weights) and `model.json` (everything else: app,
 backbone, resolution, class names, preprocessing, metrics). A training state is one file for `--resume`.
@@ -23,7 +23,7 @@ from backbone.weights.readers.torch_files import check_torch_file
 
 
 class Stateful(Protocol):
-    """A model, an optimiser, ...: anything that gives and takes its state as a dict of plain types."""
+    """A model, an optimiser, ...: anything whose state can be read and restored as a dict of plain types."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -34,8 +34,8 @@ def check_model_flags(config: Any, *of_weights: str, published: str) -> None:
     """Raise ValueError unless a script's flags name one model, by --checkpoint or by --weights.
 
     Args:
-        of_weights: other flags that are for --weights alone: a checkpoint has its own.
-        published: a name that --weights takes.
+        of_weights: other flags that need --weights; a checkpoint has its own settings.
+        published: an example of a name for --weights.
     """
     both = config.checkpoint is not None and is_set(config, "weights", *of_weights)
     if both or (config.checkpoint is None and config.weights is None):
@@ -51,7 +51,7 @@ ConfigT = TypeVar("ConfigT")
 
 
 def save_json(path: Path, content: Any) -> None:
-    """Write JSON, indented, whole or not at all; NaN is refused."""
+    """Write indented JSON, completely or not at all; NaN is refused."""
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -74,7 +74,7 @@ def load_json(path: Path) -> Any:
 
 
 def load_object(path: Path, *, most_bytes: int = 20_000_000) -> dict[str, Any]:
-    """Read a JSON file that describes a model or a run: an object, no larger than such files are.
+    """Read a JSON file that describes a model or a run: an object of limited size.
 
     Raises:
         ValueError: see `load_json`, or it is another file.
@@ -166,7 +166,7 @@ PER_CLASS = ("category_ids", "calibration.temperatures", "calibration.thresholds
 
 
 def check_description(path: Path, about: dict[str, Any], schema: Schema = SCHEMA, optional: Schema = OPTIONAL) -> None:
-    """Refuse a model's description that no model of this project has, before anything is built from it.
+    """Check a model's description before anything is built from it.
 
     Raises:
         ValueError: with the key, what it must be, and what it is.
@@ -193,10 +193,10 @@ def save_model(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
 
 
 def model_folder(folder: Path) -> Path:
-    """The model folder that `folder` is, or that the run `folder` has as its `best`.
+    """The model folder for `folder`: itself, or a run's `best`.
 
     Raises:
-        ValueError: neither.
+        ValueError: it is neither.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -208,7 +208,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def with_last(config: ConfigT, app: str) -> ConfigT:
-    """A script's flags; `--checkpoint last` becomes the run that it means, which is printed."""
+    """A script's flags, with `--checkpoint last` replaced by the newest finished run, which is printed."""
     named: Any = config
     return dataclasses.replace(named, checkpoint=last_run(app)) if named.checkpoint == LAST else config
 
@@ -254,7 +254,7 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
 
 
 def _instead(path: Path) -> str:
-    """What a file is that could not be read, where it is known, such as a Git LFS pointer."""
+    """The kind of a file that could not be read, if known, such as a Git LFS pointer."""
     try:
         with open_plain(path) as file:
             what = other_kind(file.read(1000))
@@ -267,7 +267,7 @@ def save_state(path: Path, parts: Mapping[str, Stateful], **facts: Any) -> None:
     """Write a training state: the `state_dict()` of each part, and facts of plain types.
 
     Raises:
-        OSError: there is no room, say; the file is as it was.
+        OSError: it cannot be written, such as on a full disk; the previous file is unchanged.
     """
     content = io.BytesIO()  # torch's own writing hides why it failed
     torch.save({"parts": {name: part.state_dict() for name, part in parts.items()}, "facts": facts}, content)
@@ -278,7 +278,7 @@ def save_state(path: Path, parts: Mapping[str, Stateful], **facts: Any) -> None:
 def restore_state(
     path: Path, parts: Mapping[str, Stateful], *, check: Callable[[str, Any, Any], None] = lambda *_: None
 ) -> dict[str, Any]:
-    """Put each part back into the state that `save_state` wrote, after `check` of all; returns the facts.
+    """Restore each part from the state that `save_state` wrote, after `check` of all; returns the facts.
 
     Raises:
         ValueError: the file is missing, damaged, or of other parts.

@@ -1,4 +1,4 @@
-"""The words that flags of several apps choose from; it imports nothing that takes time, see `cli.run_command`."""
+"""The choices of flags that several apps share; without slow imports, see `cli.run_command`."""
 
 from typing import Literal
 

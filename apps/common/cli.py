@@ -1,4 +1,4 @@
-"""From a config class to a command: flags by tyro, and one line instead of a traceback for a user's mistake."""
+"""Commands from config classes: flags by tyro, and one line instead of a traceback for a user's mistake."""
 
 import ast
 import contextlib
@@ -43,9 +43,9 @@ def run_command(
     MOBILENET_APPS_TRACEBACK=1 to see where it was raised. Anything else is a bug and keeps its traceback.
 
     Args:
-        main: a function, or "module:function", its place in the script that calls this. Such a script makes the call
-            above its slow imports, so that --help and wrong flags do not wait for torch: if the flags are right, the
-            module is imported, which is the same file, now whole, and the process ends with the function.
+        main: a function, or "module:function" of the calling script. Such a script calls this above its slow imports,
+            so that --help and wrong flags do not wait for torch: if the flags are right, the script is imported again
+            as a module, this time completely, and the process ends with the function.
     """
     sys.stdout, sys.stderr = (one or open(os.devnull, "w") for one in (sys.stdout, sys.stderr))  # closed by who started
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -71,8 +71,8 @@ def _imported(target: str, config: Any, script: Mapping[str, Any]) -> tuple[Call
     """The function at "module:function", and a config with the same values, of the class as it is imported.
 
     Args:
-        script: globals of the script that was started, which must be that module, or one beside it: a changed copy's
-            loop would not run.
+        script: globals of the script that was started, which must be that module or one beside it: in a changed copy,
+            the copy's loop would not run.
     """
     target, _, function = target.partition(":")
     beside = f"{target.rpartition('.')[0]}.{Path(script['__file__']).stem}"
@@ -89,8 +89,8 @@ def _imported(target: str, config: Any, script: Mapping[str, Any]) -> tuple[Call
 def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> ConfigT:
     """Flags to a config; a mistake ends in one line and exit code 2.
 
-    The flat class is handed to tyro in sections (`options.SECTIONS`), which --help shows, and made flat again. A field
-    `given` is no flag: it gets the names of the flags that the command line had, also of those with their default.
+    The flat class is split into sections (`options.SECTIONS`) for tyro and its --help, and joined again. A field
+    `given` is not a flag: it gets the names of all flags in the command line, including those set to their default.
     """
     stderr = io.StringIO()
     try:
@@ -117,7 +117,7 @@ def parse(config_class: type[ConfigT], args: Sequence[str] | None = None) -> Con
 
 
 def _in_sections(config_class: Any) -> Any:
-    """A dataclass with a dataclass for each section of flags, and one for each field that is a dataclass."""
+    """A dataclass with a nested dataclass for each section of flags, and for each field that is a dataclass."""
     fields = {field.name: field for field in dataclasses.fields(config_class) if field.name != "given"}
     nested = {name: field.default for name, field in fields.items() if dataclasses.is_dataclass(field.default)}
     known = {name for names in SECTIONS.values() for name in names}
@@ -133,7 +133,7 @@ def _in_sections(config_class: Any) -> Any:
 
 
 def _section(source: Any, title: str, names: Sequence[str]) -> type:
-    """A dataclass with these fields of another one; the help text describes a default of None."""
+    """A dataclass with some fields of another one; a default of None is described by the help text alone."""
     fields = {field.name: field for field in dataclasses.fields(source)}
     hints, helps = get_type_hints(source, include_extras=True), help_texts(source)
     made = []
@@ -165,7 +165,7 @@ def help_texts(config_class: type) -> dict[str, str]:
 
 @REGISTRY.primitive_rule
 def _not_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Of a type or None, the type: None is the default, and no word to type."""
+    """The type without None, which is only the default and cannot be typed."""
     types = [one for one in get_args(info.type) if one is not NoneType]
     if NoneType not in get_args(info.type) or len(types) != 1:
         return None
@@ -194,7 +194,7 @@ def _given(fields: set[str], args: Sequence[str] | None) -> frozenset[str]:
 
 
 def printable(text: Path | str) -> str:
-    """A name as it can be shown anywhere: in one line, without bytes that are no text, nor what steers a terminal."""
+    """A name that is safe to show: in one line, without undecodable bytes and terminal control characters."""
     shown = str(text).encode("utf-8", "replace").decode("utf-8")
     if shown.isascii() and shown.isprintable():
         return shown
@@ -202,12 +202,12 @@ def printable(text: Path | str) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line that has names of strangers in it: whatever they hold, it is one line."""
+    """Print a line that contains untrusted names; it stays one line."""
     print(printable(line), flush=True)
 
 
 class Terminal(io.TextIOBase):
-    """A stream to which names of strangers may be printed: what would steer a terminal is written as its number."""
+    """A stream for untrusted names: terminal control characters are written as their numbers."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -232,7 +232,7 @@ class Terminal(io.TextIOBase):
 
 
 def file_name(name: str) -> str:
-    """A class's name as one of a file or folder: one step, without any system's special letters, never hidden."""
+    """A class's name as a file or folder name: one path component, without special characters, never hidden."""
     plain = "".join("_" if c in '/\\:*?"<>|' else c for c in printable(name).replace("\\x", "_x")).strip(". ")
     return plain[:100] or "_"
 
@@ -244,7 +244,7 @@ def fail(message: str) -> None:
 
 
 def as_started(text: str) -> str:
-    """A text with its commands as a person types them here: without a checkout, by the installed command."""
+    """A text with its commands as they are typed here: without a checkout, as the installed command."""
     if started_by:
         text = re.sub(r"python demos/(\w+)\.py", rf"{COMMAND} demo \1", text)
         text = re.sub(r"python apps/(\w+)/(\w+)\.py", rf"{COMMAND} \1 \2", text)

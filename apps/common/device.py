@@ -1,4 +1,4 @@
-"""Where to compute, in which precision, how memory is kept, and how data processes begin and end."""
+"""Devices, mixed precision, memory allocation, and how data processes start and end."""
 
 import atexit
 import contextlib
@@ -39,9 +39,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(device: torch.device, amp: Amp) -> MixedPrecision:
-    """What was asked for; "auto" is bf16 where the device multiplies in it, else none.
+    """The mixed precision to use: "auto" is bf16 if the device supports it natively, else none.
 
-    Such devices are CPUs with AVX-512 BF16 or AMX and CUDA devices from Ampere on.
+    These devices are CPUs with AVX-512 BF16 or AMX and CUDA devices from Ampere on.
     """
     if amp != "auto":
         return amp
@@ -59,7 +59,7 @@ def autocast(device: torch.device, amp: MixedPrecision) -> contextlib.AbstractCo
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep what it frees, for the next step's tensors of the same sizes.
+    """Let the process keep the memory that it frees, for the next step's tensors of the same sizes.
 
     glibc returns large blocks to the kernel at once, which then clears every page again when the next step asks for
     them. Without this a training step on a CPU takes up to a quarter longer. Elsewhere than on glibc: nothing.
@@ -76,15 +76,15 @@ def keep_freed_memory() -> None:
 def prepare_training() -> None:
     """At the start of a training process: `keep_freed_memory`, and OpenCV in one thread.
 
-    Data processes are forks of this one, and OpenCV's threads do not survive a fork: a process that had used them would
-    wait for them for ever in its children.
+    Data processes are forks of this one, and OpenCV's threads do not survive a fork: if they had been used before, the
+    child processes would wait for them forever.
     """
     keep_freed_memory()
     cv2.setNumThreads(1)
 
 
 def make_loader(dataset: Dataset, *, num_workers: int, **options: Any) -> DataLoader:
-    """A DataLoader whose data processes begin with `begin_worker`, and end with this process at the latest.
+    """A DataLoader whose data processes start with `begin_worker`, and end with this process at the latest.
 
     Args:
         num_workers: data processes; 0 reads in this one.
@@ -100,9 +100,9 @@ def make_loader(dataset: Dataset, *, num_workers: int, **options: Any) -> DataLo
 
 
 class Loader(DataLoader):
-    """A DataLoader that raises a ValueError if a data process was killed, and only where its batch is awaited.
+    """A DataLoader that raises a ValueError if a data process was killed, but only while waiting for its batch.
 
-    torch would raise wherever the main process happens to be, even in the middle of a step.
+    torch would raise at any point of the main process, even in the middle of a step.
     """
 
     def __iter__(self) -> Any:
@@ -131,7 +131,7 @@ def begin_worker(worker: int) -> None:
     """Start of a data process: one thread each, since they run side by side.
 
     Only the main process handles signals: it may need data until it has evaluated and saved. A signal to the whole
-    group, as a terminal or a cluster sends it, therefore ends no data process; `end_workers` does.
+    process group, as sent by a terminal or a cluster, therefore does not end data processes; `end_workers` does.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -141,7 +141,7 @@ def begin_worker(worker: int) -> None:
 
 
 def end_workers() -> None:
-    """End the data processes that are still there, at the end of this one."""
+    """End the remaining data processes at the end of this one."""
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports that they were killed
     for process in multiprocessing.active_children():

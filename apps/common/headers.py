@@ -1,4 +1,4 @@
-"""What the first bytes of a picture say, and checks of it before it is decoded: of damage, memory and time."""
+"""The format of a picture from its first bytes, and checks before it is decoded: damage, memory and time."""
 
 import re
 import struct
@@ -15,13 +15,13 @@ _SIGNATURES = (
     *((b"P%d%c" % (kind, space), "PPM") for kind in range(1, 7) for space in b" \t\r\n"),
 )
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "HEIC")
-MANY_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # more pixels than the first are believed of a file of some size alone
+MANY_PIXELS, PIXELS_PER_BYTE = 2**26, 64  # more pixels than the first number are accepted only from a file of some size
 MAX_SCANS = 100  # of a JPEG; progressive ones have about ten, and a decoder goes over all pixels in each
 _JPEG_MARK = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # of a segment, or of the end
 
 
 def picture_format(data: bytes) -> str:
-    """One of `READ_FORMATS`, by a file's first bytes, whatever its name is; "" for all else."""
+    """One of `READ_FORMATS`, from a file's first bytes, regardless of its name; "" for any other."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
@@ -33,7 +33,7 @@ def picture_format(data: bytes) -> str:
 
 
 def check_png(data: bytes) -> None:
-    """Refuse a PNG of a wrong checksum, about which OpenCV writes to the terminal."""
+    """Refuse a PNG with a wrong checksum, for which OpenCV would print a warning."""
     position = 8
     while position + 12 <= len(data):
         end = position + 8 + int.from_bytes(data[position : position + 4], "big")
@@ -45,19 +45,19 @@ def check_png(data: bytes) -> None:
 
 
 def check_size(width: int, height: int, data: bytes) -> None:
-    """Refuse a header that asks for memory which so few bytes cannot fill."""
+    """Refuse a header whose picture would need far more memory than the file's size justifies."""
     if width * height > max(MANY_PIXELS, PIXELS_PER_BYTE * len(data)):
         raise ValueError(f"it has {len(data):,} bytes, but says that it is of {width:,} x {height:,} pixels")
 
 
 def check_work(data: bytes, kind: str) -> None:
-    """Refuse what decodes to more than its header says: for hours, or to gigabytes.
+    """Refuse pictures that would take hours or gigabytes to decode, whatever their header says.
 
     Args:
         kind: see `picture_format`.
 
     Raises:
-        ValueError: with what it is.
+        ValueError: the file is refused; the message says why.
     """
     if kind == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
         _count_scans(data)
@@ -75,8 +75,8 @@ def _count_scans(data: bytes) -> None:
 
 
 def _check_tiff(data: bytes) -> None:
-    """Refuse a TIFF that says its size twice, of which Pillow believes the last and OpenCV the first, and what neither
-    reads: gray with transparency in 16 bits, of which OpenCV drops the low ones.
+    """Refuse a TIFF with two sizes, of which Pillow uses the last and OpenCV the first, and one that neither reads
+    correctly: gray with transparency in 16 bits, whose low bits OpenCV drops.
     """
     order = "<" if data.startswith(b"I") else ">"
     at, count, entry = ("Q", "Q", 20) if b"+" in data[2:4] else ("L", "H", 12)
@@ -97,7 +97,7 @@ def _check_tiff(data: bytes) -> None:
 
 
 def is_truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end mark; decoders fill the rest with gray and say nothing."""
+    """Whether a JPEG or PNG lacks its end mark; decoders silently fill the rest with gray."""
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data
     if not data.startswith(b"\xff\xd8"):
@@ -109,9 +109,9 @@ def is_truncated(data: bytes) -> bool:
 
 
 def _jpeg_marks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marks of a JPEG's segments up to its picture, and where each is: a thumbnail within one has marks of its own.
+    """Markers of a JPEG's segments up to its picture, and their positions; those of embedded thumbnails are skipped.
 
-    What is between segments, which the format does not allow, is passed by, as libjpeg does.
+    Bytes between segments, which the format does not allow, are skipped, as by libjpeg.
     """
     position = 2
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
@@ -128,7 +128,7 @@ def _jpeg_marks(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def jpeg_header(data: bytes) -> tuple[int, int, bool]:
-    """Width and height that a JPEG says it has, 0 if it does not, and whether there are bytes between its segments."""
+    """A JPEG's width and height, 0 if it has none, and whether there are bytes between its segments."""
     width, height, is_odd, end = 0, 0, False, 2
     for mark, position in _jpeg_marks(data):
         is_odd |= bool(data[end:position].strip(b"\xff"))

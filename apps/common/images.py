@@ -44,9 +44,9 @@ _LOCK = threading.Lock()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """How pixels become numbers: (pixel - mean) / std for R, G and B, pixels 0 to 255.
+    """Normalisation of pixels 0 to 255: (pixel - mean) / std for R, G and B.
 
-    The default gives -1 to 1, which TensorFlow's MobileNets want.
+    The default gives -1 to 1, as for TensorFlow's MobileNets.
     """
 
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
@@ -67,13 +67,13 @@ class Normalisation:
 def read_image(path: Path, *, orient: bool = True, silent: bool = False) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB.
 
-    Gray becomes RGB. What is transparent is put on white, as people see it. 16 bits become 8; where a file uses at most
-    14 of the 16, they are stretched to what it uses.
+    Gray becomes RGB. Transparent pixels are put on white, as viewers show them. 16 bits become 8; if a file uses at
+    most 14 of the 16, its range is stretched.
 
     Args:
         path: of a format of `READ_FORMATS`, by its first bytes; HEIC needs the package pillow-heif.
-        orient: turn the picture as its EXIF tag says.
-        silent: of a damaged JPEG nothing is written to the terminal by its decoder, which then takes twice the time.
+        orient: rotate the picture by its EXIF tag.
+        silent: suppress the decoder's warnings about a damaged JPEG; decoding it then takes twice the time.
 
     Raises:
         ValueError: missing, empty, truncated or not an image; the message names the file.
@@ -115,7 +115,7 @@ def decode_image(data: bytes, path: Path | str, *, orient: bool = True, silent: 
 
 
 def _decode(data: bytes, kind: str, path: Path | str, *, orient: bool, silent: bool) -> np.ndarray:
-    """The pixels of a file, by OpenCV; by Pillow what OpenCV reads otherwise than people see it, or not silently."""
+    """The pixels of a file, decoded by OpenCV, or by Pillow where OpenCV is wrong or prints warnings."""
     check_work(data, kind)
     if kind == "JPEG":
         width, height, is_odd = jpeg_header(data)
@@ -159,7 +159,7 @@ def _by_pillow(data: bytes, kind: str, path: Path | str, *, orient: bool) -> np.
 
 
 def _deep_rgba(data: bytes, kind: str, path: Path | str) -> Image.Image | None:
-    """A picture of 16 bits with transparency in 8, of which Pillow would drop the low ones; None of all others."""
+    """A 16-bit picture with transparency in 8 bits, as Pillow would drop the low ones; None for any other."""
     if kind not in ("TIFF", "JPEG2000") and not (kind == "PNG" and data[24] == 16):
         return None
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -185,13 +185,13 @@ def _by_opencv(data: bytes, kind: str, path: Path | str, *, orient: bool) -> np.
 
 
 def bits_seen(image: np.ndarray) -> int:
-    """How many of an image's 16 bits count: the high 8 of these are what `read_image` gives."""
+    """How many of an image's 16 bits are used: `read_image` keeps the high 8 of these."""
     used = max(8, int(image.max()).bit_length())
     return 16 if used > 14 else used
 
 
 def _eight_bits(image: np.ndarray, path: Path | str) -> np.ndarray:
-    """16 bits to 8, stretched where at most 14 are used."""
+    """Convert 16 bits to 8, stretched if at most 14 are used."""
     used = bits_seen(image)
     if 8 < used < 16:
         _say_once(f"of 16-bit photos, the bits that are used are stretched ({used} in {path})", "16 bits")
@@ -199,7 +199,7 @@ def _eight_bits(image: np.ndarray, path: Path | str) -> np.ndarray:
 
 
 def _on_white(image: np.ndarray, path: Path | str, *, opaque: bool) -> np.ndarray:
-    """(H, W, 4) RGBA to RGB, what is transparent on white; all of it is no transparency where `opaque`."""
+    """(H, W, 4) RGBA to RGB, transparent pixels on white; with `opaque`, alpha 0 everywhere means no transparency."""
     if image[..., 3].min() == 255 or (opaque and not image[..., 3].any()):
         return np.ascontiguousarray(image[..., :3])
     _say_once(f"what is transparent in pictures is put on white ({path})", "alpha")
@@ -208,7 +208,7 @@ def _on_white(image: np.ndarray, path: Path | str, *, opaque: bool) -> np.ndarra
 
 
 def _say_once(sentence: str, about: str) -> None:
-    """A note on stderr, once in a run; processes that load data are silent."""
+    """A note on stderr, once in a run; data processes are silent."""
     from apps.common.cli import printable  # not with this file: what draws a sample set must not depend on all flags
 
     with _LOCK:
@@ -219,7 +219,7 @@ def _say_once(sentence: str, about: str) -> None:
 
 
 def check_image(image: Any) -> np.ndarray:
-    """The image itself; ValueError if it is none as `read_image` gives them: (H, W, 3) uint8 RGB."""
+    """The image itself; ValueError if it is not (H, W, 3) uint8 RGB, as `read_image` returns."""
     if not isinstance(image, np.ndarray):
         raise ValueError(f"an image must be an array, or the path of a photo, got {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -228,7 +228,7 @@ def check_image(image: Any) -> np.ndarray:
 
 
 def as_image(given: Any) -> np.ndarray:
-    """An image (H, W, 3) uint8 RGB: an array as it is, or the photo at a path; ValueError for all else."""
+    """An image (H, W, 3) uint8 RGB: an array unchanged, or the photo at a path; ValueError for anything else."""
     return read_image(Path(given)) if isinstance(given, str | Path) else check_image(given)
 
 
@@ -239,10 +239,10 @@ RESIZING = (
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(H, W, 3) to (height, width, 3): linear; where it shrinks much, groups of pixels are averaged first.
+    """(H, W, 3) to (height, width, 3): linear; for strong reductions, groups of pixels are averaged first.
 
     Averaging alone, by fractions of pixels, takes ten times as long (1.5 ms from 640x480 to 300x300) and detects no
-    better: AP of the published COCO detector on 106 photos is 0.225 with it, 0.223 so.
+    better: AP of the published COCO detector on 106 photos is 0.225 with it, 0.223 without.
     """
     down_x, down_y = image.shape[1] // width, image.shape[0] // height
     if min(down_x, down_y) > 1 or max(down_x, down_y) > 2:
@@ -252,5 +252,5 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def stack_images(images: list[np.ndarray]) -> Tensor:
-    """Images (H, W, 3) uint8 of one size to a batch (B, 3, H, W), channels last in memory, without a transposition."""
+    """Images (H, W, 3) uint8 of one size to a batch (B, 3, H, W), channels last in memory, without a transpose."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

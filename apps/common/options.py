@@ -1,6 +1,6 @@
-"""Flags that several scripts share, and the sections in which --help shows all flags; it imports nothing slow.
+"""Flags that several scripts share, and the sections of --help; without slow imports.
 
-A script's Config inherits the groups it needs and adds fields of its own: `Config(backbone="a050", steps=6)`."""
+A script's Config inherits the groups it needs and adds its own fields: `Config(backbone="a050", steps=6)`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +60,12 @@ SECTIONS = {
     ),
 }
 """The names of the fields of all scripts by section, in the order of --help; a script's own are among them."""
-PLAIN = ("sources",)  # fields that a command line has without a flag
+PLAIN = ("sources",)  # fields that are positional in the command line
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOption:
-    """Where the network runs."""
+    """Flags: where the network runs."""
 
     device: str = "auto"
     """device of the network: auto, cpu, cuda, cuda:1 or mps"""
@@ -73,15 +73,15 @@ class DeviceOption:
 
 @dataclass(frozen=True, kw_only=True)
 class GivenFlags:
-    """Which flags were given."""
+    """The flags that were given."""
 
     given: frozenset[str] = frozenset()
-    """names of the flags in the command line; no flag itself, `cli.parse` fills it in"""
+    """names of the flags in the command line; not a flag itself, `cli.parse` sets it"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
-    """How photos are read."""
+    """Flags: how photos are read."""
 
     bad_data: BadData = "refuse"
     """wrong photos and annotations: refuse (stop with a message), or skip them and print how many"""
@@ -94,12 +94,12 @@ class ReadingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleOptions:
-    """How long and in which steps a network is trained."""
+    """Flags: the length and the steps of training."""
 
     steps: int | None = None
     """optimiser steps of the run, instead of --epochs"""
     minutes: float | None = None
-    """minutes of the whole run, instead of --epochs; its first steps are timed, and as many are made as fit"""
+    """minutes of the whole run, instead of --epochs; the first steps are timed to find the number that fits"""
     batch_size: int = 32
     """photos per batch"""
     accumulate: int = 1
@@ -114,14 +114,14 @@ class ScheduleOptions:
     amp: Amp = "auto"
     """mixed precision: bf16, fp16, none, or auto: bf16 where the device computes in it natively"""
     patience: int = 0
-    """evaluations in a row without a higher main metric after which the run ends; 0 never ends it early"""
+    """end the run after so many evaluations in a row without a higher main metric; 0 never ends it early"""
     seed: int = 0
     """random seed of weights, order and augmentation"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a training run writes."""
+    """Flags: what a training run writes."""
 
     out: Path | None = None
     """folder of the run; default runs/APP/BACKBONE-TIME"""
@@ -137,12 +137,12 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(DeviceOption, ReadingOptions, ScheduleOptions, RunOptions, GivenFlags):
-    """What every train.py has."""
+    """Flags of every train.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(DeviceOption):
-    """What every predict.py has."""
+    """Flags of every predict.py."""
 
     sources: tuple[str, ...] = ()
     """photos, videos, folders, quoted patterns, a camera's number (0, 1, ...), or - for a list on standard input"""
@@ -151,7 +151,7 @@ class PredictOptions(DeviceOption):
     only_unlabelled: bool = False
     """leave out photos that have labels: the source is the folder of a data set"""
     every: int = 1
-    """use one frame of so many of a video or camera; 1 uses all"""
+    """use every n-th frame of a video or camera; 1 uses all"""
     runtime: Runtime = "auto"
     """library that runs the network: torch, torch-compile (slow to start), onnx or openvino (both on CPUs), or auto:
     the fastest installed"""
@@ -169,7 +169,7 @@ class PredictOptions(DeviceOption):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What every export.py has."""
+    """Flags of every export.py."""
 
     format: Format = "onnx"
     """onnx (one file), openvino (a folder with model.xml and model.bin), tflite or executorch (one file for phones and
@@ -193,7 +193,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(DeviceOption, GivenFlags):
-    """What every check.py has."""
+    """Flags of every check.py."""
 
     checkpoint: Path | None = None
     """run of train.py, its best/ folder, or last: labels that this model disagrees with are listed in suspects.html and

@@ -36,10 +36,10 @@ TENSORFLOW_STYLE = ConvStyle(padding="same", activation="relu6", norm="batch", n
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """Weights of a `MobileNetV1` with or without its classifier, or none, and the style of network that takes them.
+    """Weights of a `MobileNetV1` with or without its classifier, or none, and the style of network that fits them.
 
     Attributes:
-        summary: what they are and where they came from.
+        summary: a description with the source.
         style: padding, activation and norm that they were trained with.
         preprocessing: of the pixels they were trained on.
         state: some or all of `MobileNetV1.state_dict()`; "classifier.*" only with `class_names`.
@@ -62,13 +62,13 @@ class Pretrained:
         return bool(self.state) or self.in_state
 
     def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
-        """Give a network, built with `style`, these weights; classifier rows where a class has the same name.
+        """Load these weights into a network built with `style`; classifier rows only for classes of the same name.
 
         Returns:
-            A sentence about what was taken.
+            A sentence about what was loaded.
 
         Raises:
-            ValueError: the weights are of another network; the message names the first layer that differs.
+            ValueError: the weights belong to another network; the message names the first layer that differs.
         """
         mine = network.state_dict()
         known = {name: row for row, name in enumerate(self.class_names)}
@@ -89,16 +89,16 @@ class Pretrained:
 
 
 def load_pretrained(weights: str | Path, *, width_mult: float, app: str) -> Pretrained:
-    """Find, download where needed, and read what `--weights` names.
+    """Find, download if needed, and read the weights given by `--weights`.
 
     Args:
         weights: "none", "imagenet" (the best published for the width), a catalog name
             (`python -m backbone.weights list`), a weight file, or a run or model folder of the app.
-        width_mult: the width it must have.
-        app: whose model folders are allowed.
+        width_mult: the required width.
+        app: the app whose model folders are allowed.
 
     Raises:
-        ValueError: nothing of that name or width, a failed download, a damaged file. Always one line.
+        ValueError: no weights of that name or width, a failed download, a damaged file. Always one line.
     """
     if str(weights) == "none":
         return Pretrained(summary="random weights")
@@ -124,19 +124,18 @@ def load_pretrained(weights: str | Path, *, width_mult: float, app: str) -> Pret
 def find_weights(
     weights: str | Path, *, width_mult: float, words: Mapping[str, Callable[[float], str]]
 ) -> tuple[LoadedWeights, str | Path]:
-    """Read the file or catalog entry that `--weights` means, of the width that is asked for.
+    """Read the file or catalog entry given by `--weights`, of the required width.
 
-    Where "imagenet" cannot be downloaded, the best ImageNet weights of the width that are on this machine are used, and
-    a line says so.
+    If "imagenet" cannot be downloaded, the best ImageNet weights of the width on this machine are used, with a message.
 
     Args:
-        words: the words that an app allows besides "none", and how each finds a catalog name for a width.
+        words: the keywords that an app allows besides "none", each with a function from a width to a catalog name.
 
     Returns:
-        The weights, and the path or catalog name that they are of.
+        The weights, and their path or catalog name.
 
     Raises:
-        ValueError: see `load_weights`; with what else could be meant.
+        ValueError: see `load_weights`; with suggestions.
     """
     asked = str(weights)
     source = words[asked](width_mult) if asked in words else weights
@@ -158,8 +157,8 @@ def find_weights(
 def is_ready(names: Sequence[str]) -> bool:
     """Whether a file of one of these catalog entries is on this machine, after a download if there is a network.
 
-    Names of hosts are looked up and files are fetched in a thread, for which nobody waits longer than `PATIENCE`, or
-    `LONGEST` once a server has answered; then it goes on alone, and the file is there the next time.
+    Host names are resolved and files are downloaded in a thread, which is awaited for `PATIENCE`, or `LONGEST` once a
+    server has answered; after that it continues in the background, and the file is there the next time.
     """
     entries = [find_entry(name) for name in names]
     if any(map(is_fetched, entries)):
@@ -193,7 +192,7 @@ def imagenet_name(width_mult: float) -> str:
 
 
 def load_model_of(folder: Path, *, app: str, width_mult: float) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """`checkpoint.load_model` of a folder whose network must have this width."""
+    """`checkpoint.load_model` for a folder whose network must have this width."""
     about, state = load_model(folder, app=app)
     if about["backbone"] != (asked := backbone_name(width_mult)):
         raise ValueError(f"weights {folder} are of width {about['backbone']}, {asked} was asked for")
@@ -201,11 +200,11 @@ def load_model_of(folder: Path, *, app: str, width_mult: float) -> tuple[dict[st
 
 
 def style_of(loaded: LoadedWeights) -> ConvStyle:
-    """How a network must be built to take weights that were read."""
+    """The style in which a network must be built to fit the weights."""
     return ConvStyle(padding=loaded.padding, activation=loaded.activation, norm="batch", norm_eps=loaded.norm_eps)
 
 
 def preprocessing_of(loaded: LoadedWeights) -> Normalisation:
-    """Of pixels from 0 to 255; the backbone's files have it for pixels from 0 to 1."""
+    """Normalisation of pixels 0 to 255, from that of the backbone's files for pixels 0 to 1."""
     (r, g, b), (r_std, g_std, b_std) = loaded.preprocessing.mean, loaded.preprocessing.std
     return Normalisation(mean=(255 * r, 255 * g, 255 * b), std=(255 * r_std, 255 * g_std, 255 * b_std))

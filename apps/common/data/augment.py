@@ -1,4 +1,4 @@
-"""albumentations, as every app uses it: imported when it is needed, its random numbers drawn from ours."""
+"""albumentations for all apps: imported when used, with random numbers from our generators."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def import_albumentations() -> Any:
-    """The library, without its look for a newer version on the network; the import takes two seconds."""
+    """The library, without its check for a newer version on the network; the import takes two seconds."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read when it is imported
     import albumentations
 

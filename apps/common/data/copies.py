@@ -1,4 +1,4 @@
-"""Which files are copies of one photo: of the same bytes, or of the same pixels."""
+"""Exact duplicates of photos: files with the same bytes, or with the same pixels."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ ENDS = 4096  # bytes at both ends of a file, in which most different files of on
 
 
 def grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
-    """Items of equal keys, in groups of two or more, in the order of their firsts; none without a key ("", 0, None)."""
+    """Items with equal keys, in groups of two or more, in order of first occurrence; empty keys form no group."""
     groups: dict[Hashable, list[T]] = {}
     for item, key in zip(items, keys, strict=True):
         if key:
@@ -25,7 +25,7 @@ def grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
 
 
 def linked(count: int, groups: Iterable[Sequence[int]]) -> list[list[int]]:
-    """0 to `count` - 1 in the fewest groups so that each of `groups` is inside one, in the order of their firsts."""
+    """Merge groups of the numbers below `count` that share a number, in order of first occurrence."""
     root = list(range(count))
 
     def find(i: int) -> int:
@@ -50,7 +50,7 @@ def find_copies(paths: Sequence[Path], *, sides: Sequence[Hashable] | None = Non
     or cannot be read belong to no group: the loader and check.py name them.
 
     Args:
-        sides: N labels: only groups across two of them are looked for, and a file of side None is in no group.
+        sides: N labels: only groups with at least two labels are searched, and a file with label None is in no group.
     """
     groups = [[i for i in range(len(paths)) if sides is None or sides[i] is not None]]
     for look in (_size, _ends, _hash):
@@ -62,7 +62,7 @@ def find_copies(paths: Sequence[Path], *, sides: Sequence[Hashable] | None = Non
 
 
 def _in_threads(look: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
-    """What a function says of each path, in their order; each thread takes many at a time."""
+    """The function's results for all paths, in their order; each thread takes many paths at a time."""
     shares = [paths[start : start + SHARE] for start in range(0, len(paths), SHARE)]
     with ThreadPoolExecutor() as pool:
         return [answer for answers in pool.map(lambda share: list(map(look, share)), shares) for answer in answers]
@@ -103,9 +103,9 @@ def _digest(data: bytes) -> bytes:
 
 
 def find_duplicates(items: Sequence[T], facts: Sequence[PhotoFacts]) -> list[list[T]]:
-    """Groups of two or more items whose photos show the same picture to the pixel; `facts` are those of each item.
+    """Groups of two or more items whose photos have identical pixels; `facts` are those of each item.
 
-    A copy is found under any name, and where it was saved again without loss (as PNG, say); a picture compressed
-    anew or resized is another one. Files with a problem belong to no group.
+    A duplicate is found under any name, and when it was saved again losslessly (such as PNG), but not when it was
+    compressed again or resized. Files with a problem belong to no group.
     """
     return grouped(items, [fact.pixel_hash for fact in facts])

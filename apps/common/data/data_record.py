@@ -18,11 +18,11 @@ MOST_NAMES = 12  # of classes in a message
 
 
 class Content(NamedTuple):
-    """What a split holds, in its order.
+    """The content of a split, in its order.
 
     Attributes:
         paths: of the photos.
-        labels: integers, of any shape, for each photo or of all.
+        labels: integers of any shape, per photo or for all.
         boxes: (N, 4) pixels, for each photo.
     """
 
@@ -36,11 +36,11 @@ def record_data(
 ) -> dict[str, Any]:
     """The record of the data that a run is about to use, for config.json.
 
-    It does not depend on where the data is, so the data may be moved. Each photo is identified by its name, its size
+    It does not depend on the data's folder, so the data may be moved. Each photo is identified by its name, its size
     and its first and last bytes, which takes some seconds for a hundred thousand.
 
     Args:
-        resume: the run to continue; None for a new one. A run without a record, of a former version, is not checked.
+        resume: the run to continue; None for a new one. A run of an earlier version, without a record, is not checked.
         teacher: the model folder or run of the teacher; None or "none" without one.
         splits: by name.
 
@@ -99,7 +99,7 @@ def _hash(parts: Iterable[bytes]) -> str:
 
 
 def _changes(name: str, before: Any, now: Mapping[str, Any]) -> list[str]:
-    """What differs, in words; names that differ make all else differ."""
+    """The differences in words; if names differ, everything else differs, too."""
     if not isinstance(before, dict) or before == now:
         return []
     if before.get("photos") != now["photos"]:

@@ -1,4 +1,4 @@
-"""Photos as evaluation sees them."""
+"""Photos preprocessed for evaluation."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -27,5 +27,5 @@ class EvalSet(Dataset, Generic[T]):
         return self.read(self.items[index])
 
     def some(self, most: int = 64) -> Tensor:
-        """Images (B, 3, side, side) uint8 at equal distances in the set, at most `most`."""
+        """At most `most` images (B, 3, side, side) uint8, evenly spaced in the set."""
         return stack_images([self[i] for i in evenly_spaced(len(self), most)])

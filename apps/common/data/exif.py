@@ -1,4 +1,4 @@
-"""How a picture's EXIF says that it is to be turned: 1 to 8, 1 is upright, above 4 the sides change places."""
+"""A picture's EXIF orientation: 1 to 8; 1 is upright, and above 4 width and height are swapped."""
 
 from PIL import Image
 
@@ -6,9 +6,9 @@ ORIENTATION = 0x0112  # the tag's number
 
 
 def orientation_of(picture: Image.Image) -> tuple[int, bool]:
-    """The orientation, and whether every reader of the file finds the same one.
+    """The orientation, and whether all readers of the file agree on it.
 
-    They differ where the tag is not EXIF's short number, stands in XMP alone, or comes twice.
+    They disagree if the tag is not EXIF's short number, is only in XMP, or occurs twice.
     """
     stored = _as_stored(picture.info.get("exif", b""))
     several = sum(data.startswith(b"Exif\0") for _, data in getattr(picture, "applist", ())) > 1
@@ -17,7 +17,7 @@ def orientation_of(picture: Image.Image) -> tuple[int, bool]:
 
 
 def _as_stored(exif: bytes) -> int:
-    """As OpenCV reads it, which does not look at the tag's type and count."""
+    """The orientation that OpenCV reads, which ignores the tag's type and count."""
     tiff = exif.removeprefix(b"Exif\0\0")
 
     def number(at: int, size: int) -> int:

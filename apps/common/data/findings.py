@@ -1,4 +1,4 @@
-"""What the check.py scripts share: findings, printing and saving them, and the findings about single files."""
+"""Shared by the check.py scripts: findings, printing and saving them, and the findings about single files."""
 
 import os
 import re
@@ -19,7 +19,7 @@ HEADINGS: dict[Level, str] = {
 
 
 class Finding(NamedTuple):
-    """What check.py reports: one kind of trouble and all its cases, a sentence each."""
+    """A finding of check.py: one kind of problem and all its cases, a sentence each."""
 
     level: Level
     what: str
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
 
 def file_findings(facts: Sequence[PhotoFacts], *, min_side: int) -> list[Finding]:
-    """Findings about each file alone; `min_side` is the shortest side, in pixels, without a warning."""
+    """Findings about single files; a side shorter than `min_side` pixels is a warning."""
 
     def those(level: Level, what: str, holds: Callable[[PhotoFacts], bool], show: str = "{0.path}") -> Finding:
         return Finding(level, what, [show.format(fact) for fact in facts if holds(fact)])
@@ -53,7 +53,7 @@ def file_findings(facts: Sequence[PhotoFacts], *, min_side: int) -> list[Finding
 
 
 def similar_names(names: Iterable[str]) -> Finding:
-    """Classes whose names are equal but for case, spaces or the form of a number: cat and Cat, 1 and 1.0."""
+    """Classes whose names differ only in case, spaces or the form of a number: cat and Cat, 1 and 1.0."""
     of_key: dict[object, list[str]] = {}
     for name in names:
         key = "".join(re.findall(r"[^\W_]+", name.casefold())) or name
@@ -63,14 +63,14 @@ def similar_names(names: Iterable[str]) -> Finding:
 
 
 def photos_outside(folders: Iterable[Path], paths: Iterable[Path]) -> Finding:
-    """Photos that are not in the folders of the data, since a list names them by ".." or from the root."""
+    """Photos outside the folder of the data, which a list names by ".." or an absolute path."""
     inside = tuple(os.path.join(os.path.abspath(folder), "") for folder in folders)
     cases = [str(path) for path in paths if not os.path.abspath(path).startswith(inside)]
     return Finding("note", "photos outside the folder of the data", cases)
 
 
 def worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings that have cases: errors, warnings, notes."""
+    """The findings with cases: errors, warnings, notes."""
     return sorted((f for f in findings if f.cases), key=lambda finding: list(HEADINGS).index(finding.level))
 
 
@@ -89,14 +89,14 @@ def print_findings(findings: Sequence[Finding], *, examples: int) -> None:
 
 
 def refuse_negative(config: object, *names: str) -> None:
-    """Raise ValueError if one of these fields of a configuration is below 0."""
+    """Raise ValueError if one of these fields of a configuration is negative."""
     for name in names:
         if getattr(config, name) < 0:
             raise ValueError(f"{name} must be 0 or more, got {getattr(config, name)}")
 
 
 def save_findings(path: Path, findings: Sequence[Finding], **about: Any) -> None:
-    """Write check.json: what is known about the data, then the findings with all their cases."""
+    """Write check.json: the facts about the data, then the findings with all their cases."""
     cases = [{**finding._asdict(), "count": len(finding.cases)} for finding in findings]
     save_json(path, {**about, "findings": cases})
 

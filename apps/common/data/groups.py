@@ -1,4 +1,4 @@
-"""--group-by: which photos belong together (one video, one day, one shop, one person), so that val does not part them.
+"""--group-by: groups of photos (a video, a day, a shop, a person) that a split does not divide.
 
     folder            the photos of a folder; folder:1 is the first level below the data, folder:2 the second, ...
     name:PATTERN      a regular expression on the file name: its first group, or the whole match
@@ -26,7 +26,7 @@ FORMS = "folder, folder:LEVEL, name:PATTERN or FILE.csv:COLUMN"
 
 
 def grouping(config: Any) -> str | None:
-    """--group-by of a script that measures a --checkpoint, so that val has the photos that the run's val had.
+    """--group-by of a script that evaluates a --checkpoint, so that val has the same photos as in the run.
 
     Raises:
         ValueError: the run was trained with the flag, and here it is not given.
@@ -43,16 +43,16 @@ def grouping(config: Any) -> str | None:
 
 
 def find_groups(paths: Sequence[Path], root: Path, group_by: str | None) -> list[list[int]]:
-    """Positions of photos that must be on one side of a split, in groups of two or more.
+    """Indices of photos that must be on the same side of a split, in groups of two or more.
 
-    Photos that look the same are together in any case. A photo for which `group_by` has no answer is alone.
+    Near-duplicates are always grouped. A photo for which `group_by` gives no group is on its own.
 
     Args:
-        root: the folder of the data, at which levels start.
+        root: the folder of the data, where levels start.
         group_by: as --group-by; None for none.
 
     Raises:
-        ValueError: `group_by` is of no known form, or has an answer for no photo.
+        ValueError: `group_by` has an unknown form, or gives no group for any photo.
     """
     groups = find_look_alikes(paths)
     if group_by in (None, "none"):
@@ -65,7 +65,7 @@ def find_groups(paths: Sequence[Path], root: Path, group_by: str | None) -> list
 
 
 def _key_of(group_by: str, root: Path) -> Callable[[Path], str | None]:
-    """What tells a photo's group; "" and None: none."""
+    """A function from a photo to its group; "" and None mean no group."""
     kind, _, rest = group_by.partition(":")
     if group_by == "folder":
         return lambda path: str(path.parent)
@@ -115,10 +115,10 @@ def _below(path: Path, root: Path) -> Path:
 def choose_stratified(
     names: Sequence[str], labels: np.ndarray, groups: Sequence[Sequence[int]], fraction: float, seed: int
 ) -> set[int]:
-    """Positions of photos for val: whole groups, so that each class gets about its share, as far as groups allow.
+    """Indices of photos for val: whole groups, so that each class gets about its share, as far as groups allow.
 
-    Groups come in the order of the hashes of their names. One is taken if it brings the numbers of objects of all
-    classes together nearer to their shares, and if each of its classes keeps a group in train.
+    Groups are tried in the order of the hashes of their names. A group is taken if it moves the object counts of all
+    classes, in total, closer to their shares, and if each of its classes keeps a group in train.
 
     Args:
         names: of N photos, N 2 or more.
@@ -154,13 +154,13 @@ def choose_stratified(
 
 
 def _with_single(count: int, groups: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The groups, and each photo that is in none as one of its own."""
+    """The groups, and a group of one for each other photo."""
     inside = {i for group in groups for i in group}
     return [*map(list, groups), *([i] for i in range(count) if i not in inside)]
 
 
 def missing_in_val(class_names: Sequence[str], labels: np.ndarray, chosen: set[int]) -> str:
-    """A sentence part about the classes that val has not, since their photos are one group; "" if it has all."""
+    """A clause about the classes missing in val because their photos are one group; "" if none is missing."""
     inside = labels[sorted(chosen)].sum(0) if chosen else np.zeros(len(class_names))
     missing = [name for name, all_, val in zip(class_names, labels.sum(0), inside, strict=True) if all_ and not val]
     return f"; no group of {some_of(missing)} could be taken" if missing and chosen else ""
@@ -175,7 +175,7 @@ def groups_note(paths: Sequence[Path], root: Path, group_by: str | None) -> str:
 
 
 def refuse_unused(group_by: str | None, splits: Iterable[str | None]) -> None:
-    """Raise ValueError for a flag that would change nothing, since the data has a val split of its own."""
+    """Raise ValueError for a flag without effect, because the data has its own val split."""
     if group_by not in (None, "none") and "val" in splits:
         raise ValueError(
             f"--group-by {group_by} is for a val that is taken out of train, and this data has a val of its own: leave "

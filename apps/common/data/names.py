@@ -1,4 +1,4 @@
-"""Finding the photos of a list whose paths another tool wrote on another machine."""
+"""Find the photos of a list whose paths were written by another tool on another machine."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ _ENDINGS = sorted(IMAGE_SUFFIXES)
 
 
 def _spelt(name: str) -> str:
-    """What is equal for names that differ in their form of Unicode, or in capitals of their suffix."""
+    """A key that is equal for names that differ only in Unicode form or in capitals of the suffix."""
     stem, suffix = os.path.splitext(normal_name(name))
     return stem + suffix.lower()
 
@@ -29,14 +29,14 @@ class Files:
         self._rooms: dict[Path, dict[str, list[str]]] = {}
 
     def like(self, path: Path) -> list[Path]:
-        """The file at a path; else those whose names differ in their Unicode or the suffix's capitals alone."""
+        """The file at a path; else those whose names differ only in Unicode form or capitals of the suffix."""
         if _is_file(path):
             return [path]
         same = self._room(path.parent).get(_spelt(path.name), ())
         return [path.parent / name for name in same if _is_file(path.parent / name)]
 
     def photos(self, path: Path) -> list[Path]:
-        """The photos that a path may mean, whose suffix may be missing: none, one, or several if it is unsure."""
+        """The photos that a path, possibly without suffix, may refer to: none, one, or several if ambiguous."""
         if found := self.like(path):
             return found
         room = self._room(path.parent)
@@ -62,12 +62,12 @@ def files_with(folder: Path, *suffixes: str) -> list[Path]:
 
 
 class PhotoRoot(NamedTuple):
-    """Where the names of a list start.
+    """The base of the names in a list.
 
     Attributes:
-        folder: what they are seen from.
-        drop: folders at the start of each name that are of another machine.
-        files: remembers folders that were listed.
+        folder: that the names are relative to.
+        drop: number of leading folders in each name that belong to another machine.
+        files: caches the folders that were listed.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class PhotoRoot(NamedTuple):
     files: Files
 
     def photos(self, name: str) -> list[Path]:
-        """The photos that a name may mean: none, one, or several if it is unsure."""
+        """The photos that a name may refer to: none, one, or several if ambiguous."""
         as_given = self.folder / name
         if not self.drop and _is_file(as_given):
             return [as_given]
@@ -84,14 +84,14 @@ class PhotoRoot(NamedTuple):
 
     @property
     def words(self) -> str:
-        """A note about names that are not read as they are written."""
+        """A note if names are not read as written."""
         return f"its names are read without their first {self.drop} folders, which are not here"
 
 
 def find_root(folders: Iterable[Path], names: Sequence[str]) -> PhotoRoot | None:
-    """The first folder where a list's names are as they are written, else where they are without some first folders.
+    """The first folder in which a list's names exist as written, or else without some of their leading folders.
 
-    None if none of the first names is anywhere.
+    None if none of the first names is found.
     """
     some = [name for name in names[:FIRST] if name.strip()]
     roots, files = list(dict.fromkeys(folders)), Files()
@@ -104,13 +104,13 @@ def find_root(folders: Iterable[Path], names: Sequence[str]) -> PhotoRoot | None
 
 
 def root_of_table(folder: Path, names: Sequence[str]) -> PhotoRoot:
-    """Where the photos are that a table in `folder` names: beside it, or in images/ beside it."""
+    """The base of the photos named by a table in `folder`: that folder, or its images/."""
     inner = folder / "images"
     return find_root((folder, inner), names) or PhotoRoot(inner if inner.is_dir() else folder, 0, Files())
 
 
 def several(name: str, found: Sequence[Path]) -> str:
-    """The sentence about a name that may mean more than one photo."""
+    """The sentence about a name that may refer to more than one photo."""
     return f"{name!r} may be any of {some_of([path.name for path in found])} in {found[0].parent}: say which"
 
 

@@ -1,14 +1,14 @@
-"""Which photos show nearly the same: compressed anew, resized, brightened, slightly cropped, or frames of one video.
+"""Near-duplicate photos: compressed again, resized, brightened, slightly cropped, or frames of one video.
 
-Three looks at a pair, each at fewer pairs than the one before:
+Three comparisons, each of the pairs that the one before leaves:
 
 1. difference hashes: for 9x8 gray cells, which of two neighbours is brighter, 64 bits; of the whole photo and of its
    middle, so that a photo also meets its own crop. All pairs are compared, in blocks.
 2. correlation of 16x16 gray cells.
-3. both photos at 64x64, one laid onto the other by the affine map that fits best (ECC, Evangelidis and Psarakis 2008):
-   what is left of them without their coarse shades must correlate, too. Two skies do not, two frames do.
+3. both photos at 64x64, registered by the best affine map (ECC, Evangelidis and Psarakis 2008): their details, without
+   coarse shading, must correlate, too. Those of two frames do, those of two skies do not.
 
-docs/own_photos.md says what is found and how many false alarms there are.
+docs/own_photos.md has the recall and the number of false positives.
 
 Letters in shapes: N photos, V views of each.
 """
@@ -35,24 +35,24 @@ VIEWS = (1.0, 0.92, 0.85)  # the whole photo and its middle, as shares of the si
 MEETINGS = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0))  # views of one photo and of another that are compared
 MAX_BITS = 12  # of 64 that may differ
 MIN_LIKENESS = 0.7  # correlation of 16x16 cells
-MIN_DETAIL = 0.7  # correlation of details, once one photo lies on the other
+MIN_DETAIL = 0.7  # correlation of details after registration
 CELLS, SIDE, DETAIL = 16, 64, 4.0  # sides of the second and third look in pixels; blur that takes the details away
-MAX_STRETCH, MIN_OVERLAP = 0.3, 0.6  # of the affine map that is believed
+MAX_STRETCH, MIN_OVERLAP = 0.3, 0.6  # accepted from the affine map
 ROWS, COLUMNS = 64, 4096  # hashes that are compared at once; more do not fit into a processor's cache
 VERSION = 1  # of all this, for the cache
 
 
 class Look(NamedTuple):
-    """What is kept of a photo: difference hashes (V,) and gray cells (V, 16, 16), of its views."""
+    """A photo's features: difference hashes (V,) and gray cells (V, 16, 16), for each of its views."""
 
     hashes: np.ndarray
     cells: np.ndarray
 
 
 def find_near(paths: Sequence[Path], *, progress: bool = True) -> list[list[int]]:
-    """Positions of photos that show nearly the same, in groups of two or more; chains are one group.
+    """Indices of near-duplicate photos, in groups of two or more; chains are one group.
 
-    What cannot be read, or is one colour, is in no group. The answer is kept in the cache, for the same files.
+    Photos that cannot be read, or have one colour, are in no group. The result is cached for the same files.
     """
     kept = cache_dir() / "near" / f"{_fingerprint(paths)}.json"
     try:
@@ -71,13 +71,13 @@ def find_near(paths: Sequence[Path], *, progress: bool = True) -> list[list[int]
 
 
 def find_look_alikes(paths: Sequence[Path]) -> list[list[int]]:
-    """Positions of photos that are the same file or show nearly the same, in groups of two or more: one side each."""
+    """Indices of photos that are exact or near duplicates, in groups of two or more, for one side of a split each."""
     groups = linked(len(paths), [*find_copies(paths), *find_near(paths)])
     return [group for group in groups if len(group) > 1]
 
 
 def near_pairs(paths: Sequence[Path], *, progress: bool = True) -> list[tuple[int, int]]:
-    """Pairs of positions, the lower one first, of photos that show nearly the same."""
+    """Pairs of indices, the lower one first, of near-duplicate photos."""
     looks = of_each(look_at, paths, progress=progress, delay=2.0)
     there = [i for i, look in enumerate(looks) if look is not None]
     seen = [look for look in looks if look is not None]
@@ -101,7 +101,7 @@ def near_pairs(paths: Sequence[Path], *, progress: bool = True) -> list[tuple[in
 
 
 def look_at(path: Path) -> Look | None:
-    """A photo's hashes and cells; None of what cannot be read or has no shades."""
+    """A photo's hashes and cells; None if it cannot be read or has one colour."""
     gray = _read_gray(path)
     if gray is None or int(gray.max()) - int(gray.min()) < 8:
         return None
@@ -117,9 +117,9 @@ def difference_hash(gray: np.ndarray) -> int:
 
 
 def shared_detail(one: np.ndarray, other: np.ndarray) -> float:
-    """How much the details of two images (64, 64) float32 correlate once the second lies on the first: at most 1.
+    """Correlation of the details of two images (64, 64) float32 after registration of the second: at most 1.
 
-    0 if no map close to the identity lays it there.
+    0 if no map close to the identity registers them.
     """
     warp: Any = np.eye(2, 3, dtype=np.float32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3)
@@ -139,7 +139,7 @@ def shared_detail(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _alike(hashes: np.ndarray, cells: np.ndarray, *, progress: bool) -> Iterator[tuple[int, int]]:
-    """Pairs a < b of N photos that hashes (N, V) and cells (N, V, 16, 16) call alike."""
+    """Pairs a < b of N photos with similar hashes (N, V) and cells (N, V, 16, 16)."""
     count, by_view = len(hashes), np.ascontiguousarray(hashes.T)
     bar = {"desc": "comparing photos", "leave": False, "disable": None if progress else True, "delay": 2.0}
     for top in tqdm(range(0, count, ROWS), **bar):
@@ -158,7 +158,7 @@ def _alike(hashes: np.ndarray, cells: np.ndarray, *, progress: bool) -> Iterator
 
 
 def _likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(M,) the best correlation of the cells (M, V, 16, 16) of M pairs of photos, over the views that meet."""
+    """(M,) the best correlation of the cells (M, V, 16, 16) of M pairs of photos, over the compared views."""
     one, other = (cells.reshape(*cells.shape[:2], -1).astype(np.float32) for cells in (one, other))
     one, other = (shades - shades.mean(axis=2, keepdims=True) for shades in (one, other))
     one, other = (shades / np.maximum(np.linalg.norm(shades, axis=2, keepdims=True), 1.0) for shades in (one, other))
@@ -182,7 +182,7 @@ def _shrunk(path: Path) -> np.ndarray | None:
 
 
 def _read_gray(path: Path) -> np.ndarray | None:
-    """A photo as (H, W) uint8, turned by EXIF; a large JPEG at a fraction of its size, which is read faster."""
+    """A photo as (H, W) uint8, rotated by EXIF; a large JPEG at a fraction of its size, which is read faster."""
     try:
         with open_plain(path) as file:
             data = file.read()

@@ -1,4 +1,4 @@
-"""What check.py says of photos that show nearly the same."""
+"""check.py's findings about near-duplicates."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ SHOWN, SHEET_HEIGHT = 6, 160  # photos of a group in the picture; pixels
 def near_findings(
     photos: Sequence[object], splits: Sequence[str], facts: Sequence[PhotoFacts], sheet: Path
 ) -> list[Finding]:
-    """Findings about near-duplicates, and a picture of them, those in several splits first; none leaves no picture.
+    """Findings about near-duplicates, and a picture of them if there are any, those in several splits first.
 
-    Copies to the pixel are other findings.
+    Exact duplicates are other findings.
 
     Args:
-        photos: N, shown as text.
-        splits: of each.
-        facts: of each.
+        photos: N names to print.
+        splits: of each photo.
+        facts: about each photo.
         sheet: the picture's file.
     """
     groups = [group for group in find_near([f.path for f in facts]) if len({facts[i].pixel_hash for i in group}) > 1]

@@ -1,4 +1,4 @@
-"""Finding photos, and the facts about each file that the check.py scripts need; no file is changed."""
+"""Find photos, and collect the facts about each file for the check.py scripts; no file is changed."""
 
 import hashlib
 import io
@@ -52,17 +52,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoFacts:
-    """What a file holds.
+    """Facts about a photo's file.
 
     Attributes:
         path: the file.
         problem: a sentence that names the file if `read_image` refuses it, else None.
-        width, height: pixels as training sees them, after turning by EXIF; 0 if there is a problem.
+        width, height: in pixels after rotation by EXIF, as in training; 0 if there is a problem.
         channels: as stored: "RGB", "gray", "gray+alpha", "RGBA", "CMYK", "palette"; "" if not known.
         bits: of one channel; 0 if not known.
-        bits_seen: the low ones of them from whose high 8 the photo is read; 0 if that is not a question.
-        orientation: EXIF's, 1 to 8; 1 is upright, and where it is not known whether the reader turns the picture.
-        format: as the first bytes say, a key of `SUFFIXES_OF_FORMAT` as a rule; "" if not known.
+        bits_seen: the photo is read from the high 8 of this many low bits; 0 if it has 8 bits or fewer.
+        orientation: EXIF's, 1 to 8; 1 is upright, also where it is unknown whether the reader rotates the picture.
+        format: from the first bytes, usually a key of `SUFFIXES_OF_FORMAT`; "" if not known.
         pixel_hash: of the decoded pixels and their shape; "" if there is a problem.
     """
 
@@ -79,21 +79,21 @@ class PhotoFacts:
 
     @property
     def depth(self) -> str:
-        """The bits of a photo that has more than 8, and which of them are read."""
+        """The bit depth of a photo with more than 8 bits, and which bits are read."""
         used = f", of which {self.bits_seen} are used" if 0 < self.bits_seen < self.bits else ""
         return f"{self.bits} bits{used}" + ": the high 8 of them are read" * bool(self.bits_seen)
 
     @property
     def suffix_is_wrong(self) -> bool:
-        """Whether the file's name promises another format than its bytes have."""
+        """Whether the suffix of the file belongs to another format than its content."""
         allowed = SUFFIXES_OF_FORMAT.get(self.format)
         return allowed is not None and self.path.suffix.lower() not in allowed
 
 
 def find_photos(source: Path) -> list[Path]:
-    """The photo itself, or all photos of a folder and of those within, in their order; hidden files are no photos.
+    """The photo itself, or all photos in a folder and its subfolders, in order; hidden files are not photos.
 
-    Links that lead nowhere are among them, for `read_image` to refuse.
+    Broken links are included, so that `read_image` reports them.
 
     Args:
         source: a file of any name, or a folder.
@@ -112,9 +112,9 @@ def find_photos(source: Path) -> list[Path]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """All files in a folder and in those within, hidden ones apart.
+    """All files in a folder and its subfolders, except hidden ones.
 
-    Links to folders elsewhere are followed, each folder once; a folder that cannot be entered is named on stderr.
+    Links to other folders are followed, each folder once; a folder that cannot be entered is reported on stderr.
     """
     root = Path(os.path.realpath(folder))
     seen: set[str] = set()
@@ -141,7 +141,7 @@ def _say_closed(error: OSError) -> None:
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
-    """Indices from 0 to `total` - 1, all if there are no more than `count`, else `count` at equal distances."""
+    """Indices from 0 to `total` - 1: all if there are at most `count`, else `count` evenly spaced ones."""
     count = min(total, count)
     return [i * total // count for i in range(count)]
 
@@ -152,7 +152,7 @@ def is_photo_name(name: str) -> bool:
 
 
 def inspect_photos(paths: Sequence[Path], *, num_workers: int | None = None, progress: bool = True) -> list[PhotoFacts]:
-    """Open and decode every file, as training would, and say what it is; the results are in the order of `paths`.
+    """Open and decode every file, as in training, and collect its facts, in the order of `paths`.
 
     Args:
         num_workers: threads (reading, decoding and hashing run beside each other); default one for each core.
@@ -164,12 +164,12 @@ def inspect_photos(paths: Sequence[Path], *, num_workers: int | None = None, pro
 
 
 class Glance(NamedTuple):
-    """What the ends of a file say.
+    """Facts from both ends of a file.
 
     Attributes:
         problem: a sentence that names the file if `read_image` refuses it, else None.
         width, height: pixels as stored; 0 if unknown.
-        turned: EXIF turns the picture by 90 degrees.
+        turned: EXIF rotates the picture by 90 degrees.
     """
 
     problem: str | None = None
@@ -179,26 +179,26 @@ class Glance(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as training sees them, after turning by EXIF."""
+        """Width and height after rotation by EXIF, as in training."""
         return (self.height, self.width) if self.turned else (self.width, self.height)
 
 
 def glance_at_photos(paths: Sequence[Path]) -> list[Glance]:
-    """Whether files are photos, and of which size, from their first and last bytes, in the order of `paths`.
+    """Whether files are photos, and their sizes, from their first and last bytes, in the order of `paths`.
 
-    Several times as fast as `inspect_photos`; what is broken in the middle is not seen. A bar is shown where it takes
-    more than two seconds.
+    Several times faster than `inspect_photos`, but damage in the middle of a file is not noticed. A progress bar is
+    shown after two seconds.
     """
     return of_each(glance_at_photo, paths, delay=2.0)
 
 
 def unreadable(paths: Sequence[Path]) -> dict[int, str]:
-    """Positions of the files that `read_image` refuses at a glance, and why."""
+    """Indices of the files that `read_image` refuses at a glance, and the reasons."""
     return {i: seen.problem for i, seen in enumerate(glance_at_photos(paths)) if seen.problem is not None}
 
 
 def glance_at_photo(path: Path) -> Glance:
-    """The glance at one file. A file that looks odd is read as a whole: `read_image` decides."""
+    """The glance at one file. A suspicious file is read completely: `read_image` decides."""
     seen, stored = Glance(), None
     try:
         with open_plain(path) as file:
@@ -234,7 +234,7 @@ def of_each(
     progress: bool = True,
     delay: float = 0.0,
 ) -> list[T]:
-    """What a function says of each item, in threads, with a bar after `delay` seconds."""
+    """The function's result for each item, computed in threads, with a progress bar after `delay` seconds."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
     with ThreadPoolExecutor(num_workers or os.cpu_count() or 1) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is allowed: `read_image` decides
@@ -248,7 +248,7 @@ def of_each(
 
 
 def inspect_photo(path: Path) -> PhotoFacts:
-    """The facts about one file; a file that cannot be used is no exception but a `problem`."""
+    """The facts about one file; for a file that cannot be used, `problem` says why."""
     try:
         with open_plain(path) as file:
             data = file.read()
@@ -267,7 +267,7 @@ def inspect_photo(path: Path) -> PhotoFacts:
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """What a file's first bytes say; empty if Pillow, which torchvision brings, does not know the format."""
+    """Facts from a file's first bytes; empty if Pillow does not know the format."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
             mode, kind = picture.mode, picture.format or ""

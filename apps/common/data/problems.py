@@ -1,4 +1,4 @@
-"""What is wrong with data, in sentences: one problem, all of them refused or skipped, and what was probably meant."""
+"""Problems of the data as sentences, refusing or skipping them, and suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
@@ -10,14 +10,14 @@ from apps.common.cli import printable
 
 
 class Problem(NamedTuple):
-    """Something that cannot be used: it must be mended, or is left out. (A `Finding` is a kind of them with all cases.)
+    """Something that cannot be used and must be corrected or skipped. (A `Finding` is one kind with all its cases.)
 
     Attributes:
         sentence: names the file, and the object if it is about one.
-        split: that it belongs to; None for all, or where it is not known yet.
-        kind: what it is a case of, such as "boxes without area".
+        split: the split it is in; None for all, or if not yet known.
+        kind: of problem, such as "boxes without area".
         path: the photo, if there is one to look at.
-        box_xyxy_px: the object's box as it was given, if it has four finite numbers.
+        box_xyxy_px: the object's box as given, if it has four finite numbers.
     """
 
     sentence: str
@@ -28,10 +28,10 @@ class Problem(NamedTuple):
 
 
 def refuse_problems(problems: Sequence[str], bad_data: BadData) -> None:
-    """Stop if there are problems that are not to be skipped.
+    """Stop if there are problems that should not be skipped.
 
     Raises:
-        ValueError: there are; the message has the first, how many there are, and what to do.
+        ValueError: there are; the message has the first one, their number, and what to do.
     """
     if problems and bad_data == "refuse":
         more = len(problems) - 1
@@ -42,12 +42,12 @@ def refuse_problems(problems: Sequence[str], bad_data: BadData) -> None:
 
 
 def skipped_words(skipped: Sequence[str]) -> str:
-    """The end of a line about a split: how many problems were skipped, with the first of them; "" if none."""
+    """The end of a line about a split: the number of skipped problems and the first of them; "" if none."""
     return f"; skipped {len(skipped):,}: {some_of(list(map(_shortened, skipped[:4])), '; ')}" if skipped else ""
 
 
 def _shortened(sentence: str) -> str:
-    """A sentence of at most 700 letters: names in others' files may have any length."""
+    """A sentence of at most 700 characters: names in users' files may have any length."""
     return sentence if len(sentence) <= 700 else f"{sentence[:600]} ... {sentence[-80:]}"
 
 
@@ -60,13 +60,13 @@ def did_you_mean(given: str, known: Iterable[str], *, otherwise: str = "", shown
     """The end of a message about an unknown name: "; did you mean NAME?" with the nearest of the known ones.
 
     Args:
-        otherwise: what to say where none is near; default nothing.
-        shown: what to print of the name.
+        otherwise: the end if none is near; default nothing.
+        shown: formats the name.
     """
     near = difflib.get_close_matches(given, list(known), n=1)
     return f"; did you mean {shown(near[0])}?" if near else otherwise and f"; {otherwise}"
 
 
 def names_beside(path: Path) -> list[str]:
-    """What there is in the folder of a path that is not there."""
+    """The files in the folder of a missing path, as the end of a message."""
     return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []

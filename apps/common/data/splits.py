@@ -1,8 +1,8 @@
-"""Taking val out of train: a function of the seed and the file names alone, with what looks the same on one side.
+"""Splitting val off train: a function of the seed and the file names alone, with near-duplicates on one side.
 
-A photo that is both in train and in val flatters the metrics, and so does one that looks the same. Groups of photos are
-therefore moved as one, in the order of the hashes of their names; each app decides what forms a group (look-alikes,
-photos of a person).
+A photo that is both in train and in val makes the metrics too optimistic, and so does a near-duplicate. Groups of
+photos are therefore moved together, in the order of the hashes of their names; each app defines its groups
+(near-duplicates, photos of a person).
 """
 
 import hashlib
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 def name_hash(seed: int, name: str) -> bytes:
-    """Ranks a file by its name: the same in every folder, and another order for each seed."""
+    """A rank for a file by its name: independent of the folder, and a different order for each seed."""
     key = f"{seed}/{unicodedata.normalize('NFC', name)}".encode(errors="surrogateescape")
     return hashlib.blake2b(key, digest_size=8).digest()
 
 
 def take_groups(ranked: Sequence[list[int]], wanted: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Groups that are taken and groups that are left: in order while they fit into `wanted` photos.
+    """Groups that are taken and groups that are left: taken in order while they fit into `wanted` photos.
 
-    Where all groups are too large, the smallest is taken.
+    If all groups are too large, the smallest is taken.
     """
     taken: list[list[int]] = []
     left: list[list[int]] = []
@@ -40,9 +40,9 @@ def take_groups(ranked: Sequence[list[int]], wanted: int) -> tuple[list[list[int
 
 
 def choose_val(names: Sequence[str], copies: Sequence[Sequence[int]], fraction: float, seed: int) -> set[int]:
-    """Positions of the names with the lowest hashes, as many as the fraction says; a group of copies goes as one.
+    """Indices of the names with the lowest hashes, a fraction of all; a group of duplicates stays together.
 
-    At least one group of two is taken, and one left; where every group is too large, the smallest is taken.
+    At least one of two or more groups is taken, and one is left; if every group is too large, the smallest is taken.
 
     Raises:
         ValueError: `fraction` is not from 0 to below 1.
@@ -60,15 +60,15 @@ def choose_val(names: Sequence[str], copies: Sequence[Sequence[int]], fraction: 
 
 
 def check_val_fraction(fraction: float) -> None:
-    """Refuse a share of val that leaves nothing for train."""
+    """Raise ValueError for a val fraction that leaves nothing for train."""
     if not 0 <= fraction < 1:
         raise ValueError(f"val_fraction must be from 0 (no val) to below 1, got {fraction}")
 
 
 def say_shared(splits: list[T]) -> list[T]:
-    """The splits of an app; val notes how many of its photos are in train as well, to the byte.
+    """The splits of an app; val notes how many of its photos are byte-identical to photos in train.
 
-    Such splits are the data's own: where val is taken out of train, copies stay together.
+    Only the data's own splits can be so: where val is split off train, duplicates stay together.
     """
     given: list[Any] = splits  # each has a name, its content, and notes
     found = {split.name: split for split in given}

@@ -1,4 +1,4 @@
-"""Lists of photos: CSV files with whichever separator and column names, and the words that people use for splits."""
+"""Lists of photos: CSV files with various separators and column names, and the usual names of splits."""
 
 import csv
 import io
@@ -26,26 +26,26 @@ _SEP = re.compile(rf'\s*"?sep=([{SEPARATORS}])"?[ {SEPARATORS}]*\n', re.IGNORECA
 
 
 class Table(NamedTuple):
-    """A CSV file: its first line, and the numbers and cells of the others, read on demand."""
+    """A CSV file: its header, and the line numbers and cells of its rows, read on demand."""
 
     header: list[str]
     rows: Iterator[tuple[int, list[str]]]
 
 
 def read_table(path: Path) -> Table:
-    """A table with a header; the kind of its separator (comma, semicolon, tab, bar) is read off it.
+    """A table with a header; its separator (comma, semicolon, tab, bar) is detected.
 
-    Rows without any text are left out.
+    Empty rows are skipped.
 
     Raises:
-        ValueError: it is no such table; also while rows are read.
+        ValueError: it is not such a table; also while rows are read.
     """
     rows = _rows(path, read_text(path, what="a CSV file"))
     return Table([cell.strip() for cell in next(rows, (1, []))[1]], rows)
 
 
 class SplitColumn(NamedTuple):
-    """Where the rows of a table say their split, and in which words."""
+    """The column of a table with the split, and its values for each split."""
 
     position: int | None
     splits: dict[str, str]
@@ -54,7 +54,7 @@ class SplitColumn(NamedTuple):
         """The split of a row; None in a table without splits.
 
         Raises:
-            ValueError: the row says none; a sentence.
+            ValueError: the row has none; the message is a sentence.
         """
         if self.position is None:
             return None
@@ -66,7 +66,7 @@ class SplitColumn(NamedTuple):
 
 
 def find_splits(header: Sequence[str]) -> SplitColumn:
-    """The column of splits, or of what says whether a photo is of val."""
+    """The column of splits, or of flags for val."""
     if (named := find_column(header, SPLIT_COLUMNS)) is not None:
         return SplitColumn(named, SPLIT_OF_NAME)
     return SplitColumn(find_column(header, FLAG_COLUMNS), SPLIT_OF_FLAG)
@@ -89,14 +89,14 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _separated(text: str) -> tuple[str, str, int]:
-    """A table's text from its header on, its separator, and the lines above: Excel's "sep=;" names it."""
+    """A table's text from its header on, its separator, and the number of lines above, such as Excel's "sep=;"."""
     if named := _SEP.match(text):
         return text[named.end() :], named[1], text.count("\n", 0, named.end())
     return text, max(SEPARATORS, key=text.lstrip("\n").partition("\n")[0].count), 0
 
 
 def read_header(path: Path) -> list[str]:
-    """The names of a CSV file's columns; whatever is in a file that is none."""
+    """The names of a CSV file's columns; of any other file, arbitrary text."""
     text, separator, _ = _separated(beginning(path))
     cells = next(csv.reader([text.lstrip("\n").partition("\n")[0]], delimiter=separator), [])
     return [cell.strip() for cell in cells]
@@ -114,10 +114,10 @@ def normal_name(name: str) -> str:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, harmless: bool = True) -> None:
-    """Write a table as a CSV file, whole or not at all.
+    """Write a table as a CSV file, completely or not at all.
 
     Args:
-        harmless: no spreadsheet takes a cell for a formula; if it is read back, cells must be as they are.
+        harmless: quote cells that a spreadsheet would evaluate as formulas; not for tables that are read back.
     """
     with (
         written_whole(path) as temporary,
@@ -129,7 +129,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def harmless_cell(cell: object) -> object:
-    """A cell that no spreadsheet takes for a formula; numbers stay as they are."""
+    """A cell that no spreadsheet evaluates as a formula; numbers are unchanged."""
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     try:

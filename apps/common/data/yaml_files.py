@@ -1,4 +1,4 @@
-"""YAML as data sets have it: lists, dicts and words."""
+"""YAML files of data sets: lists, dicts and plain strings."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,7 @@ class _Loader(yaml.BaseLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file's lists and dicts, with every word as it is written: yes, 010, 1.10 and 12:30 are names.
+    """A YAML file's lists and dicts, with every scalar as a string: yes, 010, 1.10 and 12:30 are names.
 
     Raises:
         ValueError: it cannot be read, is too long or nested too deeply, or is not YAML; the message names the file.

@@ -1,1 +1,1 @@
-"""A trained network as a file, and the runtimes that compute it."""
+"""A trained network as a file, and the runtimes that run it."""

@@ -1,4 +1,4 @@
-"""How far a runtime's outputs are from torch's, and how far they may be."""
+"""Differences between a runtime's outputs and torch's, and their limits."""
 
 from collections.abc import Mapping
 
@@ -29,11 +29,11 @@ OpenVINO's was 0.8 to 1.0 times as far; with red and blue exchanged torch would 
 
 
 def check_session(session: Session, graph: Graph, *, resolution: int, bf16: bool = False) -> None:
-    """Raise ValueError if a session does not compute what torch does.
+    """Raise ValueError if a session's outputs differ from torch's.
 
     Args:
-        bf16: the session computes in bfloat16. How much that changes depends on the network (0.2 to 8 % of the outputs
-            of 14 networks), so the limit is a multiple of what it changes in torch, see `BF16_FACTOR`.
+        bf16: the session computes in bfloat16. Its error depends on the network (0.2 to 8 % of the outputs of 14
+            networks), so the limit is a multiple of torch's own error in bfloat16, see `BF16_FACTOR`.
     """
     image = random_image(resolution)
     reference = graph.reference(image)
@@ -49,13 +49,13 @@ def check_session(session: Session, graph: Graph, *, resolution: int, bf16: bool
 
 
 def random_image(side: int) -> Tensor:
-    """A new square of noise in each call, (1, 3, side, side) uint8, in channels-last memory: no file can expect it."""
+    """New random pixels in each call, (1, 3, side, side) uint8, channels last: no file can anticipate them."""
     pixels = np.random.default_rng().integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def rms_difference(reference: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float:
-    """Root mean square of the difference over the outputs' own, of the worst output; infinite for NaN."""
+    """Root mean square of the difference relative to that of the output, for the worst output; infinite for NaN."""
     worst = 0.0
     for name, expected in reference.items():
         if given[name].shape != expected.shape:

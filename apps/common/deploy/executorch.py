@@ -31,8 +31,8 @@ def write_executorch(
 
     Args:
         resolution: side of the square input, pixels.
-        metadata: kept in the file: the method "metadata" returns it as JSON in UTF-8, a tensor of bytes.
-        calibration: (B, 3, H, W) uint8 photos for 8 bits, whose ranges set the scales; None for 32-bit floats.
+        metadata: stored in the file: the method "metadata" returns it as JSON in UTF-8, a tensor of bytes.
+        calibration: (B, 3, H, W) uint8 photos that set the scales for 8 bits; None for 32-bit floats.
 
     Raises:
         ValueError: ExecuTorch is missing, or the network cannot be lowered.
@@ -81,7 +81,7 @@ def _quantized(module: Any, batches: Iterable[Tensor]) -> Any:
 
 
 def _behind_layers(nodes: Iterable[fx.Node]) -> set[str]:
-    """The names of nodes behind the last layers and their activations: decoding stays in floats."""
+    """The names of the nodes after the last layers and their activations: decoding stays in floats."""
     every = list(nodes)
     left = [node for node in every if any(layer in str(node.target) for layer in LAYERS)]
     inside = {user for node in left for user in node.users if any(name in str(user.target) for name in ACTIVATIONS)}

@@ -36,10 +36,10 @@ class Metric(NamedTuple):
     """The app's metric.
 
     Attributes:
-        name: of the metric.
-        measure: computes it, 0 to 1, with a session's outputs.
-        reference: the session of torch.
-        num_photos: on which it is measured.
+        name: the metric's name.
+        measure: computes it, 0 to 1, from a session's outputs.
+        reference: torch's session.
+        num_photos: the number of photos it is measured on.
     """
 
     name: str
@@ -65,17 +65,17 @@ def write_checked(
     page: WebPage = WebPage(),  # noqa: B008
     io: Io = "float",
 ) -> None:
-    """Write a file, or a folder (openvino, web), check it, and print the result; if a check fails, nothing is left.
+    """Write a file or folder (openvino, web), check it, and print the result; if a check fails, nothing is kept.
 
     Args:
-        metadata: of the app; kept in the file, together with what all apps have.
-        photos: (B, 3, H, W) uint8 on which the outputs are compared.
+        metadata: of the app; stored in the file, together with the metadata of all apps.
+        photos: (B, 3, H, W) uint8, on which the outputs are compared.
         calibration: (B, 3, H, W) uint8 for 8-bit integers; None for 32-bit floats.
-        metric: measured with torch and with the file; None for no check of it.
-        max_drop: how much the metric may lose; None for `MAX_DROP` in 8 bits, and in 32-bit floats for `SAME_METRIC`.
+        metric: measured with torch and with the file; None skips this check.
+        max_drop: the largest allowed loss of the metric; None for `MAX_DROP` in 8 bits and `SAME_METRIC` in floats.
         compare: the difference between torch's outputs and the file's; more than `SAME_OUTPUTS` is an error.
-        page: for web, what its page has beside the model.
-        io: of tflite in 8 bits: "int8" inside and at both ends, or pixels in and floats out.
+        page: for web, the page's content besides the model.
+        io: for tflite in 8 bits: "int8" for inputs and outputs, too, or pixels in and floats out.
 
     Raises:
         ValueError: packages are missing, the network cannot be exported, or a check failed.
@@ -112,7 +112,7 @@ def _write(
     calibration: Tensor | None,
     **options: Any,
 ) -> None:
-    """Write the file, or the folder's content."""
+    """Write the file, or the content of the folder."""
     if format == "executorch":
         write_executorch(path, graph, resolution=resolution, metadata=metadata, calibration=calibration)
     elif format == "tflite":
@@ -184,14 +184,14 @@ def _check_metric(metric: Metric, session: Session, max_drop: float | None, *, e
 
 
 def checkpoint_facts(folder: Path | None) -> dict[str, Any]:
-    """Where a file's weights came from: the SHA-256 of the model folder's weights, if there is one."""
+    """The source of a file's weights: the SHA-256 of the model folder's weights, if there is one."""
     return {} if folder is None else {"checkpoint_sha256": sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
 
 
 def choose_target(
     config: Any, folder: Path, name: str, *, dynamic_size: bool = False, suppressed: bool = False
 ) -> Path:
-    """--out, or by default `default_out`; ValueError for flags of an export.py that do not fit each other or it."""
+    """--out, or by default `default_out`; ValueError for flags of an export.py that contradict each other or --out."""
     out = config.out or default_out(folder, name, format=config.format, int8=config.int8)
     check_format(config.format, int8=config.int8, dynamic_size=dynamic_size, suppressed=suppressed, input=config.input)
     if config.io == "int8" and (config.format != "tflite" or not config.int8 or suppressed):
@@ -213,7 +213,7 @@ def check_num_photos(num_photos: int) -> None:
 def check_format(
     format: Format, *, int8: bool, dynamic_size: bool = False, suppressed: bool = False, input: Input = "uint8"
 ) -> None:
-    """Raise ValueError for what a format's files do not have here, or a web page does not use."""
+    """Raise ValueError for options that a format or a web page does not support."""
     if format == "web" and (dynamic_size or input != "uint8"):
         raise ValueError("--format web takes pixels of one size: without --dynamic-size and --input float")
     if format == "tflite" and int8 and input != "uint8":
@@ -232,7 +232,7 @@ def default_out(folder: Path, name: str, *, format: Format, int8: bool) -> Path:
 
 
 def check_target(out: Path, format: Format) -> None:
-    """Raise ValueError for an --out that does not fit its format."""
+    """Raise ValueError for an --out that does not fit the format."""
     if format not in FOLDERS and (out.suffix != SUFFIXES[format] or out.is_dir()):
         raise ValueError(f"--out {out} must be a file that ends in {SUFFIXES[format]} for --format {format}")
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()

@@ -1,4 +1,4 @@
-"""An exported file as a model again: what it says about itself, checked as the text of strangers, and what computes it.
+"""Load an exported file as a model: its metadata, which is checked as untrusted text, and a session that runs it.
 
 Letters in shapes: B batch, H W height and width.
 """
@@ -40,7 +40,7 @@ MORE = {
 
 
 class NotInFileError(ValueError, AttributeError):
-    """Something was asked of an exported file that only the network has."""
+    """An exported file was used in a way that needs the network itself."""
 
     def __init__(self, file: "ExportedNetwork") -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class NotInFileError(ValueError, AttributeError):
 
 
 class ExportedNetwork(nn.Module):
-    """Stands where a model has its network; the file computes outputs only, whatever else is asked of it is refused."""
+    """Placeholder for a model's network; the file gives outputs only, any other use is an error."""
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class ExportedNetwork(nn.Module):
 
 
 class Exported(NamedTuple):
-    """A file with what it says about itself, in model.json's words, and a session that computes it."""
+    """A file with its metadata, under model.json's names, and a session that runs it."""
 
     about: dict[str, Any]
     network: ExportedNetwork
@@ -89,10 +89,10 @@ def load_exported(path: Path, *, app: str, known: Known) -> Exported:
     """Open a file or folder that an export.py wrote.
 
     Args:
-        known: the outputs that files of this app have, and what the metadata of each has beyond what all have.
+        known: the outputs of this app's files, each with the additional metadata that such files have.
 
     Raises:
-        ValueError: it cannot be opened, is of another app, or does not say what it is.
+        ValueError: it cannot be opened, belongs to another app, or has no valid metadata.
     """
     session = open_file(path)
     about = read_about(path, session.metadata, app=app, known=known)
@@ -118,7 +118,7 @@ def open_file(path: Path, runtime: Runtime = "auto", **settings: Any) -> FileSes
     """A session of an exported file in its own runtime, or of an ONNX file in OpenVINO.
 
     Raises:
-        ValueError: it is missing, damaged, or its runtime is.
+        ValueError: the file is missing or damaged, or its runtime is missing.
     """
     format = exported_format(path)
     assert format is not None
@@ -134,10 +134,10 @@ def open_file(path: Path, runtime: Runtime = "auto", **settings: Any) -> FileSes
 
 
 def read_about(path: Path, metadata: Mapping[str, str], *, app: str, known: Known) -> dict[str, Any]:
-    """What a file's metadata says, in the words of a model.json.
+    """A file's metadata under the names of model.json.
 
     Raises:
-        ValueError: something is missing, or not as it must be; the message names it.
+        ValueError: something is missing or invalid; the message names it.
     """
     keys = next((keys for outputs, keys in known.items() if metadata.get("outputs") == json.dumps(outputs)), ())
     if missing := [key for key in (*ALL_HAVE, *keys) if key not in metadata]:

@@ -19,12 +19,12 @@ from backbone.runtimes import processor
 
 Name = TypeVar("Name", bound=str)
 
-CHOICES = ".fastest.json"  # the ending of the file's name
+CHOICES = ".fastest.json"  # suffix of the file's name
 TRIAL_SECONDS = 0.25  # for each of the runtimes
 
 
 def time_in_turn(sessions: Mapping[Name, Callable[[Tensor], object]], image: Tensor) -> dict[Name, float]:
-    """Seconds that each session takes for an image, (1, 3, H, W) uint8: the median of calls in turn."""
+    """Seconds per image (1, 3, H, W) uint8 for each session: the median of alternating calls."""
     times: dict[Name, list[float]] = {name: [] for name in sessions}
     end = perf_counter() + TRIAL_SECONDS * len(sessions)
     while perf_counter() < end:
@@ -52,11 +52,11 @@ def keep_choice(exported: Path, key: str, runtime: str) -> None:
 
 
 def circumstances(modules: Iterable[str], threads: int, precision: str) -> str:
-    """The environment on which the fastest runtime depends, as one line."""
+    """The environment that determines the fastest runtime, as one line."""
     versions = []
     for module in modules:
         try:
             versions.append(f"{module} {importlib.metadata.version(module)}")
-        except importlib.metadata.PackageNotFoundError:  # a build under another name
+        except importlib.metadata.PackageNotFoundError:  # a build with another package name
             versions.append(module)
     return "; ".join([*versions, f"{threads} threads", processor(), precision])

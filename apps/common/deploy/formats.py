@@ -1,7 +1,7 @@
 """Write a trained network as a file for other runtimes: ONNX or OpenVINO, in 32-bit floats or 8-bit integers.
 
-A file takes pixels, uint8 RGB, and has the preprocessing inside, so that no copy in floats is made outside; norms are
-folded into the convolutions. `sessions.load_session` opens it.
+A file's input is pixels, uint8 RGB; it contains the preprocessing, so that callers make no copy in floats, and norms
+are folded into the convolutions. `sessions.load_session` opens it.
 
 Letters in shapes: B batch, H W height and width.
 """
@@ -38,7 +38,7 @@ def exported_format(path: Path | str) -> Format | None:
 
 
 def beside(checkpoint: Path) -> Path:
-    """The folder for what is made with a checkpoint: a run, or the folder that an exported file is in."""
+    """The folder for files made with a checkpoint: its run, or the folder of an exported file."""
     return (checkpoint if exported_format(checkpoint) else model_folder(checkpoint)).parent
 
 
@@ -55,7 +55,7 @@ def write_onnx(
 
     Args:
         resolution: side of the square input, pixels.
-        metadata: kept in the file; what is not text is written as JSON.
+        metadata: stored in the file; values other than text are written as JSON.
         dynamic_size: any height and width from 32 pixels instead.
         translations: of torch operators that the exporter does not know.
 
@@ -94,11 +94,11 @@ def write_onnx(
 
 
 def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
-    """Write an ONNX file with 8-bit weights, each channel with a scale of its own, and 8-bit activations.
+    """Write an ONNX file with 8-bit weights, with a scale per channel, and 8-bit activations.
 
     Args:
         source: an ONNX file of `write_onnx`.
-        batches: inputs as the file takes them, of photos like those it will see; their ranges set the scales.
+        batches: calibration data: representative photos as the file's inputs; their ranges set the scales.
 
     Raises:
         ValueError: onnxruntime is missing.
@@ -135,8 +135,7 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
 def after_the_network(graph: Any) -> list[str]:
     """Names of the nodes after the last layers, which stay in floats: decoding, boxes shifted by class for NMS, ...
 
-    8 bits are enough for the outputs of a layer, but too coarse for coordinates that are shifted by up to a hundred
-    classes.
+    8 bits suffice for the outputs of a layer, but are too coarse for coordinates shifted by up to a hundred classes.
 
     Args:
         graph: onnx.GraphProto.
@@ -145,7 +144,7 @@ def after_the_network(graph: Any) -> list[str]:
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
     inside = {node.name for node in layers}
     left = [*layers]
-    while left:  # all that a layer's input is made of
+    while left:  # everything that a layer's input is computed from
         for name in left.pop().input:
             if (node := makers.get(name)) is not None and node.name not in inside:
                 inside.add(node.name)

@@ -1,4 +1,4 @@
-"""A network made ready for export: preprocessing inside, norms folded into the convolutions.
+"""A network prepared for export: preprocessing included, norms folded into the convolutions.
 
 Letters in shapes: B batch, C channels, H W height and width.
 """
@@ -17,7 +17,7 @@ from backbone.blocks import Conv2d, ConvNorm
 
 
 class PlainConv(nn.Module):
-    """A backbone convolution, with the BatchNorm behind it folded into it, without branches on the input's shape."""
+    """A backbone convolution with the following BatchNorm folded into it, without branches on the input's shape."""
 
     def __init__(self, conv: Conv2d, norm: nn.BatchNorm2d | None) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class PlainConv(nn.Module):
 def fold_norms(network: nn.Module) -> nn.Module:
     """A copy of a network, in eval mode and on the CPU, that computes the same without the backbone's BatchNorms.
 
-    Group and layer norms stay, as they depend on the input. So do norms of torchvision's networks: the exporter folds
-    those.
+    Group and layer norms stay, as they depend on the input; so do the norms of torchvision's networks, which the
+    exporter folds.
     """
 
     def replace(module: nn.Module) -> None:
@@ -63,15 +63,15 @@ def fold_norms(network: nn.Module) -> nn.Module:
 
 
 def as_input(images: Tensor, preprocessing: Normalisation | None) -> Tensor:
-    """Images (B, 3, H, W) uint8 as a file takes them: pixels (B, H, W, 3), or preprocessed outside, (B, 3, H, W)."""
+    """Images (B, 3, H, W) uint8 as a file's input: pixels (B, H, W, 3), or preprocessed here, (B, 3, H, W)."""
     return images.permute(0, 2, 3, 1) if preprocessing is None else preprocessing(images)
 
 
 class Graph(nn.Module):
-    """What goes into the file: pixels to named outputs.
+    """The function in the file, from pixels to named outputs.
 
     Args:
-        network: gives a tensor, or tensors by name.
+        network: returns a tensor, or tensors by name.
         outputs: their names, in order.
         preprocessing: of the pixels.
         input: "uint8": (B, H, W, 3) RGB; "float": (B, 3, H, W), preprocessed outside.
@@ -105,16 +105,16 @@ class Graph(nn.Module):
         return self.feed(torch.zeros(2, 3, side, side, dtype=torch.uint8)).contiguous()
 
     def feed(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) uint8 as the graph takes them."""
+        """Images (B, 3, H, W) uint8 as the graph's input."""
         return as_input(images, None if self.input == "uint8" else self.preprocessing)
 
     @torch.inference_mode()
     def reference(self, images: Tensor) -> dict[str, Tensor]:
-        """What the outputs must be, of images (B, 3, H, W) uint8, computed by torch."""
+        """The outputs for images (B, 3, H, W) uint8, computed by torch, as a reference."""
         return dict(zip(self.outputs, self(self.feed(images.cpu())), strict=True))
 
     def content_hash(self) -> str:
-        """Of everything that the outputs depend on."""
+        """A hash of everything that the outputs depend on."""
         digest = hashlib.blake2b(repr(self).encode(), digest_size=16)
         for name, tensor in self.state_dict().items():
             digest.update(name.encode())

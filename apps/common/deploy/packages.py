@@ -1,4 +1,4 @@
-"""Packages that only some exports and runtimes need: asked for by name, imported quietly."""
+"""Packages that only some exports and runtimes require."""
 
 from backbone.runtimes import import_openvino as import_openvino
 from backbone.runtimes import openvino_core as openvino_core
@@ -6,7 +6,7 @@ from backbone.runtimes import quietly as quietly
 
 
 def need(*modules: str, extra: str = "fast") -> None:
-    """Raise ValueError, with the command that installs the extra that has them, if modules cannot be imported."""
+    """Raise ValueError, with the command that installs their extra, if modules cannot be imported."""
     missing = []
     for name in modules:
         try:

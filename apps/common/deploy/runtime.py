@@ -1,6 +1,6 @@
 """Run a network with onnxruntime, OpenVINO or torch.compile instead of eager torch.
 
-`start_session` exports a network once, keeps the file, and opens it with the runtime that was measured to be the
+`start_session` exports a network once, caches the file, and opens it in the runtime that was measured to be the
 fastest here. A runtime that is missing, fails or disagrees with torch is skipped; torch is the fallback.
 """
 
@@ -35,7 +35,7 @@ from backbone.files import cache_dir, written_whole
 
 
 class Model(Protocol):
-    """A network with all that is needed to use it: a detector, a classifier or a tagger."""
+    """A network with its preprocessing and postprocessing: a detector, a classifier or a tagger."""
 
     session: Session
     network: Any
@@ -49,7 +49,7 @@ class Model(Protocol):
 
 
 class Settings(NamedTuple):
-    """How a file is computed, see `start_session`."""
+    """How a file is run, see `start_session`."""
 
     threads: int | None
     precision: Precision
@@ -62,16 +62,17 @@ def start_session(
     threads: int | None = None,
     precision: Precision = "float32",
 ) -> Session:
-    """A session for a model's network; torch's own where no other can be used.
+    """A session for a model's network; torch's own if no other can be used.
 
-    Each other session is compared with torch on a new random image before it is trusted. A runtime that was asked for
-    and cannot be used, or fails, is reported in one line on stderr.
+    Each other session is compared with torch on a new random image before it is used. A requested runtime that cannot
+    be used, or fails, is reported in one line on stderr.
 
     Args:
-        runtime: "auto" is the fastest for the device: torch except on a CPU, and there the one that was faster when the
-            network was first used, which is kept beside the exported file in the user's cache; torch, slower than both
-            for every network in docs/latency.md, does not take part. The environment's MOBILENET_APPS_RUNTIME, if set,
-            stands for "auto". "torch-compile" compiles the network first, which takes half a minute in each process.
+        runtime: "auto" is the fastest for the device: torch except on a CPU, and there the runtime that was faster when
+            the network was first used, which is stored beside the exported file in the user's cache; torch is not
+            timed, as it is slower than both for every network in docs/latency.md. The environment variable
+            MOBILENET_APPS_RUNTIME, if set, replaces "auto". "torch-compile" compiles the network first, which takes
+            half a minute in each process.
         threads: on which to compute; None for as many as torch uses, a number is set for torch, too.
         precision: see `load_session`; torch always computes in float32.
 
@@ -100,7 +101,7 @@ def start_session(
 
 
 def _requested(runtime: Runtime, device: torch.device) -> Runtime:
-    """The runtime to try: the environment may choose for "auto", and files are computed on CPUs only."""
+    """The runtime to try: the environment may replace "auto", and files run on CPUs only."""
     if runtime == "auto" and (chosen := os.environ.get("MOBILENET_APPS_RUNTIME")):
         if chosen not in get_args(Runtime):
             raise ValueError(f"MOBILENET_APPS_RUNTIME must be one of {', '.join(get_args(Runtime))}, got {chosen!r}")
@@ -121,7 +122,7 @@ def _compile(model: Model, eager: TorchSession) -> tuple[Session, list[str]]:
 
 
 def _open(model: Model, eager: TorchSession, runtime: Runtime, settings: Settings) -> tuple[Session, list[str]]:
-    """The exported network in the fastest of the installed runtimes, or eager torch; and why others cannot be used."""
+    """The exported network in the fastest installed runtime, or eager torch; and why others cannot be used."""
     wanted = [name for name in MODULES if runtime in ("auto", name)]
     installed = [name for name in wanted if importlib.util.find_spec(MODULES[name])]
     if not installed:
@@ -148,7 +149,7 @@ def _open(model: Model, eager: TorchSession, runtime: Runtime, settings: Setting
 def _working(
     path: Path, graph: Graph, names: Sequence[FileRuntime], known: str | None, *, side: int, settings: Settings
 ) -> tuple[dict[FileRuntime, Session], list[str]]:
-    """Sessions that agree with torch, and the reasons against others; the `known` fastest alone if it works."""
+    """Sessions that agree with torch, and why others were rejected; only the `known` fastest if it works."""
     working: dict[FileRuntime, Session] = {}
     failed = []
     for name in [*(name for name in names if name == known), *(name for name in names if name != known)]:
@@ -165,10 +166,10 @@ def _working(
 
 
 def kept_onnx(graph: Graph, *, resolution: int) -> Path:
-    """The ONNX file of a graph in the user's cache: exported now, or before from equal weights by the same torch.
+    """The ONNX file of a graph in the user's cache: exported now, or earlier from equal weights by the same torch.
 
-    Files in a model folder are never executed, whoever made them. A file that is not the one that was written, by the
-    digest beside it, is exported anew.
+    Exported files in a model folder are never used here, whoever made them. A cached file that does not match the
+    digest stored beside it is exported again.
 
     Raises:
         OSError: the user's cache cannot be written.

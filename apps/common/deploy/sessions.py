@@ -1,4 +1,4 @@
-"""One network, ready to compute, in each runtime: eager torch, torch.compile, and those of exported files."""
+"""Sessions: a network ready to run in eager torch, torch.compile, or a runtime of exported files."""
 
 import copy
 import threading
@@ -25,7 +25,7 @@ MODULES: dict[FileRuntime, str] = {"openvino": "openvino", "onnx": "onnxruntime"
 
 
 class Session(Protocol):
-    """Computes a network's outputs by name from images (B, 3, H, W) uint8 RGB; `name` is what computes, for people."""
+    """Computes a network's outputs by name from images (B, 3, H, W) uint8 RGB; `name` is the runtime, for messages."""
 
     @property
     def name(self) -> str: ...
@@ -34,14 +34,14 @@ class Session(Protocol):
 
 
 class TorchSession:
-    """A network in eager torch, where its weights are; it takes images on any device, of any size the network takes."""
+    """A network in eager torch, on the device of its weights; images may be on any device."""
 
     def __init__(self, network: nn.Module, outputs: Sequence[str], preprocessing: Normalisation) -> None:
         self._network, self._outputs, self._preprocessing = network, tuple(outputs), preprocessing
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The network's device."""
         return next(self._network.parameters()).device
 
     @property
@@ -65,7 +65,7 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # its idle threads would keep turning on the cores that what comes after the network needs
+        # its idle threads would spin on the cores that the code after the network needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -87,7 +87,7 @@ class OpenVinoSession:
         core = openvino_core()
         model = core.read_model(path / OPENVINO_FILE if path.is_dir() else path)
         shape = model.inputs[0].get_partial_shape()
-        shape[0] = 1  # a fixed shape is computed much faster than a batch of any size
+        shape[0] = 1  # a fixed shape is much faster than a dynamic batch
         model.reshape(shape)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -97,7 +97,7 @@ class OpenVinoSession:
         compiled = core.compile_model(model, "CPU", settings)
         self._outputs = [output.get_any_name() for output in compiled.outputs]
         self._request = compiled.create_infer_request()
-        self._lock = threading.Lock()  # a request serves one call at a time, a demo makes several
+        self._lock = threading.Lock()  # a request serves one call at a time, but a demo makes several
         self.preprocessing = preprocessing
         about = {key: getattr(value, "value", value) for key, value in model.get_rt_info().items()}
         self.metadata: dict[str, str] = {key: value for key, value in about.items() if isinstance(value, str)}
@@ -131,7 +131,7 @@ class CompiledSession:
 
 
 def need_runtime(format: Format) -> None:
-    """Raise ValueError, with the command that installs it, if what computes a format's files is missing."""
+    """Raise ValueError, with the command that installs it, if the runtime of a format is missing."""
     if format == "executorch":
         need_executorch()
     elif format == "tflite":
@@ -156,10 +156,10 @@ def load_session(
     Args:
         path: an ONNX file, or for "openvino" also a folder of `write_openvino`; for others their own files.
         runtime: "onnx", "openvino", "tflite" or "executorch" (which chooses its threads itself).
-        threads: on which to compute; None for as many as torch uses.
+        threads: compute threads; None for as many as torch uses.
         preprocessing: for a file whose input is preprocessed outside.
-        precision: "auto" lets OpenVINO compute in bfloat16 where the processor multiplies in it, which is faster and
-            changes some answers (docs/export.md); "float32" is exact. The others always compute in float32.
+        precision: "auto" lets OpenVINO compute in bfloat16 where the processor supports it, which is faster and changes
+            some results (docs/export.md); "float32" is exact. The others always compute in float32.
     """
     threads = threads or torch.get_num_threads()
     if runtime == "onnx":
@@ -172,13 +172,13 @@ def load_session(
 
 
 def device_for(runtime: Runtime, device: str, checkpoint: Path | str | None = None) -> torch.device:
-    """The device for a runtime: as `choose_device`, but "auto" is the CPU for runtimes that compute there only.
+    """The device for a runtime: as `choose_device`, but "auto" is the CPU for runtimes that only run there.
 
     Args:
-        checkpoint: an exported file among them is computed on the CPU by its own runtime.
+        checkpoint: an exported file runs on the CPU in its own runtime.
 
     Raises:
-        ValueError: an unknown runtime or device, or two that do not go together.
+        ValueError: an unknown runtime or device, or an impossible combination.
     """
     if runtime not in get_args(Runtime):
         raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {runtime!r}")
@@ -202,15 +202,15 @@ def computes_in_bf16(precision: Precision) -> bool:
 
 
 def check_finite(*outputs: Tensor) -> None:
-    """Raise ValueError if a network's outputs are not all finite: no answer can be made of them."""
+    """Raise ValueError if a network's outputs are not all finite and therefore useless."""
     if not all(output.isfinite().all() for output in outputs):
         raise ValueError("the checkpoint gives outputs that are not finite: damaged, or train with a lower --lr")
 
 
 def torch_version() -> str:
-    """As it was released: without the build's name."""
+    """The version of the release, without the build's suffix."""
     return torch.__version__.split("+")[0]
 
 
 def _as_input(images: Tensor, preprocessing: Normalisation | None) -> np.ndarray:
-    return as_input(images.cpu(), preprocessing).contiguous().numpy()  # no copy of what `stack_images` gives
+    return as_input(images.cpu(), preprocessing).contiguous().numpy()  # no copy of `stack_images`' result

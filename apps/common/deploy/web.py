@@ -1,8 +1,8 @@
 """A folder that runs a model in a browser: a page for photo, webcam and video, with no server behind it.
 
-`page/` has the page; `model.json` beside the ONNX file tells it all that predict.py knows of the model. The runtime is
-onnxruntime-web (MIT), which is no part of this project: it is copied from an unpacked npm package, or the page fetches
-the same version from a public CDN. Either way the browser refuses a file of another hash.
+`page/` has the page; `model.json` beside the ONNX file has the facts about the model that predict.py uses. The runtime
+is onnxruntime-web (MIT), which is not part of this project: it is copied from an unpacked npm package, or the page
+fetches the same version from a public CDN. Either way the browser refuses a file with another hash.
 """
 
 import base64
@@ -29,12 +29,12 @@ WEB_FILES = {MODEL, FACTS, "faces.onnx", "ort", *(path.name for path in PAGE.ite
 
 
 class WebPage(NamedTuple):
-    """What a page has beside the model.
+    """A page's content besides the model.
 
     Attributes:
         ort: folder with the runtime, see `find_runtime`; None to fetch it from the CDN.
-        facts: that the page needs, and the ONNX file's metadata does not have.
-        files: other files that the page reads, by their names.
+        facts: for the page, in addition to the ONNX file's metadata.
+        files: other files that the page reads, by name.
     """
 
     ort: Path | None = None
@@ -46,7 +46,7 @@ def find_runtime(ort: Path | None) -> Path | None:
     """The folder with onnxruntime-web's files, inside an unpacked package; None for none.
 
     Raises:
-        ValueError: a file is not there, or is of another version.
+        ValueError: a file is missing, or is of another version.
     """
     if ort is None:
         return None
@@ -60,17 +60,17 @@ def find_runtime(ort: Path | None) -> Path | None:
 
 
 def cached_page(key: str) -> Path:
-    """The folder in the user's cache for the page of a model that this key names; it may not be there yet."""
+    """The folder in the user's cache for the page of the model with this key; it may not exist yet."""
     return cache_dir() / "web" / hashlib.sha256(f"{VERSION} {key}".encode()).hexdigest()[:32]
 
 
 def integrity(data: bytes) -> str:
-    """The hash of a file as browsers check it."""
+    """The hash of a file in the form that browsers check."""
     return f"sha384-{base64.b64encode(hashlib.sha384(data).digest()).decode()}"
 
 
 def write_page(folder: Path, facts: Mapping[str, Any], page: WebPage) -> None:
-    """Write into a folder all that belongs beside its `model.onnx`; `facts` are the metadata of that file."""
+    """Write the page's files beside the folder's `model.onnx`; `facts` are the metadata of that file."""
     for path in PAGE.iterdir():
         shutil.copyfile(path, folder / path.name)
     for name, data in page.files.items():

@@ -1,1 +1,1 @@
-"""Evaluation: a network run over photos, what its probabilities are worth, and the page that shows a report."""
+"""Evaluation: a network run over photos, calibration, intervals, comparison of models, and the report's page."""

@@ -17,7 +17,7 @@ NUM_BINS = 15  # of the calibration error, as Guo et al., arXiv 1706.04599
 
 
 class Bin(NamedTuple):
-    """Photos of similar confidence: how many, their mean confidence, and the share of them that is correct."""
+    """Photos of similar confidence: their number, mean confidence and accuracy."""
 
     num_photos: int
     confidence: float
@@ -54,7 +54,7 @@ def fit_temperature(loss_at: Callable[[float], float], num_photos: int, *, toler
 
 
 def reliability_bins(confidence: Tensor, correct: Tensor) -> list[Bin]:
-    """The bins that hold photos, least confident first, of confidence (n,) float64 and correct (n,) of 0 and 1."""
+    """The non-empty bins, least confident first, for confidence (n,) float64 and correct (n,) of 0 and 1."""
     correct = correct.double()
     bins = (confidence * NUM_BINS).long().clamp(max=NUM_BINS - 1)
     insides = [bins == i for i in range(NUM_BINS)]

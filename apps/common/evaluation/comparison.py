@@ -19,7 +19,7 @@ COMPARE = "compare.html"
 
 
 def check_names(ours: Sequence[str], theirs: Sequence[str], other: Path, *, what: str) -> None:
-    """Raise ValueError unless two models predict the same, in the same order; `what` the names are: "classes", say."""
+    """Raise ValueError unless two models predict the same names in the same order; `what` they are, e.g. "classes"."""
     if list(ours) != list(theirs):
         alone = some_of(sorted(set(ours) ^ set(theirs)))
         differ = f"only one of the two knows {alone}" if alone else "their order differs"
@@ -28,12 +28,12 @@ def check_names(ours: Sequence[str], theirs: Sequence[str], other: Path, *, what
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """A model beside another one.
+    """A model compared with another one.
 
     Attributes:
         model, other: their names.
         figures, other_figures: on the same photos.
-        gains: (N,) by how much the model is better on each photo, below 0 if it is worse.
+        gains: (N,) by how much the model is better on each photo; negative if it is worse.
     """
 
     model: str
@@ -61,7 +61,7 @@ class Comparison:
         return {"compare": compared}
 
     def describe(self) -> str:
-        """The differences, what they mean, and the numbers of photos, as lines of text."""
+        """The differences, their meaning, and the numbers of photos, as lines of text."""
         lines = []
         for name, one in (self.figures - self.other_figures).intervals().items():
             values = f"{self.figures.values[name]:.3f} against {self.other_figures.values[name]:.3f}"
@@ -76,7 +76,7 @@ class Comparison:
         """Write a page with the differences, and photos won and lost.
 
         Args:
-            photo: a picture of what both models make of a photo, the model's part on the left, and its caption.
+            photo: a picture of both models' predictions on a photo, the model's on the left, and its caption.
         """
         page = Page(f"{self.model} against {self.other}")
         for line in self.describe().split("\n"):

@@ -1,4 +1,4 @@
-"""The end of a training: its results, the flags with which it is evaluated, and what to do with the model."""
+"""The end of a training run: its results, the flags for its evaluation, and the next commands."""
 
 import shlex
 from pathlib import Path
@@ -26,10 +26,10 @@ def eval_flags(config: Any, run: Path) -> dict[str, Any]:
 
 
 def last_words(app: str, config: Any, run: Path, state: RunState, num_steps: int, *, photo: Path) -> str:
-    """How a run ended, its report as a link, and three commands to copy: look in the browser, predict, export.
+    """The result of a run, a link to its report, and three commands to copy: browser demo, predict, export.
 
     Args:
-        photo: on which to predict.
+        photo: the photo to predict on.
     """
     best, of_run = state.best["metrics"][state.metric], ["--checkpoint", str(run)]
     data = [config.data] if isinstance(config.data, str) else list(config.data)
@@ -52,7 +52,7 @@ def last_words(app: str, config: Any, run: Path, state: RunState, num_steps: int
 
 
 def door(first: str, second: str) -> list[str]:
-    """How "detection", "predict", or "demo", "detection", is started from here, in the way that this program was."""
+    """The command for "detection", "predict" or "demo", "detection", in the form in which this program was started."""
     if cli.started_by:
         return [cli.COMMAND, first, second]
     script = cli.ROOT / "demos" / f"{second}.py" if first == "demo" else cli.ROOT / "apps" / first / f"{second}.py"

@@ -26,12 +26,12 @@ def predict_logits(
 ) -> Tensor:
     """Logits (N, K) float32, on the CPU, of photos in their order.
 
-    Each of the `processes` takes its share of the photos, and all get all logits.
+    Each of the `processes` runs its share of the photos, and all get all logits.
 
     Args:
         logits: from a batch of images (B, 3, H, W) uint8 to its logits.
         dataset: the images (H, W, 3) uint8 of the photos at `paths`.
-        name: what the progress bar calls them.
+        name: the title of the progress bar.
 
     Raises:
         ValueError: no photos, a photo that cannot be read, or logits that are not finite; the message names the photo.

@@ -1,8 +1,8 @@
-"""How sure a figure is: its bootstrap interval over photos, also that of the difference of two models.
+"""Bootstrap intervals of figures over photos, and of the difference between two models.
 
-As many photos as there are are drawn from them, with replacement, `NUM_RESAMPLES` times and always the same ones; the
-interval has the middle 95 % of a figure's values on these resamples (Efron and Tibshirani, "An Introduction to the
-Bootstrap", chapter 13). Two models meet the same resamples, so that their differences are paired.
+The photos are resampled with replacement `NUM_RESAMPLES` times, with a fixed seed; the interval is the middle 95 % of a
+figure's values on these resamples (Efron and Tibshirani, "An Introduction to the Bootstrap", chapter 13). Two models
+are evaluated on the same resamples, so that their differences are paired.
 
 Letters in shapes: N photos, R resamples.
 """
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NUM_RESAMPLES, SEED = 1000, 0
-AT_ONCE = 4_000_000  # counts of photos that a measure is given, at most, if there are fewer photos
+AT_ONCE = 4_000_000  # largest number of counts passed to a measure at once, if there are fewer photos
 FEW_PHOTOS = 200  # with fewer, the text says what an interval means
-LABELS = {"top1": "top-1", "mean_ap": "mean AP"}  # of figures that metrics.json calls otherwise
+LABELS = {"top1": "top-1", "mean_ap": "mean AP"}  # of figures that have another name in metrics.json
 
 Measure = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""From how often each photo counts, (R, N) float64, to figures (R,) by name; NaN where one has no meaning."""
+"""From the weights of the photos, (R, N) float64, to figures (R,) by name; NaN where one is undefined."""
 
 
 class Interval(NamedTuple):
@@ -34,7 +34,7 @@ class Interval(NamedTuple):
 class Figures:
     """Figures by name on N photos, and on each of the R resamples of these photos, (R,).
 
-    A figure that has no meaning on the photos is left out.
+    A figure that is undefined on the photos is left out.
     """
 
     num_photos: int
@@ -43,7 +43,7 @@ class Figures:
 
     @classmethod
     def of(cls, measure: Measure, num_photos: int) -> "Figures":
-        """What `measure` gives on the photos and on their resamples."""
+        """The results of `measure` on the photos and on their resamples."""
         values = {name: float(value[0]) for name, value in measure(np.ones((1, num_photos))).items()}
         rng, at_once = np.random.default_rng(SEED), max(1, AT_ONCE // num_photos)
         parts: list[Mapping[str, np.ndarray]] = []
@@ -59,7 +59,7 @@ class Figures:
         )
 
     def __sub__(self, other: "Figures") -> "Figures":
-        """The paired differences from another model on the same photos."""
+        """The paired differences to another model on the same photos."""
         assert self.num_photos == other.num_photos
         names = [name for name in self.values if name in other.values]
         return Figures(
@@ -69,14 +69,14 @@ class Figures:
         )
 
     def intervals(self) -> dict[str, Interval]:
-        """The figures with their intervals, over the resamples on which they have a meaning."""
+        """The figures with their intervals, over the resamples on which they are defined."""
         return {
             name: Interval(value, *np.nanpercentile(self.resampled[name], (2.5, 97.5)).tolist())
             for name, value in self.values.items()
         }
 
     def note(self, name: str) -> str:
-        """The interval of a figure, for a table's last column; "" of a figure that has none."""
+        """The interval of a figure, for a table's last column; "" if it has none."""
         one = self.intervals().get(name)
         return f"; 95 % interval {one.low:.3f} to {one.high:.3f}" if one else ""
 
@@ -85,13 +85,13 @@ class Figures:
         return {"intervals": {name: {"low": one.low, "high": one.high} for name, one in self.intervals().items()}}
 
     def describe(self) -> str:
-        """The intervals in words; "" where no figure has a meaning."""
+        """The intervals in words; "" if no figure is defined."""
         intervals = self.intervals().items()
         shown = ", ".join(f"{LABELS.get(name, name)} {one.low:.3f} to {one.high:.3f}" for name, one in intervals)
         return shown and f"95 % interval over {count(self.num_photos)}: {shown}. {self.meaning()}".rstrip()
 
     def meaning(self) -> str:
-        """What the intervals mean, in a sentence, if there are few photos."""
+        """A sentence about the meaning of the intervals, if there are few photos."""
         if self.num_photos >= FEW_PHOTOS or not self.values:
             return ""
         if any(one.low == one.high for one in self.intervals().values()):

@@ -24,7 +24,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def with_letters(names: Sequence[str]) -> list[str]:
-    """Names as matplotlib can draw them, see `pictures.drawable`; fonts that have their letters are added to it."""
+    """Names as matplotlib can draw them, see `pictures.drawable`; fonts for their characters are registered."""
     from matplotlib import font_manager, rcParams
 
     families = list(rcParams["font.family"])

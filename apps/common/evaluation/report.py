@@ -39,10 +39,10 @@ th { border-bottom-width: 2px } tbody tr:nth-child(even) { background: var(--ban
 
 
 class Page:
-    """A page that grows from top to bottom; all text is escaped.
+    """A page that is built from top to bottom; all text is escaped.
 
     Args:
-        title: of the window and the first heading.
+        title: title of the window and text of the first heading.
     """
 
     def __init__(self, title: str) -> None:
@@ -61,7 +61,7 @@ class Page:
         """A table: floats get three decimals, None is a dash, and columns of numbers are right-aligned.
 
         Raises:
-            ValueError: a row has not the header's length, or a number is not finite.
+            ValueError: the length of a row differs from the header's, or a number is not finite.
         """
         cells = [list(row) for row in rows]
         for row in cells:
@@ -83,26 +83,26 @@ class Page:
         self.parts.append(_figure(picture, caption))
 
     def gallery(self, pictures: Iterable[tuple["np.ndarray | Figure", str]]) -> None:
-        """Pictures with captions, as many beside each other as the window holds."""
+        """Pictures with captions, as many side by side as fit into the window."""
         figures = "\n".join(_figure(picture, caption) for picture, caption in pictures)
         self.parts.append(f'<div class="gallery">{figures}</div>')
 
     def save(self, path: Path) -> None:
-        """Write the page, whole or not at all."""
+        """Write the page, completely or not at all."""
         body = "\n".join(self.parts)
         text = (
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{html.escape(self.title)}</title>\n<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
         )
-        with written_whole(path) as temporary:  # a file name may hold bytes that are no text
+        with written_whole(path) as temporary:  # a file name may contain undecodable bytes
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _figure(picture: "np.ndarray | Figure", caption: str) -> str:
     if isinstance(picture, np.ndarray):
         kind, data = "jpeg", encode_picture(picture)
-    else:  # lines and letters: JPEG would blur them
+    else:  # lines and text: JPEG would blur them
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         memory = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Labels that a trained model disagrees with, the surest first: a worklist for people, and JSON."""
+"""Labels that a trained model disagrees with, the most confident first: a page to work through, and JSON."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,17 +20,17 @@ Model = TypeVar("Model")
 
 
 class Suspect(NamedTuple):
-    """A label that may be wrong, or a place without a label that may need one.
+    """A label that may be wrong, or an object without a label.
 
     Attributes:
         kind: "other class", "missing box", "attribute", ...
-        score: how surely the model disagrees, 0 to 1; within one list larger is more suspicious.
-        split: that the photo is in.
+        score: the model's confidence that the label is wrong, 0 to 1; within one list larger is more suspicious.
+        split: the photo's split.
         path: the photo.
-        object: which of its labels: "labels/a.txt line 3", "annotation 17", an attribute; "" where it has but one.
-        label, predicted: what the data says, and the model; "" for nothing.
-        box_xyxy_px: what to look at, in pixels of the photo: the label's box, or the missing one; None for all of it.
-        predicted_box_xyxy_px: where the model finds the object that is labelled, if elsewhere.
+        object: which of its labels: "labels/a.txt line 3", "annotation 17", an attribute; "" if it has only one.
+        label, predicted: the label and the prediction; "" for nothing.
+        box_xyxy_px: the region to look at, in pixels of the photo: the label's box, or the missing one; None for all.
+        predicted_box_xyxy_px: the model's box for the labelled object, if it is elsewhere.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Suspect(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """For a caption."""
+        """The suspect as a caption."""
         says = f"labelled {self.label or 'nothing'}, the model says {self.predicted or 'nothing'}"
         where = f"{self.path}:{self.object}" if self.object else str(self.path)
         return f"{self.kind} {self.score:.2f}: {says}; {where} ({self.split})"
@@ -55,7 +55,7 @@ def load_judge(config: Any, app: str, load: Callable[..., Model]) -> Model | Non
     """The model of check.py's --checkpoint, None without the flag.
 
     Raises:
-        ValueError: there is no such model, or flags do not go together.
+        ValueError: there is no such model, or flags contradict each other.
     """
     if config.checkpoint is None:
         if is_set(config, "device"):
@@ -74,7 +74,7 @@ def write_suspects(
     Args:
         about: the model and the data, for both files.
         draw: a suspect's picture (H, W, 3) uint8 RGB.
-        shown: how many are printed.
+        shown: the number of suspects to print.
     """
     ranked = sorted(suspects, key=lambda one: -one.score)
     entries = [

@@ -1,4 +1,4 @@
-"""The results for photos and frames, as a CSV file and as a line for each video."""
+"""Results for photos and frames, as a CSV file and as a line for each video."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,9 @@ from apps.common.media.frames import Frame
 
 
 class FrameTable:
-    """Rows for photos and frames: the file, cells of the app, and the problem.
+    """Rows for photos and frames: the file, the app's cells, and the problem.
 
-    Where there are videos or a camera, the columns frame (from 0) and seconds say which row is of when.
+    For videos and cameras, the columns frame (from 0) and seconds give the time of each row.
 
     Args:
         header: names of the cells.
@@ -24,11 +24,11 @@ class FrameTable:
         self._num_frames: Counter[str] = Counter()
 
     def add(self, frame: Frame, rows: Sequence[Sequence[object]], *, names: Iterable[str] = ()) -> None:
-        """Take a photo or frame.
+        """Add a photo or frame.
 
         Args:
-            rows: cells of each thing found; without any, a row with empty cells is written.
-            names: what is counted in a video.
+            rows: cells for each result; without any, a row with empty cells is written.
+            names: the names that are counted in a video.
         """
         bare = frame._replace(image=None)  # the table does not keep pictures in memory
         self._rows += [(bare, cells) for cells in rows or [[""] * len(self.header)]]
@@ -38,11 +38,11 @@ class FrameTable:
 
     @property
     def has_moving(self) -> bool:
-        """Whether there are frames of a video or camera."""
+        """Whether there are frames from a video or camera."""
         return any(frame.number is not None for frame, _ in self._rows)
 
     def of_videos(self) -> list[str]:
-        """A line for each video or camera: its frames, and how often each object or class occurs in them."""
+        """A line for each video or camera: its number of frames, and how often each object or class occurs."""
         return [
             f"{name}: {self._num_frames[name]:,} frames; in all of them "
             + (", ".join(f"{count:,} {what}" for what, count in counts.most_common()) or "nothing")
@@ -50,7 +50,7 @@ class FrameTable:
         ]
 
     def write(self, path: Path) -> None:
-        """Write the CSV file, whole or not at all."""
+        """Write the CSV file, completely or not at all."""
         moving = self.has_moving
         header = ["file", *(["frame", "seconds"] if moving else []), *self.header, "problem"]
         rows = ([frame.name, *(_moment(frame) if moving else []), *cells, frame.problem] for frame, cells in self._rows)

@@ -1,4 +1,4 @@
-"""Photos, videos and cameras as one stream of frames, decoded by other threads ahead of the network.
+"""Photos, videos and cameras as one stream of frames, decoded in other threads ahead of the network.
 
     from contextlib import closing
     from apps.common.media.sources import find_source
@@ -35,22 +35,24 @@ T = TypeVar("T")
 AHEAD = 8  # frames decoded, or being decoded, ahead of the network
 MOST_THREADS = 4
 USUAL_RATE = 25.0  # frames a second, if a video or camera does not report it
-LEAST_SHARE = 0.95  # of the frames in a video's header, below which it counts as damaged; many headers are inexact
+LEAST_SHARE = (
+    0.95  # share of the frames in a video's header, below which it counts as damaged; many headers are inexact
+)
 
 
 class Frame(NamedTuple):
     """A photo, or a frame of a video or camera.
 
     Attributes:
-        name: for display: the path as it was given, or "camera 0".
-        image: (H, W, 3) uint8 RGB; None where it could not be read.
-        problem: a sentence that names the file, where it could not be read.
+        name: for display: the path as given, or "camera 0".
+        image: (H, W, 3) uint8 RGB; None if it could not be read.
+        problem: a sentence that names the file, if it could not be read.
         path: the file; None for a camera.
-        relative_path: where results belong, relative to their folder: the path from the source's folder on.
-        number: of a video's or camera's frame, from 0; None for a photo, and for a video that cannot be opened.
-        seconds: since the video or the camera began.
-        rate: frames a second that are read of the video.
-        total: frames to be read by the video's header; 0 if unknown.
+        relative_path: path for results in their folder: the file's path relative to the source's folder.
+        number: index of a video's or camera's frame, from 0; None for a photo, and for a video that cannot be opened.
+        seconds: since the start of the video or camera.
+        rate: frames per second that are read from the video.
+        total: frames to read by the video's header; 0 if unknown.
     """
 
     name: str
@@ -65,10 +67,10 @@ class Frame(NamedTuple):
 
 
 class Tally:
-    """Counts files that were read, and those that were not.
+    """Counts the files that were read, and those that were not.
 
     Attributes:
-        num_files, num_frames: photos and videos that were met; photos and frames that could be read.
+        num_files, num_frames: photos and videos in the source; photos and frames that could be read.
         problems: a sentence each.
         has_moving: whether there were frames of videos or cameras.
     """
@@ -80,7 +82,7 @@ class Tally:
         self.has_moving = False
 
     def note(self, frame: Frame) -> None:
-        """Count a frame; one that could not be read is named on standard output."""
+        """Count a frame; one that could not be read is reported on standard output."""
         self.num_files += frame.number in (None, 0)
         self.has_moving |= frame.number is not None
         if frame.image is None:
@@ -90,13 +92,13 @@ class Tally:
             self.num_frames += 1
 
     def check(self, table: str, *, source: Source) -> None:
-        """Complain about what could not be read.
+        """Raise an error about files that could not be read.
 
         Args:
             table: the file that lists all problems.
 
         Raises:
-            ValueError: there was nothing, or something could not be read.
+            ValueError: the source was empty, or something could not be read.
         """
         if not self.num_files:
             raise ValueError(f"{source.name}: there is nothing to read in it; {ALLOWED}")
@@ -111,15 +113,15 @@ class Tally:
 def read_frames(
     source: Source, *, every: int = 1, ahead: int = AHEAD, num_threads: int | None = None
 ) -> Generator[Frame, None, None]:
-    """All frames of a source in order, decoded by other threads while the caller works; to be closed after use.
+    """All frames of a source in order, decoded in other threads while the caller works; close it after use.
 
-    A file that cannot be read gives a frame without an image. A camera gives its newest frame; those that came while
-    the caller worked are dropped, so the picture is never late.
+    A file that cannot be read gives a frame without an image. A camera gives its newest frame; frames that arrived
+    while the caller worked are dropped, so that the picture is never delayed.
 
     Args:
-        every: of a video or camera, only one in so many frames.
-        ahead: photos or frames that wait for the caller, at most.
-        num_threads: that decode photos; a video is decoded by one.
+        every: read every n-th frame of a video or camera.
+        ahead: the largest number of photos or frames decoded in advance.
+        num_threads: threads that decode photos; a video is decoded by one.
 
     Raises:
         ValueError: `every` is below 1.
@@ -145,11 +147,11 @@ def read_frames(
 def answered(
     frames: Iterable[Frame], find: Callable[[list[np.ndarray]], Sequence[T]], *, batch_size: int, tally: Tally
 ) -> Iterator[tuple[Frame, T | None]]:
-    """Each frame with what was found in it, in order; None for those without an image, which are counted.
+    """Each frame with its result, in order; None for frames without an image, which are counted.
 
     Args:
         find: predicts for images (H, W, 3) of any sizes; one result each.
-        batch_size: frames that are read before `find` is asked.
+        batch_size: frames per call of `find`.
     """
     waiting = iter(frames)
     while group := list(islice(waiting, batch_size)):
@@ -217,7 +219,7 @@ def _read_photo(path: Path, relative_path: Path) -> Frame:
 
 
 def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[Frame]:
-    """Frames of a video file; one without an image at the end if it cannot be read, or not to its end."""
+    """Frames of a video file; the last one has no image if the file cannot be read to its end."""
     frame = Frame(printable(path), path=path, relative_path=relative_path)
     if not path.is_file():
         yield frame._replace(problem=f"video {frame.name} " + ("is no file" if path.exists() else "does not exist"))
@@ -247,7 +249,7 @@ def read_video(path: Path, relative_path: Path, *, every: int = 1) -> Iterator[F
 
 
 def is_text(path: Path) -> bool:
-    """Whether all bytes of a path are text in UTF-8."""
+    """Whether a path is valid UTF-8."""
     try:
         return bool(str(path).encode())
     except UnicodeEncodeError:
@@ -255,12 +257,12 @@ def is_text(path: Path) -> bool:
 
 
 def open_video(path: Path) -> Any:
-    """A `cv2.VideoCapture` of a file, whatever its name."""
+    """A `cv2.VideoCapture` of a file with any name."""
     return cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)  # FFmpeg takes "12:30.mp4" for an address
 
 
 def seconds_of(video: Any) -> float:
-    """When the frame is shown that was read last: the rate need not be constant."""
+    """The time of the last frame that was read: the rate need not be constant."""
     return float(video.get(cv2.CAP_PROP_POS_MSEC)) / 1000
 
 

@@ -1,4 +1,4 @@
-"""Where drawn frames go: a picture for each photo, a video for each video, a window for a camera.
+"""Outputs for drawn frames: a picture for each photo, a video for each video, a window for a camera.
 
     from functools import partial
 
@@ -41,16 +41,16 @@ PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 class Showing:
     """Writes drawn frames and shows them; a context manager.
 
-    A video is renamed to its name when its last frame is in it. Where the block ends by Ctrl-C, it holds the frames up
-    to then; where it ends by an error, it is removed.
+    A video gets its final name after its last frame. If the block ends by Ctrl-C, it contains the frames so far; if it
+    ends by an error, it is removed.
 
     Args:
         out: folder for pictures and videos; None to write none.
-        ending: put behind the name of a file: "faces" makes photo.jpg.faces.jpg of photo.jpg. Without, .jpg, .png and
-            .mp4 keep their names, and clip.avi becomes clip.avi.mp4.
-        photos: whether photos become pictures.
-        window: title of a window that shows all; None for none.
-        keep: absolute paths of files that are not to be replaced, whatever is drawn.
+        ending: appended to the name of a file: "faces" turns photo.jpg into photo.jpg.faces.jpg. Without it, .jpg, .png
+            and .mp4 keep their names, and clip.avi becomes clip.avi.mp4.
+        photos: whether to write pictures of photos.
+        window: title of a window that shows all frames; None for none.
+        keep: absolute paths of files that must not be replaced.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Showing:
 
         Args:
             frame: one with an image.
-            draw: from its image to its picture (H, W, 3) uint8 RGB, of one size in a video; called if it is wanted.
+            draw: from its image to its picture (H, W, 3) uint8 RGB, of constant size in a video; called if needed.
 
         Returns:
             Whether to go on: False when the window was closed, or q or Esc pressed in it.
@@ -164,11 +164,11 @@ class Recording:
 
     Args:
         path: the .mp4 file, or one that fits the codec.
-        rate: frames a second.
-        longest_gap: seconds between two frames; longer ones are made so long; default `LONGEST_GAP`.
+        rate: frames per second.
+        longest_gap: longest time between two frames in seconds; longer gaps are shortened; default `LONGEST_GAP`.
 
     Raises:
-        ValueError: this OpenCV cannot write it; when the first frame comes.
+        ValueError: this OpenCV cannot write it; raised with the first frame.
     """
 
     def __init__(self, path: Path, *, rate: float, codec: str = CODEC, longest_gap: float | None = None) -> None:
@@ -187,7 +187,7 @@ class Recording:
         """Add a frame (H, W, 3) uint8 RGB.
 
         Args:
-            seconds: when it is shown: to keep time, the one before is repeated, or this one left out.
+            seconds: its time: to keep the rate, the previous frame is repeated, or this one dropped.
         """
         if self._writer is None:
             height, width = picture.shape[:2]
@@ -224,7 +224,7 @@ class Recording:
 
 
 def has_display() -> bool:
-    """Whether a window can be opened; tried in another process, since Qt ends the one in which it fails."""
+    """Whether a window can be opened; tried in another process, since a failure in Qt ends the process."""
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False
     try:

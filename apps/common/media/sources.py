@@ -1,7 +1,7 @@
-"""What predict.py takes: photos, videos or a camera, from one source or several; `frames.read_frames` reads them.
+"""The sources of predict.py: photos, videos or a camera; `frames.read_frames` reads them.
 
-A source, as people write it: a photo, a video, a folder (with all in it, in the order of the names), a pattern such as
-"photos/**/*.jpg" (quoted, or the shell replaces it), a camera's number, or "-" for paths on standard input, one a line.
+A source is a photo, a video, a folder (with everything in it, ordered by name), a pattern such as "photos/**/*.jpg"
+(quoted, or the shell expands it), a camera's number, or "-" for paths on standard input, one per line.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Source:
 
     Attributes:
         name: for display.
-        files: each file in order, with the path of its results, relative to their folder.
+        files: each file in order, with the path of its results relative to their folder.
         camera: an open camera instead.
     """
 
@@ -38,21 +38,21 @@ class Source:
 
     @property
     def known(self) -> frozenset[str]:
-        """The files' absolute paths, as far as they are known before they are read."""
+        """The files' absolute paths, as far as known before reading."""
         return (
             frozenset(os.path.abspath(path) for path, _ in self.files) if isinstance(self.files, list) else frozenset()
         )
 
 
 def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
-    """Find out what a source is; a camera is opened.
+    """Resolve a source; a camera is opened.
 
     Args:
-        given: see the top of this file. What exists under that very name is not taken for a pattern or a camera.
+        given: see the top of this file. An existing file or folder of that name has priority over a pattern or camera.
         apart_from: a folder for results; its files are skipped if it is inside the source.
 
     Raises:
-        ValueError: it is nothing of the kind, or holds no photo and no video.
+        ValueError: it is none of these, or contains no photo and no video.
     """
     text = str(given)
     path = Path(text)
@@ -83,12 +83,12 @@ def find_source(given: Path | str, *, apart_from: Path | None = None) -> Source:
 
 
 def find_sources(given: Sequence[str], *, apart_from: Path | None = None) -> Source:
-    """The photos and videos of several sources, one after the other; of one see `find_source`.
+    """The photos and videos of several sources in order; a single one is passed to `find_source`.
 
-    Each file has a path of its own for its results, and is taken once.
+    Each file gets its own path for results, and is read once.
 
     Raises:
-        ValueError: none is given, one is nothing of the kind, or a camera or a list is not alone.
+        ValueError: there is no source, one is invalid, or a camera or a list is combined with others.
     """
     if not given:
         raise ValueError(f"nothing to look at: {ALLOWED}, before all flags")
@@ -106,7 +106,7 @@ def find_sources(given: Sequence[str], *, apart_from: Path | None = None) -> Sou
 
 
 def _own_path(relative_path: Path, path: Path, taken: dict[Path, Path]) -> Path:
-    """A path for results that no other file has: that of a/1.jpg is 1.jpg, then that of b/1.jpg is 1-2.jpg."""
+    """A unique path for results: a/1.jpg gets 1.jpg, then b/1.jpg gets 1-2.jpg."""
     return next(free for free in numbered(relative_path) if taken.setdefault(free, path) == path)
 
 
@@ -164,7 +164,7 @@ def _root(given: Path) -> Path:
 
 
 def _listed() -> Iterator[tuple[Path, Path]]:
-    """Paths on standard input as they come, one a line, each with a relative path of its own."""
+    """Paths on standard input as they arrive, one per line, each with a unique relative path."""
     taken: dict[Path, Path] = {}
     for line in _read_lines():
         if not (text := os.fsdecode(line.removesuffix(b"\r"))):

@@ -1,4 +1,4 @@
-"""The frame around predict's loop: where frames come from, where results go, and how it ends.
+"""The context of predict.py's loop: the source of frames, the folder for results, and the end of the loop.
 
 The loop itself is in each script:
 
@@ -29,7 +29,7 @@ RUNS = Path("runs")  # below the folder that one stands in
 
 
 def new_folder(path: Path) -> Path:
-    """Make the first of path-1, path-2, ... that is not there yet; two processes get two."""
+    """Create the first of path-1, path-2, ... that does not exist; concurrent processes get different ones."""
     for number in count(1):
         folder = path.with_name(f"{path.name}-{number}")
         with suppress(FileExistsError):
@@ -39,7 +39,7 @@ def new_folder(path: Path) -> Path:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise ValueError if labels would be written over."""
+    """Raise ValueError if labels would be overwritten."""
     if path.exists():
         raise ValueError(f"{path} is there, perhaps with corrected labels: give another --out")
 
@@ -48,8 +48,8 @@ class Watch:
     """A source that is watched: photos, videos or a camera.
 
     Args:
-        sources: as a person gives them, see `find_sources`.
-        out: folder for the results; None for a new one, runs/<app>/predict-N, and for a camera to write nothing.
+        sources: see `find_sources`.
+        out: folder for the results; None for a new one, runs/<app>/predict-N, or for a camera to write nothing.
         title: of a camera's window.
         page: the script that shows a camera in a browser, for the message where there is no display.
 
@@ -76,7 +76,7 @@ class Watch:
         """The files of the source, all of them photos.
 
         Args:
-            flag: that is for photos alone, for the message.
+            flag: the flag that requires photos, for the message.
 
         Raises:
             ValueError: it is a camera, or has a video.
@@ -90,7 +90,7 @@ class Watch:
         return files
 
     def save_as(self, name: str) -> None:
-        """Check that --save-as may write `name` in the folder for results.
+        """Check that --save-as can write `name` in the folder for results.
 
         Raises:
             ValueError: it is a camera, or has a video; or there is such a file or folder.
@@ -100,11 +100,11 @@ class Watch:
             refuse_existing(self.out / name)
 
     def leave_out_labelled(self, sources: Sequence[str], labelled_in: Callable[[Path], Iterable[Path]]) -> None:
-        """Go on with the photos without labels: what --only-unlabelled does.
+        """Implement --only-unlabelled: remove the photos with labels from the source.
 
         Args:
-            sources: as they were given; the folders among them are data sets.
-            labelled_in: the photos of such a folder that have labels.
+            sources: as given; the folders among them are data sets.
+            labelled_in: returns the photos of such a folder that have labels.
 
         Raises:
             ValueError: it is a camera, or has a video; no source is a data set; or no photo is left.
@@ -134,14 +134,14 @@ class Watch:
         ending: str = "",
         photos: bool = True,
     ) -> Iterator[tuple[Generator[Frame, None, None], Showing]]:
-        """Frames to predict on, and the sink of drawn ones; results are written at the end, also after an interruption.
+        """Frames to predict on, and the sink for drawn ones; results are written at the end, also if interrupted.
 
         Args:
-            table: of the results, with a line for each video.
+            table: the table of results, with a line for each video.
             write: writes the results into a folder, and returns a sentence about them.
-            file: the one of them that lists what could not be read.
-            every: of a video or camera, only one in so many frames.
-            drawn: whether pictures and videos are written.
+            file: the result that lists what could not be read.
+            every: read every n-th frame of a video or camera.
+            drawn: whether to write pictures and videos.
             ending, photos: see `Showing`.
 
         Raises:

@@ -1,1 +1,1 @@
-"""What every training loop calls: processes, optimisers, progress, the record and the state of a run, sampling."""
+"""Shared by the training loops: processes, optimisers, progress, the record and the state of a run, sampling."""

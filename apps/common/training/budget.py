@@ -1,4 +1,4 @@
-"""--minutes: the number of steps of a run is set to what fits, after its first steps and one evaluation are timed."""
+"""--minutes: after its first steps and one evaluation are timed, a run is set to the number of steps that fits."""
 
 import bisect
 import importlib
@@ -14,7 +14,7 @@ from apps.common.training.run_state import RunState
 from apps.common.training.sampling import Lengths
 
 WARM_UP, FEWEST = 5, 10  # steps that are not timed, since they start workers and fill caches; and steps that are
-TIMED, MOST_TIMED = 0.05, 0.25  # shares of the time: for the timed steps, and after which fewer must do
+TIMED, MOST_TIMED = 0.05, 0.25  # shares of the time: for the timed steps, and the limit after which fewer are timed
 REPORT = 2  # evaluations that take as long as the report at the end
 HEAD = 0.2  # largest share of the time for steps that train the last layer alone
 
@@ -23,9 +23,9 @@ class Budget:
     """Sets the lengths of a run with --minutes while it runs; without that flag it does nothing.
 
     Args:
-        config: with `minutes`, and the flags of `Lengths.set_steps`.
-        lengths: of the run; these are changed.
-        began: when the run did, by `distributed.now`.
+        config: has `minutes`, and the flags of `Lengths.set_steps`.
+        lengths: the run's lengths, which are changed.
+        began: the start of the run, by `distributed.now`.
     """
 
     def __init__(self, config: Any, lengths: Lengths, *, began: float, processes: Processes) -> None:
@@ -46,7 +46,7 @@ class Budget:
                 yield state.done
 
     def time_step(self, state: RunState, log: RunLog) -> None:
-        """Note that a step starts; set the lengths if enough is known."""
+        """Record the start of a step; set the lengths if enough is known."""
         lengths, now = self.lengths, self.now()
         if state.done < lengths.head_steps and now < HEAD * self.seconds:
             return
@@ -68,7 +68,7 @@ class Budget:
         return self.processes.from_first(distributed.now() - self.began)
 
     def set_steps(self, state: RunState, log: RunLog, evaluation_s: float) -> None:
-        """Set the lengths to what fits into the time that is left, and record it."""
+        """Set the lengths to what fits into the remaining time, and record them."""
         lengths, config, done = self.lengths, self.config, state.done
         before = self.now()
         if self.processes.is_first:

@@ -22,8 +22,8 @@ def param_groups(model: nn.Module, *, weight_decay: float, lr_scales: Mapping[st
     there are so few parameters in them".
 
     Args:
-        lr_scales: name of a part of the model ("blocks.conv3") -> what multiplies its learning rate; a group of its
-            own for each such number. Other parts have 1.
+        lr_scales: name of a part of the model ("blocks.conv3") -> factor of its learning rate; one group per factor.
+            Other parts have 1.
     """
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for path, module in model.named_modules():
@@ -39,7 +39,7 @@ def param_groups(model: nn.Module, *, weight_decay: float, lr_scales: Mapping[st
 
 
 def lr_scales_by_depth(backbone: MobileNetV1, *, decay: float) -> dict[str, float]:
-    """For `param_groups`: each block learns `decay` times as fast as the one behind it, conv13 as the classifier.
+    """For `param_groups`: each block's learning rate is `decay` times the next one's; conv13 has the classifier's.
 
     Raises:
         ValueError: `decay` is not above 0 and at most 1.
@@ -95,17 +95,17 @@ def take_step(
     processes: Processes,
     divide_by: Tensor | None = None,
 ) -> None:
-    """One optimiser step from the gradients at hand, which are averaged over the processes, clipped, and forgotten.
+    """One optimiser step with the current gradients, which are averaged over the processes, clipped, and reset.
 
     The statistics of BatchNorms are averaged over the processes, too.
 
     Args:
-        scaler: which scaled the losses; one that is not enabled does nothing.
-        clip_norm: gradients longer than this are shortened to it; 0 never does.
-        divide_by: the gradients are first divided by it; a scalar.
+        scaler: scaled the losses; a disabled one does nothing.
+        clip_norm: the largest norm of the gradients, longer ones are scaled down; 0 never clips.
+        divide_by: a scalar that the gradients are first divided by.
 
     Raises:
-        ValueError: the gradient is not finite, and no scaler is there to leave the step out.
+        ValueError: the gradient is not finite, and there is no scaler to skip the step.
     """
     processes.average_step(model)
     scaler.unscale_(optimizer)
@@ -124,8 +124,7 @@ def take_step(
 class Ema(Generic[NetworkT]):
     """An exponential moving average of a model's weights and norm statistics, usually better than the last weights.
 
-    The decay of update t is min(decay, (1 + t) / (10 + t)), so that a short run is not held back by its random
-    start.
+    The decay of update t is min(decay, (1 + t) / (10 + t)), so that the random start has little weight in short runs.
 
     Attributes:
         model: the averaged copy, in eval mode.
@@ -140,7 +139,7 @@ class Ema(Generic[NetworkT]):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the model's present weights."""
+        """Move the average towards the model's current weights."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
         mine, theirs = self.model.state_dict(), model.state_dict()

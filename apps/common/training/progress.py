@@ -1,4 +1,4 @@
-"""A run's progress on the terminal, and how a signal ends it cleanly."""
+"""A run's progress on the terminal, and a clean end after a signal."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ REPEAT_S = 3.0
 
 
 def make_progress(start_step: int, lengths: Lengths, *, shown: bool = True) -> tqdm:
-    """A bar over the steps with speed and remaining time; a line every half minute where there is no terminal."""
+    """A bar over the steps with speed and remaining time; without a terminal, a line every half minute."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
     return tqdm(
         initial=start_step,
@@ -31,19 +31,19 @@ def make_progress(start_step: int, lengths: Lengths, *, shown: bool = True) -> t
 
 
 class Meter:
-    """Measures training speed and the share of time that waits for data, between two readings."""
+    """Measures training speed and the share of time spent waiting for data, between two readings."""
 
     def __init__(self, images_a_step: int, *, step: int) -> None:
         self.images_a_step = images_a_step
         self.restart(step)
 
     def restart(self, step: int) -> None:
-        """Count from now, after `step` steps: forgets the time that an evaluation took."""
+        """Restart after `step` steps, to exclude the time of an evaluation."""
         self.start, self.waited, self.step = time.perf_counter(), 0.0, step
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """The time spent in this block is waiting for data."""
+        """Count the time spent in this block as waiting for data."""
         asked = time.perf_counter()
         yield
         self.waited += time.perf_counter() - asked
@@ -60,10 +60,10 @@ class Meter:
 def read_steps(
     loader: Iterable[Any], *, accumulate: int, meter: Meter, look: Callable[[Any], None]
 ) -> Iterator[list[Any]]:
-    """The batches of each step, `accumulate` of them; the time to read them is `meter`'s waiting.
+    """The `accumulate` batches of each step; `meter` counts the time to read them as waiting.
 
     Args:
-        look: is shown the first batch of each step.
+        look: called with the first batch of each step.
     """
     batches = iter(loader)
     while True:
@@ -78,7 +78,7 @@ def read_steps(
 def stop_signals() -> list[signal.Signals]:
     """Signals that end a run cleanly: a user's or the system's, a lost terminal, Slurm's warning of the time limit.
 
-    A hangup is not among them where it is ignored (nohup).
+    SIGHUP is not among them if it is ignored (nohup).
     """
     there = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")]
     return [one for one in there if one and (one.name != "SIGHUP" or signal.getsignal(one) != signal.SIG_IGN)]
@@ -93,10 +93,10 @@ def _is_terminal(stream: str) -> bool:
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """In this block the `stop_signals` fill the given list instead of ending the process; a second wish ends it.
+    """In this block `stop_signals` are appended to the list instead of ending the process; a second request ends it.
 
-    SIGINT and SIGTERM are wishes, and what comes within `REPEAT_S` of the first is the same one: torchrun, `timeout`
-    and terminals signal a process, and again with its group. The others are warnings, which a SIGTERM may follow.
+    SIGINT and SIGTERM are requests, and one within `REPEAT_S` of the first is the same: torchrun, `timeout` and
+    terminals signal a process, and again with its group. The other signals are warnings, which a SIGTERM may follow.
     """
     received: list[int] = []
     terminals = [name for name in ("stdout", "stderr") if _is_terminal(name)]

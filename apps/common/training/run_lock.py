@@ -1,4 +1,4 @@
-"""A lock on a run's folder, so that one process at a time trains in it; it ends with its process."""
+"""A lock on a run's folder, so that only one process trains in it; it is released when the process ends."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of so
 
 
 class RunLock:
-    """Holds the lock of a folder as long as it is referred to; see `lock_run`."""
+    """Holds the lock of a folder while it is referenced; see `lock_run`."""
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file
@@ -29,7 +29,7 @@ def lock_run(folder: Path, *, flag: str) -> RunLock:
 
     Args:
         folder: exists and can be written.
-        flag: by which the folder was named, for the message.
+        flag: the flag with the folder, for the message.
 
     Raises:
         ValueError: another process has it.

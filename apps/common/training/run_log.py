@@ -1,4 +1,4 @@
-"""The record of a run: a folder with config.json, metrics.jsonl and whatever the script adds."""
+"""The record of a run: a folder with config.json, metrics.jsonl and the script's other files."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 METRICS, STATE, BOARD = "metrics.jsonl", "last.pt", "tensorboard"
 TRAIN_BATCH, VAL_BATCH = "train_batch.jpg", "val_batch.jpg"
-# flags that --resume may be given anew; places because what is in them is compared with the run's record
+# flags that may be changed with --resume; those of paths, because their content is compared with the run's record
 PLACES = ("data", "unlabelled", "teacher")
 MAY_CHANGE = (*PLACES, "num_workers", "device", "checkpoint_every", "patience", "tensorboard")
 ConfigT = TypeVar("ConfigT", bound="Resumable")
@@ -40,10 +40,10 @@ class RunLog:
     and an `event` ("train" or "eval").
 
     Args:
-        folder: where the run is.
-        writes: only one of several processes does.
-        lock: keeps other processes out of the folder as long as this is in use.
-        board: also shows the numbers in TensorBoard; replaces what is in the run's tensorboard/.
+        folder: of the run.
+        writes: whether this process writes; only one of several does.
+        lock: keeps other processes out of the folder.
+        board: also writes for TensorBoard; replaces the content of the run's tensorboard/.
     """
 
     def __init__(self, folder: Path, *, writes: bool = True, lock: RunLock | None = None, board: bool = False) -> None:
@@ -54,15 +54,15 @@ class RunLog:
 
     @classmethod
     def open(cls, config: Any, *, app: str, step: int, processes: Processes, **facts: Any) -> "RunLog":
-        """The record of a new run, or of the one that `config.resume` names, at `step`.
+        """The record of a new run, or of the one given by `config.resume`, at `step`.
 
         Args:
             config: with the fields `out`, `resume`, `tensorboard` and `backbone`.
             processes: the first of them writes.
-            facts: for config.json, beside the config.
+            facts: for config.json, besides the config.
 
         Raises:
-            ValueError: the folder cannot be written, holds another run, or another process uses it.
+            ValueError: the folder cannot be written, contains another run, or is used by another process.
         """
         if config.tensorboard:
             import_board()
@@ -91,7 +91,7 @@ class RunLog:
 
     @staticmethod
     def _shorten(folder: Path, app: str, step: int, facts: Mapping[str, Any]) -> None:
-        """Remove the lines that an interrupted process wrote after `step`: they will come again.
+        """Remove the lines that an interrupted process wrote after `step`: they will be written again.
 
         Raises:
             ValueError: the run is another app's, or its data have changed.
@@ -111,11 +111,11 @@ class RunLog:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def is_missing(self, name: str) -> bool:
-        """Whether the run lacks a file that this process is to write."""
+        """Whether the run lacks a file that this process should write."""
         return self.writes and not (self.folder / name).exists()
 
     def set_steps(self, steps: int, **settings: Any) -> None:
-        """Record the steps that fit into --minutes, and other settings that follow: --resume goes on with them."""
+        """Record the steps that fit into --minutes, and the settings derived from them, for --resume."""
         if self.writes:
             record = load_object(self.folder / CONFIG)
             fitted = {"steps": steps, **settings}
@@ -133,14 +133,14 @@ class RunLog:
 
 
 def claim(folder: Path, *, wanted: bool) -> tuple[Path, RunLock]:
-    """Make a run's folder, lock it, and make in it metrics.jsonl, still empty, by which later runs know it is taken.
+    """Create and lock a run's folder, with an empty metrics.jsonl that marks it as in use for later runs.
 
     Args:
-        wanted: it must be this one, which may be taken by a run that has left nothing; else one with a number behind
-            its name if it is taken.
+        wanted: use exactly this folder, also if a run ended in it without leaving anything; otherwise a number is
+            appended to the name if it is in use.
 
     Raises:
-        ValueError: a wanted folder holds a run, or another process trains in it.
+        ValueError: the wanted folder contains a run, or another process trains in it.
     """
     for free in numbered(folder):
         free.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def claim(folder: Path, *, wanted: bool) -> tuple[Path, RunLock]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run's metrics.jsonl; a last line cut off by a kill is left out.
+    """All complete lines of a run's metrics.jsonl; a last line cut off by a kill is skipped.
 
     Raises:
         ValueError: one is damaged.
@@ -196,9 +196,9 @@ def import_board() -> Any:
 
 
 def open_board(folder: Path, lines: Sequence[dict[str, Any]]) -> Any:
-    """A TensorBoard writer in a run's tensorboard/ that has `lines` of metrics.jsonl already, and nothing else.
+    """A TensorBoard writer in a run's tensorboard/, with exactly `lines` of metrics.jsonl in it.
 
-    What was there is replaced: steps that an interrupted process wrote will come again.
+    Existing content is replaced: steps that an interrupted process wrote will be written again.
     """
     shutil.rmtree(folder / BOARD, ignore_errors=True)
     board = import_board()(str(folder / BOARD))
@@ -208,7 +208,7 @@ def open_board(folder: Path, lines: Sequence[dict[str, Any]]) -> Any:
 
 
 def show(board: Any, line: dict[str, Any]) -> None:
-    """Give TensorBoard the numbers of a line of metrics.jsonl, as "event/name"."""
+    """Write the numbers of a line of metrics.jsonl for TensorBoard, as "event/name"."""
     for name, value in line.items():
         if name != "step" and isinstance(value, int | float):
             board.add_scalar(f"{line['event']}/{name}", value, line["step"])
@@ -216,7 +216,7 @@ def show(board: Any, line: dict[str, Any]) -> None:
 
 
 def run_of(path: Path) -> Path:
-    """The run that --resume means: the folder itself, or the one that a file or folder in it (last.pt, best) is of.
+    """The run given by --resume: the folder itself, or the one that contains the given file or folder (last.pt, best).
 
     Raises:
         ValueError: neither is a run.
@@ -231,13 +231,13 @@ def run_of(path: Path) -> Path:
 
 
 def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
-    """The config that a run was started with, and what `MAY_CHANGE` of the present flags; `config` itself without one.
+    """The config of the run to resume, with the current values of the flags in `MAY_CHANGE`; else `config` itself.
 
     Args:
         path: of the run, or of something in it, see `run_of`.
 
     Raises:
-        ValueError: the run is of another script, or another flag was given too: it would change nothing.
+        ValueError: the run belongs to another script, or another flag was given, which would have no effect.
     """
     if path is None:
         return config
@@ -262,7 +262,7 @@ def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
 
 
 def load_settings(run: Path) -> dict[str, Any]:
-    """The settings that a run was started with, as config.json has them.
+    """The settings of a run, from config.json.
 
     Raises:
         ValueError: the file is missing or damaged.
@@ -274,7 +274,7 @@ def load_settings(run: Path) -> dict[str, Any]:
 
 
 def checked_settings(config_class: type, saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Settings as a configuration has them: lists are tuples, text is paths; ValueError if one is of another type."""
+    """Convert JSON settings to a configuration's types: tuples, paths; ValueError if one has another type."""
     from pydantic import TypeAdapter, ValidationError
 
     hints, settings = get_type_hints(config_class), {}
@@ -287,6 +287,6 @@ def checked_settings(config_class: type, saved: Mapping[str, Any], file: Path) -
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """As JSON has it: paths are text, tuples are lists; without `given`, which is no setting."""
+    """Convert to JSON: paths become text, tuples lists; without `given`, which is not a setting."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "given"}
     return json.loads(json.dumps(settings, default=str))

@@ -1,4 +1,4 @@
-"""The progress of a run, and its state on disk, from which `--resume` continues."""
+"""The progress of a run, and its state on disk for `--resume`."""
 
 import json
 import signal
@@ -23,15 +23,15 @@ class RunState:
 
     Args:
         parts: network, moving average, optimiser and scaler.
-        metric: by which the best evaluation is chosen; higher is better.
-        patience: evaluations in turn without a higher metric after which the run ends; 0 never ends it.
+        metric: selects the best evaluation; higher is better.
+        patience: number of evaluations in a row without a higher metric that ends the run; 0 never ends it.
         resume: the run to continue; None for a new one.
 
     Attributes:
         done: optimiser steps.
         best: step, metrics and further facts of the best evaluation so far.
-        stale: evaluations in turn, up to now, without a higher metric.
-        owed: the evaluation at `done` could not be finished; the resumed run begins with it.
+        stale: number of evaluations in a row without a higher metric.
+        owed: the evaluation at `done` was not finished; the resumed run starts with it.
 
     Raises:
         ValueError: `patience` is negative, or the state of `resume` is missing or damaged.
@@ -67,7 +67,7 @@ class RunState:
         """Write `last.pt`.
 
         Raises:
-            ValueError: it cannot be written; the message says what is there instead.
+            ValueError: it cannot be written; the message says whether an earlier one exists.
         """
         try:
             save_state(run / STATE, self.parts, step=self.done, best=self.best, stale=self.stale, owed=self.owed)
@@ -78,7 +78,7 @@ class RunState:
             ) from error
 
     def open_log(self, config: Any, *, app: str, processes: Processes, **facts: Any) -> RunLog:
-        """`RunLog.open` at the step that is reached; of a new run this first state is saved, so that it can resume.
+        """`RunLog.open` at the current step; for a new run this first state is saved, so that it can be resumed.
 
         Raises:
             ValueError: see `RunLog.open` and `check_norms`.
@@ -91,7 +91,7 @@ class RunState:
         return log
 
     def note_evaluation(self, metrics: Mapping[str, Any], **more: Any) -> bool:
-        """Record an evaluation at `done`; returns whether it is the best so far (the latest of equal ones)."""
+        """Record an evaluation at `done`; returns whether it is the best so far (of equal ones the latest)."""
         self.owed = False
         before, now = self.best["metrics"][self.metric], metrics[self.metric]
         self.stale = 0 if now > before else self.stale + 1
@@ -121,10 +121,10 @@ class RunState:
 
     @contextmanager
     def kept(self, run: Path, *, evaluating: bool = False) -> Iterator[None]:
-        """In this block, a step or an evaluation, a ValueError leaves the state before it in `last.pt`.
+        """If this block, a step or an evaluation, raises a ValueError, the state before it is saved in `last.pt`.
 
-        The message then says how to go on. What a forward pass changes, BatchNorm's statistics, is put back. Where the
-        weights are not finite any more, an earlier state stays.
+        The message then says how to continue. BatchNorm's statistics, which a forward pass changes, are restored. If
+        the weights are not finite any more, the earlier state is kept.
         """
         modules = [part for part in self.parts.values() if isinstance(part, nn.Module)]
         buffers = [buffer for module in modules for buffer in module.buffers()]
@@ -151,7 +151,7 @@ class RunState:
 
 @torch.no_grad()
 def check_norms(network: nn.Module, resolution: int) -> None:
-    """Raise ValueError if a BatchNorm gets one value a channel of one image: it has no variance to learn from.
+    """Raise ValueError if a BatchNorm would get one value per channel from a batch of one image: it has no variance.
 
     Args:
         network: in eval mode.

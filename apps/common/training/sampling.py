@@ -1,4 +1,4 @@
-"""Which sample is drawn when: a function of seed and step alone, so that a run resumes in the middle of an epoch."""
+"""The order of samples: a function of seed and step alone, so that a run can resume in the middle of an epoch."""
 
 import itertools
 import math
@@ -22,17 +22,17 @@ class Purpose(IntEnum):
 
 
 def make_rng(purpose: Purpose, seed: int, *numbers: int) -> np.random.Generator:
-    """Random numbers for a purpose, a function of the seed and these numbers (always as many for one purpose)."""
+    """A generator for a purpose: a function of the seed and these numbers (always the same count for one purpose)."""
     return np.random.default_rng((purpose, seed, *numbers))
 
 
 class SampleKey(NamedTuple):
-    """What a training set is indexed by: an item in an epoch of a run.
+    """The index of a training set: an item in an epoch of a run.
 
-    Augmentation draws from `rng`, which depends on neither the workers nor the order of loading.
+    Augmentation uses `rng`, which depends on neither the workers nor the order of loading.
 
     Attributes:
-        turn: how often the item came before in this epoch; above 0 only where items are repeated.
+        turn: number of earlier occurrences of the item in this epoch; above 0 only if items are repeated.
     """
 
     seed: int
@@ -46,10 +46,10 @@ class SampleKey(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StepSampler:
-    """A batch sampler for `torch.utils.data.DataLoader`: the batches of `SampleKey`s for each step that is left.
+    """A batch sampler for `torch.utils.data.DataLoader`: the batches of `SampleKey`s for the remaining steps.
 
-    Every epoch is a fresh permutation of all samples; batches run across the border of two epochs, so that all have
-    the same size and no sample is left out.
+    Every epoch is a new permutation of all samples; a batch may span two epochs, so that all batches have the same
+    size and no sample is left out.
 
     Attributes:
         num_samples: size of the data set.
@@ -58,9 +58,9 @@ class StepSampler:
         accumulate: batches of a step.
         start_step: steps already done.
         seed: of the run.
-        repeats: (num_samples,) how often each sample comes in an epoch, on average; 1.3 is once, and in three epochs of
-            ten twice. None is once for all.
-        processes: among which each batch is shared out.
+        repeats: (num_samples,) average number of occurrences of each sample in an epoch; 1.3 is once, and twice in
+            three epochs of ten. None is 1 for all.
+        processes: each batch is divided among these.
     """
 
     num_samples: int
@@ -88,12 +88,12 @@ class StepSampler:
             yield list(self.processes.share(list(itertools.islice(keys, self.batch_size))))
 
     def batch(self, step: int, index: int = 0) -> list[SampleKey]:
-        """The samples of all processes in a step's batch of that number, 0 to `accumulate` - 1."""
+        """The samples of all processes in one of a step's batches, 0 to `accumulate` - 1."""
         start = (step * self.accumulate + index) * self.batch_size
         return list(itertools.islice(self._keys(start), self.batch_size))
 
     def _keys(self, start: int) -> Iterator[SampleKey]:
-        """All samples of all epochs, without end, from position `start`."""
+        """An endless sequence of the samples of all epochs, from position `start`."""
         for epoch in itertools.count():
             keys = self._epoch(epoch)
             yield from (SampleKey(self.seed, epoch, *row) for row in keys[start:].tolist())
@@ -111,14 +111,14 @@ class StepSampler:
 
 
 def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray:
-    """How often to show each image, so that rare classes are seen more often: repeat-factor sampling.
+    """Repeat-factor sampling: how often to show each image, so that rare classes are seen more often.
 
     Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", arXiv 1908.03195, section 4.1. With f(c)
     the share of images that hold class c, r(c) = max(1, sqrt(threshold / f(c))); an image has the largest r of its
     classes, and 1 without any.
 
     Args:
-        labels: of the objects of each image.
+        labels: the classes of each image's objects.
         threshold: classes in a smaller share of the images are repeated; above 0, at most 1.
 
     Raises:
@@ -152,7 +152,7 @@ class Lengths:
 
     @property
     def known_steps(self) -> int | None:
-        """`num_steps`; None as long as they are provisional."""
+        """`num_steps`; None while provisional."""
         return None if self.num_steps == UNKNOWN_STEPS else self.num_steps
 
     def set_steps(self, num_steps: int, config: Any) -> None:
@@ -162,7 +162,7 @@ class Lengths:
         self.eval_every = config.eval_every or min(5000, max(1, -(-num_steps // 5)))
 
     def describe(self, what: str) -> str:
-        """In words; `what` the images are called."""
+        """The lengths in words; `what` is the plural of an image."""
         if self.known_steps is None:
             return f"as many steps of {self.images_a_step} {what} as fit into the time"
         epochs = self.num_steps * self.images_a_step / self.num_samples
@@ -170,16 +170,15 @@ class Lengths:
 
 
 def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Lengths:
-    """What --steps, --epochs or --minutes, --batch-size, --accumulate, --warmup-steps and --eval-every amount to.
+    """The lengths from --steps, --epochs or --minutes, --batch-size, --accumulate, --warmup-steps and --eval-every.
 
     Args:
-        config: with these fields; None is the default.
+        config: has these fields; None is the default.
         num_samples: of an epoch.
-        default_epochs: without --steps, --epochs and --minutes.
+        default_epochs: used without --steps, --epochs and --minutes.
 
     Raises:
-        ValueError: two of these are given, the run would have no step, or a number, also --clip-norm, is out of its
-            range.
+        ValueError: two of these are given, the run would have no step, or a number (or --clip-norm) is out of range.
     """
     given = [name for name in ("steps", "epochs", "minutes") if getattr(config, name) is not None]
     if len(given) > 1:

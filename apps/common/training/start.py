@@ -1,4 +1,4 @@
-"""What a run starts from: read once; a resumed run has it in its record, and the weights in its state."""
+"""The weights a run starts from: read once; a resumed run has the facts in its record, the weights in its state."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ StartT = TypeVar("StartT")  # an app's `Pretrained`
 def load_start(
     resume: Path | None, kind: type[StartT], load: Callable[..., StartT], *args: Any, **options: Any
 ) -> StartT:
-    """What a new run loads, or what a resumed one began with, which needs no file and no network.
+    """The start of a new run, loaded, or the start of a resumed one, which needs no file and no network.
 
     Args:
         kind: a dataclass with the fields `state`, `in_state` and `folded`, see `apps.common.pretrained.Pretrained`.
@@ -32,6 +32,6 @@ def load_start(
 
 
 def start_record(start: Any) -> dict[str, Any]:
-    """All of it but the weights, for config.json."""
+    """Everything but the weights, for config.json."""
     without = dataclasses.replace(start, state={}, folded=False, in_state=start.is_trained)
     return {KEY: {name: value for name, value in dataclasses.asdict(without).items() if name != "state"}}

@@ -1,4 +1,4 @@
-"""What a training state must look like to be of a run's own parts: checked before any of them is changed."""
+"""Checks that a training state fits a run's parts, before any of them is changed."""
 
 import copy
 import math
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def check_form(name: str, part: Any, stored: Any) -> None:
-    """Raise ValueError for a state whose names, shapes, types or numbers this part never has.
+    """Raise ValueError for a state whose names, shapes, types or numbers this part cannot have.
 
-    A part without a state of its own takes any.
+    A part without its own state accepts any.
     """
     own = part.state_dict()
     if isinstance(part, torch.optim.Optimizer):
@@ -27,7 +27,7 @@ def check_form(name: str, part: Any, stored: Any) -> None:
 
 
 def _states_after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
-    """What an optimiser keeps of each of its parameters, by the parameter's number."""
+    """An optimiser's state for each of its parameters, by the parameter's index."""
     twins = [
         {**group, "params": [torch.zeros_like(p, requires_grad=True) for p in group["params"]], "lr": 0.0}
         for group in optimizer.param_groups

@@ -1,1 +1,1 @@
-"""TFLite files, for phones and small boards, written over the schema inside their runtime, LiteRT."""
+"""TFLite files, for phones and small boards, written by the schema classes of their runtime, LiteRT."""

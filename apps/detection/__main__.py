@@ -23,7 +23,7 @@ class Config:
     resolution: int = 300
     """side of the square input in pixels, 32 or more"""
     num_classes: int = 90
-    """classes without background; COCO's numbers go to 90, of which 80 are classes"""
+    """number of classes without background; COCO's ids go up to 90, of which 80 are classes"""
 
 
 def main(config: Config) -> None:

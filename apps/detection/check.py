@@ -5,9 +5,9 @@
     python apps/detection/check.py --data PATH --checkpoint RUN     and list labels that a trained model disagrees with
 
 Opens every photo and changes none. Writes check.json (all cases), boxes.jpg (some photos with their objects),
-problems.jpg (those whose objects cannot be used), near.jpg (photos that look the same), and with --checkpoint
-suspects.html and suspects.json. Exit code 1 if there are errors, which make training or its figures wrong, else 0; 2
-for wrong input.
+problems.jpg (photos with unusable objects), near.jpg (near-duplicates), and with --checkpoint suspects.html and
+suspects.json. Exit code 1 if there are errors, which would make training or its metrics wrong, else 0; 2 for wrong
+input.
 """
 
 import os
@@ -179,7 +179,7 @@ def print_report(title: str, photos: Sequence[Photo], counts: CountTable) -> Non
 def write_sheets(
     out: Path, photos: Sequence[Photo], problems: Sequence[Problem], class_names: Sequence[str]
 ) -> list[Path]:
-    """boxes.jpg, of photos from all over the data, and problems.jpg, with the boxes that cannot be used in red."""
+    """Write boxes.jpg, of photos evenly spaced in the data, and problems.jpg, with unusable boxes in red."""
     wrong: dict[Path, list[Problem]] = {}
     for problem in problems:
         if problem.path and problem.box_xyxy_px:
@@ -198,7 +198,7 @@ def write_sheets(
 
 
 def draw_photo(photo: Photo, wrong: Sequence[Problem], class_names: Sequence[str]) -> np.ndarray:
-    """A photo (SHEET_HEIGHT, W, 3) RGB with its objects, crowds in gray, and boxes that cannot be used in red."""
+    """A photo (SHEET_HEIGHT, W, 3) RGB with its objects, crowds in gray and unusable boxes in red."""
     record = photo.record
     as_stored = photo.facts.orientation > 4 and (record.width, record.height) != (photo.facts.width, photo.facts.height)
     image = read_image(record.path, orient=not as_stored)
@@ -221,7 +221,7 @@ def folder_of(config: Config) -> Path:
 
 
 def list_suspects(config: Config, detector: Detector) -> list[Suspect]:
-    """Write suspects.html and suspects.json: where a detector disagrees with the annotations, the surest first."""
+    """Write suspects.html and suspects.json: annotations that a detector disagrees with, the most confident first."""
     layout = find_data(make_sample() if config.data == "sample" else Path(config.data))
     parts = read_parts(layout, val_fraction=config.val_fraction, seed=config.seed, group_by=config.group_by)
     class_names = joined_class_names(parts)

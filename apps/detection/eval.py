@@ -1,4 +1,4 @@
-"""Measure a detector on a split with COCO's 12 metrics, and analyse its errors.
+"""Evaluate a detector on a split with COCO's 12 metrics, and analyse its errors.
 
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --split val
     python apps/detection/eval.py --checkpoint runs/detection/NAME/best --data PATH --calibrate
@@ -19,7 +19,7 @@ from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(DeviceOption, ReadingOptions, GivenFlags):
-    """Measure a detector on a split with COCO's 12 metrics.
+    """Evaluate a detector on a split with COCO's 12 metrics.
 
     example: python apps/detection/eval.py --checkpoint runs/detection/NAME --data PATH
     """
@@ -40,8 +40,8 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     calibrate: bool = False
     """also write the threshold of best F1 on this split into the checkpoint, for predict.py, exports and pages"""
     compare: Path | None = None
-    """run, model folder or file of export.py that is measured on the same photos: differences with their intervals,
-    and compare.html with the photos won and lost; default none"""
+    """run, model folder or file of export.py to compare on the same photos: differences with their intervals, and
+    compare.html with the photos won and lost; default none"""
     batch_size: int = 16
     """images per batch"""
     out: Path | None = None
@@ -117,7 +117,7 @@ def evaluate(config: Config) -> dict[str, float]:
 
 
 class Measured(NamedTuple):
-    """What a detector finds on a split, in COCO's results format, and what that is worth."""
+    """A detector's detections on a split, in COCO's results format, and their evaluation."""
 
     results: list[dict[str, Any]]
     metrics: CocoMetrics
@@ -147,7 +147,7 @@ def set_threshold(folder: Path, analysis: Analysis) -> None:
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
-    """What metrics.json holds beside the 12 numbers; null where a number has no meaning, or a class is background."""
+    """metrics.json's content besides the 12 numbers; null for undefined numbers, and for background as a class."""
     errors = analysis.errors
     return {
         "best_threshold": analysis.curve.best._asdict(),
@@ -178,7 +178,7 @@ def describe(analysis: Analysis) -> str:
 
 
 def load_detector(config: Config) -> Detector:
-    """The detector that --checkpoint or --weights names.
+    """The detector given by --checkpoint or --weights.
 
     Raises:
         ValueError: neither or both are given, or it cannot be loaded.
@@ -192,7 +192,7 @@ def load_detector(config: Config) -> Detector:
 
 
 def default_out(config: Config) -> Path:
-    """Beside the checkpoint; for published weights in runs/."""
+    """The folder for results: beside the checkpoint, or for published weights in runs/."""
     if config.checkpoint is not None:
         return beside(config.checkpoint) / f"eval-{config.split}"
     return Path("runs/detection") / f"{Path(str(config.weights)).stem}-{config.backbone}-eval-{config.split}"

@@ -5,11 +5,11 @@
     python apps/detection/export.py --weights coco --backbone a075 --data PATH --int8
     python apps/detection/export.py --checkpoint runs/detection/NAME/best --data PATH --format openvino
 
-The file takes photos (B, H, W, 3) uint8 RGB, resized to a square, the aspect ratio not kept. With `--outputs raw` it
-gives `class_logits` (B, A, K + 1) and `offsets` (B, A, 4), with the anchors and the decoding in its metadata; with
-`--outputs detections` it gives `boxes_xyxy` (B, D, 4) in image sides, `scores` (B, D) and `labels` (B, D), 1 to K, the
-best first, padded with zeros. It is kept only if these are torch's on photos of the val split and AP there is no worse
-than --max-drop allows.
+The input is photos (B, H, W, 3) uint8 RGB, resized to a square, ignoring the aspect ratio. With `--outputs raw` the
+outputs are `class_logits` (B, A, K + 1) and `offsets` (B, A, 4), with the anchors and the decoding in the metadata;
+with `--outputs detections`, `boxes_xyxy` (B, D, 4) in image sides, `scores` (B, D) and `labels` (B, D), 1 to K, the
+best first, padded with zeros. The file is only kept if its outputs agree with torch's on photos of the val split, and
+its AP there is within --max-drop.
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ class Config(ExportOptions, GivenFlags):
     """outputs of the file: raw (of the network, to be decoded outside) or detections (decoding and NMS are in the
     file); default raw, for web detections"""
     score_threshold: float = 0.01
-    """lowest score that is reported with --outputs detections"""
+    """lowest reported score with --outputs detections"""
     data: str = "sample"
     """photos to check with (val) and to calibrate --int8 on (train), as for train.py"""
     max_drop: float | None = None
-    """largest drop of AP, 0 to 1, that is accepted; default 0.001, with --int8 0.01"""
+    """largest accepted drop of AP, 0 to 1; default 0.001, with --int8 0.01"""
     out: Path | None = None
     """the file, or folder for openvino; default in export/ beside the checkpoint, or in runs/detection/export"""
 
@@ -76,7 +76,7 @@ from apps.detection.model.inference import predict_split
 from apps.detection.model.pretrained import APP
 from apps.detection.sample import make_sample
 
-SAME_IOU = 0.99  # of two boxes from which they count as equal
+SAME_IOU = 0.99  # IoU from which two boxes count as equal
 MAY_DIFFER = 0.02  # share of the detections: boxes of equal scores may suppress each other in either order
 
 
@@ -128,7 +128,7 @@ def export(config: Config) -> Path:
 
 
 def make_graph(detector: Detector, *, finished: bool, input: Input) -> Graph:
-    """The network as the file computes it; `finished` with decoding and NMS."""
+    """The network in the form for the file; `finished` includes decoding and NMS."""
     if not finished:
         return detector.graph(input=input)
     network = EndToEnd(detector.network, detector.postprocess)
@@ -136,7 +136,7 @@ def make_graph(detector: Detector, *, finished: bool, input: Input) -> Graph:
 
 
 def describe(detector: Detector, config: Config) -> dict[str, Any]:
-    """What the file's metadata says about the model."""
+    """The model's part of the file's metadata."""
     facts: dict[str, Any] = {
         "app": APP,
         "backbone": detector.backbone,
@@ -159,7 +159,7 @@ def describe(detector: Detector, config: Config) -> dict[str, Any]:
 
 
 def compare_detections(reference: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> float:
-    """The largest difference of the scores in order; infinite if more than a few boxes have no equal of their class."""
+    """The largest difference of the ordered scores; infinite if more than a few boxes have no match of their class."""
     if any(given[name].shape != reference[name].shape for name in OUTPUTS):
         return float("inf")
     unmatched = total = 0
@@ -179,10 +179,10 @@ def compare_detections(reference: Mapping[str, Tensor], given: Mapping[str, Tens
 
 
 def make_metric(detector: Detector, split: CocoSplit, config: Config) -> Metric | None:
-    """AP on a split; None, and a line that says so, if the sample set has none of a detector's classes.
+    """AP on a split; None, with a message, if the sample set has none of the detector's classes.
 
     Raises:
-        ValueError: for data that was given, or for 8 bits, which need photos like those the detector is for.
+        ValueError: the same for given data, or for 8 bits, which need representative photos.
     """
     if any(label is not None for label in match_names(detector.class_names, split.class_names)):
         return Metric("AP", partial(average_precision, detector, split), detector.session, len(split.records))
@@ -203,7 +203,7 @@ def average_precision(detector: Detector, split: CocoSplit, session: Session) ->
 
 
 def read_squares(detector: Detector, split: CocoSplit, num_photos: int) -> Tensor:
-    """At most `num_photos` photos of a split as the network sees them, (B, 3, H, W) uint8."""
+    """At most `num_photos` preprocessed photos of a split, (B, 3, H, W) uint8."""
     squares = make_eval_set(split, resolution=detector.resolution)
     return stack_images([squares[i] for i in range(min(num_photos, len(squares)))])
 

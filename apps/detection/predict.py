@@ -54,23 +54,22 @@ class Config(PredictOptions, GivenFlags):
     classes: tuple[str, ...] = ()
     """names of the classes to report; default all"""
     all_names: bool = False
-    """report a box under every class name that it scores for; default only under the best"""
+    """report a box for every class with a sufficient score; default only for the best one"""
     max_dets: int = 100
-    """largest number of objects per image, the best"""
+    """largest number of objects per image; the best are kept"""
     slice: int | None = None
-    """side in pixels of tiles that are searched, too, for small objects in large photos (300 is a good start);
-    default no tiles"""
+    """side in pixels of additional tiles, for small objects in large photos (300 is a good start); default no tiles"""
     slice_overlap: float = 0.2
-    """overlap of neighbouring tiles, as a share of their side; objects up to that size are whole in one"""
+    """overlap of neighbouring tiles, as a share of their side; objects up to that size are complete in one of them"""
     batch_size: int = 8
     """photos, frames and tiles per batch; a camera's frames come one by one"""
     save: tuple[Literal["pictures", "crops"], ...] = ("pictures",)
     """pictures (drawn pictures and videos), crops (of all objects), both, or, with --save alone, only JSON and CSV"""
     save_as: SaveAs | None = None
-    """data set in which what is found is written, too, for corrections in CVAT, Label Studio or LabelImg and for
-    train.py, in dataset/ of --out: coco, yolo or voc; default none"""
+    """also write the predictions as a data set to correct in CVAT, Label Studio or LabelImg and to train on, in
+    dataset/ of --out: coco, yolo or voc; default none"""
     out: Path | None = None
-    """folder for all results; default a new one, runs/detection/predict-N; of a camera nothing is written"""
+    """folder for all results; default a new one, runs/detection/predict-N, or for a camera none"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -94,7 +93,7 @@ from apps.detection.model.pretrained import APP
 from apps.detection.results import Detected, Found, Results, draw, one_name_each, save_crops
 
 SAID = 12  # objects in a photo's line
-EVERY_CANDIDATE = 100_000  # what is not wanted must not push out what is
+EVERY_CANDIDATE = 100_000  # more candidates, as those of other classes are dropped afterwards
 
 
 class Predictor:
@@ -105,15 +104,15 @@ class Predictor:
         weights, backbone: which published detector; see `pretrained.load_pretrained`.
         device: auto, cpu, cuda, mps.
         conf: lower scores are not reported; None for `threshold`.
-        runtime: auto, torch, torch-compile, onnx, openvino: what computes, see `apps.common.deploy.runtime`.
-        threads: on which to compute on a CPU; None for as many as torch uses.
+        runtime: auto, torch, torch-compile, onnx or openvino, see `apps.common.deploy.runtime`.
+        threads: compute threads on a CPU; None for as many as torch uses.
         precision: auto or float32, see `apps.common.deploy.sessions.load_session`.
         classes: names of the classes to report; none for all.
-        all_names: whether boxes of one place may have several names; else only the best stays, see `one_name_each`.
-        max_detections: at most so many in a photo, the best.
-        slice_side: side in pixels of the tiles in which photos are searched, too; None to look at the whole only.
+        all_names: whether overlapping boxes may have several names; else only the best is kept, see `one_name_each`.
+        max_detections: largest number per photo; the best are kept.
+        slice_side: side in pixels of additional tiles; None for the whole photo only.
         slice_overlap: of neighbouring tiles, as a share of their side.
-        batch_size: photos and tiles that are computed at once.
+        batch_size: photos and tiles per batch.
 
     Attributes:
         threshold: the model's own, or 0.3.
@@ -173,7 +172,7 @@ class Predictor:
         return self.batch([image])[0]
 
     def batch(self, images: Sequence[np.ndarray | Path | str]) -> list[Detected]:
-        """Objects in each of some images (H, W, 3) uint8 RGB or photos, of any sizes, computed at once; best first."""
+        """Objects in each of several images (H, W, 3) uint8 RGB or photos, of any sizes, in batches; best first."""
         arrays = [as_image(image) for image in images]
         tiles = [self._tiles(image) for image in arrays]
         detections = self._detect(
@@ -198,7 +197,7 @@ class Predictor:
         return make_tiles(*image.shape[:2], side=self.slice_side, overlap=self.slice_overlap)
 
     def _detect(self, parts: Iterator[np.ndarray]) -> Iterator[Detections]:
-        """Detections, boxes in image sides, in each image; `batch_size` at once."""
+        """Detections, boxes in image sides, in each image; `batch_size` images at once."""
         while squares := [to_square(part, self.detector.resolution) for part in islice(parts, self.batch_size)]:
             yield from self.detector(stack_images(squares))
 
@@ -216,10 +215,10 @@ class Predictor:
 
 
 def make_predictor(config: Config) -> Predictor:
-    """The predictor that the flags ask for.
+    """The predictor that the flags describe.
 
     Raises:
-        ValueError: flags that do not go together, or see `Predictor`.
+        ValueError: flags contradict each other, or see `Predictor`.
     """
     check_model_flags(config, "backbone", published="coco")
     return Predictor(
@@ -241,11 +240,11 @@ def make_predictor(config: Config) -> Predictor:
 
 
 def predict(config: Config) -> None:
-    """Print what is found in each photo, draw it, and write it down.
+    """Detect objects in each photo, print and draw them, and write the results.
 
     Raises:
-        ValueError: after all others are done, if something could not be read; each is named as it comes, too.
-        KeyboardInterrupt: it was stopped; what was found until then is written.
+        ValueError: raised at the end if something could not be read; each problem is also printed at once.
+        KeyboardInterrupt: it was stopped; the results so far are written.
     """
     if config.slice is None and is_set(config, "slice_overlap"):
         raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")

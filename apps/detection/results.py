@@ -49,13 +49,13 @@ class Detected(list[Found]):
         write_picture(Path(path), self.draw(), quality=RESULT_QUALITY)
 
     def to_dict(self) -> dict[str, Any]:
-        """Of plain types, as JSON has them."""
+        """Convert to plain types for JSON."""
         objects = [{"name": one.name, "score": one.score, "box_xyxy_px": list(one.box_xyxy_px)} for one in self]
         return {"width": self.image.shape[1], "height": self.image.shape[0], "objects": objects}
 
 
 def one_name_each(found: Sequence[Found], *, iou: float) -> list[Found]:
-    """Of boxes that overlap by more than `iou`, whatever their names, the best alone: no object has two names."""
+    """Suppress boxes that a better one of any class overlaps by more than `iou`: no object has two names."""
     if not found:
         return []
     boxes, scores = torch.tensor([one.box_xyxy_px for one in found]), torch.tensor([one.score for one in found])
@@ -65,7 +65,7 @@ def one_name_each(found: Sequence[Found], *, iou: float) -> list[Found]:
 def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
     """A copy of an image (H, W, 3) RGB with boxes and names on it.
 
-    Names stand where they hide no other name, those of the best first; where no spot is free, the box has none.
+    Names are placed where they hide no other name, those of the best first; a box without a free place has none.
     """
     image = image.copy()
     thickness, size = max(1, round(max(image.shape) / 320)), HERSHEY * max(0.35, letter_scale(image))
@@ -88,7 +88,7 @@ def draw(image: np.ndarray, found: Sequence[Found]) -> np.ndarray:
 
 
 def _colour(name: str) -> tuple[int, int, int]:
-    """A bright colour that belongs to a class name."""
+    """A bright colour, a function of the class name."""
     hue = sum(name.encode(errors="replace")) * 47 % 180
     r, g, b = cv2.cvtColor(np.array([[[hue, 200, 230]]], dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return r, g, b
@@ -97,7 +97,7 @@ def _colour(name: str) -> tuple[int, int, int]:
 def _free_label(
     box: tuple[float, ...], size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[BoxPx]
 ) -> BoxPx | None:
-    """Above a box, below it, inside or beside it: the first place for a label of (w, h) that meets none taken."""
+    """Above a box, below it, inside or beside it: the first free place for a label of (w, h)."""
     (height, width), (w, h) = shape[:2], size
     x0, y0, x1, y1 = (round(v) for v in box)
     for left, top in ((x0, y0 - h), (x0, y1), (x0, y0), (x1 - w, y0 - h), (x1, y0), (x0 - w, y0)):
@@ -113,7 +113,7 @@ def _meet(one: BoxPx, other: BoxPx) -> bool:
 
 
 def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
-    """Write each object of a photo or frame as a picture of its own: folder/CLASS/path-of-the-photo.1.jpg, .2, ..."""
+    """Write each object of a photo or frame as a separate picture: folder/CLASS/path-of-the-photo.1.jpg, .2, ..."""
     assert frame.image is not None
     height, width = frame.image.shape[:2]
     relative_path = frame.relative_path if frame.path is not None else Path(frame.name)
@@ -127,13 +127,13 @@ def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
 
 
 class Results:
-    """All detections, for two files that pycocotools reads, and a table.
+    """All detections, as two files for pycocotools, and a table.
 
     predictions.json is a list of {"image_id", "category_id", "bbox" (x, y, w, h in pixels), "score", "file_name"}.
-    images.json has the {"id", "file_name", "width", "height"} of each image, also of those in which nothing was found,
-    and the categories: `COCO("images.json").loadRes("predictions.json")`. An image's id is the number that its name is,
-    as it is in COCO (000000000139.jpg is 139), if all names are numbers and no two the same; else they count from 1.
-    Frames of videos are images of their own, with "frame" (from 0) and "seconds". Names are relative to the source.
+    images.json has the {"id", "file_name", "width", "height"} of each image, including those without detections, and
+    the categories: `COCO("images.json").loadRes("predictions.json")`. An image's id is the number in its name, as in
+    COCO (000000000139.jpg is 139), if all names are different numbers; otherwise ids count from 1. Frames of videos are
+    separate images, with "frame" (from 0) and "seconds". Names are relative to the source.
     """
 
     def __init__(self, class_names: Sequence[str], category_ids: Sequence[int]) -> None:
@@ -143,7 +143,7 @@ class Results:
         self.table = FrameTable(["class", "score", "x0", "y0", "x1", "y1"])
 
     def add(self, frame: Frame, found: Sequence[Found]) -> None:
-        """Add the objects of a frame; frames without an image are in the table alone."""
+        """Add the objects of a frame; frames without an image are only in the table."""
         rows = [[one.name, f"{one.score:.5f}", *(f"{v:.1f}" for v in one.box_xyxy_px)] for one in found]
         self.table.add(frame, rows, names=(one.name for one in found))
         if frame.image is None:

@@ -6,9 +6,9 @@
 
 PATH has COCO json (annotations/instances_train.json and instances_val.json, or instances_train2017.json ..., the images
 in train/ and val/ or images/), Pascal VOC XML (Annotations/, JPEGImages/) or YOLO txt with data.yaml; without a val
-split, val is taken out of train. check.py finds errors in it. A run leaves config.json, metrics.jsonl, metrics.json,
-curves.png, train_batch.jpg (what is learnt), val_batch.jpg (what is found), last.pt (for --resume), best/ (for eval.py
-and predict.py) and eval-val/ with report.html.
+split, val is split off train. check.py finds errors in it. A run writes config.json, metrics.jsonl, metrics.json,
+curves.png, train_batch.jpg (a training batch), val_batch.jpg (detections on val), last.pt (for --resume), best/ (for
+eval.py and predict.py) and eval-val/ with report.html.
 """
 
 import dataclasses
@@ -219,7 +219,7 @@ def train(config: Config) -> dict[str, float]:
 
 
 def check_flags(config: Config, head: Head) -> None:
-    """Raise ValueError for flags that change nothing with this head."""
+    """Raise ValueError for flags that have no effect with this head."""
     if head != "ssd" and (config.loss != "sigmoid" or config.fit_anchors):
         raise ValueError(f"--loss and --fit-anchors are for an SSD, this is --head {head}: leave them out")
     if head != "pyramid" and config.assigner:
@@ -227,7 +227,7 @@ def check_flags(config: Config, head: Head) -> None:
 
 
 def image_repeats(dataset: TrainingSet, threshold: float, *, name: str) -> np.ndarray | None:
-    """How often each image is shown in an epoch, see `repeat_factors`; None for once, which a threshold of 0 means.
+    """How often each image is shown in an epoch, see `repeat_factors`; None for once (threshold 0).
 
     Raises:
         ValueError: no image has an object.
@@ -243,7 +243,7 @@ def image_repeats(dataset: TrainingSet, threshold: float, *, name: str) -> np.nd
 
 
 class OptimizerRecipe(NamedTuple):
-    """What an optimiser is made with; `backbone_lr` is relative to `lr`."""
+    """The settings of an optimiser; `backbone_lr` is relative to `lr`."""
 
     name: OptimizerName
     lr: float
@@ -256,7 +256,7 @@ class OptimizerRecipe(NamedTuple):
 
 
 def optimizer_recipe(config: Config, start: Pretrained, head: Head) -> OptimizerRecipe:
-    """The flags of the optimiser, and the defaults of those that were not given (docs/detection_recipe.md).
+    """The flags of the optimiser, with defaults for those not given (docs/detection_recipe.md).
 
     Raises:
         ValueError: the backbone's rate is below 0.
@@ -278,7 +278,7 @@ def optimizer_recipe(config: Config, start: Pretrained, head: Head) -> Optimizer
 
 
 def finish(config: Config, log: RunLog, state: RunState, num_steps: int, *, photo: Path) -> None:
-    """Write what a run leaves at its end, and say how it ended."""
+    """Write the final results of a run, and print a summary."""
     save_best(log, state, panels={"loss": list(LOSSES), "COCO metrics on val": ["AP", "AP50", "AP75"]})
     eval_script.evaluate(eval_script.Config(**eval_flags(config, log.folder)))
     print(last_words(APP, config, log.folder, state, num_steps, photo=photo))

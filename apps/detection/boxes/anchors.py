@@ -1,4 +1,4 @@
-"""Anchors (the SSD paper's default boxes), laid out as the TensorFlow Object Detection API does for MobileNet V1.
+"""Anchors (the SSD paper's default boxes), in the layout of the TensorFlow Object Detection API for MobileNet V1.
 
 Liu et al., "SSD: Single Shot MultiBox Detector", arXiv 1512.02325, section 2.2; layout of
 `multiple_grid_anchor_generator.py` with `reduce_boxes_in_lowest_layer`.
@@ -17,13 +17,13 @@ MIN_SCALE, MAX_SCALE = 0.2, 0.95  # of the finest and the coarsest level, in ima
 ASPECT_RATIOS = (1.0, 2.0, 1 / 2, 3.0, 1 / 3)  # width to height
 # The finest level keeps three anchors: a small square and two elongated ones.
 FINEST_LEVEL = ((0.1, 1.0), (MIN_SCALE, 2.0), (MIN_SCALE, 1 / 2))
-MAX_BOXES = 50_000  # that anchors are fitted to; of more, a sample
+MAX_BOXES = 50_000  # largest number of boxes that anchors are fitted to; of more, a sample
 FIT_ROUNDS = 50
 Shapes = Sequence[Sequence[Sequence[float]]]  # (scale, aspect ratio) of each anchor at a cell of each level
 
 
 class Fitted(NamedTuple):
-    """Shapes fitted to a number of boxes, and the boxes' mean IoU with the best shape: the reference's, the fitted."""
+    """Shapes fitted to a number of boxes, and the boxes' mean IoU with the best shape before and after the fit."""
 
     shapes: Shapes
     num_boxes: int
@@ -55,15 +55,15 @@ def level_shapes(num_levels: int) -> tuple[tuple[tuple[float, float], ...], ...]
 
 
 def fit_shapes(sizes_wh: Tensor, *, num_levels: int, seed: int) -> Fitted:
-    """Shapes that suit boxes better than the reference's: as many at each level, so that the network stays the same.
+    """Fit shapes to boxes, with as many per level as the reference, so that the network stays the same.
 
-    k-means with 1 - IoU for the distance (YOLO9000, arXiv 1612.08242, section 2), which begins at the reference's
-    shapes: each moves to the mean of the boxes it suits best and stays at its level; where it suits none it stays as
-    it is. The best round counts.
+    k-means with the distance 1 - IoU (YOLO9000, arXiv 1612.08242, section 2), initialised with the reference's shapes:
+    each moves to the mean of the boxes assigned to it and keeps its level; one without boxes keeps its shape. The best
+    iteration is returned.
 
     Args:
         sizes_wh: (N, 2) width and height of boxes, in image sides.
-        seed: of the sample that is taken of more than 50,000 boxes.
+        seed: of the random sample if there are more than 50,000 boxes.
 
     Raises:
         ValueError: there is no box.
@@ -88,7 +88,7 @@ def fit_shapes(sizes_wh: Tensor, *, num_levels: int, seed: int) -> Fitted:
 
 
 def make_anchors(grid_sizes_hw: Sequence[tuple[int, int]], shapes: Shapes | None = None) -> Tensor:
-    """Anchors of all cells of all levels, in image sides, so that they hold for any resolution.
+    """Anchors of all cells of all levels, in image sides, so that they are valid for any resolution.
 
     Args:
         grid_sizes_hw: height and width of each level's feature map, finest first.

@@ -30,7 +30,7 @@ def box_area(boxes_xyxy: Tensor) -> Tensor:
 
 
 def box_intersection(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
-    """Area that each pair shares: (..., N, 4) and (..., M, 4) to (..., N, M)."""
+    """Intersection area of each pair: (..., N, 4) and (..., M, 4) to (..., N, M)."""
     a, b = boxes1_xyxy.unsqueeze(-2), boxes2_xyxy.unsqueeze(-3)
     # one coordinate at a time: (..., N, M, 2) intermediates cost twice the memory traffic
     width = (torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])).clamp_(min=0)
@@ -49,7 +49,7 @@ def box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
 
 
 def encode_offsets(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
-    """What the network must predict for each anchor to become its box; the inverse of `decode_offsets`.
+    """The regression targets of anchors for their boxes; the inverse of `decode_offsets`.
 
     Args:
         boxes_xyxy: (..., A, 4), one for each anchor, in the anchors' units. Sides below 1e-6 count as 1e-6, so that
@@ -75,8 +75,8 @@ def decode_offsets(offsets: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 def paired_giou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
     """Generalised IoU of boxes one to one, -1 to 1: (..., 4) and (..., 4) to (...).
 
-    IoU less the share of the smallest box around both that neither covers (Rezatofighi et al., arXiv 1902.09630), so
-    that it has a gradient also where they are apart. Boxes without area give a finite number.
+    IoU minus the share of the smallest enclosing box that neither covers (Rezatofighi et al., arXiv 1902.09630), so
+    that disjoint boxes have a gradient, too. Boxes without area give a finite number.
     """
     tiny = torch.finfo(boxes1_xyxy.dtype).tiny
     (low1, high1), (low2, high2) = ((boxes[..., :2], boxes[..., 2:]) for boxes in (boxes1_xyxy, boxes2_xyxy))

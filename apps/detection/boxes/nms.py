@@ -1,4 +1,4 @@
-"""Non-maximum suppression by torchvision's operator, without torchvision: importing all of it takes over a second.
+"""Non-maximum suppression by torchvision's operator, without importing torchvision, which takes over a second.
 
 Letters in shapes: N boxes of an image.
 """
@@ -16,14 +16,14 @@ MOST_AT_ONCE_CPU, MOST_AT_ONCE = 1_000, 25_000  # boxes, on a CPU and elsewhere:
 
 
 def nms(boxes_xyxy: Tensor, scores: Tensor, iou: float) -> Tensor:
-    """Positions of the boxes (N, 4) that no better one overlaps more than `iou`, best first."""
+    """Indices of the boxes (N, 4) that no better one overlaps by more than `iou`, best first."""
     return _operator()(boxes_xyxy, scores, iou)
 
 
 def batched_nms(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
-    """As `nms`, where a box suppresses those of its own label (N,) alone: what torchvision.ops.batched_nms computes.
+    """`nms` within each label (N,), equal to torchvision.ops.batched_nms.
 
-    Few boxes are suppressed at once, with the boxes of each label moved apart from all others; many label by label.
+    Few boxes are processed at once, after the boxes of each label are shifted apart; many are processed label by label.
     """
     if not len(boxes_xyxy):
         return torch.empty(0, dtype=torch.int64, device=boxes_xyxy.device)
@@ -40,7 +40,7 @@ def batched_nms(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, iou: float) 
 
 @functools.cache
 def _operator() -> Callable[..., Any]:
-    """The operator of torchvision's library, which is loaded alone; of torchvision itself where that fails."""
+    """The operator from torchvision's library, loaded without torchvision, or from torchvision itself if that fails."""
     found = importlib.util.find_spec("torchvision")
     assert found is not None and found.origin is not None
     try:

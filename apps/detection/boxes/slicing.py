@@ -1,4 +1,4 @@
-"""Small objects in large photos: the photo in tiles as well as whole, as SAHI does (arXiv 2202.06934).
+"""Sliced inference for small objects in large photos: tiles in addition to the whole photo (SAHI, arXiv 2202.06934).
 
 Letters in shapes: H W height and width of a photo, T tiles, D detections.
 """
@@ -13,9 +13,9 @@ from apps.detection.boxes.nms import batched_nms
 from apps.detection.boxes.postprocess import Detections
 
 Tile = tuple[int, int, int, int]
-EDGE_PX = 2.0  # a box that comes so near to a tile's inner edge is cut off by it
+EDGE_PX = 2.0  # a box this close to a tile's inner edge is cut off by it
 LARGEST = 0.5  # side of a box that a tile alone may report, in sides of the tile
-SEEN = 0.2  # longer boxes, in the longer side of the photo, are left to the whole photo
+SEEN = 0.2  # longer boxes, relative to the photo's longer side, are taken from the whole photo
 MERGE_IOU = 0.5
 MOST_PARTS = 1000
 
@@ -29,10 +29,10 @@ def check_slices(side: int | None, overlap: float) -> None:
 
 
 def make_tiles(height: int, width: int, *, side: int, overlap: float) -> list[Tile]:
-    """Squares (x0, y0, x1, y1) in pixels that cover a photo, row by row; none if it is no larger than one.
+    """Squares (x0, y0, x1, y1) in pixels that cover a photo, row by row; none if it is not larger than one.
 
-    The last tile of a row or column is moved back into the photo. Photos lower or narrower than `side` have tiles
-    as high or wide as themselves.
+    The last tile of a row or column is shifted back into the photo. If the height or width of the photo is below
+    `side`, tiles have that height or width.
 
     Args:
         side: of a tile, pixels.
@@ -58,17 +58,16 @@ def merge(
     max_detections: int,
     iou: float = MERGE_IOU,
 ) -> Detections:
-    """One list of the detections in the whole photo and in its tiles.
+    """Merge the detections in the whole photo and in its tiles.
 
-    Of boxes of one class that overlap by more than `iou`, the best stays (class-wise non-maximum suppression). That
-    alone would keep the parts of objects that tiles cut through. So a box that ends at its tile's edge inside the photo
-    counts only together with the parts in neighbours; together, or if it is longer than half a tile, it is left to the
-    whole photo where this can have seen it: where the photo is at most five times as long as the object, or has a box
-    of the class there.
+    Class-wise non-maximum suppression with `iou` alone would keep the parts of objects that tiles cut through.
+    Therefore a box that ends at its tile's edge inside the photo is only used together with the parts in neighbouring
+    tiles. These, and boxes longer than half a tile, are replaced by the whole photo's detections where the object is
+    large enough to be detected there: at least a fifth of the photo's longer side, or where it has a box of the class.
 
     Args:
-        whole: of the whole photo, boxes in its sides.
-        tiles, found: the tiles, and what is in each, boxes in the sides of the tile.
+        whole: detections in the whole photo, boxes in its sides.
+        tiles, found: the tiles, and the detections in each, boxes in the sides of the tile.
         height, width: of the photo, pixels.
 
     Returns:
@@ -109,12 +108,12 @@ def _longest(boxes_xyxy: Tensor) -> Tensor:
 
 
 def _join(parts: Detections, tiles_px: Tensor) -> Detections:
-    """Objects that several tiles see a part of, with the best part's score; parts without others are left out.
+    """Objects with parts in several tiles, with the best part's score; single parts are dropped.
 
-    Parts of two tiles are of one object if within both tiles they are the same box, by an IoU above `MERGE_IOU`.
+    Parts in two tiles belong to one object if, clipped to both tiles, their IoU is above `MERGE_IOU`.
 
     Args:
-        parts: boxes in pixels of the photo; the best `MOST_PARTS` count.
+        parts: boxes in pixels of the photo; only the best `MOST_PARTS` are used.
         tiles_px: (D, 4), the tile of each.
     """
     best = parts.scores.argsort(descending=True)[:MOST_PARTS]
@@ -144,12 +143,12 @@ def _join(parts: Detections, tiles_px: Tensor) -> Detections:
 
 
 def _intersect(one: Tensor, other: Tensor) -> Tensor:
-    """The intersection of boxes (..., 4); its ends come before its starts where it is empty."""
+    """The intersection of boxes (..., 4); where it is empty, its ends are before its starts."""
     return torch.cat((torch.maximum(one[..., :2], other[..., :2]), torch.minimum(one[..., 2:], other[..., 2:])), -1)
 
 
 def _covered(detections: Detections, others: Detections) -> Tensor:
-    """(D,) bool: whether more than half of a box is in one of the others, of its class."""
+    """(D,) bool: whether more than half of a box is inside another one of its class."""
     common = box_intersection(detections.boxes_xyxy, others.boxes_xyxy)
     same = detections.labels[:, None] == others.labels[None]
     return (same & (common > 0.5 * box_area(detections.boxes_xyxy)[:, None])).any(1)

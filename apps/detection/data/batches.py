@@ -25,12 +25,12 @@ from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 
 
 class Targets(NamedTuple):
-    """The objects of a batch, padded; made by `collate`.
+    """The padded objects of a batch; made by `collate`.
 
     Attributes:
         boxes_xyxy: (B, N, 4) float32, in image sides, 0 to 1; padding is 0.
         labels: (B, N) int64, 1 to K; 0 is padding.
-        is_crowd: (B, N) bool, boxes around a crowd: neither to be found nor to be learnt as background.
+        is_crowd: (B, N) bool, boxes around a crowd: neither positive nor background.
     """
 
     boxes_xyxy: Tensor
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 MIN_COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # of a box, by the crop made for it
 KEEP_WHOLE = 0.4  # share of training images that are not cropped
-ZOOM_OUT = 0.15  # share that are shown smaller, on a plain ground
+ZOOM_OUT = 0.15  # share of images that are zoomed out, onto a plain background
 MAX_ZOOM_OUT = 2.0  # side of the ground in image sides
 CROP_TRIES = 32
 GROUND = (127, 127, 127)  # the area outside of an image
@@ -63,7 +63,7 @@ class Sample(NamedTuple):
 
 
 def make_colours() -> "A.Compose":
-    """The changes of colour."""
+    """The colour augmentation."""
     A = import_albumentations()
     jitter = A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.4), hue=(-0.03, 0.03), p=0.8)
     return A.Compose([jitter])
@@ -73,7 +73,7 @@ class TrainingSet(Dataset):
     """Augmented samples at the network's resolution; indexed by `SampleKey`.
 
     Args:
-        augment: "none"; "mirror", half of the images; "full", a random window and other colours, too.
+        augment: "none"; "mirror": half of the images; "full": also a random window and colours.
     """
 
     def __init__(self, split: CocoSplit, *, resolution: int, augment: Augment = "full") -> None:
@@ -98,7 +98,7 @@ class TrainingSet(Dataset):
 
 
 def make_eval_set(split: CocoSplit, *, resolution: int) -> EvalSet[ImageRecord]:
-    """Whole images warped to the network's square: what evaluation, prediction and demos see."""
+    """Whole images warped to the network's square, for evaluation, prediction and demos."""
     return EvalSet(split.records, functools.partial(_read_square, resolution=resolution))
 
 
@@ -107,19 +107,19 @@ def _read_square(record: ImageRecord, resolution: int) -> np.ndarray:
 
 
 def to_square(image: np.ndarray, resolution: int) -> np.ndarray:
-    """(H, W, 3) to (resolution, resolution, 3), the aspect ratio not kept, as the reference: the one eval transform."""
+    """(H, W, 3) to (resolution, resolution, 3), ignoring the aspect ratio, as the reference: the eval transform."""
     return resize(image, resolution, resolution)
 
 
 def read_sample(record: ImageRecord) -> Sample:
-    """Read an image and put its boxes in image sides.
+    """Read an image and convert its boxes to image sides.
 
     Raises:
         ValueError: the image is unreadable, or of another size than its annotation says; the message names it.
     """
     image = read_image(record.path)
     if image.shape[:2] != (record.height, record.width):
-        image = read_image(record.path, orient=False)  # annotated as stored, not as its EXIF tag turns it
+        image = read_image(record.path, orient=False)  # annotated as stored, not as rotated by its EXIF tag
         if image.shape[:2] != (record.height, record.width):
             raise ValueError(other_size(record, image.shape[1], image.shape[0]))
     scale = np.array([record.width, record.height] * 2, dtype=np.float32)
@@ -129,8 +129,8 @@ def read_sample(record: ImageRecord) -> Sample:
 def random_window(sample: Sample, rng: np.random.Generator) -> np.ndarray:
     """A window (4,) xyxy in image sides: the whole image, a larger ground around it, or a crop.
 
-    Crops have 0.1 to 1 of the image's area, an aspect ratio of 1/2 to 2 (relative to the image's), hold the centre
-    of a box, and show at least a drawn minimum of it.
+    Crops have 0.1 to 1 of the image's area and an aspect ratio of 1/2 to 2 (relative to the image's), contain the
+    centre of a box, and at least a randomly drawn minimum of it.
     """
     kind = rng.random()
     if kind < KEEP_WHOLE:
@@ -156,9 +156,9 @@ def random_window(sample: Sample, rng: np.random.Generator) -> np.ndarray:
 
 
 def warp(sample: Sample, window_xyxy: np.ndarray, resolution: int) -> Sample:
-    """Show what is in a window, in image sides, as a square of `resolution` pixels.
+    """Resize a window, in image sides, to a square of `resolution` pixels.
 
-    Outside of the image is plain ground. Boxes whose centre is in the window stay, clipped to it.
+    Pixels outside the image have a plain colour. Boxes whose centre is in the window are kept, clipped to it.
     """
     height, width = sample.image.shape[:2]
     x0, y0, x1, y1 = (round(v) for v in window_xyxy * [width, height, width, height])
@@ -166,7 +166,7 @@ def warp(sample: Sample, window_xyxy: np.ndarray, resolution: int) -> Sample:
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
     from_x, to_x, from_y, to_y = max(x0, 0), min(x1, width), max(y0, 0), min(y1, height)
     inside = sample.image[from_y:to_y, from_x:to_x]
-    # Where the photo is in the square, in whole pixels: boxes follow these, not the window, which has fractions.
+    # The photo's position in the square, in whole pixels: boxes follow it, not the window, which has fractions.
     left, right = (round((x - x0) / (x1 - x0) * resolution) for x in (from_x, to_x))
     top, bottom = (round((y - y0) / (y1 - y0) * resolution) for y in (from_y, to_y))
     if inside.shape[:2] == (y1 - y0, x1 - x0):

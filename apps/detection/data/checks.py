@@ -37,7 +37,7 @@ TRUE, FALSE = (1, "1"), (None, 0, "", "0")  # of iscrowd; True == 1 and False ==
 
 
 class Checked(NamedTuple):
-    """What is left of a part: its good images and annotations, the latter as pycocotools wants them."""
+    """The valid images and annotations of a part, the latter in pycocotools' form."""
 
     records: list[ImageRecord]
     images: list[dict[str, Any]]
@@ -48,7 +48,7 @@ class Checked(NamedTuple):
 
 
 def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData, places: bool = False) -> CocoSplit:
-    """Check a part and glance at its photos; arguments and errors as of `load_splits` and `check_part`."""
+    """Check a part and glance at its photos; arguments and errors are those of `load_splits` and `check_part`."""
     checked = check_part(part, class_names, open_photos=True, places=places)
     problems = [problem.sentence for problem in checked.problems]
     refuse_problems(problems, bad_data)
@@ -72,14 +72,14 @@ def check_split(part: Part, class_names: Sequence[str], *, bad_data: BadData, pl
 def check_part(
     part: Part, class_names: Sequence[str], *, clip: bool = False, open_photos: bool = False, places: bool = False
 ) -> Checked:
-    """Sort the good images and objects of a part from the bad ones.
+    """Separate the valid images and objects of a part from the invalid ones.
 
     Args:
         class_names: of label 1, 2, ...: at least the part's own.
-        clip: boxes that lie inside the image by half or more of their area are good, clipped to it.
+        clip: clip boxes to the image, and accept those with at least half of their area inside.
         open_photos: also drop images whose file cannot be read or has another size than annotated, after a glance at
-            every file; else files are opened only where the part does not say their size.
-        places: annotations also have a "place": where a person finds them in the data.
+            every file; otherwise files are only opened if the part lacks their size.
+        places: annotations also get a "place": their position in the data, for people.
     """
     glances = glance_at_images(part.images, part.folder, every=open_photos)
     checker = _Checker(part, class_names, clip=clip, places=places)
@@ -111,7 +111,7 @@ def check_part(
 
 
 def _bad_photos(records: Sequence[ImageRecord], glances: Mapping[Path, Glance]) -> dict[int, Problem]:
-    """By image id, the files that cannot be read or have another size than annotated."""
+    """The files that cannot be read or have another size than annotated, by image id."""
     bad: dict[int, Problem] = {}
     for record in records:
         glance = glances[record.path]
@@ -123,13 +123,13 @@ def _bad_photos(records: Sequence[ImageRecord], glances: Mapping[Path, Glance]) 
 
 
 def crowd_in(annotation: dict[str, Any]) -> bool | None:
-    """What an annotation says under `iscrowd`; None if it is neither 0 nor 1."""
+    """An annotation's `iscrowd`; None if it is neither 0 nor 1."""
     given = annotation.get("iscrowd")
     return True if given in TRUE else False if given in FALSE else None
 
 
 def _lies_within_a_pixel(annotation: Any) -> bool:
-    """Whether no number of its box is above 1; True, too, of what has no box."""
+    """Whether no number of its box is above 1; also True without a box."""
     box = annotation.get("bbox") if isinstance(annotation, dict) else None
     return not isinstance(box, list) or all(not isinstance(v, int | float) or abs(v) <= 1 for v in box)
 
@@ -181,13 +181,13 @@ class _Checker:
 
     @property
     def notes(self) -> list[str]:
-        """What was read otherwise than it is written."""
+        """Notes about values that were replaced."""
         turned = f"{self.num_turned:,} boxes with a rotation are the upright ones around them"
         areas = f"{self.num_areas:,} areas that cannot be right are those of the boxes"
         return [f"{self.part.source}: {note}" for note, n in ((turned, self.num_turned), (areas, self.num_areas)) if n]
 
     def upright(self, annotation: Any, image: dict[str, Any] | None) -> Any:
-        """An annotation whose box is turned, with the upright box around it, as far as that is in the image."""
+        """An annotation with a rotated box, replaced by the upright box around it, clipped to the image."""
         xywh = four_numbers(annotation.get("bbox")) if isinstance(annotation, dict) else None
         box = upright(annotation, xywh) if xywh and min(xywh[2:]) > 0 else None
         if box is None or image is None:
@@ -202,7 +202,7 @@ class _Checker:
         return whole
 
     def box_of(self, annotation: Any, image: dict[str, Any] | None) -> Box | None:
-        """The annotation's box as xyxy in pixels, clipped to the image; None, and a problem noted, if unusable."""
+        """The annotation's box as xyxy in pixels, clipped to the image; None, with a problem added, if unusable."""
         if not isinstance(annotation, dict):
             self._problem(DAMAGED_OBJECT, f"an annotation is no object: {str(annotation)[:80]}")
             return None
@@ -221,7 +221,7 @@ class _Checker:
         return _clipped(box, image)
 
     def _fault(self, annotation: dict[str, Any], xywh: Box | None, image: dict[str, Any]) -> tuple[str, str] | None:
-        """What is wrong with an object: the kind of problem and a sentence."""
+        """The kind of an object's problem and a sentence."""
         given, category = annotation.get("bbox"), annotation.get("category_id")
         if xywh is None:
             return DAMAGED_OBJECT, f"bbox must be four numbers [x, y, width, height], got {str(given)[:80]}"
@@ -252,7 +252,7 @@ class _Checker:
         return None
 
     def completed(self, annotation: dict[str, Any], box: Box, *, new_id: int) -> dict[str, Any]:
-        """An annotation with all that pycocotools wants, with a new id from 1 up (pycocotools ignores id 0)."""
+        """An annotation with all keys that pycocotools requires, with a new id from 1 up (pycocotools ignores id 0)."""
         left, top, right, bottom = box
         given = [v if isinstance(v, int | float) else float(v) for v in annotation["bbox"]]
         whole = {**annotation, "bbox": [left, top, right - left, bottom - top] if self.clip else given}
@@ -272,7 +272,7 @@ class _Checker:
 
 
 def _is_area(given: Any, bbox: Sequence[float]) -> bool:
-    """Whether this may be the area of an object with this box: at most the box's, in pixels."""
+    """Whether this can be the area of an object with this box: at most the box's, in pixels."""
     box_area, rounded = bbox[2] * bbox[3], (bbox[2] + 1) * (bbox[3] + 1)
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= rounded:
         return False

@@ -1,4 +1,4 @@
-"""Writing what is left of annotated photos without errors, copies and objects that are there twice."""
+"""Write annotated photos without errors, duplicate photos and duplicate objects."""
 
 import json
 import math
@@ -22,10 +22,10 @@ def write_clean(
     copies: Sequence[Sequence[Photo]],
     spoilt: Container[Path],
 ) -> Path:
-    """Write NAME-clean.json beside the data, in COCO's form with the split of each image, and say what is in it.
+    """Write NAME-clean.json beside the data, in COCO's form with the split of each image, and return a summary.
 
-    Left out are photos that cannot be read or have another size than annotated, copies (the one in a measured split
-    stays; if their objects differ, none does), and photos of which no object can be used (`spoilt` are those of
+    Photos that cannot be read or have another size than annotated are left out, duplicates (the one in an evaluation
+    split is kept; none if their objects differ), and photos without a usable object (`spoilt` are those with
     problems). Boxes are clipped to the image.
 
     Raises:
@@ -56,7 +56,7 @@ def write_clean(
 
 
 def dropped_photos(photos: Sequence[Photo], copies: Sequence[Sequence[Photo]]) -> set[tuple[str, Path]]:
-    """Split and file of photos that cannot be read, have another size than annotated, or are copies to be left out."""
+    """Split and file of photos that cannot be read, have another size than annotated, or are duplicates to drop."""
     dropped = {(p.split, p.record.path) for p in photos if p.facts.problem is not None or not size_matches(p)}
     for group in copies:
         best = max(group, key=lambda photo: rank_of(photo.split))
@@ -72,7 +72,7 @@ def clean_entries(
     dropped: Container[tuple[str, Path]],
     spoilt: Container[Path],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Images and annotations of the photos that stay, numbered from 1; files are named as seen from `folder`."""
+    """Images and annotations of the remaining photos, numbered from 1; file names are relative to `folder`."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for part in parts:

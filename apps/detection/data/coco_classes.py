@@ -1,9 +1,9 @@
-"""COCO's 80 classes with their category ids, 1 to 90 with gaps: what the published detectors find."""
+"""COCO's 80 classes with their category ids, 1 to 90 with gaps: the classes of the published detectors."""
 
 import difflib
 from collections.abc import Sequence
 
-# Pascal VOC's names for what COCO calls otherwise.
+# Pascal VOC's names for classes that have another name in COCO.
 SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 
 COCO_CLASSES = {
@@ -24,8 +24,8 @@ COCO_CLASSES = {
 def match_names(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
     """For each name its index among the known ones, or None.
 
-    The same name comes first; else the same but for case, spaces, hyphens and underscores, in COCO's words, unless the
-    known one is the very name of another.
+    An exact match has priority; otherwise case, spaces, hyphens, underscores and VOC's names are ignored, unless the
+    known name is an exact match of another one.
     """
     exact = {name: index for index, name in enumerate(known)}
     free = {_plain(name): index for name, index in exact.items() if name not in set(names)}

@@ -1,4 +1,4 @@
-"""COCO's entries as other tools write them, in the form that the format defines: ids, file names, boxes."""
+"""Convert entries of other tools' COCO files to the form that the format defines: ids, file names, boxes."""
 
 import math
 import re
@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float]
 
 
 def whole_number(value: Any) -> int | None:
-    """The id that a value is: 7, 7.0 and "7" are one; None if it is none."""
+    """A value as an id: 7, 7.0 and "7" are equal; None if it is not one."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,40}(\.0+)?\s*", value):
@@ -25,7 +25,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def mend_entries(content: dict[str, Any]) -> None:
-    """Ids become whole numbers; names of photos come from their addresses, boxes from polygons."""
+    """Convert ids to whole numbers, addresses to names of photos, and polygons to boxes."""
     for key, field in (("images", "image_id"), ("categories", "category_id")):
         numbers = _numbered(content[key])
         for entries, where in ((content[key], "id"), (content["annotations"], field)):
@@ -45,7 +45,7 @@ def mend_entries(content: dict[str, Any]) -> None:
 
 
 def _numbered(entries: Sequence[Any]) -> dict[str, int]:
-    """A number for each id that is a word, such as "img_0": in the file's order, above all ids that are numbers."""
+    """A number for each id that is text, such as "img_0": in the file's order, above all numeric ids."""
     ids = [entry.get("id") for entry in entries if isinstance(entry, dict)]
     first = max((number for one in ids if (number := whole_number(one)) is not None), default=0) + 1
     words = dict.fromkeys(one for one in ids if isinstance(one, str) and one.strip() and whole_number(one) is None)
@@ -88,9 +88,9 @@ def rotation_in(annotation: dict[str, Any]) -> float | None:
 
 
 def upright(annotation: dict[str, Any], xywh: Box) -> Box | None:
-    """The upright box around one that CVAT turned by its attribute `rotation` about its centre.
+    """The upright box around one that CVAT's attribute `rotation` rotates about its centre.
 
-    None if it is not turned, or has polygons, which CVAT turns itself.
+    None if it is not rotated, or has polygons, which CVAT rotates itself.
     """
     degrees = rotation_in(annotation)
     if not degrees or not degrees % 360 or box_of_polygons(annotation):
@@ -102,7 +102,7 @@ def upright(annotation: dict[str, Any], xywh: Box) -> Box | None:
 
 
 def find_files(part: Part, photo_root: PhotoRoot) -> None:
-    """Give images the names that their files have here; those whose file is not sure become problems."""
+    """Replace images' names by those of the files found; ambiguous ones become problems."""
     taken: dict[Path, str] = {}
     kept = []
     for image in part.images:

@@ -1,4 +1,4 @@
-"""Finding COCO's annotation files, and reading them as they are.
+"""Find and read COCO's annotation files, without checking them.
 
 PATH/annotations/instances_train.json        or instances_train2017.json, or train.json, also in PATH itself
 PATH/train/ or train2017/ or images/         the split's images
@@ -28,7 +28,7 @@ ONE_FILE = (
 )
 LARGEST_SETTINGS = 10_000_000  # bytes
 CLEAN = "-clean"  # behind the names of what check.py writes
-# Words around a split, as in instances_train.json.
+# Words before or after a split, as in instances_train.json.
 SUBJECTS = ("instances", "annotations", "coco", "default", "all", "lvis", "v1")
 
 
@@ -36,7 +36,7 @@ def find_coco(source: Path, *, sure: bool = False) -> Layout | None:
     """The annotation files of a folder, or the one that `source` is; None if there are none.
 
     Args:
-        sure: in a folder, only files in annotations/ or with the word "images", which settings and logs lack.
+        sure: in a folder, accept only files in annotations/ or with the word "images", which settings and logs lack.
 
     Raises:
         ValueError: several files are for one split.
@@ -70,14 +70,14 @@ def _names_images(path: Path) -> bool:
 
 
 def data_folder(source: Path) -> Path:
-    """The folder of the data that a folder or an annotation file stands for."""
+    """The folder of the data, for a folder or an annotation file."""
     if source.is_dir():
         return source
     return source.parent.parent if source.parent.name == "annotations" else source.parent
 
 
 def _one_file(root: Path, file: Path) -> Layout:
-    """All images in one file: they have splits if any of them says one."""
+    """One file with all images, which have splits if any image has one."""
     whole = _read(root, file, None)
     words = [_word(image) for image in whole.images]
     split_of_word = _splits_of(dict.fromkeys(word for word in words if word))
@@ -94,7 +94,7 @@ def _one_file(root: Path, file: Path) -> Layout:
 def _divide(
     whole: Part, groups: Mapping[str | None, list[Any]], lost: Sequence[Problem], splits: Sequence[str | None]
 ) -> list[Part]:
-    """The parts of these splits out of one file; `lost`, the images of no split, are problems of the first."""
+    """The parts of these splits from one file; `lost`, the images without a split, are problems of the first."""
     shared = _shared_ids(whole.images)
     parts = []
     for split in splits:
@@ -108,7 +108,7 @@ def _divide(
 
 
 def _word(image: Any) -> str:
-    """What an image says under "split", "" if nothing; words for train, val and test in one form."""
+    """An image's "split", "" if it has none; synonyms of train, val and test are replaced."""
     word = image.get("split") if isinstance(image, dict) else None
     if not isinstance(word, str) or word.strip().lower() in SUBJECTS:
         return ""
@@ -120,7 +120,7 @@ def _image_words(image: Any) -> str:
 
 
 def _shared_ids(images: Sequence[Any]) -> dict[int, list[str]]:
-    """Ids that several images have, with the images' names."""
+    """Ids of more than one image, with the images' names."""
     names: dict[int, list[str]] = {}
     for image in images:
         image_id = id_in(image, "id")
@@ -130,9 +130,9 @@ def _shared_ids(images: Sequence[Any]) -> dict[int, list[str]]:
 
 
 def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part:
-    """The part without images of one id, and without their objects, since nobody knows whose they are.
+    """The part without images of equal ids, and without their objects, which cannot be attributed.
 
-    An image that is listed twice, under one name, stays once.
+    An image that is listed twice under the same name is kept once.
     """
     images, problems = [], []
     seen: set[int] = set()
@@ -152,7 +152,7 @@ def _without_shared_ids(part: Part, shared: Mapping[int, Sequence[str]]) -> Part
 
 
 def _files_by_split(paths: Iterable[Path]) -> dict[str, Path]:
-    """Files whose names have a split: instances_*.json if there are any, else all. A name that two have stays whole."""
+    """Annotation files by split: instances_*.json if there are any, else all. Ambiguous names are used as they are."""
     of_tail: dict[str, Path] = {}
     named = [path for path in paths if not path.stem.endswith(CLEAN)]
     instances = [path for path in named if path.name.startswith("instances_")]
@@ -177,7 +177,7 @@ def split_of(name: str) -> str:
 
 
 def _read_files(root: Path, files: Mapping[str, Path], splits: Sequence[str | None]) -> list[Part]:
-    """The parts of these splits, each of a file of its own."""
+    """The parts of these splits, each from its own file."""
     parts = [_read(root, files[split or ""], split) for split in splits]
     return [_without_shared_ids(part, _shared_ids(part.images)) for part in parts]
 
@@ -186,7 +186,7 @@ def _read(root: Path, file: Path, split: str | None) -> Part:
     """One file.
 
     Raises:
-        ValueError: it is not COCO's, or none of its images is where it may be.
+        ValueError: it is not COCO's, or none of its images is found.
     """
     content = load_json(file)
     for key in ("images", "annotations", "categories"):

@@ -1,4 +1,4 @@
-"""A split of annotated photos, checked: its images, and the same objects as pycocotools wants them.
+"""A checked split of annotated photos: its images, and the same objects in pycocotools' form.
 
 Letters in shapes: N boxes of an image.
 """
@@ -22,7 +22,7 @@ class ImageRecord(NamedTuple):
     Attributes:
         image_id: COCO's id.
         path: the file.
-        width, height: pixels, as the annotation file says.
+        width, height: pixels, from the annotation file.
         boxes_xyxy_px: (N, 4) float32, clipped to the image.
         labels: (N,) int64, 1 to K.
         is_crowd: (N,) bool.
@@ -39,14 +39,14 @@ class ImageRecord(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CocoSplit:
-    """A split, checked.
+    """A checked split.
 
     Attributes:
         name: "train", "val", ...
         class_names: of label 1, 2, ... K, in the order of COCO's category ids.
         category_ids: COCO's id of label 1, 2, ... K.
         records: the images.
-        ground_truth: the annotation file's content as pycocotools wants it, of the images in `records`.
+        ground_truth: the annotations of the images in `records`, in pycocotools' form.
         skipped: a sentence for each image or object that was left out.
         notes: remarks, such as that val was taken out of train.
     """
@@ -61,16 +61,16 @@ class CocoSplit:
 
     @property
     def content(self) -> Content:
-        """What a run must find again when it is resumed."""
+        """The content that must be unchanged when a run is resumed."""
         labels = [record.labels * np.where(record.is_crowd, -1, 1) for record in self.records]
         boxes = [record.boxes_xyxy_px for record in self.records]
         return Content([record.path for record in self.records], labels, boxes)
 
     def take(self, indices: Iterable[int]) -> "CocoSplit":
-        """The images at these positions of `records`, in both forms.
+        """The images with these indices in `records`, in both forms.
 
-        `records` follow `indices`, also where these repeat; `ground_truth` has each image once, in its own order, which
-        pycocotools does not depend on.
+        `records` follow `indices`, including repetitions; `ground_truth` has each image once, in its own order, which
+        does not matter to pycocotools.
         """
         records = [self.records[i] for i in indices]
         ids = {record.image_id for record in records}
@@ -98,7 +98,7 @@ def other_size(record: ImageRecord, width: int, height: int) -> str:
 
 
 def box_sizes(records: Sequence[ImageRecord]) -> Tensor:
-    """(N, 2) float32, width and height in image sides of all boxes that are no crowds."""
+    """(N, 2) float32, width and height in image sides of all boxes that are not crowds."""
     sizes = []
     for record in records:
         x0, y0, x1, y1 = record.boxes_xyxy_px[~record.is_crowd].T

@@ -1,4 +1,4 @@
-"""What can be wrong with annotated photos: copies, sizes, objects and classes, as the findings of check.py.
+"""check.py's findings about annotated photos: duplicates, sizes, objects and classes.
 
 Letters in shapes: N boxes of an image.
 """
@@ -22,7 +22,7 @@ SIZES = ("small", "medium", "large")
 
 
 class Photo(NamedTuple):
-    """A photo with its place in the data, its objects and what was found in its file."""
+    """A photo with its split, its objects and the facts about its file."""
 
     split: str
     record: ImageRecord
@@ -33,7 +33,7 @@ class Photo(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Objects of a class in a split: those to learn by size, in pixels of the photo, and crowds."""
+    """Counts of a class in a split: objects by size, in pixels of the photo, and crowds."""
 
     small: int = 0
     medium: int = 0
@@ -67,12 +67,12 @@ def in_order(splits: Iterable[str]) -> list[str]:
 
 
 def rank_of(split: str) -> int:
-    """The split of the highest rank keeps a photo that is in two of them: test before val before train."""
+    """The rank of a split; the highest one keeps a photo that is in two of them: test before val before train."""
     return SPLITS.index(split) if split in SPLITS else len(SPLITS)
 
 
 def problem_findings(problems: Sequence[Problem]) -> list[Finding]:
-    """What could not be used, by kind."""
+    """The problems by kind."""
     kinds: dict[str, list[str]] = {}
     for problem in problems:
         kinds.setdefault(problem.kind, []).append(problem.sentence)
@@ -85,13 +85,13 @@ def agree(group: Sequence[Photo]) -> bool:
 
 
 def object_keys(record: ImageRecord) -> list[tuple[int, ...]]:
-    """Of each object its label and its box in whole pixels."""
+    """Each object's label and box in whole pixels."""
     boxes = np.rint(record.boxes_xyxy_px).astype(int).tolist()
     return [(label, *box) for label, box in zip(record.labels.tolist(), boxes, strict=True)]
 
 
 def copy_findings(copies: Sequence[Sequence[Photo]]) -> list[Finding]:
-    """Copies by the harm they do; a group may be in two of the first."""
+    """Duplicates by the harm they do; a group may be in the first two findings."""
     kinds = [(" = ".join(map(str, group)), agree(group), len({photo.split for photo in group})) for group in copies]
     return [
         Finding("error", "pictures in more than one split", [text for text, _, splits in kinds if splits > 1]),
@@ -101,24 +101,24 @@ def copy_findings(copies: Sequence[Sequence[Photo]]) -> list[Finding]:
 
 
 def size_matches(photo: Photo) -> bool:
-    """Whether the photo has the size that its annotation says, turned by EXIF or as it is stored."""
+    """Whether the photo has the annotated size, after rotation by EXIF or as stored."""
     size, facts = (photo.record.width, photo.record.height), photo.facts
     return size == (facts.width, facts.height) or annotated_as_stored(photo)
 
 
 def annotated_as_stored(photo: Photo) -> bool:
-    """Whether the annotation is of the picture before its EXIF tag turns it by 90 degrees."""
+    """Whether the annotation fits the picture before its EXIF tag rotates it by 90 degrees."""
     size, facts = (photo.record.width, photo.record.height), photo.facts
     return facts.orientation > 4 and size == (facts.height, facts.width) and facts.height != facts.width
 
 
 def is_empty(photo: Photo, spoilt: Container[Path]) -> bool:
-    """Whether a photo has no objects, and none that cannot be used: `spoilt` are the photos of problems."""
+    """Whether a photo has no objects, not even unusable ones: `spoilt` are the photos with problems."""
     return not len(photo.record.labels) and photo.record.path not in spoilt
 
 
 def photo_findings(photos: Sequence[Photo], spoilt: Container[Path]) -> list[Finding]:
-    """What is wrong or odd with a photo and its objects together; `spoilt` are the photos of problems."""
+    """Findings about photos together with their objects; `spoilt` are the photos with problems."""
     readable = [photo for photo in photos if photo.facts.problem is None]
     other_size = [
         f"{photo}: {photo.facts.width}x{photo.facts.height} pixels, "

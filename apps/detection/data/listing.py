@@ -1,6 +1,6 @@
-"""What every layout of annotated photos is read into: parts in COCO's form, not yet checked, and their problems.
+"""The common form of all layouts of annotated photos: unchecked parts in COCO's form, and their problems.
 
-An image or annotation may say `where` it was read, for messages; `checks.py` removes that again.
+An image or annotation may have a key `where` with its origin, for messages; `checks.py` removes it.
 """
 
 import os
@@ -28,15 +28,15 @@ IN_SIDES = "boxes that seem to be in image sides instead of pixels"
 
 @dataclass
 class Part:
-    """The photos of one split with their objects, as a layout's reader hands them over.
+    """The photos of one split with their objects, as returned by a layout's reader.
 
     Attributes:
-        split: "train", "val", ...; None where the data does not say.
-        source: the file or folder that messages name.
-        folder: where `file_name` starts.
+        split: "train", "val", ...; None if the data has no splits.
+        source: the file or folder, for messages.
+        folder: the base of `file_name`.
         images, annotations, categories: as in COCO's files; sizes may be missing.
-        problems: what the reader could not use.
-        notes: what else one should know, a sentence each.
+        problems: found by the reader.
+        notes: other remarks, a sentence each.
     """
 
     split: str | None
@@ -50,13 +50,13 @@ class Part:
 
 
 class Layout(NamedTuple):
-    """Data that was found.
+    """A data set whose layout is known.
 
     Attributes:
         name: the kind, in words.
         source: the folder or file.
-        splits: where each split is, for messages; the one key is None where the data has no splits.
-        read: gives the parts of these splits.
+        splits: the place of each split, for messages; the only key is None if the data has no splits.
+        read: returns the parts of these splits.
     """
 
     name: str
@@ -72,14 +72,14 @@ def id_in(entry: Any, key: str) -> int | None:
 
 
 def shared_photos(images: Sequence[Any]) -> set[str]:
-    """The file names of photos that several entries are about: each would be learnt without the others' objects."""
+    """The file names of photos with several entries, each of which lacks the others' objects."""
     names = [str(image.get("file_name")) for image in images if isinstance(image, dict)]
     times = Counter(map(os.path.normpath, names))
     return {name for name in names if times[os.path.normpath(name)] > 1}
 
 
 def glance_at_images(images: Sequence[Any], folder: Path, *, every: bool = False) -> dict[Path, Glance]:
-    """Give images without `width` or `height` (absent, null or 0) those of their photos, where these can be read.
+    """Fill in missing `width` and `height` (absent, null or 0) of images from their photos, if these can be read.
 
     Args:
         every: glance at the photos of all images, not only of those without a size.

@@ -1,10 +1,10 @@
-"""Annotated photos as people have them, whose layout the folder shows: what training and evaluation read.
+"""Load annotated photos for training and evaluation; the layout is detected from the folder's content.
 
     COCO json          see coco_files.py
     Pascal VOC XML     see voc_files.py
     YOLO txt           see yolo_files.py
 
-Where the data has no val split, val is taken out of train (see splits.py).
+If the data has no val split, val is split off train (see splits.py).
 """
 
 from collections.abc import Sequence
@@ -45,15 +45,15 @@ def load_splits(
     Args:
         root: a folder, a COCO json file or YOLO's data.yaml.
         splits: train, val, test, or the name of a COCO file.
-        bad_data: "refuse" stops at the first look, with all problems counted; "skip" leaves out the images and
-            objects that have one, and lists them in `skipped`.
-        val_fraction: share that val takes out of train where the data has no val; 0 to below 1.
-        seed: of that choice.
-        group_by: what keeps photos together in it, see `groups.find_groups`.
+        bad_data: "refuse" raises an error with the number of problems; "skip" leaves out the images and objects with
+            problems, and lists them in `skipped`.
+        val_fraction: share of train that becomes val if the data has none; 0 to below 1.
+        seed: of that split.
+        group_by: keeps groups of photos together in it, see `groups.find_groups`.
 
     Raises:
-        ValueError: no such data or split, or problems in it and `bad_data` is "refuse"; the message names the file and
-            the object.
+        ValueError: no such data or split, or it has problems and `bad_data` is "refuse"; the message names the file
+            and the object.
     """
     parts = read_parts(find_data(Path(root)), splits, val_fraction=val_fraction, seed=seed, group_by=group_by)
     class_names = joined_class_names(parts)
@@ -66,10 +66,10 @@ def joined_class_names(parts: Sequence[Part]) -> list[str]:
 
 
 def find_data(source: Path) -> Layout:
-    """Which of the layouts a folder or file has.
+    """The layout of a folder or file.
 
     Raises:
-        ValueError: it is not there, or has none of them.
+        ValueError: it does not exist, or has no known layout.
     """
     if not source.exists():
         hint = did_you_mean(source.name, names_beside(source), shown=source.parent.joinpath)
@@ -110,10 +110,10 @@ def read_parts(
     seed: int = 0,
     group_by: str | None = None,
 ) -> list[Part]:
-    """The parts of these splits, default of all that there are; no more is read than they need.
+    """The parts of these splits, by default of all; only their files are read.
 
     Raises:
-        ValueError: there is no such split, or it is damaged as a whole.
+        ValueError: there is no such split, or all of it is damaged.
     """
     there = [split for split in layout.splits if split is not None]
     divided = not there or ("train" in there and "val" not in there)
@@ -142,7 +142,7 @@ def read_parts(
 
 
 def _name_of(split: str, layout: Layout, there: Sequence[str]) -> str:
-    """A split by its name, another word for it ("valid"), or as its COCO file is named ("val2017")."""
+    """A split by its name, a synonym ("valid"), or the name of its COCO file ("val2017")."""
     for name in (split, SPLIT_OF_NAME.get(split.lower()), split_of(split)):
         if name in there and (
             name != split_of(split) or split in (name, *SPLIT_OF_NAME) or split in layout.splits[name]

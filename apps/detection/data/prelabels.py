@@ -1,11 +1,11 @@
-"""Predicted objects as a data set that people correct in CVAT, Label Studio or LabelImg, and that train.py reads.
+"""Predicted objects as a data set to correct in CVAT, Label Studio or LabelImg, and to read by train.py.
 
     coco    images/, annotations/instances_default.json                         CVAT (COCO 1.0), Label Studio
     yolo    images/, labels/NAME.txt, labels/classes.txt, classes.txt, data.yaml    Label Studio, LabelImg
     voc     JPEGImages/, Annotations/NAME.xml, ImageSets/Main/default.txt           CVAT (Pascal VOC 1.1), LabelImg
 
-Photos are hard links where the disk has them, else copies. All are in one folder, as some of these tools want it; the
-name of one has those of the folders before it that are not the same for all. photos.csv says which photo each one is.
+Photos are hard links if the disk supports them, else copies. All are in one folder, as some of these tools require; a
+name includes those of its folders that differ between photos. photos.csv lists the source of each photo.
 """
 
 import json
@@ -37,7 +37,7 @@ MOST_BYTES = 200  # of a name without suffix
 
 
 class Labelled(NamedTuple):
-    """A photo: its file, where results about it belong, its size as EXIF turns it, names and boxes of its objects."""
+    """A photo: its file, path for results, size after rotation by EXIF, and its objects' names and boxes."""
 
     path: Path
     relative_path: Path
@@ -47,17 +47,17 @@ class Labelled(NamedTuple):
 
     @classmethod
     def of_frame(cls, frame: Frame, objects: Sequence[tuple[str, Box]]) -> "Labelled":
-        """What was found in a frame."""
+        """The objects detected in a frame."""
         assert frame.image is not None
         height, width = frame.image.shape[:2]
         return cls(frame.path or Path(), frame.relative_path, width, height, objects)
 
 
 def choose_photos(config: Any, watch: Watch) -> None:
-    """Leave out of a source what --only-unlabelled says.
+    """Apply --only-unlabelled to a source, and check --save-as.
 
     Raises:
-        ValueError: the source is not for the flags, no photo is left, or --save-as would write over a data set.
+        ValueError: the source does not fit the flags, no photo is left, or --save-as would overwrite a data set.
     """
     if config.save_as:
         watch.save_as(DATA_SET)
@@ -75,13 +75,13 @@ def labelled_photos(folder: Path) -> Iterator[Path]:
 
 
 def write_data_set(folder: Path, save_as: SaveAs, photos: Sequence[Labelled], category_ids: Mapping[str, int]) -> None:
-    """Write a new folder, whole or not at all.
+    """Write a new folder, completely or not at all.
 
     Args:
-        category_ids: of the classes by name, in the order in which YOLO numbers them.
+        category_ids: of the classes by name, in the order of YOLO's numbers.
 
     Raises:
-        ValueError: there is such a folder: somebody may have corrected it.
+        ValueError: the folder exists: it may contain corrections.
     """
     refuse_existing(folder)
     category_ids = {printable(name): class_id for name, class_id in category_ids.items()}
@@ -102,9 +102,9 @@ def write_data_set(folder: Path, save_as: SaveAs, photos: Sequence[Labelled], ca
 
 
 def _own_name(relative_path: Path, taken: set[str]) -> str:
-    """A name that every system allows, without spaces, at which CVAT parts the lists of VOC.
+    """A name that is valid on every system, without spaces, at which CVAT splits VOC's lists.
 
-    No other photo has its stem, in any case and form of Unicode.
+    Its stem is unique, regardless of case and Unicode form.
     """
     suffix = relative_path.suffix if is_photo_name(f"x{relative_path.suffix}") else ".jpg"  # readers go by it
     plain = "_".join(word for part in relative_path.with_suffix("").parts for word in file_name(part).split())

@@ -1,4 +1,4 @@
-"""Taking val out of train where the data has no val: see `apps.common.data.splits`."""
+"""Split val off train if the data has none: see `apps.common.data.splits`."""
 
 from dataclasses import replace
 from pathlib import Path

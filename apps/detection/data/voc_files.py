@@ -1,11 +1,11 @@
-"""Reading Pascal VOC's XML files.
+"""Read Pascal VOC's XML files.
 
     PATH/Annotations/NAME.xml, PATH/JPEGImages/NAME.jpg    also in folders within, perhaps with ImageSets/Main
     PATH/train/NAME.xml, PATH/train/NAME.jpg               XML beside the photos, in train/, valid/, test/ or PATH
 
-A photo belongs to the XML file of its own stem; what <filename> says is tried second. Objects marked difficult are
-crowds: they stay for evaluation, which ignores them, and are not learnt. Coordinates are those of the format's
-definition: pixels counted from 1, the last one belongs to the box.
+A photo belongs to the XML file with the same stem; <filename> is tried second. Objects marked difficult become crowds,
+which evaluation ignores and training does not learn. Coordinates follow the format's definition: pixels are counted
+from 1, and the last one belongs to the box.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -28,7 +28,7 @@ PHOTO_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "photos", "jpeg
 
 
 class Room(NamedTuple):
-    """A folder of XML files and the one with their photos; `split` None where lists or nothing say."""
+    """A folder of XML files and the folder of their photos; `split` is None if lists, or nothing, give it."""
 
     split: str | None
     labels: Path
@@ -79,12 +79,12 @@ def _xml_files(folder: Path) -> list[Path]:
 
 
 def _key(path: Path, folder: Path) -> str:
-    """What a photo and its XML file have in common: folders and stem, as seen from their own rooms."""
+    """The common key of a photo and its XML file: subfolders and stem, relative to their own base folders."""
     return normal_name(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _lists(source: Path) -> dict[str, Path]:
-    """ImageSets/Main/*.txt by split; trainval is train where there is no train."""
+    """ImageSets/Main/*.txt by split; trainval is train if there is no train."""
     folder = source / "ImageSets" / "Main"
     there = {path.stem: path for path in files_with(folder, ".txt")}
     lists = {split: there[split] for split in (*SPLITS, "trainval") if split in there}
@@ -127,7 +127,7 @@ def _read(source: Path, rooms: Sequence[Room], lists: dict[str, Path], wanted: S
 
 
 def _stems(path: Path, files: dict[str, Path]) -> tuple[list[str], list[Problem]]:
-    """The lines of a list that have an XML file; behind a stem there may be 1 or -1."""
+    """The lines of a list that have an XML file; a stem may be followed by 1 or -1."""
     stems: dict[str, None] = {}
     problems = []
     for line_number, line in enumerate(read_lines(path), start=1):
@@ -176,7 +176,7 @@ class _Photos:
 
 
 class _Reader:
-    """Reads XML files one after the other; ids count on, classes are known at the end."""
+    """Reads XML files one by one; ids are numbered consecutively, and the classes are known at the end."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -267,7 +267,7 @@ class _Reader:
 
 
 def _whole(text: str | None) -> int:
-    """A number of pixels; 0, which is then read from the photo, if there is none."""
+    """A number of pixels; 0 if there is none, and the size is then read from the photo."""
     try:
         return max(round(float(text or "")), 0)
     except (ValueError, OverflowError):
@@ -275,13 +275,13 @@ def _whole(text: str | None) -> int:
 
 
 def _repeated(element: ElementTree.Element, tags: Sequence[str]) -> str | None:
-    """The first of these elements that is there more than once, of which none can be preferred."""
+    """The first of these elements that occurs more than once, which is ambiguous."""
     there = [child.tag for child in element]
     return next((tag for tag in tags if there.count(tag) > 1), None)
 
 
 def _rotation(element: ElementTree.Element) -> str:
-    """The attribute of a turned box as CVAT writes it; empty if there is none."""
+    """The rotation attribute of a box, as written by CVAT; empty if there is none."""
     found = element.iterfind("attributes/attribute")
     values = [one.findtext("value") or "" for one in found if (one.findtext("name") or "").strip() == "rotation"]
     return values[0].strip() if values else ""

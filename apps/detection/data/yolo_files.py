@@ -1,11 +1,11 @@
-"""Reading YOLO's text files.
+"""Read YOLO's text files.
 
     PATH/data.yaml                  names (a list, or number: name), train, val, test: folders or .txt lists of photos
     PATH/images/train/NAME.jpg      a photo
     PATH/labels/train/NAME.txt      its objects, "class cx cy w h" or "class x1 y1 x2 y2 x3 y3 ...", in image sides
 
-Where a path has no folder "images", the text file is beside the photo. A photo without a text file has no objects.
-Without a data.yaml: classes.txt or obj.names with the names, a line each, and perhaps lists train.txt, val.txt.
+If a path has no folder "images", the text file is beside the photo. A photo without a text file has no objects.
+Without a data.yaml: classes.txt or obj.names with one name per line, and optionally lists train.txt, val.txt.
 """
 
 import os
@@ -31,7 +31,7 @@ from apps.detection.data.yolo_labels import (
     without_photo,
 )
 
-NOTHING = ("", "~", "null", "Null", "NULL")  # how YAML says that a split is not there
+NOTHING = ("", "~", "null", "Null", "NULL")  # values in YAML of a missing split
 NAME_FILES = ("classes.txt", "obj.names")
 
 
@@ -55,7 +55,7 @@ def find_yolo(source: Path) -> Layout | None:
 
 
 def find_yolo_without_yaml(source: Path) -> Layout | None:
-    """A folder whose text files of objects lie beside a list of classes, as Label Studio, CVAT and LabelImg do."""
+    """A folder with text files of objects and a list of classes, as from Label Studio, CVAT and LabelImg."""
     rooms, files = (source, source / "labels", source / "images", source / "data"), Files()
     file = next((path for name in NAME_FILES for folder in rooms for path in files.like(folder / name)), None)
     if file is None or not some_objects(source):
@@ -125,7 +125,7 @@ def _names(file: Path, names: Any) -> dict[int, str]:
     """Class names by number.
 
     Raises:
-        ValueError: they are no list and no numbers with names, or one is there twice.
+        ValueError: they are neither a list nor numbers with names, or a name occurs twice.
     """
     pairs = list(names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list) else ())
     try:
@@ -141,7 +141,7 @@ def _names(file: Path, names: Any) -> dict[int, str]:
 
 
 class _Reader:
-    """Reads the photos and text files that a list of classes goes with; entries are seen from `folder`."""
+    """Reads the photos and text files that belong to a list of classes; entries are relative to `folder`."""
 
     def __init__(self, file: Path, folder: Path, names: dict[int, str], *, keypoints: bool) -> None:
         self.file = file
@@ -180,7 +180,7 @@ class _Reader:
         return part
 
     def _with_labels(self, photos: Sequence[Path], part: Part) -> list[tuple[Path, Path, bool]]:
-        """Each photo with its text file, and whether it is there; of one text file with several photos none is left."""
+        """Each photo with its text file, and whether that exists; photos that share a text file are dropped."""
         found = [(photo, *label_file(photo, self.files)) for photo in photos]
         photos_of: dict[Path, list[Path]] = {}
         for photo, labels, there in found:
@@ -194,7 +194,7 @@ class _Reader:
         return [one for one in found if len(photos_of.get(one[1], ())) < 2]
 
     def _photos(self, entry: str, part: Part) -> list[Path]:
-        """The photos of a folder or of a list; where there is neither, or nothing in it, this is a problem."""
+        """The photos of a folder or of a list; if it is missing or empty, this is a problem."""
         tries = [
             folder / one for one in dict.fromkeys((entry, _here(entry))) for folder in (self.folder, self.file.parent)
         ]
@@ -265,7 +265,7 @@ class _Reader:
             part.annotations.append({**numbers, "iscrowd": 0, "where": where, "values": values})
 
     def _refuse_keypoints(self, part: Part) -> None:
-        """Lines that are longer than a box, but no polygons, become problems."""
+        """Turn lines that are longer than a box, but not polygons, into problems."""
         longer = [one for one in part.annotations if len(one["values"]) > 4]
         if not longer or not more_than_boxes([one["values"] for one in longer]):
             return

@@ -1,4 +1,4 @@
-"""YOLO's text files: which has the objects of a photo, which have none, and what a line says.
+"""YOLO's text files: find the file of a photo, tell them from other text files, and parse their lines.
 
 A line has a class and a box, or a class and the points of a polygon.
 """
@@ -17,7 +17,7 @@ from apps.common.data.tables import normal_name
 from apps.detection.data.listing import DAMAGED_OBJECT, NO_AREA, OUTSIDE, UNKNOWN_CLASS
 from backbone.text import first_line
 
-SLACK = 1e-3  # image sides by which a coordinate may lie outside, from rounding
+SLACK = 1e-3  # image sides by which a coordinate may be outside, from rounding
 FEW, DENSE = 3, 21  # fewer lines than FEW are no pattern where they have as many numbers as an outline
 BOX = 5  # numbers of a class and its box
 
@@ -26,10 +26,10 @@ Line = tuple[int, tuple[float, ...]]
 
 
 def label_file(photo: Path, files: Files) -> tuple[Path, bool]:
-    """Where the objects of a photo are, and whether this file is there.
+    """The text file of a photo, and whether it exists.
 
-    The last folder "images" of its path is "labels", or the file is beside the photo; x.txt or x.jpg.txt is that of
-    x.jpg. Of a photo behind a link this is tried with its own path, too.
+    The last folder "images" of the photo's path is replaced by "labels", or the file is beside the photo; x.jpg has
+    x.txt or x.jpg.txt. If the photo is a link, the path of its target is tried, too.
     """
     paths = (photo, _swapped(photo, "images", "labels"))
     if found := _text_of(paths, files):
@@ -59,7 +59,7 @@ def _swapped(path: Path, old: str, new: str) -> Path:
 
 
 def without_photo(labels: set[Path]) -> list[Path]:
-    """Other text files of objects in the folders of `labels`, whose photo is not there."""
+    """Other text files of objects in the folders of `labels`, whose photo is missing."""
     lonely = []
     for folder in sorted({path.parent for path in labels}):
         others = {path for path in _files(folder) if path.suffix.lower() == ".txt"} - labels
@@ -70,7 +70,7 @@ def without_photo(labels: set[Path]) -> list[Path]:
 
 
 def some_objects(folder: Path) -> bool:
-    """Whether one of the first text files in a folder or within is one of objects."""
+    """Whether one of the first text files in a folder and its subfolders has objects."""
     texts = (path for path in walk(folder) if path.suffix.lower() == ".txt")
     return any(map(_holds_objects, itertools.islice(texts, 1000)))
 
@@ -80,7 +80,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _holds_objects(path: Path) -> bool:
-    """Whether a text file begins as one of objects does: classes.txt and lists of photos lie beside them."""
+    """Whether a text file has objects, judging by its beginning: classes.txt and lists of photos may be beside them."""
     words = first_line(path).split() if path.is_file() else []
     try:
         return len(words) >= 5 and all(isinstance(float(word), float) for word in words[:5])
@@ -91,13 +91,13 @@ def _holds_objects(path: Path) -> bool:
 def read_line(
     words: Sequence[str], names: Mapping[int, str], *, keypoints: bool, where: str, source: str, photo: Path
 ) -> Problem | Line:
-    """The line, or what is wrong with it.
+    """The parsed line, or a sentence about its error.
 
     Args:
         names: of the classes by number.
-        keypoints: behind the box are points, which are not read.
+        keypoints: the box is followed by points, which are ignored.
         where: the file and the line's number.
-        source: the name of the file that has the classes.
+        source: the name of the file with the classes.
     """
 
     def wrong(what: str, kind: str = DAMAGED_OBJECT) -> Problem:
@@ -126,7 +126,7 @@ def read_line(
 
 
 def box_of(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """cx, cy, w, h of a box or around a polygon."""
+    """cx, cy, w, h of a box or of the box around a polygon."""
     if len(values) == 4:
         cx, cy, w, h = values
         return cx, cy, w, h
@@ -135,10 +135,10 @@ def box_of(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def more_than_boxes(lines: Sequence[Sequence[float]]) -> bool:
-    """Whether what looks like polygons are boxes with something behind them: keypoints, or a score and a track id.
+    """Whether apparent polygons are boxes followed by other numbers: keypoints, or a score and a track id.
 
-    Outlines differ in their number of points. Where all lines have as many, and half of them or more read as a box
-    inside the photo with the rest inside the box (or a whole number at the end), they are no outlines.
+    Outlines differ in their number of points. If all lines have the same number, and at least half of them are valid
+    as a box inside the photo followed by points inside the box (or by a whole number), they are not outlines.
 
     Args:
         lines: of all polygons, x1 y1 x2 y2 ... each.
@@ -157,7 +157,7 @@ def _reads_as_box(values: Sequence[float]) -> bool:
         points = [(x, y) for x, y in zip(rest[::step], rest[1::step], strict=True) if x or y]
         return all(abs(x - cx) <= w / 2 + SLACK and abs(y - cy) <= h / 2 + SLACK for x, y in points)
 
-    if len(values) == 8:  # the corners of a turned box: its diagonals halve each other
+    if len(values) == 8:  # the corners of a rotated box: its diagonals bisect each other
         off = math.hypot(cx - w + rest[0] - rest[2], cy - h + rest[1] - rest[3])
         across = math.hypot(cx - rest[0], cy - rest[1]), math.hypot(w - rest[2], h - rest[3])
         return inside(2) and off > max(across) / 4

@@ -26,7 +26,7 @@ SIZES = ("small", "medium", "large")  # COCOeval's, after "all"
 
 
 class Point(NamedTuple):
-    """Detections with a score of `threshold` and more; None where a number has no meaning."""
+    """Detections with a score of at least `threshold`; None for undefined numbers."""
 
     threshold: float | None
     precision: float | None
@@ -35,9 +35,9 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Precision, recall and F1 over the threshold: one value for each different score, the highest first.
+    """Precision, recall and F1 over the threshold: one value for each distinct score, the highest first.
 
-    `best` is where F1 is largest; without a correct detection there is no such threshold.
+    `best` is the point of highest F1; it does not exist without a correct detection.
     """
 
     thresholds: np.ndarray
@@ -48,7 +48,7 @@ class Curve(NamedTuple):
 
 
 class ClassResult(NamedTuple):
-    """One class; None where a number has no meaning.
+    """The numbers of one class; None if undefined.
 
     `ap` to `ar100` are COCOeval's; the next four hold at an IoU of 0.5 and the class's own best threshold;
     `main_error` costs it the most AP50, `main_error_gain`.
@@ -112,7 +112,7 @@ class Analysis:
         confusion: (K + 1, K + 1) counts, true class by predicted class, background last, at the best threshold of
             all classes together.
         bad_photos: those with mistakes at that threshold, the most first.
-        kept: (D,) whether a detection has that threshold; all have it where there is none.
+        kept: (D,) whether a detection reaches that threshold; all do if there is none.
     """
 
     outcomes: Outcomes
@@ -132,7 +132,7 @@ class Analysis:
 
 
 def analyse(split: CocoSplit, evaluation: COCOeval) -> Analysis:
-    """All results besides the 12 metrics, from pycocotools' own matches; see `run_cocoeval`."""
+    """All results besides the 12 metrics, from pycocotools' matches; see `run_cocoeval`."""
     outcomes = match_detections(evaluation, split)
     errors = find_errors(outcomes)
     numbers = outcomes.num_objects
@@ -181,9 +181,9 @@ def make_curve(scores: np.ndarray, right: np.ndarray, num_objects: int) -> Curve
 
 
 def best_threshold(curve: Curve) -> float | None:
-    """What scores must be above so that F1 is best; None if no detection is right.
+    """The score threshold of best F1; None if no detection is correct.
 
-    It is half a unit of a score's last place below the lowest score that counts.
+    It is half a unit in the last place below the lowest accepted score.
     """
     return None if curve.best.threshold is None else round(max(0.0, curve.best.threshold - SCORE_STEP / 2), 6)
 
@@ -191,9 +191,9 @@ def best_threshold(curve: Curve) -> float | None:
 def confusion_matrix(outcomes: Outcomes, kept: np.ndarray) -> np.ndarray:
     """(K + 1, K + 1) counts of the detections that are `kept` (D,) bool: true class by predicted class.
 
-    What a detection found in its own class is counted first; the others, the best score first, are put to the object
-    of another class that they overlap most, of those that are still free, from an IoU of 0.5 on. The rest is put to
-    background, the last row and column.
+    Correct detections are counted first; the others, in order of descending score, are assigned to the unmatched object
+    of another class that they overlap most, with an IoU of at least 0.5. The rest is assigned to background, the last
+    row and column.
     """
     background = outcomes.num_classes
     matrix = np.zeros((background + 1, background + 1), dtype=np.int64)

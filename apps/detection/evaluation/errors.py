@@ -1,4 +1,4 @@
-"""Where the missing AP goes: what each kind of error costs, after the TIDE paper (Bolya et al., arXiv 2008.08115).
+"""The causes of missing AP: the cost of each kind of error, after the TIDE paper (Bolya et al., arXiv 2008.08115).
 
 Each false detection has one kind of error, and an undetected object may be missed. Each kind is corrected alone; the
 AP50 gained is its cost. Objects and detections are matched by COCOeval at an IoU of 0.5; crowds, and detections on
@@ -139,7 +139,7 @@ def overlaps(boxes_xywh: np.ndarray, others_xywh: np.ndarray) -> np.ndarray:
 
 
 def indices_by_image(images: np.ndarray) -> dict[int, np.ndarray]:
-    """The indices at which each image occurs in an array (N,) of image indices."""
+    """The indices of each image in an array (N,) of image indices."""
     order = np.argsort(images, kind="stable")
     found, starts = np.unique(images[order], return_index=True)
     return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(found) else {}
@@ -172,11 +172,11 @@ def _nearest(
 
 
 def find_errors(outcomes: Outcomes) -> Errors:
-    """Name the kind of each error, and measure the AP50 gained by correcting each kind alone.
+    """Determine the kind of each error, and the AP50 gained by correcting each kind alone.
 
-    Of a detection that fits several kinds the first of localisation, classification, duplicate, both is taken, as the
-    authors' tool does. Where a correction gives an object two detections, the lower score goes, as in the paper; the
-    tool keeps the one that was already correct, and corrects an object by localisation or by classification alone.
+    A detection that fits several kinds counts as the first of localisation, classification, duplicate, both, as in the
+    authors' tool. If a correction gives an object two detections, the lower score is removed, as in the paper; the tool
+    keeps the one that was already correct, and corrects an object by localisation or by classification alone.
     """
     kinds = error_kinds(outcomes)
     mended_to = np.where(kinds == ERRORS.index("classification"), outcomes.other, outcomes.own)

@@ -14,7 +14,7 @@ from apps.detection.data.coco_split import CocoSplit
 # COCOeval.stats, in its order
 METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
-MOST_COUNTED = 100  # detections of a photo, as COCO has it
+MOST_COUNTED = 100  # detections per photo, as in COCO
 
 
 class CocoMetrics(NamedTuple):

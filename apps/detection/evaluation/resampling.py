@@ -1,4 +1,4 @@
-"""AP of resamples of the photos, accumulated from the matches that pycocotools has made on each photo.
+"""AP on resamples of the photos, accumulated from pycocotools' matches on each photo.
 
 Letters in shapes: N photos, R resamples, D detections and T IoU thresholds.
 """
@@ -26,9 +26,9 @@ class ClassMatches(NamedTuple):
 
 
 def ap_measure(evaluation: COCOeval) -> Measure:
-    """AP and AP50 of photos that count several times or not at all, after `evaluate()`.
+    """AP and AP50 on resampled photos, each with a count, after `evaluate()`.
 
-    The value is that of `COCOeval.accumulate` if the photos stood in the files so many times.
+    The value equals `COCOeval.accumulate`'s if each photo were listed so many times.
     """
     recalls = evaluation.params.recThrs
     (at_50,) = np.flatnonzero(np.isclose(evaluation.params.iouThrs, 0.5))

@@ -1,4 +1,4 @@
-"""Objects, and places without one, where a detector disagrees with the annotations."""
+"""Objects, and regions without one, where a detector disagrees with the annotations."""
 
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
@@ -34,10 +34,10 @@ LABELLED, PREDICTED = (255, 255, 80), (90, 220, 110)  # RGB
 
 
 def find_suspects(split: CocoSplit, results: Sequence[dict[str, Any]], known: Container[int]) -> list[Suspect]:
-    """What is suspicious in a split: each object as one kind at most, and each place without an object once.
+    """The suspects of a split: at most one per object, and one per region without an object.
 
-    A score is how likely the label is wrong, if one in twenty is; see `wrong_labels`. Crowds, and objects of classes
-    that the detector does not know, are not judged.
+    A score is the probability that the label is wrong, if one in twenty is; see `wrong_labels`. Crowds, and objects of
+    classes that the detector does not know, are excluded.
 
     Args:
         split: read with `places`.
@@ -86,7 +86,7 @@ def _wrong(
 
 
 def _missing(split: CocoSplit, every: Sequence[Seen], judged: Sequence[np.ndarray]) -> list[Suspect]:
-    """The places where detections miss an object, each once."""
+    """The regions where detections have no object, each once."""
     names = dict(zip(split.category_ids, split.class_names, strict=True))
     places = [of_places(seen) for seen in every]
     some = [_apart(seen, one.scores[:, 0]) for seen, one in zip(every, places, strict=True)]
@@ -110,7 +110,7 @@ def _missing(split: CocoSplit, every: Sequence[Seen], judged: Sequence[np.ndarra
 
 
 def _apart(seen: Seen, missing: np.ndarray) -> np.ndarray:
-    """The detections that miss an object, one in each place."""
+    """The detections without an object, one per region."""
     d = np.flatnonzero(missing > SOME)
     return d[nms(torch.from_numpy(seen.boxes_xyxy_px[d]), torch.from_numpy(missing[d]), SUPPORT_IOU).numpy()]
 

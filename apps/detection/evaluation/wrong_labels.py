@@ -1,8 +1,8 @@
-"""What wrong labels look like to a detector, learnt from made ones.
+"""The probability that labels are wrong, from a detector's detections; calibrated on synthetic label errors.
 
-What its detections say of the objects as they are labelled is compared with what they would say if each object were
-labelled as another class, shifted, or not at all, and if there were boxes on nothing. A logistic regression on a few
-numbers tells them apart; nothing is trained anew, and no photo is looked at again.
+The scores of the detections at each labelled object are compared with their scores if the object had another class, a
+shifted box or no label, and at boxes on background. A logistic regression on a few features separates them; the
+detector is not trained, and no photo is read again.
 
 Letters in shapes: D detections and G objects of an image, N labels or places of a split, F scores of each.
 """
@@ -18,12 +18,12 @@ from torch.nn.functional import cross_entropy
 from apps.detection.data.coco_split import ImageRecord
 from apps.detection.evaluation.errors import BACKGROUND_IOU, FOREGROUND_IOU
 
-SUPPORT_IOU = 0.3  # a detection of any class that overlaps an object so much says that something is there
-SHARE = 0.0125  # of the labels that are thought wrong in each of four ways: one in twenty in all
-BLOCK = 50  # detections of similar scores, whose precision is counted
-SHIFT = (0.25, 0.5)  # of a made loose box, in its sides
+SUPPORT_IOU = 0.3  # a detection of any class with this overlap indicates an object
+SHARE = 0.0125  # assumed share of labels with each of four kinds of errors: one in twenty in all
+BLOCK = 50  # number of detections with similar scores over which precision is computed
+SHIFT = (0.25, 0.5)  # shift of a synthetic loose box, in its sides
 SOME = 0.02  # probability of a detection that can miss an object
-USUAL = 10  # objects that count as much as a class's own for what is usual in it
+USUAL = 10  # weight of the prior, in objects, in the mean of a class
 RIDGE = 0.3  # of the regression's weights, whose loss is a sum over labels: few labels say little
 
 
@@ -61,10 +61,10 @@ class Seen(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the detections say of labels or places.
+    """Features of labels or regions, from the detections.
 
     Attributes:
-        scores: (N, F) probabilities of detections; the last one says that something is there.
+        scores: (N, F) probabilities of detections; the last one is for an object of any class.
         areas: (N,) of the boxes, as a share of the photo.
         classes: (N,) category ids.
     """
@@ -75,7 +75,7 @@ class Evidence(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence["Evidence"]) -> "Evidence":
-        """That of several images as one."""
+        """Concatenate the features of several images."""
         return cls(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
@@ -99,7 +99,7 @@ def overlap(detected_xyxy: np.ndarray, boxes_xyxy: np.ndarray, is_crowd: np.ndar
 
 
 def with_probabilities(every: Sequence[Seen]) -> list[Seen]:
-    """Scores become the share of detections of such scores that are on an object of their class."""
+    """Replace scores by the precision of detections with similar scores."""
     if not sum(len(seen.scores) for seen in every):
         return list(every)
     scores = np.concatenate([seen.scores for seen in every])
@@ -111,10 +111,10 @@ def with_probabilities(every: Sequence[Seen]) -> list[Seen]:
 
 
 def sayings(seen: Seen, iou: np.ndarray, labels: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
-    """(4, D, G) the scores of the detections that say something of boxes, 0 of the others.
+    """(4, D, G) the scores of the detections that are related to boxes, 0 for the others.
 
-    They are on the box and of its class, on it and of another class, beside it and of its class (unless on another
-    object), and overlap it.
+    The four relations: on the box with its class, on it with another class, near it with its class (unless on another
+    object), and any overlap.
 
     Args:
         iou, elsewhere: (D, G) of these boxes.
@@ -126,13 +126,13 @@ def sayings(seen: Seen, iou: np.ndarray, labels: np.ndarray, elsewhere: np.ndarr
 
 
 def of_labels(seen: Seen) -> Evidence:
-    """Of the objects of an image, as they are labelled."""
+    """Features of the objects of an image, as labelled."""
     says = sayings(seen, seen.iou, seen.labels, seen.elsewhere)
     return Evidence(says.max(axis=1, initial=0).T, _areas(seen, seen.record.boxes_xyxy_px), seen.labels)
 
 
 def of_made(seen: Seen, judged: np.ndarray, known: np.ndarray, sizes: np.ndarray, rng: Any) -> list[Evidence]:
-    """Of as many made wrong labels of each kind as `judged` (M,) positions: phantoms, other classes, loose boxes.
+    """Features of synthetic errors of each kind, as many as `judged` (M,): phantom boxes, other classes, loose boxes.
 
     Args:
         known: (K,) category ids, sorted.
@@ -160,7 +160,7 @@ def of_made(seen: Seen, judged: np.ndarray, known: np.ndarray, sizes: np.ndarray
 
 
 def of_places(seen: Seen) -> Evidence:
-    """Of each detection: that an object is missing there; 0 for those on objects, or beside the one they mean."""
+    """For each detection its evidence of a missing object; 0 for those on, or near, an object of their class."""
     own, _, beside, _ = sayings(seen, seen.iou, seen.labels, seen.elsewhere)
     used = (seen.iou >= FOREGROUND_IOU) | ((beside > 0) & (beside.max(0, initial=0) > own.max(0, initial=0)))
     scores = np.where(used.any(1), 0.0, seen.scores * (1 - seen.iou.max(1, initial=0)))
@@ -168,7 +168,7 @@ def of_places(seen: Seen) -> Evidence:
 
 
 def of_removed(seen: Seen, judged: np.ndarray) -> Evidence:
-    """Of the places of `judged` objects, if they were not labelled; without those that no detection is on."""
+    """Features of the regions of `judged` objects as if they were unlabelled; only those with a detection."""
     by_iou = np.pad(np.sort(seen.iou, axis=1), ((0, 0), (2, 0)))
     first, second = by_iou[:, -1:], by_iou[:, -2:-1]
     others = np.where(seen.iou == first, second, first)
@@ -179,9 +179,9 @@ def of_removed(seen: Seen, judged: np.ndarray) -> Evidence:
 
 
 def chances(labels: Evidence, made: Iterable[Evidence]) -> np.ndarray:
-    """(N, M) how likely each label is wrong in each of M ways, at most 1, if `SHARE` of the labels are.
+    """(N, M) the probability that each label is wrong in each of M ways, if `SHARE` of the labels are.
 
-    A multinomial logistic regression of the made labels of each way against the labels as they are.
+    By a multinomial logistic regression of the synthetic errors of each kind against the actual labels.
     """
     usual = _usual(labels)
     features = [_features(one, usual) for one in (labels, *made)]
@@ -206,13 +206,13 @@ def chances(labels: Evidence, made: Iterable[Evidence]) -> np.ndarray:
 
 
 def _features(one: Evidence, usual: dict[int, float]) -> np.ndarray:
-    """(N, F + 3): a one, the scores, the area, and what is usual in the class."""
+    """(N, F + 3): a one, the scores, the area, and the mean of the class."""
     of_class = np.array([usual.get(k, usual[-1]) for k in one.classes.tolist()])
     return np.c_[np.ones(len(of_class)), _logit(one.scores), np.log(np.maximum(one.areas, 1e-5)), of_class]
 
 
 def _usual(labels: Evidence) -> dict[int, float]:
-    """The mean logit, of each class, that something is there; -1 for any class."""
+    """Each class's mean logit of an object of any class; key -1 for all classes."""
     there, mean = (
         _logit(labels.scores[:, -1]),
         float(_logit(labels.scores[:, -1]).mean()) if len(labels.scores) else 0.0,
@@ -222,7 +222,7 @@ def _usual(labels: Evidence) -> dict[int, float]:
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:
-    """Of at least 0.01 and at most 0.99."""
+    """The logit of a probability clipped to 0.01 to 0.99."""
     sure = np.clip(probability, 0.01, 0.99)
     return np.log(sure / (1 - sure))
 

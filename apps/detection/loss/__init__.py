@@ -1,1 +1,1 @@
-"""What training compares: assignment of anchors to boxes, and the losses."""
+"""Assignment of anchors to boxes, and the losses."""

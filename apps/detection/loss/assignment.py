@@ -1,4 +1,4 @@
-"""Which anchors are assigned to which box, and the quality of each: for a head with one anchor a cell.
+"""Assignment of anchors to boxes, with a quality for each: for a head with one anchor per cell.
 
 Letters in shapes: B batch, A anchors, K classes, N boxes of an image (padded to the largest count in the batch).
 """
@@ -14,9 +14,9 @@ from apps.detection.data.batches import Targets
 from apps.detection.loss.matching import real_boxes, under_crowds
 from apps.detection.model.pyramid import ANCHOR_CELLS, NUM_DISTANCES
 
-TIE = 1e-6  # of two IoUs: those of anchors around the whole box differ by rounding
-CLOSEST = 9  # anchors of each level, to a box (ATSS)
-REACH_IOU = 0.9  # with a box, that an anchor which is assigned to it must be able to reach, if any can
+TIE = 1e-6  # tolerance of IoUs: those of anchors around the whole box differ by rounding
+CLOSEST = 9  # anchors of each level that are candidates of a box (ATSS)
+REACH_IOU = 0.9  # that an assigned anchor must be able to reach with its box, if any anchor can
 BEST = 13  # anchors of all levels, for a box (TOOD)
 SCORE_POWER, IOU_POWER = 1.0, 6.0  # of the alignment (TOOD)
 
@@ -27,8 +27,8 @@ class Assignment(NamedTuple):
     Attributes:
         labels: (B, A) int64, the class 1 to K, 0 for background.
         boxes_xyxy: (B, A, 4), the box where the label is not 0, else arbitrary but finite.
-        quality: (B, A), 0 to 1, the score that the class is to have; 0 for background.
-        ignored: (B, A) bool, background anchors that count for nothing.
+        quality: (B, A), 0 to 1, the target score of the class; 0 for background.
+        ignored: (B, A) bool, background anchors without loss.
     """
 
     labels: Tensor
@@ -49,14 +49,14 @@ def assign_closest(
 ) -> Assignment:
     """ATSS: a box's candidates are the anchors closest to its centre, nine of each level.
 
-    Of these it takes the ones whose IoU with it is at least their mean plus their standard deviation and whose centres
-    it holds (Zhang et al., arXiv 1912.02424, algorithm 1). Quality is the IoU of the predicted with the true box.
+    Positive are those whose IoU with the box is at least the candidates' mean plus standard deviation and whose centres
+    are inside it (Zhang et al., arXiv 1912.02424, algorithm 1). Quality is the IoU of the predicted with the true box.
 
-    Beyond the paper: anchors from which a side is too far away to be predicted, see `_reaches`, are not taken; a box
-    that would have none takes the anchor of highest IoU, of equal ones the closest.
+    Beyond the paper: anchors from which a side is too far away to be predicted, see `_reaches`, are excluded; a box
+    that would have none gets the anchor of highest IoU, of equal ones the closest.
 
     Args:
-        scores: (B, A, K), not used; here so that all assigners are called alike.
+        scores: (B, A, K), not used; all assigners have the same signature.
         boxes_xyxy: (B, A, 4), predicted.
         anchors_cxcywh: (A, 4).
         cells: (A,), side of each anchor's cell, in image sides.
@@ -92,12 +92,12 @@ def assign_closest(
 def assign_aligned(
     scores: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, targets: Targets, *, cells: Tensor
 ) -> Assignment:
-    """Task alignment: a box takes the 13 anchors that already predict its class and position best, taken together.
+    """Task alignment: a box gets the 13 anchors with the best combined prediction of its class and position.
 
-    Alignment is score times IoU to the sixth power, among anchors whose centres the box holds (a box smaller than the
-    finest cells holds those within a cell). Quality is the alignment, scaled for each box so that its highest is the
+    Alignment is score times IoU to the sixth power, among anchors whose centres are inside the box (for a box smaller
+    than the finest cells, within a cell). Quality is the alignment, scaled for each box so that its maximum is the
     box's highest IoU. Feng et al. (TOOD), arXiv 2108.07755, section 3.2. Beyond the paper: anchors from which a side is
-    too far away to be predicted, see `_reaches`, are not taken.
+    too far away to be predicted, see `_reaches`, are excluded.
 
     Args:
         scores: (B, A, K), predicted, 0 to 1.
@@ -113,7 +113,7 @@ def assign_aligned(
     classes = (targets.labels - 1).clamp(min=0)[:, None].expand(-1, scores.shape[1], -1)
     class_scores = scores.gather(2, classes).transpose(1, 2)  # (B, N, A)
     alignment = class_scores.pow(SCORE_POWER) * iou.pow(IOU_POWER)
-    # Where nothing is aligned yet the anchors' own order would decide: let it be the overlap with the anchor instead.
+    # If nothing is aligned yet, the overlap with the anchor decides instead of the anchors' order.
     anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
     alignment = alignment + 1e-9 * box_iou(targets.boxes_xyxy, anchors_xyxy)
     best = alignment.masked_fill(~inside, -1.0).topk(min(BEST, inside.shape[-1]), dim=-1)
@@ -126,7 +126,7 @@ def assign_aligned(
 
 
 def _holds(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
-    """(B, N, A) bool: the anchor's centre is in the box, or no further from its centre than the finest cells are wide.
+    """(B, N, A) bool: the anchor's centre is in the box, or within the width of the finest cells of its centre.
 
     The first anchor is of the finest level.
     """
@@ -142,10 +142,10 @@ def _at_least_a_cell(boxes_xyxy: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _reaches(boxes_xyxy: Tensor, anchors_cxcywh: Tensor, cells: Tensor) -> Tensor:
-    """(B, N, A) bool: whether what an anchor can predict has an IoU of `REACH_IOU` with the box.
+    """(B, N, A) bool: whether an anchor can predict a box with an IoU of `REACH_IOU` with the true one.
 
-    A side is at most `NUM_DISTANCES` - 1 cells away from the anchor's centre, and not beyond it. Where no anchor has
-    that IoU, those that have this share of the best one's count. Boxes smaller than the finest cells count as large as
+    A side is at most `NUM_DISTANCES` - 1 cells away from the anchor's centre, and not beyond it. If no anchor reaches
+    that IoU, those with this share of the best IoU are accepted. Boxes smaller than the finest cells are enlarged to
     these, as in `_holds`.
 
     Args:
@@ -164,7 +164,7 @@ def _reaches(boxes_xyxy: Tensor, anchors_cxcywh: Tensor, cells: Tensor) -> Tenso
 
 
 def _one_box_each(chosen: Tensor, iou: Tensor) -> tuple[Tensor, Tensor]:
-    """Where several boxes chose an anchor, the one it overlaps most: index of the box (B, A), and whether there is one.
+    """The index (B, A) of each anchor's box, of several the one with the highest IoU, and whether there is one.
 
     Args:
         chosen: (B, N, A) bool.

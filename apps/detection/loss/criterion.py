@@ -1,4 +1,4 @@
-"""The loss that belongs to a head."""
+"""The loss for a head."""
 
 from typing import cast
 
@@ -12,7 +12,7 @@ from apps.detection.model.pyramid import PyramidDetector
 def make_criterion(
     head: Head, network: Network, *, loss: ScoreFunction = "sigmoid", assigner: Assigner | None = None
 ) -> SSDLoss | QualityLoss:
-    """The loss of an SSD with `loss`, or of a pyramid with `assigner` (None for the default, closest)."""
+    """The loss for an SSD with `loss`, or for a pyramid with `assigner` (None for the default, closest)."""
     if head == "ssd":
         return SSDLoss(loss)
     pyramid = cast(PyramidDetector, network)

@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class LossSums(NamedTuple):
-    """Sums over the anchors of a batch. Those of several batches and processes add up; the loss is sum / divisor.
+    """Sums over the anchors of a batch, which are added over batches and processes; the loss is sum / divisor.
 
     Attributes:
         classification, box: the two parts of the loss, scalars.
-        divisor: what to divide by: the positive anchors, or the sum of their qualities, without gradient; divide by at
-            least 1, so that batches without objects divide by no zero.
+        divisor: the number of positive anchors, or the sum of their qualities, without gradient; to be clamped to at
+            least 1, for batches without objects.
     """
 
     classification: Tensor
@@ -21,5 +21,5 @@ class LossSums(NamedTuple):
 
     @property
     def sums(self) -> Tensor:
-        """(3,), the whole, classification and box; the first is to go backward from."""
+        """(3,): the total, classification and box; the gradient is that of the first."""
         return torch.stack((self.classification + self.box, self.classification, self.box))

@@ -1,4 +1,4 @@
-"""Which anchor is assigned to which box: the SSD paper's matching (section 2.2), for a whole batch at once.
+"""Assignment of anchors to boxes: the SSD paper's matching (section 2.2), for a whole batch at once.
 
 Letters in shapes: B batch, A anchors, N boxes of an image (padded to the largest count in the batch).
 """
@@ -12,7 +12,7 @@ from apps.detection.boxes.boxes import box_area, box_intersection, box_iou, cxcy
 from apps.detection.data.batches import Targets
 
 MATCH_IOU = 0.5
-IGNORE_COVERAGE = 0.5  # share of an anchor's area inside a crowd box from which it is no negative
+IGNORE_COVERAGE = 0.5  # share of an anchor's area inside a crowd box from which it is not a negative
 
 
 class Match(NamedTuple):
@@ -21,7 +21,7 @@ class Match(NamedTuple):
     Attributes:
         labels: (B, A) int64, the class 1 to K, 0 for background.
         boxes_xyxy: (B, A, 4), the box where the label is not 0, else arbitrary but finite.
-        ignored: (B, A) bool, background anchors that count for nothing.
+        ignored: (B, A) bool, background anchors without loss.
     """
 
     labels: Tensor
@@ -32,8 +32,8 @@ class Match(NamedTuple):
 def match_anchors(anchors_cxcywh: Tensor, targets: Targets) -> Match:
     """Assign boxes to anchors (A, 4): IoU of 0.5 and more, and each box's best anchor whatever their IoU.
 
-    An anchor takes the box it overlaps most; where several boxes have the same best anchor the first one has it, as
-    in the reference. Boxes without area are never assigned.
+    An anchor gets the box it overlaps most; if several boxes have the same best anchor, the first one gets it, as in
+    the reference. Boxes without area are never assigned.
     """
     anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
     batch, num_boxes = targets.labels.shape
@@ -50,7 +50,7 @@ def match_anchors(anchors_cxcywh: Tensor, targets: Targets) -> Match:
 
     best_iou, best_box = iou.max(dim=1)  # (B, A)
     best_anchor = iou.argmax(dim=2)  # (B, N)
-    # Scatter each box's index to its best anchor; the smallest index stays, num_boxes means nobody's best.
+    # Scatter each box's index to its best anchor; the smallest index wins, and num_boxes means no box.
     index = torch.arange(num_boxes, device=boxes.device).expand(batch, -1).masked_fill(~real, num_boxes)
     forced_box = torch.full_like(best_box, num_boxes).scatter_reduce_(1, best_anchor, index, "amin")
     forced = forced_box < num_boxes

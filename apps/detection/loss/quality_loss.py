@@ -1,4 +1,4 @@
-"""The loss of a head with one anchor a cell: scores learn how good their boxes are, boxes learn their overlap.
+"""The loss of a head with one anchor per cell: quality focal loss, GIoU loss and distribution focal loss.
 
 Letters in shapes: B batch, A anchors, K classes, P positive anchors, D distances.
 """
@@ -18,17 +18,17 @@ from apps.detection.model.pyramid import NUM_DISTANCES, PyramidOutput
 
 BOX_WEIGHT = 2.0  # of the overlap's loss, relative to the scores'
 SIDES_WEIGHT = 0.25  # of the distances' loss
-FOCUS = 2.0  # power of |wanted - score| that weighs a score's loss
+FOCUS = 2.0  # power of |target - score| that weights a score's loss
 
 
 class QualityLoss(nn.Module):
-    """Compares raw outputs with the boxes of a batch.
+    """The loss of raw outputs for the boxes of a batch.
 
-    Quality focal loss on the scores (Li et al., arXiv 2006.04388, equation 5): a score is to be what the assignment
-    says, 0 for other classes and for background; every anchor counts, those that are far off most. Generalised IoU loss
-    on the boxes (arXiv 1902.09630), and distribution focal loss on the distances of their sides (equation 6 of the
-    first, less its minimum, so that a perfect answer costs nothing), both weighted by quality. The sums are to be
-    divided by the sum of all qualities.
+    Quality focal loss on the scores (Li et al., arXiv 2006.04388, equation 5): the target is the assigned quality, 0
+    for other classes and for background, and large errors have the largest weight. Generalised IoU loss on the boxes
+    (arXiv 1902.09630), and distribution focal loss on the distances of their sides (equation 6 of the first, minus its
+    minimum, so that a perfect prediction has a loss of 0), both weighted by quality. The divisor is the sum of all
+    qualities.
 
     Args:
         cells: (A,), side of each anchor's cell, in image sides.
@@ -70,10 +70,10 @@ class QualityLoss(nn.Module):
 
 
 def side_loss(side_logits: Tensor, centres: Tensor, cells: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """Difference of distance distributions from the true ones: cross-entropy less its minimum, mean of four sides.
+    """Distribution focal loss of the distances: cross-entropy minus its minimum, mean of four sides.
 
-    A distance between two whole numbers of cells is a target of both, more of the nearer one; a distance beyond the
-    largest is a target of the largest.
+    The target of a distance between two whole numbers of cells is distributed over both by linear interpolation; a
+    distance beyond the largest is clamped.
 
     Args:
         side_logits: (P, 4, D), of left, top, right, bottom.

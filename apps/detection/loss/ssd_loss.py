@@ -18,12 +18,12 @@ from apps.detection.loss.matching import match_anchors
 
 
 class SSDLoss(nn.Module):
-    """Compares raw outputs with the boxes of a batch.
+    """The loss of raw outputs for the boxes of a batch.
 
-    The classification loss is taken over the positive anchors and, in each image, the `negative_ratio` times as
-    many background anchors that the network gets most wrong. An image without objects is a negative: it counts as
-    if it had one positive, so that it teaches `negative_ratio` background anchors. The sums of both losses are to be
-    divided by the number of positives. Nothing in it can take the logarithm of zero, whatever the boxes.
+    The classification loss is summed over the positive anchors and, in each image, `negative_ratio` times as many
+    background anchors, those of highest loss. An image without objects counts as if it had one positive, so that
+    `negative_ratio` of its background anchors are used. The divisor of both losses is the number of positives. No
+    boxes lead to the logarithm of zero.
 
     Args:
         score_function: "sigmoid": each class on its own, as the reference; "softmax": one of K + 1, as the paper.

@@ -1,1 +1,1 @@
-"""The networks, what they start from, and the detector that predicts."""
+"""The networks, their pretrained weights, and the detector that predicts."""

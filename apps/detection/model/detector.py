@@ -1,4 +1,4 @@
-"""A network with everything needed to use it, in one object that train, eval, predict and the demos share."""
+"""A network with its preprocessing and postprocessing, shared by train, eval, predict and the demos."""
 
 import dataclasses
 from pathlib import Path
@@ -22,8 +22,8 @@ from apps.detection.model.pyramid import PyramidDetector
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
 
-UNMEASURED = 0.3  # threshold of a model that has none of its own
-FILES: Known = {  # outputs of an exported file -> what its metadata has beyond what all files have
+UNMEASURED = 0.3  # threshold of a model without one of its own
+FILES: Known = {  # outputs of an exported file -> its additional metadata
     ("class_logits", "offsets"): ("category_ids", "nms_iou", "score_function", "anchors_cxcywh"),
     ("boxes_xyxy", "scores", "labels"): ("category_ids", "nms_iou"),
 }
@@ -40,8 +40,8 @@ class Detector:
         category_ids: COCO's category id of label 1, 2, ... K.
         postprocess: from raw outputs to detections, with the score function of the loss; see `with_thresholds`.
         preprocessing: of the pixels.
-        threshold: scores above it give the best F1 on val; None where that was not measured.
-        session: what computes the outputs: torch, or see `start_session`.
+        threshold: the score threshold of best F1 on val; None if it was not measured.
+        session: runs the network: torch's, or see `start_session`.
     """
 
     network: Network
@@ -59,13 +59,13 @@ class Detector:
 
     @property
     def usual_threshold(self) -> float:
-        """`threshold`, or 0.3 where it was not measured."""
+        """`threshold`, or 0.3 if it was not measured."""
         return UNMEASURED if self.threshold is None else self.threshold
 
     def with_thresholds(
         self, *, score_threshold: float, max_detections: int | None = None, max_candidates: int | None = None
     ) -> "Detector":
-        """The same detector, sharing its network, with other thresholds; see `PostProcess`. None keeps a limit."""
+        """The same detector, sharing its network, with other thresholds; see `PostProcess`. None keeps a value."""
         before = self.postprocess
         postprocess = dataclasses.replace(
             before,
@@ -77,7 +77,7 @@ class Detector:
 
     @property
     def score_function(self) -> ScoreFunction:
-        """How logits become scores."""
+        """The function from logits to scores."""
         return self.postprocess.score_function
 
     @property
@@ -106,7 +106,7 @@ class Detector:
         return self.postprocess(output, self.network.anchors_cxcywh.to(output["offsets"].device))
 
     def graph(self, *, input: Input = "uint8") -> Graph:
-        """What an exported file computes: `RawOutput`."""
+        """The graph for an exported file, with `RawOutput` as its outputs."""
         return Graph(self.network, ("class_logits", "offsets"), preprocessing=self.preprocessing, input=input)
 
     def torch_session(self) -> TorchSession:
@@ -139,7 +139,7 @@ class Detector:
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device) -> "Detector":
-        """Rebuild a detector, in eval mode, from a model folder or a run, or from what an export.py wrote.
+        """Rebuild a detector, in eval mode, from a model folder, a run, or an exported file.
 
         Raises:
             ValueError: not a model of this app, or damaged.
@@ -190,15 +190,15 @@ class Detector:
     def published(
         cls, weights: str, *, backbone: str, device: torch.device, resolution: int | None = None
     ) -> "Detector":
-        """A published detector, in eval mode, as it was trained; see `pretrained.load_pretrained`.
+        """A published detector, in eval mode, with its training's settings; see `pretrained.load_pretrained`.
 
         Args:
             resolution: side of the square input in pixels; None for the one it was trained at.
 
         Raises:
-            ValueError: the weights are no detector's, or cannot be had.
+            ValueError: the weights are not a detector's, or are not available.
         """
-        if Path(weights).is_dir():  # only `load` knows how its scores are computed
+        if Path(weights).is_dir():  # only `load` restores its score function
             raise ValueError(f"--weights {weights} is a folder: a model of this app is given as --checkpoint")
         start = (
             None if weights in ("imagenet", "none") else load_pretrained(weights, width_mult=parse_backbone(backbone))

@@ -25,7 +25,7 @@ def predict_split(
 ) -> list[dict[str, Any]]:
     """Detections of all images of a split, in COCO's results format: boxes xywh in pixels, the file's own ids.
 
-    Each of the `processes` takes its share of the images, and all get all detections, in the order of the images.
+    Each of the `processes` runs its share of the images, and all get all detections, in the order of the images.
     """
     total = len(split.records)
     split = split.take(processes.share(range(total)))

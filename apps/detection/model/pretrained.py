@@ -1,4 +1,4 @@
-"""What a detector starts from: ImageNet weights, a published COCO detector, a model of this app, or nothing.
+"""A detector's initial weights: ImageNet weights, a published COCO detector, a model of this app, or none.
 
     from apps.detection.model.create import create_detector
 
@@ -46,18 +46,18 @@ COCO_THRESHOLD = 0.482195
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """Weights of a whole detector, of a backbone alone, or none, and the style of network that takes them.
+    """Weights of a whole detector, of a backbone alone, or none, and the style of network that fits them.
 
     Attributes:
-        summary: what they are and where they came from.
+        summary: a description with the source.
         style: padding, activation and norm that they were trained with.
         preprocessing: of the pixels they were trained on.
         state: some or all of a network's `state_dict()`; its class predictors may have other classes than the network.
         class_names, category_ids: of the class predictors' rows 1 to K; empty without class predictors.
         resolution: that a detector was trained at, in pixels; None if it is not one.
         head: of a detector, see `model.create_detector`; None if it is not one.
-        anchor_shapes: that the box predictors of an SSD learnt with; None for the reference's.
-        threshold: of a detector, see `Detector`; None where it is not known.
+        anchor_shapes: that an SSD was trained with; None for the reference's.
+        threshold: of a detector, see `Detector`; None if not known.
         folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
         in_state: the weights are in the state of a resumed run, not here.
     """
@@ -86,7 +86,7 @@ class Pretrained:
         return bool(self.class_names)
 
     def for_head(self, asked: Head | None) -> "Pretrained":
-        """Itself, or its backbone alone where it has another head than was asked for."""
+        """Itself, or only its backbone if the requested head is another one."""
         if asked is None or self.head in (None, asked):
             return self
         return Pretrained(
@@ -98,17 +98,17 @@ class Pretrained:
         )
 
     def put_into(self, network: nn.Module, class_names: Sequence[str]) -> str:
-        """Give a network, built with `style`, all weights that fit its classes; the others stay random.
+        """Load all weights that fit the classes of a network built with `style`; the others stay random.
 
-        Class predictors are taken row by row where a class has the same name (Pascal VOC's names count as COCO's),
-        background always. Backbone layers that are wider than in the file (a detector has at least 16 channels) keep
-        their random filters there, and what reads them starts at 0: the known features stay exact.
+        Class predictors are loaded row by row for classes of the same name (Pascal VOC's names count as COCO's), and
+        for background. Backbone layers that are wider than in the file (a detector has at least 16 channels) keep
+        random filters in the additional channels, whose consumers start at 0: the known features stay exact.
 
         Returns:
-            A sentence about what was taken.
+            A sentence about what was loaded.
 
         Raises:
-            ValueError: the weights are of another width, the message has both shapes; or the network has another head.
+            ValueError: the weights have another width (the message has both shapes), or the network has another head.
         """
         if self.in_state:
             return "the weights are those of the run"
@@ -135,15 +135,15 @@ class Pretrained:
 
 
 def load_pretrained(weights: str | Path, *, width_mult: float) -> Pretrained:
-    """Find, download where needed, and read what `--weights` names.
+    """Find, download if needed, and read the weights given by `--weights`.
 
     Args:
         weights: "none", "imagenet" (the best published for the width), "coco" (a published detector), a catalog name
             (`python -m backbone.weights list`), a weight file, or a run or model folder of this app.
-        width_mult: the width it must have.
+        width_mult: the required width.
 
     Raises:
-        ValueError: nothing of that name or width, a failed download, a damaged file. Always one line.
+        ValueError: no weights of that name or width, a failed download, a damaged file. Always one line.
     """
     if str(weights) == "none":
         return Pretrained(summary="random weights")
@@ -173,11 +173,11 @@ def start_network(
     *,
     fit_seed: int | None = None,
 ) -> Network:
-    """A network on `device` for the classes of a split, with the weights that it starts from.
+    """A network on `device` for the classes of a split, with its initial weights.
 
     Args:
         fit_seed: fit the shapes of an SSD's anchors to the boxes of the split, with this seed; None keeps those of
-            `start`, mostly the reference's.
+            `start`, usually the reference's.
     """
     shapes = start.anchor_shapes
     if fit_seed is not None:
@@ -215,7 +215,7 @@ def _from_model(folder: Path, width_mult: float) -> Pretrained:
 
 
 def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
-    """A published detector. Of COCO's 90 rows only the 80 of a class are kept."""
+    """A published detector. Of COCO's 90 rows only the 80 that belong to a class are kept."""
     bias = head["class_predictors.0.bias"]
     num_rows = len(bias) // len(level_shapes(sum(name.startswith("box_predictors.") for name in head) // 2)[0])
     names = COCO_CLASSES if num_rows == 91 else {row: f"class {row}" for row in range(1, num_rows)}
@@ -250,7 +250,7 @@ def _coco_name(width_mult: float) -> str:
 
 
 def _take_rows(mine: Tensor, theirs: Tensor, rows: list[int], *, num_theirs: int) -> Tensor:
-    """Per anchor, rows of `theirs` in the order of `rows`; -1 keeps the row of `mine`."""
+    """For each anchor, rows of `theirs` in the order of `rows`; -1 keeps the row of `mine`."""
     mine, theirs = mine.unflatten(0, (-1, len(rows))).clone(), theirs.unflatten(0, (-1, num_theirs))
     known = torch.tensor([row >= 0 for row in rows])
     mine[:, known] = theirs[:, [row for row in rows if row >= 0]].to(mine)
@@ -258,7 +258,7 @@ def _take_rows(mine: Tensor, theirs: Tensor, rows: list[int], *, num_theirs: int
 
 
 def _fit(name: str, mine: Tensor, theirs: Tensor, source: str) -> Tensor:
-    """`theirs`, or where `mine` is a wider backbone layer, `theirs` inside of it."""
+    """`theirs`; if `mine` is a wider backbone layer, `theirs` inside it."""
     if mine.shape == theirs.shape:
         return theirs
     if mine.ndim != theirs.ndim or any(a < b for a, b in zip(mine.shape, theirs.shape, strict=True)):

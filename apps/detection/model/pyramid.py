@@ -1,11 +1,11 @@
-"""A detector on four levels joined by a light pyramid, with one anchor a cell.
+"""A detector on four levels of a light feature pyramid, with one anchor per cell.
 
-It takes less compute than the reference SSD and begins a level finer, at stride 8, which is where small objects are.
-Each level has a quarter of the cells and twice the channels of the one before, as in the backbone, so that all cost
-about the same and the coarse ones, where large objects are, keep most of what the backbone knows.
+It takes less compute than the reference SSD and starts one level finer, at stride 8, for small objects. Each level has
+a quarter of the cells and twice the channels of the one before, as in the backbone, so that all levels cost about the
+same and the coarse ones, for large objects, keep most of the backbone's features.
 
-The parts are known: a feature pyramid with a path back down (FPN, arXiv 1612.03144; PANet, arXiv 1803.01534) of
-depthwise separable convolutions, and a head of two of them a level for classes and boxes together, as in NanoDet-Plus
+The parts are known: a feature pyramid with a bottom-up path (FPN, arXiv 1612.03144; PANet, arXiv 1803.01534) of
+depthwise separable convolutions, and a head of two of them per level for classes and boxes together, as in NanoDet-Plus
 and PicoDet (arXiv 2111.00902). The position of each side of a box is predicted as a distribution over distances, and
 its mean is used (generalised focal loss, arXiv 2006.04388, section 3.2). Raw outputs, coder and decoding are the
 reference's; the loss is `quality_loss.QualityLoss`.
@@ -37,7 +37,7 @@ FIRST_SCORE = 0.01  # of every class at every anchor before training (focal loss
 
 
 class PyramidOutput(RawOutput):
-    """`RawOutput`, and the distributions behind the offsets: `side_logits` (B, A, 4, D), left, top, right, bottom."""
+    """`RawOutput` with the distributions of the offsets: `side_logits` (B, A, 4, D), left, top, right, bottom."""
 
     side_logits: Tensor
 
@@ -92,9 +92,9 @@ class PyramidDetector(nn.Module):
         self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, images: Tensor) -> PyramidOutput:
-        """Raw outputs of images (B, 3, resolution, resolution), normalised as the weights want (-1 to 1).
+        """Raw outputs of images (B, 3, resolution, resolution), normalised for the weights (-1 to 1).
 
-        The background's logit is always 0: each class has a score of its own.
+        The background's logit is always 0: each class has an independent score.
         """
         check_side(images, self.resolution)
         features = list(self.backbone.forward_features(images).values())

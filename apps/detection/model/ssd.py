@@ -1,7 +1,7 @@
-"""SSD on MobileNet V1: the reference detector, as the TensorFlow Object Detection API's `ssd_mobilenet_v1`.
+"""SSD on MobileNet V1: the reference detector, as `ssd_mobilenet_v1` of the TensorFlow Object Detection API.
 
 Feature maps conv11 and conv13, four extra levels, 1x1 predictors. The network returns raw outputs by name; the loss
-(ssd_loss.py) and the decoding (postprocess.py) are objects of their own.
+(ssd_loss.py) and the decoding (postprocess.py) are separate objects.
 
 Letters in shapes: B batch, C channels, H W height and width, A anchors, K classes (background not counted).
 """
@@ -19,7 +19,7 @@ from backbone.mobilenet_v1 import ConvStyle, scaled_channels
 
 BACKBONE_MAPS = ("c4", "c5")  # conv11, conv13
 EXTRA_CHANNELS = (512, 256, 256, 128)  # at width 1
-MIN_CHANNELS = 16  # of any layer, the backbone's too
+MIN_CHANNELS = 16  # minimum of any layer, also in the backbone
 NUM_LEVELS = len(BACKBONE_MAPS) + len(EXTRA_CHANNELS)
 INIT_STD = 0.03  # truncated normal, for the extras and predictors
 
@@ -44,7 +44,7 @@ class SSD(nn.Module):
         anchors_cxcywh: (A, 4) buffer, in image sides; follows the resolution, never stored in a checkpoint.
         num_classes: K.
         resolution: side of the square input, pixels.
-        anchor_shapes: where they are not the reference's, (scale, aspect ratio) of each anchor of each level.
+        anchor_shapes: if not the reference's, (scale, aspect ratio) of each anchor of each level.
     """
 
     anchors_cxcywh: Tensor
@@ -75,14 +75,14 @@ class SSD(nn.Module):
         self.box_predictors = nn.ModuleList(nn.Conv2d(c, len(s) * 4, 1) for c, s in zip(channels, shapes, strict=True))
         self.register_buffer("anchors_cxcywh", make_anchors([(g, g) for g in grids], shapes), persistent=False)
         draw_weights((self.extras, self.class_predictors, self.box_predictors))
-        # Scores start as frequent as labels are in the loss: a quarter of its anchors are objects, of K classes.
+        # Initial scores equal the frequency of labels in the loss: a quarter of its anchors are objects, of K classes.
         background, each_class = math.log(3), -math.log(4 * num_classes - 1)
         for predictor, level in zip(self.class_predictors, shapes, strict=True):
             bias = torch.tensor([background] + [each_class] * num_classes)
             predictor.bias = nn.Parameter(bias.repeat(len(level)))
 
     def forward(self, images: Tensor) -> RawOutput:
-        """Raw outputs of images (B, 3, resolution, resolution), normalised as the weights want (-1 to 1)."""
+        """Raw outputs of images (B, 3, resolution, resolution), normalised for the weights (-1 to 1)."""
         check_side(images, self.resolution)
         features = self.backbone.forward_features(images)
         maps = [features[name] for name in BACKBONE_MAPS]

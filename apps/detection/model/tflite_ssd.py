@@ -1,8 +1,7 @@
 """Reads the TensorFlow Object Detection API's SSD on MobileNet V1 from a TFLite file: all layers after the backbone.
 
-The reader walks the graph from the two feature maps on, since tensor names differ from converter to converter: a
-convolution whose output goes to another convolution belongs to an extra level, one whose output is reshaped is a
-predictor.
+The reader follows the graph from the two feature maps, since tensor names differ between converters: a convolution
+whose output goes to another convolution belongs to an extra level, one whose output is reshaped is a predictor.
 
 Letters in shapes: A anchors of a cell, K classes, C channels.
 """
@@ -18,7 +17,7 @@ from backbone.weights.readers.tflite_graph import TFLiteGraph, TFLiteOperator
 DETECTION = "TFLite_Detection_PostProcess"
 MAPS = ("blocks.conv11.pointwise", "blocks.conv13.pointwise")
 YXHW_TO_XYWH = [1, 0, 3, 2]
-MAX_LEVELS = 10  # the reference has six; a damaged file may have a circle
+MAX_LEVELS = 10  # the reference has six; a damaged file may have a cycle
 
 
 def is_ssd(graph: TFLiteGraph) -> bool:

@@ -269,7 +269,9 @@ def predict(config: Config) -> None:
     with running as (frames, showing):
         crops = watch.out / "crops" if watch.out and "crops" in config.save else None
         size = 1 if watch.live else config.batch_size
-        for frame, found in answered(frames, predictor.batch, batch_size=size, tally=watch.tally):
+        for frame, found in answered(
+            frames, predictor.batch, batch_size=size, tally=watch.tally, at_once=watch.at_once
+        ):
             results.add(frame, found or [])
             if found is None:
                 continue

@@ -210,7 +210,7 @@ def predict(config: Config) -> None:
         return [predictor(image) for image in images]
 
     with watch.results(table, write=write, file="faces.csv", every=config.every, ending="faces") as (frames, showing):
-        for frame, faces in answered(frames, find, batch_size=1, tally=watch.tally):
+        for frame, faces in answered(frames, find, batch_size=1, tally=watch.tally, at_once=watch.at_once):
             rows = [] if faces is None else face_rows(faces, predictor.shown)
             table.add(frame, rows, names=["faces"] * len(faces or []))
             if faces is None:

@@ -184,7 +184,9 @@ def predict(config: Config) -> None:
     )
     with running as (frames, showing):
         size = 1 if watch.live else BATCH_SIZE
-        for frame, guesses in answered(frames, predictor.batch, batch_size=size, tally=watch.tally):
+        for frame, guesses in answered(
+            frames, predictor.batch, batch_size=size, tally=watch.tally, at_once=watch.at_once
+        ):
             table.add(frame, [guess_cells(guesses)] if guesses else [], names=[g.name for g in (guesses or [])[:1]])
             if guesses is None:
                 continue

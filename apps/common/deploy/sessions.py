@@ -2,8 +2,10 @@
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -54,12 +56,55 @@ class TorchSession:
         return {self._outputs[0]: found} if isinstance(found, Tensor) else found
 
 
-class OnnxSession:
-    """An ONNX file in onnxruntime; see `load_session`."""
+class _FileSession:
+    """An exported file in a runtime that computes one image at a time: see `load_session`.
+
+    A single image is computed by all threads, which gives the answer soonest. Of several, each is computed by one
+    thread, as many at once as there are threads, which gives most images a second (opened when first needed).
+    """
 
     bf16 = False
+    name: str
+    metadata: dict[str, str]
+
+    def __init__(self, threads: int, preprocessing: Normalisation | None) -> None:
+        self.preprocessing = preprocessing
+        self._outputs: list[str] = []
+        self._threads = threads
+        self._alone = self._open(threads, at_once=1)
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def _open(self, threads: int, *, at_once: int) -> Callable[[np.ndarray], list[np.ndarray]]:
+        """A function of an image (1, ...) to outputs (1, ...), which so many threads may call at once."""
+        raise NotImplementedError
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        batch = _as_input(images, self.preprocessing)
+        each = np.split(batch, len(batch))
+        if len(each) == 1 or self._threads == 1:
+            found = [self._alone(image) for image in each]
+        else:
+            with self._lock:
+                if self._pool is None:
+                    self._one_of_many = self._open(1, at_once=self._threads)
+                    self._pool = ThreadPoolExecutor(self._threads)
+            found = list(self._pool.map(self._one_of_many, each))
+        values = (torch.from_numpy(np.concatenate(some)) for some in zip(*found, strict=True))
+        return dict(zip(self._outputs, values, strict=True))
+
+
+class OnnxSession(_FileSession):
+    """An ONNX file in onnxruntime."""
 
     def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None) -> None:
+        import onnxruntime
+
+        self._path = path
+        self.name = f"onnxruntime {onnxruntime.__version__}"
+        super().__init__(threads, preprocessing)
+
+    def _open(self, threads: int, *, at_once: int) -> Callable[[np.ndarray], list[np.ndarray]]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -68,51 +113,50 @@ class OnnxSession:
         # its idle threads would spin on the cores that the code after the network needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        self.preprocessing = preprocessing
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.name = f"onnxruntime {onnxruntime.__version__}"
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        values = self._session.run(self._outputs, {INPUT: _as_input(images, self.preprocessing)})
-        return {name: torch.from_numpy(value) for name, value in zip(self._outputs, values, strict=True)}
+        session = onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in session.get_outputs()]
+        self.metadata = dict(session.get_modelmeta().custom_metadata_map)
+        return lambda image: session.run(self._outputs, {INPUT: image})
 
 
-class OpenVinoSession:
-    """An ONNX file, or a folder of `write_openvino`, in OpenVINO, one image at a time; see `load_session`."""
+class OpenVinoSession(_FileSession):
+    """An ONNX file, or a folder of `write_openvino`, in OpenVINO."""
 
     def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None, bf16: bool) -> None:
         openvino = import_openvino()
-        core = openvino_core()
-        model = core.read_model(path / OPENVINO_FILE if path.is_dir() else path)
-        shape = model.inputs[0].get_partial_shape()
+        self._model = openvino_core().read_model(path / OPENVINO_FILE if path.is_dir() else path)
+        shape = self._model.inputs[0].get_partial_shape()
         shape[0] = 1  # a fixed shape is much faster than a dynamic batch
-        model.reshape(shape)
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-        }
-        compiled = core.compile_model(model, "CPU", settings)
-        self._outputs = [output.get_any_name() for output in compiled.outputs]
-        self._request = compiled.create_infer_request()
-        self._lock = threading.Lock()  # a request serves one call at a time, but a demo makes several
-        self.preprocessing = preprocessing
-        about = {key: getattr(value, "value", value) for key, value in model.get_rt_info().items()}
-        self.metadata: dict[str, str] = {key: value for key, value in about.items() if isinstance(value, str)}
+        self._model.reshape(shape)
+        about = {key: getattr(value, "value", value) for key, value in self._model.get_rt_info().items()}
+        self.metadata = {key: value for key, value in about.items() if isinstance(value, str)}
         self.bf16 = bf16
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}" + ", bf16" * bf16
+        super().__init__(threads, preprocessing)
 
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        batch = _as_input(images, self.preprocessing)
-        found = []
-        for i in range(len(batch)):
-            with self._lock:
-                self._request.infer([batch[i : i + 1]], share_inputs=True)
-                tensors = [self._request.get_output_tensor(k).data.copy() for k in range(len(self._outputs))]
-            found.append([torch.from_numpy(tensor) for tensor in tensors])
-        return {name: torch.cat([one[k] for one in found]) for k, name in enumerate(self._outputs)}
+    def _open(self, threads: int, *, at_once: int) -> Callable[[np.ndarray], list[np.ndarray]]:
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY" if at_once == 1 else "THROUGHPUT",
+            "INFERENCE_NUM_THREADS": threads * at_once,
+            "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
+        }
+        if at_once > 1:
+            settings["NUM_STREAMS"] = at_once
+        compiled = openvino_core().compile_model(self._model, "CPU", settings)
+        self._outputs = [output.get_any_name() for output in compiled.outputs]
+        requests: SimpleQueue = SimpleQueue()  # a request serves one call at a time
+        for _ in range(at_once):
+            requests.put(compiled.create_infer_request())
+
+        def infer(image: np.ndarray) -> list[np.ndarray]:
+            request = requests.get()
+            try:
+                request.infer([image], share_inputs=True)
+                return [request.get_output_tensor(k).data.copy() for k in range(len(self._outputs))]
+            finally:
+                requests.put(request)
+
+        return infer
 
 
 class CompiledSession:

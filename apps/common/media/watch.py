@@ -72,6 +72,11 @@ class Watch:
         self.out = out
         self.tally = Tally()
 
+    @property
+    def at_once(self) -> int:
+        """Batches that are computed at once, see `answered`: one, where the next frame may be long in coming."""
+        return 2 if isinstance(self.source.files, list) else 1
+
     def photos(self, flag: str) -> list[tuple[Path, Path]]:
         """The files of the source, all of them photos.
 

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,18 @@ def test_runtimes_compute_what_torch_does(cache, runtime, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_many_images_at_once_give_what_each_gives_alone(cache, runtime):
+    need_modules(MODULES[runtime])
+    session = load_session(next(cache.glob("runtime/*.onnx")), runtime, threads=2)
+    images = make_images(7)
+    alone = torch.cat([session(image)["logits"] for image in images.split(1)])
+    with ThreadPoolExecutor(3) as pool:  # several callers, as predict.py and the pages are
+        for found in pool.map(session, [images] * 6):
+            assert torch.equal(found["logits"], alone)
+    assert torch.equal(session(images[:1])["logits"], alone[:1])
+
+
 def test_openvino_reports_to_nobody(tmp_path):
     need_modules("openvino")
     code = """
@@ -169,6 +182,7 @@ def test_a_signal_after_openvino_is_handled(cache):
     (file,) = cache.rglob("*.onnx")
     code = f"""
 import faulthandler, signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from apps.common.deploy.sessions import load_session
 faulthandler.enable()

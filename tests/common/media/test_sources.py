@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import cv2
 import numpy as np
@@ -175,7 +176,8 @@ def test_a_folder_that_cannot_be_entered_is_named(tmp_path, capsys, monkeypatch)
     )
 
 
-def test_frames_keep_their_order_and_what_cannot_be_read_is_named(tmp_path, capsys):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_frames_keep_their_order_and_what_cannot_be_read_is_named(tmp_path, capsys, at_once):
     for i in range(30):
         write_photo(tmp_path / f"{i:02d}.png", i, height=10 + 300 * (i % 3 == 0), width=400)
     (tmp_path / "07.png").write_bytes((tmp_path / "08.png").read_bytes()[:40])
@@ -189,11 +191,11 @@ def test_frames_keep_their_order_and_what_cannot_be_read_is_named(tmp_path, caps
         return [int(image[0, 0, 0]) for image in images]
 
     with closing(read_frames(source, num_threads=4, ahead=3)) as frames:
-        seen = list(answered(frames, find, batch_size=8, tally=tally))
+        seen = list(answered(frames, find, batch_size=8, tally=tally, at_once=at_once))
     assert [frame.path.name for frame, _ in seen] == [path.name for path, _ in source.files]
     for frame, found in seen:
         assert found == (None if frame.image is None else int(frame.path.stem))
-    assert sizes == [7, 6, 8, 8]
+    assert sorted(sizes) == [6, 7, 8, 8]
     assert (tally.num_files, tally.num_frames) == (32, 29)
     said = capsys.readouterr().out.splitlines()
     assert said == [f"{tmp_path / name}: skipped" for name in ("07.png", "09.heic", "12.mp4")]
@@ -201,6 +203,38 @@ def test_frames_keep_their_order_and_what_cannot_be_read_is_named(tmp_path, caps
         ValueError, match=r"3 of 32 photos skipped: image .*07.png is truncated.*09.heic .*12.mp4 is dam"
     ):
         tally.check("table.csv", source=source)
+
+
+def test_batches_are_computed_at_once_but_no_further_ahead():
+    frames = [Frame(str(i), np.full((1, 1, 3), i, np.uint8)) for i in range(20)]
+    computed, both = [], Barrier(2)
+
+    def find(images: list[np.ndarray]) -> list[int]:
+        if len(computed) < 2:
+            both.wait(timeout=20)  # broken, unless two are computed at once
+        computed.append(len(images))
+        return [int(image[0, 0, 0]) for image in images]
+
+    running = answered(frames, find, batch_size=2, tally=Tally(), at_once=2)
+    assert next(running)[1] == 0
+    running.close()  # waits for those that have begun
+    assert len(computed) <= 3
+    assert [found for _, found in answered(frames, find, batch_size=3, tally=Tally(), at_once=2)] == list(range(20))
+
+
+def test_a_batch_that_fails_ends_the_loop_where_it_stands():
+    frames = [Frame(str(i), np.full((1, 1, 3), i, np.uint8)) for i in range(6)]
+    seen = []
+
+    def find(images: list[np.ndarray]) -> list[int]:
+        if images[0][0, 0, 0] == 2:
+            raise ValueError("the third")
+        return [0] * len(images)
+
+    with pytest.raises(ValueError, match="the third"):
+        for frame, _ in answered(frames, find, batch_size=1, tally=Tally(), at_once=2):
+            seen.append(frame.name)
+    assert seen == ["0", "1"]
 
 
 def test_nothing_to_read_is_a_mistake_and_many_problems_are_counted():

@@ -36,7 +36,7 @@ APPS = {
 HELP = ("-h", "--help")
 ABOUT = {
     "detection": "a detector: boxes around objects",
-    "finegrained": "a classifier of look-alikes",
+    "finegrained": "a fine-grained classifier",
     "faceattr": "attributes of faces",
     "demo": "a page in the browser with all apps, or one of them",
 }

@@ -39,7 +39,7 @@ def next_frame(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 CHANGES: dict[str, tuple[int, Change]] = {
-    "compressed anew, JPEG quality 30": (30, lambda image, _: image),
+    "compressed again, JPEG quality 30": (30, lambda image, _: image),
     "half the sides": (85, lambda image, _: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)),
     "brightened by 30 %": (85, lambda image, _: np.clip(image * 1.3 + 10, 0, 255).astype(np.uint8)),
     "darkened to 60 %": (85, lambda image, _: (image * 0.6).astype(np.uint8)),

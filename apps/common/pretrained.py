@@ -144,7 +144,7 @@ def find_weights(
     except ValueError as error:
         hint = ""
         if asked == "imagenet":
-            hint = "; `--weights none` does without"
+            hint = "; `--weights none` starts from random weights"
             here = [entry for entry in imagenet_entries(width_mult) if is_fetched(entry) and entry.name != source]
             if here and isinstance(error.__cause__, (OSError, HTTPException)):
                 print(f"{error}; meanwhile {here[0].name} is taken, which is on this machine")

@@ -4,8 +4,8 @@
     python apps/faceattr/check.py --data PATH [PATH ...] --fix     and write PATH-clean.csv, which train.py reads
     python apps/faceattr/check.py --data PATH --checkpoint RUN      and list labels that a model disagrees with
 
-Opens every photo and changes none. Exit code 1 if there are errors, which make training or its figures wrong, else 0;
-2 for wrong input.
+Opens every photo and changes none. Exit code 1 if there are errors, which would make training or its metrics wrong,
+else 0; 2 for wrong input.
 """
 
 import csv
@@ -34,9 +34,9 @@ class Config(CheckOptions):
     fix: bool = False
     """write NAME-clean.csv beside the first set: the photos without errors and copies"""
     min_known: int = 100
-    """smallest number of photos of a split with a known value of an attribute without a warning"""
+    """number of photos in a split with a known value of an attribute, below which there is a warning"""
     min_rarer: int = 20
-    """smallest number of photos of a split that have, and that lack, an attribute without a warning"""
+    """number of photos in a split with, and without, an attribute, below which there is a warning"""
     val_fraction: float = VAL_FRACTION
     """share that becomes val where a set has none"""
     test_fraction: float = TEST_FRACTION
@@ -137,7 +137,7 @@ def check(config: Config) -> list[Finding]:
 
 
 def print_report(listing: FaceListing, splits: Sequence[str], counts: CountTable) -> None:
-    """Photos, people, and of each attribute the known labels and the share that is positive."""
+    """Photos, people, and for each attribute the known labels and the positive share."""
     there = [name for name in SPLITS if name in splits]
     print(f"{listing.name}: {listing.layout}, {len(splits):,} photos, {len(counts)} attributes\n")
     width = max(len(name) for name in [*counts, "attribute"])
@@ -157,10 +157,10 @@ def print_report(listing: FaceListing, splits: Sequence[str], counts: CountTable
 def clean_rows(
     listing: FaceListing, splits: Sequence[str], facts: Sequence[PhotoFacts], copies: Sequence[Sequence[int]]
 ) -> list[int]:
-    """Positions of photos that can be read, without copies, and without people who are also in a preferred split.
+    """Indices of readable photos, without duplicates, and without people who are also in a preferred split.
 
-    Test is preferred to val, and val to train, so that the measured splits stay. Of copies one is kept; of those whose
-    labels contradict each other none is kept, since it is unknown which labels are right.
+    Test is preferred to val, and val to train, so that the evaluation splits are unchanged. One of several duplicates
+    is kept; if their labels contradict each other none is kept, since it is unknown which labels are right.
     """
     dropped = {i for i, fact in enumerate(facts) if fact.problem is not None}
     for group in copies:
@@ -204,7 +204,7 @@ def folder_of(config: Config) -> Path:
 
 
 def list_suspects(config: Config, tagger: Tagger) -> list[Suspect]:
-    """Write suspects.html and suspects.json: attributes that a model sees otherwise than labelled, the surest first."""
+    """Write suspects.html and suspects.json: labels that a model disagrees with, the most confident first."""
     data = [make_sample() if source == "sample" else source for source in config.data]
     fractions = {"val_fraction": config.val_fraction, "test_fraction": config.test_fraction}
     given: dict[str, Any] = {**fractions, "seed": config.seed, "group_by": config.group_by}

@@ -1,4 +1,4 @@
-"""What flags of this app choose from or begin with; it imports nothing that takes time, see `cli.run_command`."""
+"""The choices and defaults of this app's flags; without slow imports, see `cli.run_command`."""
 
 from typing import Literal
 

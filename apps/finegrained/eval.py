@@ -1,4 +1,4 @@
-"""Measure a classifier on a split.
+"""Evaluate a classifier on a split.
 
     python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --data PATH --split test
     python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME/best --data PATH --split val --calibrate
@@ -19,7 +19,7 @@ from apps.common.options import DeviceOption, GivenFlags, ReadingOptions
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(DeviceOption, ReadingOptions, GivenFlags):
-    """Measure a classifier on a split.
+    """Evaluate a classifier on a split.
 
     example: python apps/finegrained/eval.py --checkpoint runs/finegrained/NAME --data PATH
     """
@@ -44,8 +44,8 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
     calibrate: bool = False
     """fit the temperature and the threshold for "none of the classes" on val, and write them into the checkpoint"""
     compare: Path | None = None
-    """run, model folder or file of export.py that is measured on the same photos: differences with their intervals,
-    and compare.html with the photos won and lost; default none"""
+    """run, model folder or file of export.py to compare on the same photos: differences with their intervals, and
+    compare.html with the photos won and lost; default none"""
     batch_size: int = 32
     """photos per batch"""
     out: Path | None = None

@@ -49,8 +49,7 @@ class Config(PredictOptions, GivenFlags):
     cam: bool = False
     """draw a heat map of the best guess on each photo or frame: red is evidence for it"""
     save_as: Literal["csv"] | None = None
-    """csv: the best guesses for photos are also written as labels.csv, to be corrected and given to train.py; default
-    none"""
+    """csv: also write the best guesses for photos as labels.csv, to correct and to train on; default none"""
     out: Path | None = None
     """folder for guesses.csv, videos and the pictures of --cam; default a new one, runs/finegrained/predict-N; of a
     camera nothing is written"""

@@ -22,10 +22,10 @@ class Guess(NamedTuple):
 
 
 class Guesses(list[Guess]):
-    """What a photo may show, best first.
+    """The guesses for a photo, best first.
 
     Attributes:
-        score: the best logit: how much the photo looks like any of the classes, see `calibration.known_score`.
+        score: the best logit: the score that the photo is of a known class, see `calibration.known_score`.
         is_unknown: whether the score is below the checkpoint's threshold, so that the photo probably shows none of the
             classes; None if the checkpoint has no threshold (`eval.py --calibrate` gives it one).
         image: the photo, (H, W, 3) uint8 RGB, if they are a Predictor's.

@@ -87,7 +87,7 @@ def test_imagenet_without_network_takes_what_is_here(no_network, capsys):
     from tests.backbone.weights.weight_files import keras_layers, write_keras_old
 
     with pytest.raises(
-        ValueError, match=r"cannot download pytorchcv-a025 \(no network\).*`--weights none` does without"
+        ValueError, match=r"cannot download pytorchcv-a025 \(no network\).*`--weights none` starts from random weights"
     ):
         load_pretrained("imagenet", width_mult=0.25, app="x")
     entry = find_entry("keras-a025-128")

@@ -87,8 +87,8 @@ def write_suspects(
     page = Page("Suspicious labels")
     page.paragraph("; ".join(f"{name}: {value}" for name, value in about.items()))
     page.paragraph(
-        "Labels that the model disagrees with, the surest first. Look at each, and correct the label where it is "
-        "wrong; many are right: the model errs, too, most of all on what is rare or small."
+        "Labels that the model disagrees with, the most confident first. Check each, and correct it if it is wrong. "
+        "Many are right: the model makes mistakes, too, most of all on rare classes and small objects."
     )
     kinds = Counter(one.kind for one in ranked)
     page.table(["kind", "suspects"], kinds.most_common())
@@ -97,7 +97,7 @@ def write_suspects(
     first = tqdm(ranked[:MOST_SHOWN], desc="drawing suspects", leave=False, disable=None)
     page.gallery((draw(one), f"{rank}. {one.sentence}") for rank, one in enumerate(first, start=1))
     page.save(out / "suspects.html")
-    print(f"{len(ranked):,} suspicious labels" + ", the surest first:" * bool(ranked and shown))
+    print(f"{len(ranked):,} suspicious labels" + ", the most confident first:" * bool(ranked and shown))
     for one in ranked[:shown]:
         say(f"      {one.sentence}")
     print(f"they are in {out / 'suspects.html'} and suspects.json")

@@ -31,7 +31,7 @@ def carve_val(part: Part, fraction: float, seed: int, *, group_by: str | None = 
         missing = missing_in_val(class_names, labels, chosen)
     if not chosen:
         return [replace(part, split="train")]
-    note = f"val is {fraction:.0%} of train, chosen by seed {seed}, look-alikes {groups_note(*about)}{missing}"
+    note = f"val is {fraction:.0%} of train, chosen by seed {seed}, near-duplicates {groups_note(*about)}{missing}"
     images: dict[str, list[Any]] = {"train": [], "val": []}
     for i, image in enumerate(part.images):
         images["val" if i in chosen else "train"].append(image)

@@ -26,7 +26,7 @@ from apps.faceattr.choices import Augment
 if TYPE_CHECKING:
     import albumentations as A
 
-# Standard deviations of a crop's shift (in image sides), scale (relative) and turn (degrees).
+# Standard deviations of a crop's shift (in image sides), scale (relative) and rotation (degrees).
 JITTER = {"light": (0.02, 0.03, 3.0), "full": (0.06, 0.12, 10.0)}
 
 
@@ -44,8 +44,8 @@ class TrainingSet(Dataset):
     Args:
         paths, labels: N photos and (N, A) int8 of 1, 0 or -1 for unknown; unlabelled photos have -1 alone.
         taught: (N, A) float16, a teacher's logits; None gives rows without a number.
-        augment: "none"; "light", crops shifted, scaled and turned a little, mirrored half of the time, in slightly
-            other colours; "full", more of it, and some gray, blurred or compressed.
+        augment: "none"; "light": crops slightly shifted, scaled and rotated, mirrored half of the time, with slight
+            colour jitter; "full": stronger, and some gray, blurred or compressed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TrainingSet(Dataset):
 
 
 def make_eval_set(paths: Sequence[Path], *, resolution: int) -> EvalSet[Path]:
-    """The central square of each face crop: what evaluation, prediction and demos see."""
+    """The central square of each face crop, for evaluation, prediction and demos."""
     return EvalSet(paths, functools.partial(_read_square, resolution=resolution))
 
 
@@ -104,7 +104,7 @@ def make_changes(augment: Augment) -> "A.Compose":
 def jittered(
     image: np.ndarray, rng: np.random.Generator, resolution: int, jitter: tuple[float, float, float]
 ) -> np.ndarray:
-    """The central square of an image (H, W, 3), shifted, scaled, turned, and mirrored half of the time.
+    """The central square of an image (H, W, 3), shifted, scaled, rotated, and mirrored half of the time.
 
     The area beyond the image repeats its edge, as in crops of faces at the border of a photo.
     """

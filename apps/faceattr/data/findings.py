@@ -1,4 +1,4 @@
-"""What can be wrong with labelled faces: copies, people, counts and contradictions, as the findings of check.py."""
+"""check.py's findings about labelled faces: duplicates, people, counts and contradictions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,7 +49,7 @@ def contradicted(listing: FaceListing, group: Sequence[int]) -> list[str]:
 
 
 def copy_findings(listing: FaceListing, splits: Sequence[str], copies: Sequence[Sequence[int]]) -> list[Finding]:
-    """Copies and people by the harm that they do; a group may be in two of the first."""
+    """Duplicates and people by the harm they do; a group may be in the first two findings."""
     labels, across, twice, people = [], [], [], []
     for group in copies:
         text = " = ".join(f"{listing.paths[i]} ({splits[i]})" for i in group)
@@ -86,7 +86,7 @@ def count_labels(listing: FaceListing, splits: Sequence[str]) -> CountTable:
 
 
 def count_findings(counts: CountTable, *, min_known: int, min_rarer: int) -> list[Finding]:
-    """Attributes that a split knows nothing or too little of; each is in the first of the lists that fits."""
+    """Attributes with no or too few labels in a split; each is in the first finding that fits."""
     findings = []
     for split in SPLITS:
         here = {name: of_split[split] for name, of_split in counts.items() if split in of_split}
@@ -117,7 +117,7 @@ def count_findings(counts: CountTable, *, min_known: int, min_rarer: int) -> lis
 
 
 def label_findings(listing: FaceListing, facts: Sequence[PhotoFacts], *, min_rarer: int) -> list[Finding]:
-    """What is odd about the labels themselves."""
+    """Findings about the labels themselves."""
     labels, names = listing.labels, listing.attributes
     index_of = {attribute_key(name): i for i, name in enumerate(names)}
     together = []

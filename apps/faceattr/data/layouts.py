@@ -1,4 +1,4 @@
-"""Lists of labelled faces as people have them.
+"""Read lists of labelled faces in common layouts.
 
     attributes.csv      columns file, any number of attributes, perhaps split and identity; photos in images/ beside it,
                         or beside it (any CSV file of that kind, given by its path)

@@ -1,4 +1,4 @@
-"""What a student learns from: labelled photos, some of their labels withheld, and photos without labels."""
+"""The training photos of a student: labelled photos, with some of their labels withheld, and unlabelled photos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from apps.faceattr.data.load import AttributeSplit, find_unlabelled, measuring_s
 
 
 def contents(paths: Sequence[Path], labels: np.ndarray, val: AttributeSplit) -> dict[str, Content]:
-    """What a run must find again when it is resumed: what it learns from, and val.
+    """The content that must be unchanged when a run is resumed: the training photos, and val.
 
     Raises:
-        ValueError: val cannot tell a good network from a bad one.
+        ValueError: nothing can be measured on val.
     """
     if not ((val.labels == 1).any(axis=0) & (val.labels == 0).any(axis=0)).any():
         raise ValueError(f"{val.name}: no attribute is known to be both present and absent, nothing can be measured")
@@ -33,7 +33,7 @@ def learning_photos(
     bad_data: BadData,
     group_by: str | None = None,
 ) -> tuple[list[Path], np.ndarray]:
-    """The photos to learn from, and their labels (N, A); what is not labelled is unknown.
+    """The training photos and their labels (N, A); missing labels are unknown.
 
     Args:
         split: of labelled photos.

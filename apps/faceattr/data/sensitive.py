@@ -1,12 +1,11 @@
-"""Which attributes are shown only to those who ask for them.
+"""Sensitive attributes, which are hidden by default.
 
-Hidden by default is what people are rather than what a picture shows: sex, age, ethnicity and skin, features of the
-face that are read as signs of these, and verdicts on looks and body. A guess at them from a photo is often wrong, more
-often for some groups than for others, and hurts when it is. Shown is what is worn, how hair and beard are done, and
-what the face does: Eyeglasses, Bangs, Mustache, Smiling.
+Hidden are personal traits: sex, age, ethnicity and skin, facial features associated with them, and judgements of looks
+and body. Predicting them from a photo is often wrong, more often for some groups than for others, and then harmful.
+Shown are things worn, hair and beard styles, and expressions: Eyeglasses, Bangs, Mustache, Smiling.
 
-This hides, it does not protect: a beard or lipstick reveals most of what is hidden, and a sensitive attribute of your
-own with another name is shown. Evaluation shows everything, so that such errors are found.
+Hiding is not protection: a beard or lipstick reveals most of the hidden attributes, and your own sensitive attributes
+with other names are shown. Evaluation shows everything, so that such errors are found.
 """
 
 import re
@@ -32,7 +31,7 @@ SENSITIVE_PARTS = (*(word for word in SENSITIVE_WORDS if len(word) > 4), "male",
 
 
 def is_sensitive(attribute: str) -> bool:
-    """Whether an attribute is hidden by default, however it is spelt: Pale_Skin, paleskin, isMale, EastAsian."""
+    """Whether an attribute is hidden by default, in any spelling: Pale_Skin, paleskin, isMale, EastAsian."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFKC", attribute))
     words = re.findall(r"[^\W\d_]+", spaced.casefold())
     words = words[1:] if words[:1] in (["is"], ["has"]) else words

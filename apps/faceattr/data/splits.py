@@ -1,7 +1,7 @@
 """The split of each face; no person and no photo is in two splits.
 
-Splits that a data set gives are kept. Others are made from seed and file names, in groups that stay together: all
-photos of a person, and all that look the same.
+A data set's own splits are kept. Others are made from seed and file names, in groups that stay together: all photos of
+a person, and near-duplicates.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Assignment:
         splits: N names.
         made: the splits that were made here, of some photos at least.
         note: how, or "".
-        copies: positions of photos that are the same file, if that was looked for.
+        copies: indices of photos that are the same file, if these were searched.
     """
 
     splits: list[str]
@@ -78,7 +78,7 @@ def assign_splits(
     fractions = {"val": val_fraction, "test": test_fraction}
     parts = " and ".join(f"{name} {fractions[name]:.0%}" for name in made)
     which = "" if all(shares) else " of the sets that have none"
-    together = f"photos of a person, look-alikes {groups_note(listing.paths, root, group_by)}"
+    together = f"photos of a person, near-duplicates {groups_note(listing.paths, root, group_by)}"
     note = f"{parts}{which} chosen by seed {seed}, {together}"
     return Assignment(splits=splits, made=frozenset((*made, "train")), note=note, copies=copies)
 
@@ -130,7 +130,7 @@ def _hash_of_name(listing: FaceListing, i: int, seed: int) -> bytes:
 
 
 def rank_of(split: str) -> int:
-    """The split of the highest rank keeps a photo that is in two of them: test before val before train."""
+    """The rank of a split; the highest one keeps a photo that is in two of them: test before val before train."""
     return SPLITS.index(split)
 
 

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and from which of them an attribute counts as present.
+"""Calibrated probabilities, and the thresholds from which attributes count as present.
 
 Both are fitted, attribute by attribute, on faces that the network was not trained on (val), and stored with the model.
 Unknown labels (-1) never count.
@@ -20,8 +20,8 @@ from apps.faceattr.model.tagger import Tagger
 
 
 class Calibration(NamedTuple):
-    """For each of A attributes: what divides the logits before the sigmoid, and the probability from which on the
-    attribute is present. `undecided` names those with too few photos of a value, whose threshold stays 0.5."""
+    """For each of A attributes: the temperature that divides the logits before the sigmoid, and the threshold from
+    which it counts as present. `undecided` names those with too few photos of a value, whose threshold stays 0.5."""
 
     temperatures: list[float]
     thresholds: list[float]

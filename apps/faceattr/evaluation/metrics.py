@@ -1,4 +1,4 @@
-"""How well attributes are predicted: average precision (the paper's measure) and more, over the known labels alone.
+"""Metrics of attributes: average precision (the paper's measure) and more, over the known labels alone.
 
 A label is 1 (present), 0 (absent) or -1 (unknown); unknown ones never count.
 
@@ -128,7 +128,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
 
 
 def mean_ap_measure(logits: Tensor, labels: Tensor) -> Measure:
-    """The mean average precision of (N, A), of photos that count several times or not at all.
+    """The mean average precision of (N, A) on resampled photos, each with a count.
 
     It is the mean over the attributes that the photos which count show both present and absent.
     """
@@ -171,7 +171,7 @@ def uncalibrated_errors(logits: Tensor, labels: Tensor) -> list[float | None]:
 
 
 class Agreement(NamedTuple):
-    """How alike two networks are on one attribute, over all photos: no labels are needed.
+    """The agreement of two networks on one attribute, over all photos: no labels are needed.
 
     `same` is the share of photos with equal decisions, `difference` the mean absolute difference of probabilities;
     the two `ap` are over the known labels, None if they do not show the attribute both present and absent.

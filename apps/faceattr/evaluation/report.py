@@ -1,4 +1,4 @@
-"""An evaluation as one page: how well each attribute is predicted, for whom, and which faces are predicted wrongly.
+"""An evaluation as one page: metrics of attributes and subgroups, and faces with wrong predictions.
 
 Letters in shapes: N photos, A attributes.
 """
@@ -35,7 +35,7 @@ NUM_WRONG = 5  # photos of an attribute
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured on a split, and what it was measured with.
+    """The results of a model on a split.
 
     Attributes:
         model: the checkpoint's name.
@@ -79,7 +79,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
     page.paragraph(evaluation.split.describe())
     _add_headline(page, evaluation)
     _add_attributes(page, evaluation)
-    page.heading("Do the probabilities mean what they say?")
+    page.heading("Calibration")
     caption = (
         f"Share of faces that have an attribute by its probability, all attributes. After: {evaluation.decisions.by}."
     )
@@ -215,7 +215,7 @@ def _add_agreement(page: Page, evaluation: Evaluation) -> None:
 
 
 def _add_wrong_photos(page: Page, evaluation: Evaluation) -> None:
-    """Of each attribute the photos that are predicted wrongly, the surest first."""
+    """For each attribute the photos with wrong predictions, the most confident first."""
     page.heading("Most wrong")
     labels, probs = evaluation.labels, evaluation.decisions.probs
     wrong = (labels != UNKNOWN) & (evaluation.decisions.present != (labels == 1))

@@ -1,4 +1,4 @@
-"""Attributes that a network sees otherwise than they are labelled.
+"""Labels of attributes that a network disagrees with.
 
 Letters in shapes: N photos, A attributes.
 """

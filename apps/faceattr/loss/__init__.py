@@ -1,1 +1,1 @@
-"""What training compares: the student with its teacher and the labels."""
+"""The loss of a student from its teacher and the labels."""

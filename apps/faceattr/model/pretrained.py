@@ -1,4 +1,4 @@
-"""What a network of this app starts from."""
+"""The initial weights of this app's networks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +48,9 @@ def load_pretrained(backbone: str, weights: str, *, conv: Conv = "separable") ->
     try:
         state = published.get_state_dict(progress=True, check_hash=True)
     except OSError as error:
-        raise ValueError(f"cannot download {published.url} ({error}); --weights none does without") from None
+        raise ValueError(
+            f"cannot download {published.url} ({error}); --weights none starts from random weights"
+        ) from None
     return Pretrained(summary=f"torchvision's {published}", preprocessing=preprocessing, state=state)
 
 

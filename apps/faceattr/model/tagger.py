@@ -1,4 +1,4 @@
-"""A network together with all that is needed to use it, as one object that train, eval, predict and demo share.
+"""A network with its preprocessing and calibration, shared by train, eval, predict and the demo.
 
 Letters in shapes: B batch, H W height and width, A attributes.
 """

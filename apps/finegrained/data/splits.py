@@ -16,9 +16,9 @@ def split_entries(
 ) -> tuple[dict[str, list[Entry]], str]:
     """The photos of each split that there is, and a note if val was taken out of train.
 
-    A class of two or more different photos keeps one in train and gives one to val. Photos that look the same stay on
-    one side; if they are of several classes, in train, since it is unknown which label is right. Where the data has a
-    val split of its own, or no train, nothing is moved.
+    A class of two or more different photos keeps one in train and gives one to val. Near-duplicates stay on one side;
+    if they have several classes, in train, since it is unknown which label is right. If the data has its own val split,
+    or no train, nothing is moved.
 
     Raises:
         ValueError: `val_fraction` is not from 0 to below 1, or see `find_groups`.
@@ -35,7 +35,7 @@ def split_entries(
         splits["train"] = [entry for i, entry in enumerate(splits["train"]) if i not in chosen]
         if chosen:
             paths = [entry.path for name in ("train", "val") for entry in splits[name]]
-            together = f"look-alikes {groups_note(paths, listing.folder, group_by)}{missing}"
+            together = f"near-duplicates {groups_note(paths, listing.folder, group_by)}{missing}"
             note = f"val is {val_fraction:.0%} of each class of train, chosen by seed {seed}, {together}"
         else:
             note = "no class has a second photo that val could take"

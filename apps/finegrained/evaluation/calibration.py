@@ -1,7 +1,7 @@
-"""Probabilities that mean what they say, and photos that show none of the classes.
+"""Calibrated probabilities, and the detection of photos of none of the classes.
 
-Both are fitted on photos that the network was not trained on (val) and stored with the model: one temperature, and
-one threshold on a score of how much a photo looks like any class at all.
+Both are fitted on photos that the network was not trained on (val) and stored with the model: a temperature, and a
+threshold on the score that a photo is of a known class.
 
 Letters in shapes: N photos, K classes.
 """

@@ -1,4 +1,4 @@
-"""How well a classifier names photos: accuracy, per-class numbers, confusions, calibration.
+"""Metrics of a classifier: accuracy, per-class numbers, confusions, calibration.
 
 Letters in shapes: B batch, N photos, K classes.
 """
@@ -16,7 +16,7 @@ from apps.common.evaluation.intervals import Measure
 
 
 class ClassMetrics(NamedTuple):
-    """One class. `support` photos have it, `predicted` photos are taken for it; None where a number has no meaning."""
+    """One class. `support` photos have it, and it is predicted for `predicted` photos; None for undefined numbers."""
 
     name: str
     support: int
@@ -27,7 +27,7 @@ class ClassMetrics(NamedTuple):
 
 
 class ConfusedPair(NamedTuple):
-    """`num_photos` of class `true` are taken for `predicted`; `share` of the photos of `true`, 0 to 1."""
+    """`num_photos` of class `true` are predicted as `predicted`; `share` of the photos of `true`, 0 to 1."""
 
     true: str
     predicted: str
@@ -111,7 +111,7 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, *, k: int) -> float:
 
 
 def top1_measure(logits: Tensor, labels: Tensor) -> Measure:
-    """Top-1 of photos that count several times or not at all."""
+    """Top-1 on resampled photos, each with a count."""
     right = (logits.argmax(1) == labels).double().numpy()
     return lambda times: {"top1": times @ right / times.sum(axis=1)}
 

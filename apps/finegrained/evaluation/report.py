@@ -79,7 +79,7 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
     _add_wrong_photos(page, evaluation)
     _add_confused_pairs(page, evaluation)
     _add_confusion(page, evaluation)
-    page.heading("Do the probabilities mean what they say?")
+    page.heading("Calibration")
     after = "the checkpoint is not calibrated" if evaluation.scaled is None else evaluation.calibrated_by
     page.figure(reliability_figure(evaluation), f"Accuracy by confidence. After: {after}.")
     if len(evaluation.by_resolution) > 1:

@@ -1,4 +1,4 @@
-"""Photos of which a classifier says another class than their label."""
+"""Photos whose label a classifier disagrees with."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from apps.finegrained.data.load import LabelledSplit
 
 
 def find_suspects(split: LabelledSplit, logits: Tensor) -> list[Suspect]:
-    """The photos of which another class is likelier than their label; the less likely the label, the more suspicious.
+    """The photos with a more probable class than their label; the less probable the label, the more suspicious.
 
     The self-confidence of confident learning (Northcutt et al., arXiv 1911.00068). Its margins, with and without
     thresholds of each class, found fewer of the planted errors of benchmarks/label_suspects.py.

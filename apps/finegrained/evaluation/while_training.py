@@ -1,4 +1,4 @@
-"""Evaluation in the middle of training."""
+"""Evaluation during training."""
 
 from typing import Any
 

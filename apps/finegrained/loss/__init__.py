@@ -1,1 +1,1 @@
-"""What a student compares with its teacher."""
+"""The loss of a student from its teacher and the labels."""

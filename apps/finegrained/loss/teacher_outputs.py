@@ -1,4 +1,4 @@
-"""A teacher, and what it says about a batch."""
+"""A teacher and its outputs for a batch."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""The network, the classifier that predicts, and where it looked (CAM)."""
+"""The network, the classifier that predicts, and class activation maps (CAM)."""

@@ -1,4 +1,4 @@
-"""Class activation maps: which parts of a photo speak for a class.
+"""Class activation maps: the evidence for a class in each part of a photo.
 
 Zhou et al., "Learning Deep Features for Discriminative Localization", arXiv 1512.04150. MobileNet V1 ends in an
 average over the last feature map and one linear layer, so that the map is exact: its mean, plus the bias, is the logit.
@@ -45,7 +45,7 @@ def overlay(
 ) -> np.ndarray:
     """An image (H, W, 3) uint8 RGB with a map (h, w) stretched over it, from blue (nothing for the class) to red.
 
-    What speaks against the class counts as nothing.
+    Evidence against the class is clipped to 0.
 
     Args:
         red: the value that is shown red; None for the map's own maximum.

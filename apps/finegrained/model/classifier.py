@@ -1,4 +1,4 @@
-"""A network together with all that is needed to use it, as one object that train, eval, predict and demo share.
+"""A network with its preprocessing and calibration, shared by train, eval, predict and the demo.
 
 Letters in shapes: B batch, H W height and width, K classes.
 """
@@ -25,7 +25,7 @@ from backbone.weights import create_backbone_from, load_class_names
 
 
 def known_score(logits: Tensor) -> Tensor:
-    """How much photos look like any of the classes: the largest logit, (N,) from logits (N, K).
+    """The score that photos are of a known class: the largest logit, (N,) from logits (N, K).
 
     Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", arXiv 1911.11132. The usual
     score, the largest probability, forgets how large the logits are. Area under the ROC curve, known grocery products

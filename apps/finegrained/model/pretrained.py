@@ -1,4 +1,4 @@
-"""What the network of a classifier starts from, and which part of it learns when; see `apps.common.pretrained`."""
+"""A classifier's initial weights, and which part of it is trained when; see `apps.common.pretrained`."""
 
 import torch
 from torch import nn

@@ -161,7 +161,7 @@ def test_bursts_stay_on_one_side_of_a_classifiers_split(tmp_path: Path) -> None:
     train, val = load_labelled(tmp_path, ("train", "val"), val_fraction=0.3)
     sides = [{photo.path.name.split("_")[0] for photo in split.photos} for split in (train, val)]
     assert len(val.photos) in (8, 12, 16) and not sides[0] & sides[1]
-    assert "look-alikes together" in val.describe()
+    assert "near-duplicates together" in val.describe()
 
 
 def test_bursts_stay_on_one_side_of_a_detectors_split(tmp_path: Path) -> None:

@@ -229,9 +229,7 @@ STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "apps/common/pretrained.py": read_pretrained,
     "backbone/weights/__init__.py": read_catalog,
     "apps/common/drawing/sample_set.py": draw_moths,
-    "apps/common/media/frames.py": lambda folder: {
-        "predictor": SimpleNamespace(batch=lambda images: [None for _ in images]),
-    },
+    "apps/common/media/frames.py": lambda folder: {},
     "apps/common/media/sinks.py": one_frame,
     "apps/common/media/watch.py": lambda folder: {
         "predictor": SimpleNamespace(batch=lambda images: [[["cat"]] for _ in images]),

@@ -81,7 +81,7 @@ from apps.common.checkpoint import check_model_flags, with_last
 from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
-from apps.common.media.frames import answered
+from apps.common.media.answers import answered
 from apps.common.media.watch import Watch
 from apps.detection.boxes.postprocess import Detections
 from apps.detection.boxes.slicing import check_slices, make_tiles, merge

@@ -66,8 +66,9 @@ from apps.common.checkpoint import with_last
 from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import check_finite, device_for
 from apps.common.images import as_image, stack_images
+from apps.common.media.answers import answered
 from apps.common.media.frame_table import FrameTable
-from apps.common.media.frames import Frame, answered
+from apps.common.media.frames import Frame
 from apps.common.media.watch import Watch
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.layouts import ATTRIBUTES_FILE, list_faces

@@ -64,8 +64,8 @@ from apps.common.checkpoint import check_model_flags, with_last
 from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
+from apps.common.media.answers import answered
 from apps.common.media.frame_table import FrameTable
-from apps.common.media.frames import answered
 from apps.common.media.watch import Watch
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import list_data

@@ -5,8 +5,8 @@
 
     source, tally = find_source("photos/"), Tally()
     with closing(read_frames(source)) as frames:
-        for frame, found in answered(frames, predictor.batch, batch_size=8, tally=tally):
-            ...                                         # found is None where the frame has a problem
+        for frame in frames:
+            tally.note(frame)                           # its image is None where the frame has a problem
     tally.check("the table", source=source)
 
 Letters in shapes: H W height and width.
@@ -14,15 +14,13 @@ Letters in shapes: H W height and width.
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,7 +30,6 @@ from apps.common.images import read_image
 from apps.common.media.sources import ALLOWED, VIDEO_SUFFIXES, Source
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its messages do not name the file; read at its first use
-T = TypeVar("T")
 AHEAD = 8  # frames decoded, or being decoded, ahead of the network
 MOST_THREADS = 4
 USUAL_RATE = 25.0  # frames a second, if a video or camera does not report it
@@ -143,54 +140,6 @@ def read_frames(
             stop.set()
             feeder.join(timeout=2)  # it may hang in reading standard input: it is a daemon
             pool.shutdown(cancel_futures=True)
-
-
-def answered(
-    frames: Iterable[Frame],
-    find: Callable[[list[np.ndarray]], Sequence[T]],
-    *,
-    batch_size: int,
-    tally: Tally,
-    at_once: int = 1,
-) -> Iterator[tuple[Frame, T | None]]:
-    """Each frame with its result, in order; None for frames without an image, which are counted.
-
-    Args:
-        find: predicts for images (H, W, 3) of any sizes; one result each.
-        batch_size: frames per call of `find`.
-        at_once: batches that other threads compute ahead, while the caller works on an earlier one; with 1 each is
-            computed when the caller asks for it, and no frame waits for a later one.
-    """
-    waiting = iter(frames)
-    groups = iter(lambda: list(islice(waiting, batch_size)), [])
-
-    def computed() -> Iterator[tuple[list[Frame], Sequence[T]]]:
-        ahead: deque[tuple[list[Frame], Future[Sequence[T]]]] = deque()
-        end: BaseException | None = None  # of reading; what was read before comes first
-        with ThreadPoolExecutor(at_once) as pool:
-            while end is None or ahead:
-                while end is None and len(ahead) <= at_once:
-                    try:
-                        group = next(groups)
-                        ahead.append((group, pool.submit(find, _images(group))))
-                    except BaseException as error:
-                        end = error
-                if ahead:
-                    group, answers = ahead.popleft()
-                    yield group, answers.result()
-        if not isinstance(end, StopIteration):
-            raise end
-
-    in_turn = ((group, find(_images(group))) for group in groups)
-    for group, found in computed() if at_once > 1 else in_turn:
-        answers = iter(found)
-        for frame in group:
-            tally.note(frame)
-            yield frame, None if frame.image is None else next(answers)
-
-
-def _images(group: Iterable[Frame]) -> list[np.ndarray]:
-    return [frame.image for frame in group if frame.image is not None]
 
 
 def _feed(source: Source, every: int, pool: ThreadPoolExecutor, ready: Queue, stop: Event) -> None:

@@ -2,7 +2,7 @@
 
 The loop itself is in each script:
 
-    from apps.common.media.frames import answered
+    from apps.common.media.answers import answered
 
     watch, table = Watch(["photos/"], out=None, app="detection", title="", page=""), FrameTable(["class"])
     with watch.results(table, write=write, file="found.csv") as (frames, showing):

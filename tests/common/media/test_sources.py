@@ -17,8 +17,9 @@ import pytest
 from apps.common.data.photos import glance_at_photo, inspect_photo
 from apps.common.images import read_image
 from apps.common.media import sinks as showing_module
+from apps.common.media.answers import answered
 from apps.common.media.frame_table import FrameTable
-from apps.common.media.frames import Frame, Tally, answered, read_frames
+from apps.common.media.frames import Frame, Tally, read_frames
 from apps.common.media.sinks import Recording, Showing, has_display, window_for_camera
 from apps.common.media.sources import Source, find_source, find_sources
 from tests.common.media_files import RATE, write_photo, write_uneven_video, write_video

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apps.common.media.answers import answered
 from apps.common.media.frame_table import FrameTable
-from apps.common.media.frames import answered
 from apps.common.media.watch import Watch
 from tests.common.media_files import write_photo
 

@@ -1,4 +1,4 @@
-"""The backbone in each installed runtime, for timing: eager torch, ONNX Runtime and OpenVINO.
+"""A network in each installed runtime, for timing: eager torch, ONNX Runtime and OpenVINO.
 
 Only torch is required; the others are imported when used.
 """
@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from backbone.mobilenet_v1 import MobileNetV1
+from torch import nn
 
 Run = Callable[[], object]  # one image through a network
 NEEDED = {"torch": ("torch",), "onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
@@ -75,12 +74,13 @@ def quietly() -> Iterator[None]:
         logging.disable(before)
 
 
-def make_runs(runtime: str, net: MobileNetV1, sides: Sequence[int], threads: int) -> dict[int, Run]:
+def make_runs(runtime: str, net: nn.Module, sides: Sequence[int], threads: int) -> dict[int, Run]:
     """For each side of a square input: a function that runs `net`, in eval mode, on one image of random pixels.
 
     Args:
         runtime: a key of `NEEDED`.
-        sides: multiples of 32 pixels, so that all strided convolutions pad equally and one export serves all sides.
+        sides: several must be multiples of 32 pixels, so that all strided convolutions pad equally and one export
+            serves all of them.
     """
     images = {side: torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)) for side in sides}
     if runtime == "torch":
@@ -89,7 +89,7 @@ def make_runs(runtime: str, net: MobileNetV1, sides: Sequence[int], threads: int
         return (_onnx_runs if runtime == "onnx" else _openvino_runs)(net, images, threads)
 
 
-def _torch_runs(net: MobileNetV1, images: dict[int, torch.Tensor]) -> dict[int, Run]:
+def _torch_runs(net: nn.Module, images: dict[int, torch.Tensor]) -> dict[int, Run]:
     net = net.to(memory_format=torch.channels_last)
 
     def run(image: torch.Tensor) -> torch.Tensor:
@@ -100,7 +100,7 @@ def _torch_runs(net: MobileNetV1, images: dict[int, torch.Tensor]) -> dict[int, 
     return {side: lambda image=image: run(image) for side, image in last.items()}  # type: ignore[misc]
 
 
-def _onnx_runs(net: MobileNetV1, images: dict[int, torch.Tensor], threads: int) -> dict[int, Run]:
+def _onnx_runs(net: nn.Module, images: dict[int, torch.Tensor], threads: int) -> dict[int, Run]:
     import onnxruntime
 
     example = images[max(images)]
@@ -120,7 +120,7 @@ def _onnx_runs(net: MobileNetV1, images: dict[int, torch.Tensor], threads: int) 
     return runs
 
 
-def _openvino_runs(net: MobileNetV1, images: dict[int, torch.Tensor], threads: int) -> dict[int, Run]:
+def _openvino_runs(net: nn.Module, images: dict[int, torch.Tensor], threads: int) -> dict[int, Run]:
     openvino = import_openvino()
     model = openvino.convert_model(net, example_input=images[max(images)])
     settings = {

@@ -2,8 +2,10 @@
 
 python -m apps.detection
 python -m apps.detection --resolution 320 --num-classes 20 --backbones a100 a035
+python -m apps.detection choose --max-ms 20    timed on this machine: python -m backbone choose --for detection
 """
 
+import sys
 from dataclasses import dataclass
 from typing import get_args
 
@@ -45,4 +47,10 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, Config)
+    if sys.argv[1:2] == ["choose"]:
+        from apps.detection.model.candidates import DETECTORS
+        from backbone import choose
+
+        choose.main(sys.argv[2:], DETECTORS)
+    else:
+        run_command(main, Config)

@@ -11,6 +11,7 @@ import torch
 
 from backbone import choose, create_backbone
 from backbone.__main__ import main
+from backbone.candidates import Candidate, Net, pareto_front
 from backbone.runtimes import NEEDED, installed, make_runs, milliseconds
 
 MEGABYTES_A100 = 16.9  # of a100: 4 x 4,231,976 bytes, timm's count of parameters
@@ -22,7 +23,7 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
     asked = []
 
-    def measure(runtime, threads):
+    def measure(kind, runtime, threads):
         asked.append((runtime, threads))
         slower = {"torch": 2.0, "onnx": 1.0, "openvino": 3.0}[runtime]
         sides = [(name, side) for name in ("a100", "a075", "a050", "a025") for side in (224, 192, 160, 128)]
@@ -66,17 +67,17 @@ def test_limits_hold_together(clock, capsys):
 def test_the_front_is_what_no_other_one_beats():
     """Against the definition, by another way: sorted by time, accuracy must rise above all that came before."""
     rng = np.random.default_rng(0)
-    common = {"name": "a100", "resolution": 224, "runtime": "torch", "mult_adds": 1.0, "params": 1.0, "mb": 4.0}
+    common = {"name": "a100", "resolution": 224, "mult_adds": 1.0, "params": 1.0}
     for _ in range(50):
         pairs = rng.integers(1, 6, (12, 2)).tolist()
-        found = [choose.Candidate(ms=ms, top1=top1, top1_8bit=0.0, **common) for ms, top1 in pairs]
+        found = [Candidate(net=Net(figures=(top1,), **common), ms=ms, runtime="torch") for ms, top1 in pairs]
         expected, best = set(), -1
         for ms in range(1, 6):
             top = max((t for m, t in pairs if m == ms), default=-1)
             if top > best:
                 expected.add((ms, top))
                 best = top
-        assert {(one.ms, one.top1) for one in choose.pareto_front(found)} == expected
+        assert {(one.ms, one.accuracy) for one in pareto_front(found)} == expected
 
 
 def test_times_are_kept_until_asked_anew(clock, capsys, tmp_path):
@@ -88,7 +89,7 @@ def test_times_are_kept_until_asked_anew(clock, capsys, tmp_path):
     main(["choose", "--runtimes", "torch", "--threads", "3"])
     main(["choose", "--runtimes", "torch", "--threads", "1", "--again"])
     assert clock[2:] == [("torch", 3), ("torch", 1)]
-    kept = tmp_path / "cache/choose.json"
+    kept = tmp_path / "cache/choose-imagenet.json"
     content = json.loads(kept.read_text())
     assert set(content) == {"torch, 1 threads", "onnx, 1 threads", "torch, 3 threads"}
     for damaged in ("{", "[1]", '{"torch, 1 threads": {"a100-224": 1.0}}', '{"torch, 1 threads": 5}'):
@@ -109,6 +110,7 @@ def test_times_are_kept_until_asked_anew(clock, capsys, tmp_path):
         ("--max-ms", "fast"): "argument --max-ms: invalid float value: 'fast'",
         ("--runtimes", "tvm"): "argument --runtimes: invalid choice: 'tvm'",
         ("a100",): "unrecognized arguments: a100",
+        ("--for", "faces"): "argument --for: invalid choice: 'faces'",
     }.items(),
 )
 def test_a_mistake_gets_one_line(clock, capsys, flags, message):
@@ -151,7 +153,7 @@ def test_each_runtime_computes_the_network(runtime):
 
 def test_torch_alone_is_enough(tmp_path):
     """The times of torch are in the cache; nothing else may be imported to choose."""
-    place = tmp_path / "cache/choose.json"
+    place = tmp_path / "cache/choose-imagenet.json"
     place.parent.mkdir()
     times = {f"{n}-{s}": 1.0 + s / 1000 for n in ("a100", "a075", "a050", "a025") for s in (224, 192, 160, 128)}
     place.write_text(json.dumps({choose.circumstances("torch", 1): times}))

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from apps.common.choices import OptimizerName
 from apps.common.device import make_loader, prepare_training
 from apps.common.images import Normalisation, read_image, resize
-from apps.common.training.distributed import Processes
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
+from apps.common.training.replica import Replica
 from apps.common.training.sampling import StepSampler
 from apps.finegrained.choices import Augment
 from apps.finegrained.data.batches import TrainingSet, collate
@@ -177,7 +177,7 @@ class Step:
         theirs = self.teacher.logits(images).clone() if self.teacher else None
         loss = self.criterion(logits, nn.functional.one_hot(labels, logits.shape[1]).float(), theirs).total
         loss.backward()
-        take_step(self.optimizer, self.scaler, self.network, clip_norm=TrainFlags.clip_norm, processes=Processes())
+        take_step(self.optimizer, self.scaler, Replica(self.network), clip_norm=TrainFlags.clip_norm)
         self.ema.update(self.network)
         return loss.item()
 

@@ -44,7 +44,7 @@ SECTIONS = {
     ),
     "schedule": (
         *("steps", "minutes", "head_epochs", "accumulate", "optimizer", "backbone_lr", "layer_decay", "weight_decay"),
-        *("warmup_steps", "ema_decay", "clip_norm", "amp", "patience", "seed"),
+        *("sync_norm", "warmup_steps", "ema_decay", "clip_norm", "amp", "patience", "seed"),
     ),
     "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "compare", "max_drop"),
     "warning": ("min_objects", "min_photos", "min_known", "min_rarer", "max_imbalance", "min_side"),
@@ -104,6 +104,8 @@ class ScheduleOptions:
     """photos per batch"""
     accumulate: int = 1
     """batches per optimiser step; gradients add up to the gradient of one large batch (BatchNorm sees one at a time)"""
+    sync_norm: bool = False
+    """BatchNorm over the batches of all processes that torchrun started together; without it, each sees its own"""
     warmup_steps: int | None = None
     """steps in which the learning rate rises to its peak, before a cosine lowers it to 0; default a tenth of the run,
     at most 500"""

@@ -80,6 +80,7 @@ from apps.common.training.budget import Budget
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.training.replica import Replica
 from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, repeat_factors, run_lengths
@@ -172,6 +173,7 @@ def train(config: Config) -> dict[str, float]:
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     network.train()
     budget = Budget(config, lengths, began=began, processes=processes)
+    replica = Replica(network, processes, accumulate=config.accumulate, sync_norm=config.sync_norm)
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, lengths, shown=processes.is_first) as progress:
         look = partial(draw_train_batch, log, train_split.class_names)
@@ -185,7 +187,7 @@ def train(config: Config) -> dict[str, float]:
             with state.kept(log.folder):
                 for number, (images, targets) in enumerate(next(batches_of_steps)):
                     with autocast(device, amp):
-                        output = network(detector.preprocessing(images.to(device, non_blocking=True)))
+                        output = replica(detector.preprocessing(images.to(device, non_blocking=True)), number)
                     loss = criterion(output, network.anchors_cxcywh, targets.to(device))
                     sums = processes.mean(loss.sums.detach())
                     if not math.isfinite(sums.sum().item()):
@@ -194,7 +196,7 @@ def train(config: Config) -> dict[str, float]:
                     totals, count = totals + sums, count + loss.divisor
                     scaler.scale(loss.sums[0]).backward()
                 count = processes.at_least_one(processes.mean(count))
-                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes, divide_by=count)
+                take_step(optimizer, scaler, replica, clip_norm=config.clip_norm, divide_by=count)
             ema.update(network)
             progress.update()
 

@@ -90,6 +90,7 @@ from apps.common.training.budget import Budget
 from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.training.replica import Replica
 from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, run_lengths
@@ -129,15 +130,14 @@ def train(config: Config) -> dict[str, Any]:
     config = with_teacher(config, on_sample=on_sample)
     teacher = None if config.teacher == "none" else Tagger.load(Path(str(config.teacher)), device=device)
     with processes.first_goes_first():
-        sample = make_sample() if on_sample else None
-    data = [str(sample)] if sample else list(config.data)
+        data = [str(make_sample())] if on_sample else list(config.data)
     given = teacher.attributes if teacher else None
     reading: dict[str, Any] = {"bad_data": config.bad_data, "group_by": config.group_by}
     train_split, val_split = load_splits(data, ("train", "val"), attributes=given, open_photos=True, **reading)
     print(train_split.describe(), val_split.describe(), sep="\n")
-    folders = [sample / "unlabelled"] if sample and teacher else list(config.unlabelled)
-    withheld: dict[str, Any] = {"withhold": config.withhold, "seed": config.seed, **reading}
-    paths, labels = learning_photos(train_split, folders, data=data, **withheld)
+    folders = [Path(data[0]) / "unlabelled"] if on_sample and teacher else list(config.unlabelled)
+    reading |= {"data": data, "withhold": config.withhold, "seed": config.seed}
+    paths, labels = learning_photos(train_split, folders, **reading)
     loading, cached = {"batch_size": config.batch_size, "num_workers": config.num_workers}, None
     if teacher and config.teacher_outputs == "cached":
         with processes.first_goes_first():
@@ -182,6 +182,7 @@ def train(config: Config) -> dict[str, Any]:
     sampler = StepSampler.of_run(config, len(dataset), lengths.num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     budget = Budget(config, lengths, began=began, processes=processes)
+    replica = Replica(network, processes, criterion, accumulate=config.accumulate, sync_norm=config.sync_norm)
     meter = Meter(lengths.images_a_step, step=state.done)
     names = LOSSES if teacher else LOSSES[:1]
     with stop_on_signals() as stopping, make_progress(state.done, lengths, shown=processes.is_first) as progress:
@@ -199,7 +200,7 @@ def train(config: Config) -> dict[str, Any]:
                 for number, ((images, targets, stored), share) in enumerate(zip(batches, shares, strict=True)):
                     images, stored = images.to(device, non_blocking=True), stored.to(device)
                     with autocast(device, amp), pooled_features(network) as pooled:
-                        logits = network(tagger.preprocessing(images)).float()
+                        logits = replica(tagger.preprocessing(images), number).float()
                     teacher_logits, features = (stored if teacher else None), None
                     if teacher and cached is None:
                         teacher_logits, theirs = teacher_outputs(teacher, images, amp)
@@ -212,7 +213,7 @@ def train(config: Config) -> dict[str, Any]:
                         raise ValueError(bad_loss(names, values, photos))
                     totals += values
                     scaler.scale(losses[0]).backward()
-                take_step(optimizer, scaler, trainable, clip_norm=config.clip_norm, processes=processes)
+                take_step(optimizer, scaler, replica, clip_norm=config.clip_norm)
             ema.update(network)
             progress.update()
             done = state.done = step + 1

@@ -86,6 +86,7 @@ from apps.common.training.budget import Budget
 from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
+from apps.common.training.replica import Replica
 from apps.common.training.run_log import RunLog, resumed_config
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import Lengths, StepSampler, run_lengths
@@ -177,6 +178,7 @@ def train(config: Config) -> dict[str, Any]:
     sampler = StepSampler.of_run(config, len(dataset), lengths.num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     budget = Budget(config, lengths, began=began, processes=processes)
+    replica = Replica(network, processes, accumulate=config.accumulate, sync_norm=config.sync_norm)
     meter = Meter(lengths.images_a_step, step=state.done)
     with stop_on_signals() as stopping, make_progress(state.done, lengths, shown=processes.is_first) as progress:
         mixing: Any = {"mixup": config.mixup, "cutmix": config.cutmix, "side": resolution}
@@ -196,7 +198,7 @@ def train(config: Config) -> dict[str, Any]:
                     turn = step * config.accumulate + number
                     mix = Mix.random(config.seed, turn, **mixing)
                     with autocast(device, amp):
-                        logits = network(mix.images(classifier.preprocessing(images))).float()
+                        logits = replica(mix.images(classifier.preprocessing(images)), number).float()
                     teacher_logits = teacher_outputs(teacher, images, mix) if teacher else None
                     loss = torch.stack(criterion(logits, mix.targets(labels, num_classes), teacher_logits))
                     values = processes.mean(loss.detach())
@@ -205,10 +207,9 @@ def train(config: Config) -> dict[str, Any]:
                         raise ValueError(bad_loss(LOSSES, values, batch_photos))
                     totals += values / config.accumulate
                     scaler.scale(loss[0] / config.accumulate).backward()
-                take_step(optimizer, scaler, network, clip_norm=config.clip_norm, processes=processes)
+                take_step(optimizer, scaler, replica, clip_norm=config.clip_norm)
             ema.update(network)
             progress.update()
-
             done = state.done = step + 1
             last = done == lengths.num_steps
             if done % LOG_EVERY == 0 or last:

@@ -1,8 +1,7 @@
 """Several processes that train one network, started by `torchrun --nproc-per-node 2 apps/detection/train.py ...`.
 
-Every process has the whole network and takes its share of each batch; gradients are averaged, so that N processes
-make the same step as one, and so are the statistics of BatchNorms, so that all have the same network at any time.
-Without torchrun there is one process, and these functions do nothing.
+Every process has the whole network and takes its share of each batch; `replica.Replica` averages gradients, so that N
+processes make the same step as one. Without torchrun there is one process, and these functions do nothing.
 """
 
 import atexit
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from apps.common.checkpoint import MOST_PIXELS
 from apps.common.device import MixedPrecision, choose_device, choose_precision, prepare_training
@@ -54,23 +53,6 @@ class Processes:
         """Raise ValueError if a batch cannot be shared out evenly."""
         if batch_size % self.count:
             raise ValueError(f"--batch-size {batch_size} cannot be shared out among {self.count} processes")
-
-    def average_step(self, model: nn.Module) -> None:
-        """Replace each gradient, and each running statistic of a BatchNorm, by its mean over the processes.
-
-        All of them must have the same parameters learning.
-        """
-        if self.count == 1:
-            return
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
-        statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
-        tensors = [*gradients, *statistics]
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(flat)
-        flat /= self.count
-        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over the processes; no gradient flows through it."""
@@ -137,7 +119,8 @@ def start_training(config: Any) -> Setting:
     """Make this process ready to train as a script's config says, together with the others that torchrun started.
 
     Raises:
-        ValueError: one of `COUNTS` is out of its range, the device is not here, or the batch cannot be shared out.
+        ValueError: one of `COUNTS` is out of its range, the device is not here, the batch cannot be shared out, or
+            --sync-norm has nothing to do.
     """
     began = now()
     for name, (low, high) in COUNTS.items():
@@ -146,6 +129,8 @@ def start_training(config: Any) -> Setting:
     prepare_training()
     processes, device = join_processes(config.device)
     processes.check_batch_size(config.batch_size)
+    if config.sync_norm and processes.count == 1 and not config.resume:
+        raise ValueError("--sync-norm is for several processes, this is one: start with torchrun, or leave it out")
     chosen = choose_device(device)
     return Setting(processes, chosen, choose_precision(chosen, config.amp), began)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.choices import OptimizerName
-from apps.common.training.distributed import Processes
+from apps.common.training.replica import Replica
 from backbone import MobileNetV1
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -89,15 +89,12 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def take_step(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    model: nn.Module,
+    replica: Replica,
     *,
     clip_norm: float,
-    processes: Processes,
     divide_by: Tensor | None = None,
 ) -> None:
-    """One optimiser step with the current gradients, which are averaged over the processes, clipped, and reset.
-
-    The statistics of BatchNorms are averaged over the processes, too.
+    """One optimiser step with the current gradients, which are clipped and reset; norm statistics are averaged.
 
     Args:
         scaler: scaled the losses; a disabled one does nothing.
@@ -107,18 +104,19 @@ def take_step(
     Raises:
         ValueError: the gradient is not finite, and there is no scaler to skip the step.
     """
-    processes.average_step(model)
+    parameters = replica.parameters()
     scaler.unscale_(optimizer)
     if divide_by is not None:
-        torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], divide_by)
-    length = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        torch._foreach_div_([p.grad for p in parameters if p.grad is not None], divide_by)
+    length = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if not scaler.is_enabled() and not math.isfinite(length.item()):
         raise ValueError("the gradient is not finite, although the loss is: try a lower --lr, or --amp none")
     if clip_norm:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, length)
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, length)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+    replica.average_statistics()
 
 
 class Ema(Generic[NetworkT]):

@@ -83,7 +83,7 @@ class RunState:
         Raises:
             ValueError: see `RunLog.open` and `check_norms`.
         """
-        if config.batch_size // processes.count == 1:
+        if (config.batch_size if config.sync_norm else config.batch_size // processes.count) == 1:
             check_norms(self.parts["ema"].model, facts["resolution"])  # type: ignore[attr-defined]
         log = RunLog.open(config, app=app, step=self.done, processes=processes, **facts)
         if processes.is_first and not config.resume:

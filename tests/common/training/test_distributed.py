@@ -17,84 +17,90 @@ from apps.common.training.sampling import StepSampler
 from apps.detection.data.batches import Targets
 from apps.detection.loss.ssd_loss import SSDLoss
 from apps.detection.model.create import create_detector
+from apps.faceattr import train as faces
 from apps.faceattr.loss.distill_loss import label_loss
-from apps.finegrained import train as train_script
+from apps.finegrained import train as classes
+from tests.common.mistakes import error_of
+from tests.faceattr.conftest import draw_faces
 from tests.finegrained.conftest import draw_photos
 
-# A photo of its own for each step, so that several steps are compared; BatchNorm rests, since it looks at a batch.
-FLAGS = "--backbone a025 --resolution 32 --weights none --steps 3 --freeze-bn stats --lr 0.01".split()
-FLAGS += "--num-workers 0 --device cpu --eval-every 3 --augment full --mixup 0 --clip-norm 1 --amp none".split()
-
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-# In two processes: an averaged step of two norms, of which only one learns; then a training run.
+# Several steps; BatchNorm rests, since it looks at a batch. A classifier's first step trains its last layer.
+CLASSES = "--augment full --mixup 0 --head-epochs 0.9".split()
+FACES = "--teacher-outputs cached --distill-weight 0.5 --augment full --warmup-steps 1".split()
+FLAGS = "--backbone a025 --resolution 32 --weights none --steps 3 --lr 0.01 --num-workers 0 --device cpu".split()
+FLAGS += "--eval-every 3 --clip-norm 1 --amp none".split()
+# In each of two processes, one run after the other.
 SCRIPT = """
-import sys, torch
+import importlib, json, sys
+import torch
 from apps.common.cli import run_command
-from apps.common.training.distributed import join_processes
-from apps.finegrained import train as script
 
-processes, _ = join_processes("cpu")
-norm, rest = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2).eval()
-network = torch.nn.Sequential(norm, rest)
-network(torch.full((4, 2, 1, 1), float(processes.rank))).sum().backward()
-rest.running_mean += processes.rank
-norm.bias.grad.fill_(processes.rank)
-processes.average_step(network)
-mine = [norm.running_mean[0].item(), norm.bias.grad[0].item(), rest.running_mean[0].item()]
-print(processes.gather([mine], 2))
-run_command(script.train, script.Config)
+torch.nn.modules.batchnorm._BatchNorm.train = lambda self, mode=True: torch.nn.Module.train(self, False)
+for app, flags in json.loads(sys.argv[1]):
+    script = importlib.import_module(f"apps.{app}.train")
+    script.LOG_EVERY = 1
+    run_command(script.train, script.Config, flags)
 """
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def flags_of(data: Path, out: Path, *, batch_size: int, accumulate: int) -> list[str]:
+def flags_of(folder: Path, name: str, *, batch_size: int, accumulate: int = 1, app: str = "finegrained") -> list[str]:
     sizes = ["--batch-size", str(batch_size), "--accumulate", str(accumulate)]
-    return [*FLAGS, *sizes, "--data", str(data), "--out", str(out)]
-
-
-def run_two(script: str | Path, flags: list[str]) -> str:
-    """What two processes that torchrun starts print."""
-    done = subprocess.run([*TORCHRUN, str(script), *flags], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("run: ") == 1  # one process prints
-    return done.stdout
+    more = CLASSES if app == "finegrained" else [*FACES, "--teacher", str(folder / "teacher")]
+    return [*FLAGS, *more, *sizes, "--data", str(folder / app), "--out", str(folder / name)]
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory) -> tuple[Path, str]:
-    """The folder of the photos and of a run of two processes, and what was printed."""
-    folder = tmp_path_factory.mktemp("two")
+def runs(tmp_path_factory) -> Path:
+    """The folder of the runs: of one process or two, by app, processes, size and number of a step's batches."""
+    folder = tmp_path_factory.mktemp("runs")
+    draw_photos(folder / "finegrained")
+    draw_faces(folder / "faceattr")
+    teacher = ["--backbone", "a050", "--data", str(folder / "faceattr"), "--out", str(folder / "teacher")]
+    small = "--steps 1 --resolution 32 --weights none --batch-size 8 --num-workers 0 --device cpu".split()
+    run_command(faces.train_teacher, faces.teacher_script.Config, [*teacher, *small])
+    with pytest.MonkeyPatch.context() as patch:
+        at_rest = lambda self, mode=True: torch.nn.Module.train(self, False)  # noqa: E731
+        patch.setattr(torch.nn.modules.batchnorm._BatchNorm, "train", at_rest)
+        for script in (classes, faces):
+            patch.setattr(script, "LOG_EVERY", 1)
+        run_command(classes.train, classes.Config, flags_of(folder, "c-1-16-1", batch_size=16))
+        run_command(classes.train, classes.Config, flags_of(folder, "c-1-8-2", batch_size=8, accumulate=2))
+        run_command(faces.train, faces.Config, flags_of(folder, "f-1-16-1", batch_size=16, app="faceattr"))
+    starts = [("finegrained", flags_of(folder, "c-2-16-1", batch_size=16))]
+    starts += [("finegrained", flags_of(folder, "c-2-8-2", batch_size=8, accumulate=2))]
+    starts += [("faceattr", [*flags_of(folder, "f-2-16-1", batch_size=16, app="faceattr"), "--sync-norm"])]
     (folder / "script.py").write_text(SCRIPT)
-    flags = flags_of(draw_photos(folder / "data"), folder / "2-16-1", batch_size=16, accumulate=1)
-    return folder, run_two(folder / "script.py", flags)
+    command = [*TORCHRUN, str(folder / "script.py"), json.dumps(starts)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("run: ") == len(starts)  # one process prints
+    return folder
 
 
-def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(two):
+@pytest.mark.parametrize(
+    ("one", "others"), [("c-1-16-1", ["c-2-16-1", "c-1-8-2", "c-2-8-2"]), ("f-1-16-1", ["f-2-16-1"])]
+)
+def test_processes_and_accumulated_batches_make_the_step_of_one_large_batch(runs, one, others):
     """Two processes of 8 photos, two batches of 8, and two batches of 4 in each of two processes are a step of 16."""
-    folder, _ = two
-    for batch_size, accumulate in ((16, 1), (8, 2)):
-        flags = flags_of(
-            folder / "data", folder / f"1-{batch_size}-{accumulate}", batch_size=batch_size, accumulate=accumulate
-        )
-        run_command(train_script.train, train_script.Config, flags)
-    run_two(train_script.__file__, flags_of(folder / "data", folder / "2-8-2", batch_size=8, accumulate=2))
-
-    expected = load_file(folder / "1-16-1/best/model.safetensors")
-    losses = [line["loss"] for line in read_metrics(folder / "1-16-1") if "loss" in line]
-    for run in (folder / "2-16-1", folder / "1-8-2", folder / "2-8-2"):
-        weights = load_file(run / "best/model.safetensors")
-        for name in expected:
-            torch.testing.assert_close(weights[name], expected[name], rtol=0, atol=1e-5)
-        assert json.loads((run / "metrics.json").read_text())["num_photos"] == 6  # each once
-        found = [line["loss"] for line in read_metrics(run) if "loss" in line]
-        assert found == pytest.approx(losses, abs=1e-5)
+    state = torch.load(runs / one / "last.pt")["parts"]
+    losses = [line["loss"] for line in read_metrics(runs / one) if line["event"] == "train"]
+    assert len(losses) == 3
+    for name in others:
+        found = torch.load(runs / name / "last.pt")["parts"]
+        assert found.keys() == state.keys()
+        for part in {"network", "learning"} & set(state):
+            torch.testing.assert_close(found[part], state[part], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found["ema"]["model"], state["ema"]["model"], rtol=0, atol=1e-5)
+        assert json.loads((runs / name / "metrics.json").read_text())["num_photos"] == 6  # each once
+        values = [line["loss"] for line in read_metrics(runs / name) if line["event"] == "train"]
+        assert values == pytest.approx(losses, abs=1e-5)
+        assert load_file(runs / name / "best/model.safetensors").keys() == found["ema"]["model"].keys()
 
 
-def test_processes_have_one_network_after_a_step(two):
-    """The statistics of norms that learn are averaged as gradients are; those of others are left alone."""
-    (first, second) = json.loads(two[1].splitlines()[0])
-    assert first == pytest.approx([0.05, 0.5, 0])
-    assert second == pytest.approx([0.05, 0.5, 1])
+def test_one_process_has_no_norms_to_synchronise(tmp_path, capsys):
+    line = error_of(capsys, classes.train, classes.Config, "--sync-norm", "--data", str(tmp_path))
+    assert line.endswith("--sync-norm is for several processes, this is one: start with torchrun, or leave it out")
 
 
 def test_a_batch_is_shared_out():

@@ -12,8 +12,8 @@ from torch import nn
 
 from apps.common.data.data_record import Content, record_data
 from apps.common.evaluation.plots import plot_curves
-from apps.common.training.distributed import Processes
 from apps.common.training.optim import Ema, make_optimizer, take_step
+from apps.common.training.replica import Replica
 from apps.common.training.run_log import RunLog, read_metrics, resumed_config
 from apps.common.training.run_state import RunState
 from apps.detection.train import Config
@@ -23,7 +23,6 @@ from tests.damage_binary import in_torch
 from tests.fuzzing import Format, fuzz
 
 OPTIMIZERS = ("adamw", "sgd", "rmsprop")
-ALONE = Processes(0, 1)
 METRICS = {"AP": 0.25, "AP50": 0.5}
 
 
@@ -42,7 +41,7 @@ def take_steps(parts: dict[str, Any], number: int) -> None:
     for _ in range(number):
         loss = parts["network"](torch.ones(2, 3, 4, 4)).square().sum()
         loss.backward()
-        take_step(parts["optimizer"], parts["scaler"], parts["network"], clip_norm=10.0, processes=ALONE)
+        take_step(parts["optimizer"], parts["scaler"], Replica(parts["network"]), clip_norm=10.0)
         parts["ema"].update(parts["network"])
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from apps.common.training.distributed import Processes
 from apps.common.training.optim import Ema, lr_at, make_optimizer, param_groups, take_step
+from apps.common.training.replica import Replica
 from backbone import create_backbone
 
 
@@ -74,7 +74,7 @@ def test_a_step_clips_the_gradient_and_forgets_it(clip_norm, length, scaled):
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
     scaler = torch.amp.GradScaler("cpu", enabled=scaled)
     scaler.scale((net.weight * torch.tensor([[3.0, 4.0]])).sum()).backward()
-    take_step(optimizer, scaler, net, clip_norm=clip_norm, processes=Processes())
+    take_step(optimizer, scaler, Replica(net), clip_norm=clip_norm)
     torch.testing.assert_close(before - net.weight, torch.tensor([[0.6, 0.8]]) * length)
     assert net.weight.grad is None
 
@@ -86,9 +86,9 @@ def test_a_gradient_that_is_not_finite_makes_no_step():
     off, scaler = (torch.amp.GradScaler("cpu", enabled=enabled) for enabled in (False, True))
     net.weight.grad = torch.tensor([[1.0, torch.inf]])
     with pytest.raises(ValueError, match="the gradient is not finite, although the loss is"):
-        take_step(optimizer, off, net, clip_norm=1.0, processes=Processes())
+        take_step(optimizer, off, Replica(net), clip_norm=1.0)
     scale = scaler.scale(torch.ones(())).item()
-    take_step(optimizer, scaler, net, clip_norm=1.0, processes=Processes())
+    take_step(optimizer, scaler, Replica(net), clip_norm=1.0)
     assert scaler.get_scale() == scale / 2  # fp16 leaves the step out, and tries a smaller scale
     assert torch.equal(net.weight, before)
 

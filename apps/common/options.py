@@ -44,7 +44,11 @@ SECTIONS = {
     ),
     "schedule": (
         *("steps", "minutes", "head_epochs", "accumulate", "optimizer", "backbone_lr", "layer_decay", "weight_decay"),
+<<<<<<< HEAD
         *("sync_norm", "warmup_steps", "ema_decay", "clip_norm", "amp", "patience", "seed"),
+=======
+        *("warmup_steps", "ema_decay", "clip_norm", "amp", "qat", "patience", "seed"),
+>>>>>>> fbe58d3 (train.py --qat: fine-tuning with the rounding of 8 bits; a script that measures what 8 bits cost)
     ),
     "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "compare", "max_drop"),
     "warning": ("min_objects", "min_photos", "min_known", "min_rarer", "max_imbalance", "min_side"),
@@ -115,6 +119,9 @@ class ScheduleOptions:
     """largest norm of the gradients, longer ones are scaled down; 0 never clips"""
     amp: Amp = "auto"
     """mixed precision: bf16, fp16, none, or auto: bf16 where the device computes in it natively"""
+    qat: bool = False
+    """quantisation-aware fine-tuning of a trained model, --weights RUN: it learns with the rounding of --int8 exports,
+    by default for 3 epochs and with a tenth of the learning rate"""
     patience: int = 0
     """end the run after so many evaluations in a row without a higher main metric; 0 never ends it early"""
     seed: int = 0

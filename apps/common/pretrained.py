@@ -13,7 +13,7 @@ Letters in shapes: O outputs of a layer, I its inputs, K classes.
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from apps.common.checkpoint import load_model
 from apps.common.data.problems import did_you_mean
 from apps.common.images import Normalisation
+from backbone.blocks import ConvNorm
+from backbone.eight_bits import learn_eight_bits
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name
 from backbone.weights import LoadedWeights, imagenet_entries, load_weights
@@ -119,6 +121,22 @@ def load_pretrained(weights: str | Path, *, width_mult: float, app: str) -> Pret
         state={name: value for name, value in loaded.state_dict.items() if not name.startswith("classifier.")},
         folded=loaded.folded,
     )
+
+
+def learn_rounding(network: nn.Module, class_names: Sequence[str], *, sums: Iterable[nn.Module] = ()) -> None:
+    """--qat: let a network learn with the rounding of 8 bits, see `backbone.eight_bits.learn_eight_bits`.
+
+    Args:
+        class_names: of what it starts from; none if that is not a whole model.
+
+    Raises:
+        ValueError: it is not, or the network is no MobileNet V1.
+    """
+    if not any(isinstance(module, ConvNorm) for module in network.modules()):
+        raise ValueError("--qat is for widths of MobileNet V1 (a025, ...), not for classifiers of torchvision")
+    if not class_names:
+        raise ValueError("--qat fine-tunes a trained model: give --weights a run or model folder of this app")
+    learn_eight_bits(network, sums=sums)
 
 
 def find_weights(

@@ -137,7 +137,7 @@ def train(config: Config) -> dict[str, float]:
     head = start.head or config.head or "pyramid"
     check_flags(config, head)
     fit_seed = config.seed if config.fit_anchors else None
-    network = start_network(start, train_split, head, width_mult, resolution, device, fit_seed=fit_seed)
+    network = start_network(start, train_split, head, width_mult, resolution, device, fit_seed=fit_seed, qat=config.qat)
     ema = Ema(network, decay=config.ema_decay)
     detector = Detector(
         network=ema.model,
@@ -273,7 +273,7 @@ def optimizer_recipe(config: Config, start: Pretrained, head: Head) -> Optimizer
         usual = OptimizerRecipe(name, 0.01 if start.is_detector else 0.05 if start.is_trained else 0.2, 1.0, 4e-5)
     return OptimizerRecipe(
         name,
-        usual.lr if config.lr is None else config.lr,
+        usual.lr * (0.1 if config.qat else 1.0) if config.lr is None else config.lr,
         usual.backbone_lr if config.backbone_lr is None else config.backbone_lr,
         usual.weight_decay if config.weight_decay is None else config.weight_decay,
     )

@@ -153,8 +153,8 @@ def train(config: Config) -> dict[str, Any]:
     weights = config.weights or ("none" if on_sample or config.conv == "full" else "imagenet")
     with processes.first_goes_first():
         start = load_start(config.resume, Pretrained, load_pretrained, config.backbone, weights, conv=config.conv)
-    learnt = train_split.attributes, train_split.paths
-    tagger, started = start_tagger(config.backbone, start, *learnt, resolution, device, conv=config.conv)
+    learnt = train_split.attributes, train_split.paths, resolution, device
+    tagger, started = start_tagger(config.backbone, start, *learnt, conv=config.conv, qat=config.qat)
     print(f"starting from {started}")
     network = tagger.network
     ema = Ema(network, decay=config.ema_decay)
@@ -163,7 +163,7 @@ def train(config: Config) -> dict[str, Any]:
     trainable = nn.ModuleDict({"network": network, "criterion": criterion})
 
     # Optimiser
-    peak = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.02
+    peak = config.lr if config.lr is not None else 0.2 if weights == "none" else 0.002 if config.qat else 0.02
     optimizer = make_optimizer(config.optimizer, trainable, lr=peak, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 

@@ -144,7 +144,7 @@ def train(config: Config) -> dict[str, Any]:
         weights = config.weights or ("none" if on_sample else "imagenet")
         start = load_start(config.resume, Pretrained, load_pretrained, weights, width_mult=width_mult, app=APP)
     print(f"starting from {start.summary}")
-    network = start_network(start, train_split, width_mult, resolution, device)
+    network = start_network(start, train_split, width_mult, resolution, device, qat=config.qat)
     ema = Ema(network, decay=config.ema_decay)
     classifier = Classifier(
         network=ema.model,
@@ -251,6 +251,8 @@ class OptimizerRecipe(NamedTuple):
 def optimizer_recipe(config: Config, start: Pretrained) -> OptimizerRecipe:
     """The flags of the optimiser, and the defaults of those that were not given."""
     lr, layer_decay, head_epochs = (0.05, 0.9, 2.0) if start.is_trained else (0.2, 1.0, 0.0)
+    if config.qat:
+        lr, head_epochs = lr / 10, 0.0
     return OptimizerRecipe(
         lr if config.lr is None else config.lr,
         layer_decay if config.layer_decay is None else config.layer_decay,

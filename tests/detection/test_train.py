@@ -27,6 +27,7 @@ from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import Pretrained
 from apps.detection.train import Config, optimizer_recipe, train
+from tests.common.interrupted import same_weights, stop_after
 from tests.common.mistakes import error_of
 from tests.detection.tiny_runs import tiny_config
 
@@ -230,6 +231,22 @@ def test_every_setting_of_an_ssd_changes_the_weights(tiny_coco, tmp_path, change
         weights_after(tiny_config(tiny_coco, tmp_path / n, **base, **c)) for n, c in (("a", {}), ("b", change))
     )
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_trained_detector_learns_the_rounding_of_8_bits(finished_run, tiny_coco, tmp_path, monkeypatch):
+    """The saved model is as any other; stopped and resumed, it is the same to the bit."""
+    settings = {"weights": str(finished_run), "steps": 2, "eval_every": 2, "checkpoint_every": 1}
+    plain = weights_after(tiny_config(tiny_coco, tmp_path / "plain", **settings, lr=0.0001))
+    after = weights_after(tiny_config(tiny_coco, tmp_path / "straight", **settings, qat=True))
+    about = json.loads((tmp_path / "straight/config.json").read_text())
+    assert about["optimizer"]["lr"] == pytest.approx(0.0001)
+    assert list(after) == list(plain) and any(not torch.equal(plain[name], after[name]) for name in after)
+    again = tiny_config(tiny_coco, tmp_path / "again", **settings, qat=True)
+    stop_after(1, train_script, monkeypatch, lambda: train(again))
+    train(Config(resume=tmp_path / "again", num_workers=0))
+    assert same_weights(tmp_path / "straight", tmp_path / "again")
+    with pytest.raises(ValueError, match="--qat fine-tunes a trained model: give --weights a run or model folder"):
+        train(tiny_config(tiny_coco, tmp_path / "x", qat=True))
 
 
 def test_the_reference_keeps_its_optimiser():

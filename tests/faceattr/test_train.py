@@ -24,6 +24,7 @@ from apps.faceattr.loss.teacher_outputs import cached_outputs, teacher_outputs
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.train import Config, train, train_teacher
+from tests.common.interrupted import same_weights, stop_after
 from tests.common.mistakes import error_of
 from tests.faceattr.conftest import draw_faces
 
@@ -197,6 +198,19 @@ def test_every_setting_changes_the_weights(place, student_before, tmp_path, no_r
     assert any(not torch.equal(student_before[name], after[name]) for name in after)
 
 
+def test_a_trained_network_learns_the_rounding_of_8_bits(place, tmp_path, no_report, monkeypatch, capsys):
+    """The saved model is as any other; stopped and resumed, it is the same to the bit."""
+    settings = {"weights": str(place / "teacher"), "backbone": "a050", "teacher": "none", "steps": 2, "eval_every": 2}
+    plain = weights_after(student(place / "data", tmp_path / "plain", **settings, lr=0.002))
+    after = weights_after(student(place / "data", tmp_path / "straight", **settings, qat=True))
+    assert capsys.readouterr().out.count("learning rate 0.002") == 2
+    assert list(after) == list(plain) and any(not torch.equal(plain[name], after[name]) for name in after)
+    again = student(place / "data", tmp_path / "again", **settings, qat=True, checkpoint_every=1)
+    stop_after(1, train_script, monkeypatch, lambda: train(again))
+    train(Config(resume=tmp_path / "again", num_workers=0))
+    assert same_weights(tmp_path / "straight", tmp_path / "again")
+
+
 def test_a_teachers_settings(place, tmp_path):
     before = load_file(place / "teacher/best/model.safetensors")
     for i, change in enumerate(({"conv": "full"}, {"weight_decay": 0.1}, {"backbone": "mobilenet_v3_small"})):
@@ -347,6 +361,9 @@ def test_wrong_input(place, tmp_path, capsys):
         *good, "--hint-weight", "1", "--teacher-outputs", "cached"
     )
     assert "did you mean a025?" in error(*good, "--backbone", "a25")
+    assert "--qat fine-tunes a trained model: give --weights a run" in error("--teacher", "none", "--qat")
+    of_torchvision = ("--teacher", "none", "--qat", "--backbone", "mobilenet_v3_small")
+    assert "--qat is for widths of MobileNet V1" in error(*of_torchvision)
     assert "--resolution must be from 32" in error(*good, "--resolution", "8")
     args = (*data, "--backbone", "resnet-50")
     assert "did you mean resnet50?" in error_of(capsys, train_teacher, teacher_script.Config, *args)

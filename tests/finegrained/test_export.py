@@ -20,6 +20,7 @@ from apps.finegrained.eval import evaluate
 from apps.finegrained.export import Config, export
 from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.predict import Predictor
+from backbone.eight_bits import round_weight
 from tests.common.exported_files import need_exporter, need_modules, reuse
 from tests.finegrained.tiny_fruit import COLOURS, draw_fruit, save_classifier
 
@@ -89,9 +90,16 @@ def test_8_bits_in_a_quarter_of_the_size(place, monkeypatch, tmp_path, capsys):
     tensors = {str(tensor.name): tensor for tensor in onnx.load(str(out)).graph.initializer}
     filters = [t for t in tensors.values() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
     assert len(filters) == 27  # of Table 1: a full, 13 depthwise and 13 pointwise convolutions
+    network = Classifier.load(place / "run", device=torch.device("cpu")).network
     for tensor in filters:
         scale = tensors[tensor.name.replace("_quantized", "_scale")]
         assert list(scale.dims) == [tensor.dims[0]]  # one for each channel
+        learnt = network.get_submodule(
+            tensor.name.removeprefix("network.").replace(".weight_quantized", ".conv")
+        ).weight
+        steps = learnt.detach().abs().flatten(1).amax(1)[:, None, None, None] / 127
+        integers = (round_weight(learnt).detach() / steps).round()  # with --qat
+        assert np.array_equal(onnx.numpy_helper.to_array(tensor), integers)
 
 
 def test_openvino_is_a_folder(place, monkeypatch, tmp_path):

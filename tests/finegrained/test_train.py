@@ -22,6 +22,7 @@ from apps.finegrained import train as train_script
 from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.train import Config, train
 from backbone import create_backbone
+from tests.common.interrupted import same_weights, stop_after
 from tests.common.mistakes import error_of
 from tests.finegrained.conftest import draw_photos
 
@@ -222,6 +223,24 @@ def test_a_teacher_is_learnt_from(finished_run, tiny_photos, tmp_path, few_check
         train(tiny_config(tiny_photos, tmp_path / "x", teacher=finished_run))
 
 
+def test_a_trained_model_learns_the_rounding_of_8_bits(
+    finished_run, tiny_photos, tmp_path, few_checks, monkeypatch, capsys
+):
+    """From what it knew; the saved model is as any other; stopped and resumed, it is the same to the bit."""
+    settings = {"weights": str(finished_run), "steps": 2, "eval_every": 2, "checkpoint_every": 1}
+    plain = weights_after(tiny_config(tiny_photos, tmp_path / "plain", **settings, lr=0.005, head_epochs=0.0))
+    after = weights_after(tiny_config(tiny_photos, tmp_path / "straight", **settings, qat=True))
+    said = capsys.readouterr().out
+    assert said.count("3 of 3 classifier rows are taken by name") == 2 and said.count("learning rate 0.005") == 2
+    assert list(after) == list(plain) and any(not torch.equal(plain[name], after[name]) for name in after)
+    Classifier.load(tmp_path / "straight", device=torch.device("cpu"))
+    again = tiny_config(tiny_photos, tmp_path / "again", **settings, qat=True)
+    stop_after(1, train_script, monkeypatch, lambda: train(again))
+    shutil.rmtree(finished_run)
+    train(Config(resume=tmp_path / "again", num_workers=0))
+    assert same_weights(tmp_path / "straight", tmp_path / "again")
+
+
 def test_wrong_input_to_train(tiny_photos, finished_run, tmp_path, capsys):
     data = ("--data", str(tiny_photos), "--weights", "none", "--num-workers", "0", "--steps", "2")
     data += ("--out", str(tmp_path / "new"))
@@ -243,6 +262,7 @@ def test_wrong_input_to_train(tiny_photos, finished_run, tmp_path, capsys):
     assert "temperature must be above 0" in error("--teacher", str(finished_run), "--temperature", "nan")
     assert "--resolution must be from 32 to 8,192, got 10" in error("--resolution", "10")
     assert "did you mean imagenet?" in error("--weights", "imagnet")
+    assert "--qat fine-tunes a trained model: give --weights a run" in error("--qat")
     assert not (tmp_path / "new/metrics.jsonl").exists()
 
 

@@ -132,6 +132,7 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
     return np.array([by_class[np.searchsorted(present, own)].max(initial=1.0) for own in classes])
 
 
+QAT_EPOCHS = 3.0  # of --qat
 UNKNOWN_STEPS = 10**9  # of a run whose steps are not known yet
 A_YEAR = 365 * 24 * 60  # minutes
 
@@ -170,7 +171,7 @@ class Lengths:
 
 
 def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Lengths:
-    """The lengths from --steps, --epochs or --minutes, --batch-size, --accumulate, --warmup-steps and --eval-every.
+    """The lengths from --steps, --epochs or --minutes, --qat, --batch-size, --accumulate, --warmup-steps, --eval-every.
 
     Args:
         config: has these fields; None is the default.
@@ -196,7 +197,8 @@ def run_lengths(config: Any, num_samples: int, *, default_epochs: float) -> Leng
         return Lengths(UNKNOWN_STEPS, config.warmup_steps or 100, UNKNOWN_STEPS, images_a_step, num_samples)
     num_steps = config.steps
     if num_steps is None:
-        epochs = default_epochs if config.epochs is None else config.epochs
+        usual = min(QAT_EPOCHS, default_epochs) if config.qat else default_epochs
+        epochs = usual if config.epochs is None else config.epochs
         num_steps = math.ceil(epochs * num_samples / images_a_step)
     if not 1 <= num_steps < UNKNOWN_STEPS:
         raise ValueError(f"the run must have at least one step and at most {UNKNOWN_STEPS - 1:,}, got {num_steps}")

@@ -21,6 +21,7 @@ from apps.common.pretrained import (
     TENSORFLOW_STYLE,
     find_weights,
     imagenet_name,
+    learn_rounding,
     load_model_of,
     preprocessing_of,
     style_of,
@@ -31,6 +32,7 @@ from apps.detection.data.batches import make_eval_set
 from apps.detection.data.coco_classes import COCO_CLASSES, match_names
 from apps.detection.data.coco_split import CocoSplit, box_sizes
 from apps.detection.model.create import Network, create_detector
+from apps.detection.model.pyramid import PyramidDetector
 from apps.detection.model.ssd import NUM_LEVELS
 from apps.detection.model.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
@@ -172,12 +174,14 @@ def start_network(
     device: torch.device,
     *,
     fit_seed: int | None = None,
+    qat: bool = False,
 ) -> Network:
     """A network on `device` for the classes of a split, with its initial weights.
 
     Args:
         fit_seed: fit the shapes of an SSD's anchors to the boxes of the split, with this seed; None keeps those of
             `start`, usually the reference's.
+        qat: see `learn_rounding`.
     """
     shapes = start.anchor_shapes
     if fit_seed is not None:
@@ -196,6 +200,9 @@ def start_network(
     network = network.to(device).to(memory_format=torch.channels_last)
     if start.folded:
         unfold_norms(network, start.preprocessing(make_eval_set(split, resolution=resolution).some().to(device)))
+    if qat:
+        sums = [*network.up, *network.down] if isinstance(network, PyramidDetector) else []
+        learn_rounding(network, start.class_names, sums=sums)
     return network
 
 

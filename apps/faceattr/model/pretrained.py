@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from apps.common import pretrained as common
 from apps.common.data.photos import evenly_spaced
 from apps.common.images import Normalisation, read_image
-from apps.common.pretrained import Pretrained
+from apps.common.pretrained import Pretrained, learn_rounding
 from apps.faceattr.data.batches import make_eval_set
 from apps.faceattr.model.create import create_network, head_path, parse_width
 from apps.faceattr.model.face_finder import FaceFinder, measure_margin
@@ -63,12 +63,15 @@ def start_tagger(
     device: torch.device,
     *,
     conv: Conv = "separable",
+    qat: bool = False,
 ) -> tuple[Tagger, str]:
     """A tagger whose network is in training mode on `device`, and a sentence about what it starts from.
 
     Args:
         backbone, conv: see `load_pretrained`.
         photos: face crops of the training set; some are shown to weights whose BatchNorm was folded away.
+
+        qat: see `learn_rounding`.
 
     Raises:
         ValueError: a wrong name, width or resolution, or weights of another network.
@@ -85,6 +88,8 @@ def start_tagger(
     network = network.to(device).to(memory_format=torch.channels_last)
     if start.folded:
         unfold_norms(network, start.preprocessing(make_eval_set(photos, resolution=resolution).some().to(device)))
+    if qat:
+        learn_rounding(network, start.class_names)
     framing, framed = measure_framing(photos)
     tagger = Tagger(
         network=network.train(),

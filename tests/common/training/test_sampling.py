@@ -108,16 +108,18 @@ def test_repeat_factors_are_the_papers():
             repeat_factors(labels, threshold)
 
 
-def lengths(**changes) -> Lengths:
+def lengths(epochs_by_default: float = 2.0, **changes) -> Lengths:
     settings = {"steps": None, "epochs": None, "minutes": None, "batch_size": 4, "accumulate": 1, "warmup_steps": None}
     settings |= {"eval_every": None, "checkpoint_every": 500, "clip_norm": 5.0, "seed": 0, "num_workers": 2}
-    return run_lengths(SimpleNamespace(**{**settings, **changes}), 100, default_epochs=2.0)
+    settings |= {"qat": False}
+    return run_lengths(SimpleNamespace(**{**settings, **changes}), 100, default_epochs=epochs_by_default)
 
 
 def test_lengths_count_optimiser_steps():
     assert lengths() == Lengths(50, 5, 10, 4, 100)
     assert lengths(accumulate=5) == Lengths(10, 1, 2, 20, 100)
     assert lengths(epochs=100.0, accumulate=2, warmup_steps=3, eval_every=7) == Lengths(1250, 3, 7, 8, 100)
+    assert lengths(30.0, qat=True).num_steps == lengths(3.0).num_steps == lengths(30.0, epochs=3.0).num_steps
     assert lengths(steps=90_000) == Lengths(90_000, 500, 5000, 4, 100)
     assert lengths(steps=30).describe("photos") == "30 steps of 4 photos, 1.2 epochs"
     assert lengths(minutes=3.0).known_steps is None

@@ -1,11 +1,13 @@
-"""Compare training steps of our a075 at 300 pixels, by head, with torchvision's ssdlite320_mobilenet_v3_large.
+"""Compare training steps of our a075 at 300 pixels, by head, with those of other small detectors at 320.
 
     python benchmarks/detection_training.py
 
-A step is forward, matching, loss, backward and update on the same 16 images and boxes. The contenders take turns. Each
-gets images of its own size that are already on the device. torchvision runs with both memory layouts, and in bfloat16
-where the device supports it, and its fastest variant counts. The script prints images a second, the ratio round by
-round, the share of matching and loss in our steps, and the peak memory of each contender in its own process.
+The others are torchvision's ssdlite320_mobilenet_v3_large and, where the package ultralytics is installed (AGPL-3.0, no
+dependency of this project), YOLO11n with random weights. A step is forward, matching, loss, backward and update on the
+same 16 images and boxes. The contenders take turns. Each gets images of its own size that are already on the device.
+torchvision runs with both memory layouts; all run in float32 and, where the device supports it, in bfloat16. The script
+prints images a second, the ratio to the fastest variant of each other detector round by round, the share of matching
+and loss in our steps, and the peak memory of ours and torchvision's in their own processes.
 """
 
 import argparse
@@ -100,6 +102,38 @@ def make_torchvision(device: torch.device, amp: MixedPrecision, *, channels_last
     return step
 
 
+def make_yolo(device: torch.device, amp: MixedPrecision) -> Step:
+    """Make ultralytics' step of YOLO11n with its own matching and loss, channels last.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import DetectionModel
+
+    images, targets = make_batch(320, device)
+    network = DetectionModel("yolo11n.yaml", nc=CLASSES, verbose=False).to(device)
+    network = network.to(memory_format=torch.channels_last).train()
+    network.args = get_cfg()  # the weights of the losses
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    low, high = targets.boxes_xyxy[..., :2], targets.boxes_xyxy[..., 2:]
+    batch = {
+        "img": images.contiguous(memory_format=torch.channels_last),
+        "cls": (targets.labels - 1).float().reshape(-1, 1),
+        "bboxes": torch.cat(((low + high) / 2, high - low), dim=-1).reshape(-1, 4),
+        "batch_idx": torch.arange(BATCH, device=device).repeat_interleave(BOXES).float(),
+    }
+
+    def step() -> None:
+        with autocast(device, amp):
+            losses, _ = network(batch)
+        losses.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
 def seconds(step: Step, device: torch.device) -> float:
     start = time.perf_counter()
     step()
@@ -149,12 +183,18 @@ def main() -> None:
         "torchvision, float32": make_torchvision(device, "none", channels_last=False),
         "torchvision, float32, channels last": make_torchvision(device, "none", channels_last=True),
     }
+    precisions: dict[str, MixedPrecision] = {"float32": "none"}
     if choose_precision(device, "auto") == "bf16":
+        precisions["bf16 autocast"] = "bf16"
         steps |= {
             "pyramid, bf16 autocast": make_ours(device, "bf16", "pyramid")[0],
             "ssd, bf16 autocast": make_ours(device, "bf16", "ssd")[0],
             "torchvision, bf16 autocast": make_torchvision(device, "bf16", channels_last=True),
         }
+    try:
+        steps |= {f"YOLO11n, {name}": make_yolo(device, amp) for name, amp in precisions.items()}
+    except ImportError:
+        print("YOLO11n is skipped: ultralytics is not installed", file=sys.stderr)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.rounds + 1):
         for name, step in steps.items():
@@ -171,13 +211,17 @@ def main() -> None:
         pairs = zip(times[f"{head}, matching and loss"], times[f"{head}, float32"], strict=True)
         share = statistics.median(loss / step for loss, step in pairs)
         print(f"matching and loss: {100 * share:.1f} % of the step of {head}")
-    fastest = min((name for name in times if name.startswith("torchvision")), key=lambda n: statistics.median(times[n]))
-    for name in [name for name in times if not name.startswith("torchvision") and name.endswith(("32", "autocast"))]:
-        ratios = [theirs / mine for mine, theirs in zip(times[name], times[fastest], strict=True)]
-        print(
-            f"{name} / {fastest}, its fastest: {statistics.median(ratios):.2f} times the images a second, "
-            f"{min(ratios):.2f} to {max(ratios):.2f} over the rounds"
-        )
+    ours = [name for name in times if name.startswith(("pyramid", "ssd")) and name.endswith(("32", "autocast"))]
+    for other in ("torchvision", "YOLO11n"):
+        theirs = [name for name in times if name.startswith(other)]
+        for name in ours if theirs else []:
+            same = [their for their in theirs if ("float32" in their) == name.endswith("float32")]
+            fastest = min(same, key=lambda n: statistics.median(times[n]))
+            ratios = [their / mine for mine, their in zip(times[name], times[fastest], strict=True)]
+            print(
+                f"{name} / {fastest}: {statistics.median(ratios):.2f} times the images a second, "
+                f"{min(ratios):.2f} to {max(ratios):.2f} over the rounds"
+            )
     for which in CONTENDERS:
         print(f"peak memory, {which}: {peak_memory_gb(which, device):.2f} GB")
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 Amp = Literal["auto", "none", "bf16", "fp16"]
 BadData = Literal["refuse", "skip"]
-Format = Literal["onnx", "openvino", "tflite", "executorch", "web"]
+Format = Literal["onnx", "openvino", "tflite", "executorch", "ncnn", "web"]
 Input = Literal["uint8", "float"]
 Io = Literal["float", "int8"]
 OptimizerName = Literal["sgd", "rmsprop", "adamw"]

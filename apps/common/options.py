@@ -182,7 +182,8 @@ class ExportOptions:
 
     format: Format = "onnx"
     """onnx (one file), openvino (a folder with model.xml and model.bin), tflite or executorch (one file for phones and
-    small boards) or web (a folder with a page that runs the model in the browser); see docs/formats.md"""
+    small boards), ncnn (a folder for them) or web (a folder with a page that runs the model in the browser); see
+    docs/formats.md"""
     int8: bool = False
     """8-bit weights and activations, with scales from photos of the train split"""
     io: Io = "float"

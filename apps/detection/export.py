@@ -121,7 +121,7 @@ def export(config: Config) -> Path:
         max_drop=config.max_drop,
         io=config.io,
         compare=compare_detections if finished else difference,
-        translations=translations() if finished and config.format not in ("tflite", "executorch") else None,
+        translations=translations() if finished and config.format not in ("tflite", "executorch", "ncnn") else None,
         page=WebPage(config.ort),
     )
     return out

@@ -189,6 +189,7 @@ def files(place, tmp_path_factory) -> dict[str, Path]:
         ("openvino", "openvino", "for openvino"),
         ("tflite", "ai_edge_litert", "a net.tflite"),
         ("executorch", "executorch", "a net.pte"),
+        ("ncnn", "pnnx", "for ncnn"),
     ):
         if importlib.util.find_spec(module):
             with pytest.MonkeyPatch.context() as patch:
@@ -197,7 +198,7 @@ def files(place, tmp_path_factory) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite", "executorch"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "tflite", "executorch", "ncnn"])
 def test_an_exported_file_comes_back_as_a_checkpoint(place, files, tmp_path, format, capsys):
     if format not in files:
         pytest.skip(f"the packages of {format} are not installed")

@@ -15,8 +15,9 @@ from apps.common.checkpoint import WEIGHTS
 from apps.common.choices import Format, Input, Io
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import need_executorch, write_executorch
-from apps.common.deploy.formats import SUFFIXES, quantize, write_onnx, write_openvino
+from apps.common.deploy.formats import OPENVINO_FILE, SUFFIXES, quantize, write_onnx, write_openvino
 from apps.common.deploy.graph import Graph
+from apps.common.deploy.ncnn import ABOUT, BIN, EXTRA, PARAM, PIXELS, write_ncnn
 from apps.common.deploy.packages import need
 from apps.common.deploy.sessions import Session, load_session
 from apps.common.deploy.tflite.convert import write_tflite
@@ -26,9 +27,13 @@ from backbone.files import written_whole
 PARITY_PHOTOS = 16
 SAME_OUTPUTS = 1e-4  # largest difference of 32-bit outputs, relative to max(1, largest output)
 SAME_METRIC, MAX_DROP = 0.001, 0.01  # how far the metric may be in 32-bit floats, and how much 8 bits may lose
-FOLDERS = {"openvino": {"model.xml", "model.bin"}, "web": WEB_FILES}
+FOLDERS = {"openvino": {"model.xml", "model.bin"}, "ncnn": {PARAM, BIN, ABOUT}, "web": WEB_FILES}
 """Formats that are folders, and what may be in each."""
-LACKS = {"executorch": ("--dynamic-size", "--outputs detections"), "tflite": ("--dynamic-size",)}
+LACKS = {
+    "executorch": ("--dynamic-size", "--outputs detections"),
+    "ncnn": ("--int8", "--dynamic-size", "--outputs detections"),
+    "tflite": ("--dynamic-size",),
+}
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
 
 
@@ -84,6 +89,7 @@ def write_checked(
     precision = "float32" if calibration is None else "int8"
     sizes = {"resolution": resolution, "dynamic_size": dynamic_size}
     facts = {**_describe(graph), **sizes, "precision": precision, **metadata}
+    facts |= {"input": PIXELS} if format == "ncnn" and graph.input == "uint8" else {}
     facts |= {"input": "int8 RGB (B, H, W, 3), pixel - 128"} if io == "int8" else {}
     with written_whole(out, folder=format in FOLDERS) as temporary:
         options = {"dynamic_size": dynamic_size, "translations": translations}
@@ -117,6 +123,8 @@ def _write(
         write_executorch(path, graph, resolution=resolution, metadata=metadata, calibration=calibration)
     elif format == "tflite":
         write_tflite(path, graph, resolution=resolution, metadata=metadata, calibration=calibration, whole=io == "int8")
+    elif format == "ncnn":
+        write_ncnn(path, graph, resolution=resolution, metadata=metadata)
     else:
         onnx = path / MODEL if format in FOLDERS else path
         write_onnx(onnx, graph, resolution=resolution, metadata=metadata, **options)
@@ -133,6 +141,8 @@ def _need(format: Format) -> None:
         need_executorch()
     elif format == "tflite":
         need("ai_edge_litert", "flatbuffers", extra="tflite")
+    elif format == "ncnn":
+        need("pnnx", "ncnn", extra=EXTRA)
     else:
         need("onnx", "onnxscript", *(["openvino"] if format == "openvino" else []), "onnxruntime")
 
@@ -236,6 +246,6 @@ def check_target(out: Path, format: Format) -> None:
     if format not in FOLDERS and (out.suffix != SUFFIXES[format] or out.is_dir()):
         raise ValueError(f"--out {out} must be a file that ends in {SUFFIXES[format]} for --format {format}")
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    ours = there <= FOLDERS.get(format, there) and bool(there & {"model.xml", MODEL})
+    ours = there <= FOLDERS.get(format, there) and bool(there & {OPENVINO_FILE, PARAM, MODEL})
     if format in FOLDERS and (out.is_file() or (there and not ours)):
         raise ValueError(f"--out {out} must be a new folder, or one that an export wrote, for --format {format}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from apps.common.checkpoint import OPTIONAL, SCHEMA, are_names, are_numbers, check_description, is_number
 from apps.common.choices import Precision, Runtime
 from apps.common.deploy.formats import exported_format
+from apps.common.deploy.ncnn import try_ncnn
 from apps.common.deploy.sessions import FileSession, load_session, need_runtime
 from apps.common.images import Normalisation
 
@@ -94,6 +95,8 @@ def load_exported(path: Path, *, app: str, known: Known) -> Exported:
     Raises:
         ValueError: it cannot be opened, belongs to another app, or has no valid metadata.
     """
+    if exported_format(path) == "ncnn":
+        try_ncnn(path)
     session = open_file(path)
     about = read_about(path, session.metadata, app=app, known=known)
     network = ExportedNetwork(path, about)

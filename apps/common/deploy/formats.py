@@ -23,7 +23,8 @@ from backbone.mobilenet_v1 import MIN_RESOLUTION
 
 INPUT = "images"
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}
-OPENVINO_FILE = "model.xml"  # beside its model.bin
+OPENVINO_FILE, NCNN_FILE = "model.xml", "model.param"  # beside their model.bin
+FOLDER_FILES: dict[Format, str] = {"openvino": OPENVINO_FILE, "ncnn": NCNN_FILE}
 TOLERANCE = 1e-3  # largest allowed difference of 32-bit outputs, relative to max(1, largest output)
 OPSET = 20
 QUANTIZED = ("Conv", "Clip", "Relu", "Add")  # where the time goes, see `after_the_network`
@@ -32,8 +33,9 @@ QUANTIZED = ("Conv", "Clip", "Relu", "Add")  # where the time goes, see `after_t
 def exported_format(path: Path | str) -> Format | None:
     """The format of a file or folder that an export.py writes, by its name; None for a run or model folder."""
     path = Path(path)
-    if (path / OPENVINO_FILE).is_file():
-        return "openvino"
+    for name, file in FOLDER_FILES.items():
+        if (path / file).is_file():
+            return name
     return next((name for name, end in SUFFIXES.items() if path.suffix.lower() == end and not path.is_dir()), None)
 
 

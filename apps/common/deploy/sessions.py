@@ -16,6 +16,7 @@ from apps.common.choices import Format, Precision, Runtime
 from apps.common.deploy.executorch import ExecutorchSession, need_executorch
 from apps.common.deploy.formats import INPUT, OPENVINO_FILE, exported_format
 from apps.common.deploy.graph import Graph, as_input
+from apps.common.deploy.ncnn import NcnnSession
 from apps.common.deploy.packages import import_openvino, need, openvino_core
 from apps.common.deploy.tflite.session import TFLiteSession
 from apps.common.device import choose_device, choose_precision
@@ -180,11 +181,13 @@ def need_runtime(format: Format) -> None:
         need_executorch()
     elif format == "tflite":
         need("ai_edge_litert", extra="tflite")
+    elif format == "ncnn":
+        need("ncnn", extra="ncnn")
     else:
         need("openvino" if format == "openvino" else "onnxruntime")
 
 
-FileSession = OnnxSession | OpenVinoSession | TFLiteSession | ExecutorchSession
+FileSession = OnnxSession | OpenVinoSession | TFLiteSession | ExecutorchSession | NcnnSession
 
 
 def load_session(
@@ -199,7 +202,7 @@ def load_session(
 
     Args:
         path: an ONNX file, or for "openvino" also a folder of `write_openvino`; for others their own files.
-        runtime: "onnx", "openvino", "tflite" or "executorch" (which chooses its threads itself).
+        runtime: "onnx", "openvino", "tflite", "ncnn" or "executorch" (which chooses its threads itself).
         threads: compute threads; None for as many as torch uses.
         preprocessing: for a file whose input is preprocessed outside.
         precision: "auto" lets OpenVINO compute in bfloat16 where the processor supports it, which is faster and changes
@@ -210,6 +213,8 @@ def load_session(
         return OnnxSession(path, threads=threads, preprocessing=preprocessing)
     if runtime == "tflite":
         return TFLiteSession(path, threads=threads, preprocessing=preprocessing)
+    if runtime == "ncnn":
+        return NcnnSession(path, threads=threads, preprocessing=preprocessing)
     if runtime == "executorch":
         return ExecutorchSession(path, preprocessing=preprocessing)
     return OpenVinoSession(path, threads=threads, preprocessing=preprocessing, bf16=computes_in_bf16(precision))

@@ -44,11 +44,7 @@ SECTIONS = {
     ),
     "schedule": (
         *("steps", "minutes", "head_epochs", "accumulate", "optimizer", "backbone_lr", "layer_decay", "weight_decay"),
-<<<<<<< HEAD
-        *("sync_norm", "warmup_steps", "ema_decay", "clip_norm", "amp", "patience", "seed"),
-=======
-        *("warmup_steps", "ema_decay", "clip_norm", "amp", "qat", "patience", "seed"),
->>>>>>> fbe58d3 (train.py --qat: fine-tuning with the rounding of 8 bits; a script that measures what 8 bits cost)
+        *("sync_norm", "warmup_steps", "ema_decay", "clip_norm", "amp", "qat", "patience", "seed"),
     ),
     "measurement": ("subgroup", "resolutions", "unknown", "calibrate", "compare", "max_drop"),
     "warning": ("min_objects", "min_photos", "min_known", "min_rarer", "max_imbalance", "min_side"),

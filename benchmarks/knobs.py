@@ -16,6 +16,7 @@ that you report.
 import argparse
 import importlib
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from apps.common.deploy.agreement import random_image
 from apps.common.deploy.fastest import time_in_turn
 from apps.common.deploy.runtime import start_session
 from apps.common.evaluation.plots import new_figure
+from apps.common.training.run_log import STATE
 from backbone.cost import count_module
 from backbone.files import written_whole
 from backbone.names import PAPER_NAMES
@@ -77,7 +79,8 @@ def train_grid(args: argparse.Namespace, flags: Sequence[str]) -> list[Path]:
         ValueError: the folder has runs of other flags, or training fails.
     """
     asked, path = {"app": args.app, "data": args.data, "flags": list(flags)}, args.out / "knobs.json"
-    if path.exists() and (there := load_json(path)) != asked:
+    begun = path.exists() and any(args.out.glob(f"*/{STATE}"))
+    if begun and (there := load_json(path)) != asked:
         raise ValueError(f"{args.out} has runs of {json.dumps(there)}, not {json.dumps(asked)}: take another --out")
     script = importlib.import_module(f"apps.{args.app}.train")
     runs = []
@@ -88,7 +91,7 @@ def train_grid(args: argparse.Namespace, flags: Sequence[str]) -> list[Path]:
             if (run / FINISHED).exists():
                 continue
             given = ["--resolution", str(side), "--data", *args.data, "--out", str(run), *flags]
-            given = ["--resume", str(run)] if (run / CONFIG).exists() else ["--backbone", backbone, *given]
+            given = ["--resume", str(run)] if (run / STATE).exists() else ["--backbone", backbone, *given]
             config = parse(script.Config, given)
             save_json(path, asked)
             print(f"training {backbone} at {side} pixels", flush=True)
@@ -102,7 +105,7 @@ def measure(run: Path, args: argparse.Namespace) -> Point:
     Raises:
         ValueError: it is none, or of another app.
     """
-    module, name, key, _ = APPS[args.app]
+    module, name, key, called = APPS[args.app]
     model = getattr(importlib.import_module(module), name).load(run, device=torch.device("cpu"))
     script = importlib.import_module(f"apps.{args.app}.eval")
     data: Any = tuple(args.data) if args.app == "faceattr" else args.data[0]
@@ -110,6 +113,8 @@ def measure(run: Path, args: argparse.Namespace) -> Point:
     record = where / "knobs.json"
     if not record.exists():
         values = script.evaluate(script.Config(checkpoint=run, data=data, split=args.split, out=where))
+        if values[key] is None or not math.isfinite(values[key]):
+            raise ValueError(f"the split {args.split} of {' '.join(args.data)} is too small for {called}: see {where}")
         save_json(record, {"data": args.data, "metric": values[key]})
     elif (there := load_json(record))["data"] != args.data:
         raise ValueError(f"{record} is of {' '.join(there['data'])}: remove {where} to measure on other data")

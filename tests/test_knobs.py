@@ -1,16 +1,25 @@
-"""benchmarks/knobs.py: a grid of tiny classifiers is trained, goes on, and is compared; what is on the front."""
+"""benchmarks/knobs.py: a grid of each app is trained, goes on after a kill, and is compared; what is on the front."""
 
+import importlib
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from apps.common.deploy.runtime import start_session
 from backbone.cost import backbone_cost
 from benchmarks import knobs
+from tests.conftest import draw_tiny_coco
+from tests.faceattr.conftest import draw_faces
 from tests.finegrained.tiny_fruit import draw_fruit
 
 TRAIN = ["--weights", "none", "--steps", "2", "--batch-size", "6", "--num-workers", "0", "--device", "cpu"]
+OTHERS = {  # an app -> what draws its photos, pixels, its main metric, and flags of its own
+    "detection": (draw_tiny_coco, "64", "AP", []),
+    "faceattr": (draw_faces, "32", "mean_ap", ["--teacher", "none"]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +63,49 @@ def test_a_grid_is_trained_once_goes_on_and_is_compared(fruit, tmp_path, capsys)
     assert list(rows_of(capsys.readouterr().out)) == ["a025-32"]
 
 
+@pytest.mark.parametrize("app", OTHERS)
+def test_a_killed_run_of_the_other_apps_goes_on(app, tmp_path, capsys, monkeypatch):
+    draw, side, key, flags = OTHERS[app]
+    data, out = draw(tmp_path / "data"), tmp_path / "out"
+    given = ["--app", app, "--data", str(data), "--backbones", "a010", "--resolutions", side, "--out", str(out)]
+    given += [*TRAIN, *flags]
+    script = importlib.import_module(f"apps.{app}.train")
+    learn, steps = script.take_step, []
+
+    def counted(*args, **options):
+        learn(*args, **options)
+        steps.append(len(steps))
+        if len(steps) == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(script, "take_step", counted)
+    monkeypatch.setattr(knobs, "start_session", lambda model, _: start_session(model, "torch"))  # exports nothing
+    with pytest.raises(SystemExit) as stop:
+        knobs.main(given)
+    assert stop.value.code == 128 + signal.SIGTERM and "stopped by a signal after step 1" in capsys.readouterr().out
+    knobs.main(given)
+    assert len(steps) == 2  # of --steps 2
+    (row,) = rows_of(capsys.readouterr().out).values()
+    measured = json.loads((out / f"a010-{side}/knobs-val/metrics.json").read_text())
+    assert (row[0], row[1], row[6]) == ("a010", side, f"{measured[key]:.3f}")
+
+
+def test_nothing_is_kept_of_flags_with_which_no_run_began(fruit, tmp_path, capsys):
+    given = ["--app", "finegrained", "--data", str(fruit), "--backbones", "a010", "--resolutions", "32", *TRAIN]
+    given += ["--out", str(tmp_path)]
+    for flags, told in ((["--weights", "none.h5"], "none.h5"), (["--weights", "none.pth"], "none.pth")):
+        with pytest.raises(SystemExit) as stop:
+            knobs.main([*given, *flags])
+        err = capsys.readouterr().err
+        assert (stop.value.code, err.count("\n")) == (2, 1) and told in err and "has runs of" not in err
+
+
 def test_a_mistake_gets_one_line(fruit, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     (out / "knobs.json").write_text(json.dumps({"app": "finegrained", "data": ["elsewhere"], "flags": []}))
+    (out / "a025-32").mkdir()
+    (out / "a025-32/last.pt").touch()
     for flags, told in (
         (["--app", "finegrained", "--data", str(fruit)], "has runs of {"),
         (["--app", "finegrained", "--data", "a", "b"], "--data of finegrained is one folder, got 2"),
@@ -71,7 +119,7 @@ def test_a_mistake_gets_one_line(fruit, tmp_path, capsys):
             knobs.main([*flags, "--out", str(out)])
         err = capsys.readouterr().err
         assert (stop.value.code, err.count("\n")) == (2, 1) and told in err
-    assert [path.name for path in out.iterdir()] == ["knobs.json"]
+    assert {path.name for path in out.iterdir()} == {"a025-32", "knobs.json"}
 
 
 def test_the_front_is_what_no_other_one_beats():

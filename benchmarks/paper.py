@@ -9,7 +9,8 @@ All networks start from random weights and are trained alike: same photos, steps
 stand for the paper's 224, and 192, 160 and 128 are scaled likewise. Top-1 is that of the moving average of the weights
 after the last step, on all photos of --split, which is measured once. Each run is kept in OUT/runs as it ends: the same
 command goes on where it was stopped. With --jobs, several are trained at once. OUT/paper.md has the tables, with the
-paper's figures of ImageNet beside ours, and OUT/paper.png shows the 16 networks of Figures 4 and 5.
+paper's figures of ImageNet beside ours, OUT/paper.png shows the 16 networks of Figures 4 and 5, and OUT/distill.png the
+widths with and without a teacher.
 
 Mult-adds and parameters under "here" are those of our networks, at our resolutions and with our classes; those under
 "paper" belong to 1000 classes and the paper's resolutions: as printed, and as counted here (weights without norms).
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from paper_report import Done, draw, report
+from paper_report import Done, draw, draw_taught, report
 from paper_runs import PHOTOS, TEACHER, Setting, Study, seconds_a_step, train_one
 from paper_tables import TABLES, Asked, Row, rows_of
 
@@ -184,6 +185,8 @@ def main(given: Sequence[str] | None = None) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
     if any(done[row.setting] for row in tables.get(FIRST_SEED_ONLY, [])):
         draw(args.out / "paper.png", tables[FIRST_SEED_ONLY], done, study)
+    if any(done[row.setting] for row in tables.get("distill", [])):
+        draw_taught(args.out / "distill.png", tables["distill"], done, study)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
-from paper_runs import Setting, Study
+from paper_runs import TEACHER, Setting, Study
 from paper_tables import Row, is_papers, title_of
 
 from apps.common.evaluation.plots import new_figure
@@ -187,5 +187,26 @@ def draw(path: Path, rows: Sequence[Row], done: Done, study: Study) -> None:
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
         pair[1].legend(fontsize=8, loc="lower right")
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
+
+
+def draw_taught(path: Path, rows: Sequence[Row], done: Done, study: Study) -> None:
+    """Plot top-1 over width, with and without a teacher, means and standard deviations; the teacher as a line."""
+    figure = new_figure(5.6, 3.8)
+    axes = figure.subplots()
+    for taught, label in ((False, "alone"), (True, "taught by width 1")):
+        own = [
+            row.setting for row in rows if row.setting.taught == taught and done[row.setting] and row.setting != TEACHER
+        ]
+        spreads = [spread_of(done[setting]) for setting in own]
+        widths = [int(setting.backbone[1:]) / 100 for setting in own]
+        errors = [spread.deviation or 0.0 for spread in spreads]
+        axes.errorbar(widths, [spread.mean for spread in spreads], errors, marker="o", capsize=3, label=label)
+    if done[TEACHER]:
+        axes.axhline(spread_of(done[TEACHER]).mean, linestyle="--", color="gray", label="the teacher")
+    axes.set(xlabel="width", ylabel=f"top-1 here, % ({study.steps:,} steps)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from paper_runs import Setting
+from paper_runs import TEACHER, Setting
 
 from apps.finegrained.choices import Augment
 from backbone.cost import backbone_cost
@@ -147,7 +147,7 @@ def distill(_: Asked) -> list[Row]:
         Row(f"{name}, {'taught' if taught else 'alone'}", Setting(backbone=name, taught=taught))
         for taught in (False, True)
         for name in ("a075", "a050", "a025")
-    ]
+    ] + [Row("a100, the teacher", TEACHER)]
 
 
 TABLES: dict[str, Callable[[Asked], list[Row]]] = {

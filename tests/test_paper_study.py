@@ -55,7 +55,7 @@ def test_one_epoch_of_everything_in_two_commands(finished, parts, capsys):
     parts.script.main(given)
     again = capsys.readouterr().out
     assert again.startswith("0 runs to train") and "not finished" not in again
-    assert (out / "paper.png").stat().st_size > 10_000
+    assert all((out / name).stat().st_size > 10_000 for name in ("paper.png", "distill.png"))
 
 
 def test_the_papers_figures_stand_beside_ours(finished):

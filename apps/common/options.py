@@ -5,7 +5,7 @@ A script's Config inherits the groups it needs and adds its own fields: `Config(
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.choices import Amp, BadData, Format, Input, Io, Precision, Runtime
+from apps.common.choices import Amp, BadData, Format, Input, Io, On, Precision, Runtime
 
 SECTIONS = {
     "everyday": (
@@ -52,7 +52,7 @@ SECTIONS = {
         *("conf", "all_names", "classes", "max_dets", "slice", "slice_overlap", "top", "every"),
         *("show_sensitive", "whole"),
     ),
-    "runtime": ("runtime", "threads", "precision"),
+    "runtime": ("runtime", "threads", "precision", "on", "address", "actors"),
     "output": (
         *("format", "outputs", "score_threshold", "int8", "io", "input", "dynamic_size", "ort"),
         *("save", "save_as", "only_unlabelled", "cam", "fix", "examples", "drop"),
@@ -165,6 +165,13 @@ class PredictOptions(DeviceOption):
     precision: Precision = "float32"
     """arithmetic: float32 (exact), or auto: bfloat16 where processor and runtime (OpenVINO) support it, see
     docs/export.md"""
+    on: On = "here"
+    """here (in this process), or ray: processes of Ray on this machine or a cluster write a Parquet table, and sources
+    may also be tar shards, lists (.txt) and addresses (s3://...); see docs/cluster.md"""
+    address: str | None = None
+    """address of the Ray cluster for --on ray; default starts Ray on this machine"""
+    actors: int | None = None
+    """processes with a network each for --on ray; default one per GPU, or per --threads cores (1 by default there)"""
 
     @property
     def all_sources(self) -> tuple[str, ...]:

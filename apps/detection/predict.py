@@ -8,6 +8,7 @@
     find . -name "*.jpg" | python apps/detection/predict.py -
     python apps/detection/predict.py PATH --checkpoint last --save-as yolo --only-unlabelled     labels to correct
     python apps/detection/predict.py large.jpg --slice 300           small objects in large photos
+    python apps/detection/predict.py photos/ --on ray --out found/   millions of photos: docs/cluster.md
 
 It writes into a new folder, runs/detection/predict-N, or --out: the drawn pictures and videos, predictions.csv, and
 predictions.json in COCO's results format, see `results.Results`.
@@ -82,6 +83,7 @@ from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.answers import answered
+from apps.common.media.cluster.predictions import Answering, predict_on_ray
 from apps.common.media.watch import Watch
 from apps.detection.boxes.postprocess import Detections
 from apps.detection.boxes.slicing import check_slices, make_tiles, merge
@@ -90,7 +92,7 @@ from apps.detection.data.coco_classes import find_labels
 from apps.detection.data.prelabels import DATA_SET, Labelled, choose_photos, write_data_set
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import APP
-from apps.detection.results import Detected, Found, Results, draw, one_name_each, save_crops
+from apps.detection.results import TABLE, Detected, Found, Results, draw, one_name_each, save_crops
 
 SAID = 12  # objects in a photo's line
 EVERY_CANDIDATE = 100_000  # more candidates, as those of other classes are dropped afterwards
@@ -239,6 +241,12 @@ def make_predictor(config: Config) -> Predictor:
     )
 
 
+def on_ray(config: Config) -> Answering:
+    """What an actor of --on ray holds."""
+    predictor = make_predictor(config)
+    return Answering(predictor.batch, config.batch_size, TABLE, predictor.detector.session.name)
+
+
 def predict(config: Config) -> None:
     """Detect objects in each photo, print and draw them, and write the results.
 
@@ -249,6 +257,8 @@ def predict(config: Config) -> None:
     if config.slice is None and is_set(config, "slice_overlap"):
         raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")
     config = with_last(config, APP)
+    if config.on == "ray":
+        return predict_on_ray(config, app=APP, answer=on_ray)
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Objects", page="demos/detection.py")
     if watch.live and config.out is None and config.save != Config.save:
         raise ValueError("--save of a camera needs a folder: give --out, too")
@@ -269,9 +279,8 @@ def predict(config: Config) -> None:
     with running as (frames, showing):
         crops = watch.out / "crops" if watch.out and "crops" in config.save else None
         size = 1 if watch.live else config.batch_size
-        for frame, found in answered(
-            frames, predictor.batch, batch_size=size, tally=watch.tally, at_once=watch.at_once
-        ):
+        answers = answered(frames, predictor.batch, batch_size=size, tally=watch.tally, at_once=watch.at_once)
+        for frame, found in answers:
             results.add(frame, found or [])
             if found is None:
                 continue
@@ -286,6 +295,5 @@ def predict(config: Config) -> None:
 
 def _sentence(found: Sequence[Found]) -> str:
     """The best objects with their scores, and how many more there are."""
-    best = ", ".join(f"{one.name} {one.score:.2f}" for one in found[:SAID])
     more = f", and {len(found) - SAID} more" if len(found) > SAID else ""
-    return f"{best}{more}" if found else "nothing"
+    return ", ".join(f"{one.name} {one.score:.2f}" for one in found[:SAID]) + more if found else "nothing"

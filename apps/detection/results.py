@@ -13,6 +13,7 @@ import torch
 
 from apps.common.checkpoint import save_json
 from apps.common.cli import file_name
+from apps.common.media.cluster.table import Columns
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
 from apps.common.pictures import HERSHEY, RESULT_QUALITY, letter_scale, put_text, text_size, write_picture
@@ -124,6 +125,27 @@ def save_crops(folder: Path, frame: Frame, found: Sequence[Found]) -> None:
         if x0 < x1 and y0 < y1:
             target = folder / file_name(name) / relative_path.with_name(f"{relative_path.name}{moment}.{i}.jpg")
             write_picture(target, frame.image[y0:y1, x0:x1], quality=RESULT_QUALITY)
+
+
+def _fields() -> list[tuple[str, Any]]:
+    """Names and Arrow's types of objects, best first, boxes in pixels of the photo."""
+    import pyarrow as pa
+
+    box = [(side, pa.float64()) for side in ("x0", "y0", "x1", "y1")]
+    return [("objects", pa.list_(pa.struct([("name", pa.string()), ("score", pa.float64()), *box])))]
+
+
+def _row(found: Sequence[Found]) -> dict[str, Any]:
+    """A photo's row in a Parquet table."""
+    return {
+        "objects": [
+            {"name": name, "score": score, **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))}
+            for box, score, name in found
+        ]
+    }
+
+
+TABLE = Columns(_fields, _row)
 
 
 class Results:

@@ -6,6 +6,7 @@
     python apps/faceattr/predict.py PATH --checkpoint last --whole --save-as csv --only-unlabelled     labels to correct
     python apps/faceattr/predict.py clip.mp4 --checkpoint runs/faceattr/NAME
     python apps/faceattr/predict.py 0 --checkpoint runs/faceattr/NAME              # a camera, in a window
+    python apps/faceattr/predict.py photos/ --checkpoint runs/faceattr/NAME --on ray    # millions: docs/cluster.md
 
 In Python:
 
@@ -67,6 +68,7 @@ from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import check_finite, device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.answers import answered
+from apps.common.media.cluster.predictions import Answering, predict_on_ray
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
 from apps.common.media.watch import Watch
@@ -76,7 +78,7 @@ from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.sensitive import shown
 from apps.faceattr.model.face_finder import Box, FaceFinder, crop_upright
 from apps.faceattr.model.tagger import APP, Tagger
-from apps.faceattr.results import HEADER, FaceAttributes, Faces, draw, face_rows, write_attributes
+from apps.faceattr.results import HEADER, TABLE, FaceAttributes, Faces, draw, face_rows, write_attributes
 
 
 class Predictor:
@@ -133,6 +135,10 @@ class Predictor:
         crops = [crop_upright(image, face, **cut, resolution=side) for face in faces]
         return Faces(self._describe([face.box_xyxy_px for face in faces], crops), image)
 
+    def batch(self, images: Sequence[np.ndarray | Path | str]) -> list[Faces]:
+        """The faces of each image."""
+        return [self(image) for image in images]
+
     def _describe(self, boxes: Sequence[Box], crops: list[np.ndarray]) -> list[FaceAttributes]:
         if not crops:
             return []
@@ -176,6 +182,12 @@ def make_predictor(config: Config) -> Predictor:
     return predictor
 
 
+def on_ray(config: Config) -> Answering:
+    """What an actor of --on ray holds."""
+    predictor = make_predictor(config)
+    return Answering(predictor.batch, 1, TABLE, predictor.tagger.session.name)
+
+
 def labelled_photos(folder: Path) -> Iterator[Path]:
     """The photos of a data set of which an attribute is known."""
     listing = list_faces(folder)
@@ -190,6 +202,8 @@ def predict(config: Config) -> None:
         KeyboardInterrupt: it was stopped; what was seen until then is written.
     """
     config = with_last(config, APP)
+    if config.on == "ray":
+        return predict_on_ray(config, app=APP, answer=on_ray)
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Faces", page="demos/faceattr.py")
     if config.save_as:
         watch.save_as(ATTRIBUTES_FILE)
@@ -206,11 +220,8 @@ def predict(config: Config) -> None:
         seen = f"{num_faces:,} faces in {watch.tally.num_frames:,} {'frames' if watch.tally.has_moving else 'photos'}"
         return f"{seen}; faces.csv and pictures are in {out}; computed by {predictor.tagger.session.name}"
 
-    def find(images: Sequence[np.ndarray]) -> list[Faces]:
-        return [predictor(image) for image in images]
-
     with watch.results(table, write=write, file="faces.csv", every=config.every, ending="faces") as (frames, showing):
-        for frame, faces in answered(frames, find, batch_size=1, tally=watch.tally, at_once=watch.at_once):
+        for frame, faces in answered(frames, predictor.batch, batch_size=1, tally=watch.tally, at_once=watch.at_once):
             rows = [] if faces is None else face_rows(faces, predictor.shown)
             table.add(frame, rows, names=["faces"] * len(faces or []))
             if faces is None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from apps.common.data.tables import write_csv
 from apps.common.images import resize
+from apps.common.media.cluster.table import Columns
 from apps.common.pictures import HERSHEY, RESULT_QUALITY, letter_scale, put_text, text_size, write_picture
 from apps.faceattr.model.face_finder import Box
 
@@ -126,6 +127,29 @@ def write_attributes(path: Path, seen: Sequence[tuple[Path, FaceAttributes]], na
     write_csv(path, ["file", *names], rows, harmless=False)
 
 
+def _fields() -> list[tuple[str, Any]]:
+    """Names and Arrow's types of faces, the largest first, boxes in pixels of the photo."""
+    import pyarrow as pa
+
+    box = [(side, pa.float64()) for side in ("x0", "y0", "x1", "y1")]
+    attribute = pa.struct([("name", pa.string()), ("prob", pa.float64()), ("present", pa.bool_())])
+    return [("faces", pa.list_(pa.struct([*box, ("attributes", pa.list_(attribute))])))]
+
+
+def _row(faces: Sequence[FaceAttributes]) -> dict[str, Any]:
+    """A photo's row in a Parquet table."""
+    return {
+        "faces": [
+            {
+                **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)),
+                "attributes": [{"name": n, "prob": p, "present": n in present} for n, p in probs.items()],
+            }
+            for box, probs, present in faces
+        ]
+    }
+
+
+TABLE = Columns(_fields, _row)
 HEADER = ("face", "x0", "y0", "x1", "y1", "appears")
 
 

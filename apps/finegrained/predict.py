@@ -7,6 +7,7 @@
     python apps/finegrained/predict.py PATH --checkpoint last --save-as csv --only-unlabelled      labels to correct
     python apps/finegrained/predict.py clip.mp4 --checkpoint runs/finegrained/NAME
     python apps/finegrained/predict.py 0 --checkpoint runs/finegrained/NAME        # a camera, in a window
+    python apps/finegrained/predict.py photos/ --on ray --out guesses/     # millions of photos: docs/cluster.md
 
 In Python:
 
@@ -65,13 +66,14 @@ from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.answers import answered
+from apps.common.media.cluster.predictions import Answering, predict_on_ray
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.watch import Watch
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.load import list_data
 from apps.finegrained.model.cam import draw_activations
 from apps.finegrained.model.classifier import APP, Classifier
-from apps.finegrained.results import Guesses, draw, guess_cells, guess_header, make_guesses, write_labels
+from apps.finegrained.results import TABLE, Guesses, draw, guess_cells, guess_header, make_guesses, write_labels
 
 BATCH_SIZE = 8  # photos in memory at once
 LABELS_FILE = "labels.csv"
@@ -143,21 +145,9 @@ class Predictor:
         return draw_activations(self.classifier, image, [names.index(name)])[0]
 
 
-def predict(config: Config) -> None:
-    """Print the best guesses for each photo, and write them; on frames of videos and cameras they are drawn.
-
-    Raises:
-        ValueError: after all others are done, if something could not be read; each is named as it comes, too.
-        KeyboardInterrupt: it was stopped; the guesses until then are written.
-    """
-    config = with_last(config, APP)
-    check_model_flags(config, "backbone", published="imagenet")
-    watch = Watch(config.all_sources, out=config.out, app=APP, title="Guesses", page="demos/finegrained.py")
-    if config.save_as:
-        watch.save_as(LABELS_FILE)
-    if config.only_unlabelled:
-        watch.leave_out_labelled(config.all_sources, lambda folder: (entry.path for entry in list_data(folder).entries))
-    predictor = Predictor(
+def make_predictor(config: Config) -> Predictor:
+    """The predictor that the flags ask for."""
+    return Predictor(
         config.checkpoint,
         weights=config.weights,
         backbone=config.backbone,
@@ -167,6 +157,31 @@ def predict(config: Config) -> None:
         threads=config.threads,
         precision=config.precision,
     )
+
+
+def on_ray(config: Config) -> Answering:
+    """What an actor of --on ray holds."""
+    predictor = make_predictor(config)
+    return Answering(predictor.batch, BATCH_SIZE, TABLE, predictor.classifier.session.name)
+
+
+def predict(config: Config) -> None:
+    """Print the best guesses for each photo, and write them; on frames of videos and cameras they are drawn.
+
+    Raises:
+        ValueError: after all others are done, if something could not be read; each is named as it comes, too.
+        KeyboardInterrupt: it was stopped; the guesses until then are written.
+    """
+    config = with_last(config, APP)
+    check_model_flags(config, "backbone", published="imagenet")
+    if config.on == "ray":
+        return predict_on_ray(config, app=APP, answer=on_ray)
+    watch = Watch(config.all_sources, out=config.out, app=APP, title="Guesses", page="demos/finegrained.py")
+    if config.save_as:
+        watch.save_as(LABELS_FILE)
+    if config.only_unlabelled:
+        watch.leave_out_labelled(config.all_sources, lambda folder: (entry.path for entry in list_data(folder).entries))
+    predictor = make_predictor(config)
     table = FrameTable(guess_header(predictor.classifier, config.top))
     labelled: list[tuple[Path, Guesses]] = []
 

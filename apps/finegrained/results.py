@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apps.common.data.tables import write_csv
 from apps.common.deploy.sessions import check_finite
+from apps.common.media.cluster.table import Columns
 from apps.common.pictures import RESULT_QUALITY, write_lines, write_picture
 from apps.finegrained.model.classifier import Classifier, known_score
 
@@ -91,6 +92,17 @@ def guess_cells(guesses: Guesses) -> list[str]:
     cells = [cell for name, prob in guesses for cell in (name, f"{prob:.6f}")]
     answer = {None: "", False: "no", True: "yes"}[guesses.is_unknown]
     return [*cells, f"{guesses.score:.6f}", answer]
+
+
+def _fields() -> list[tuple[str, Any]]:
+    """Names and Arrow's types of guesses, best first, the score, and whether it is none of them."""
+    import pyarrow as pa
+
+    guesses = pa.list_(pa.struct([("name", pa.string()), ("prob", pa.float64())]))
+    return [("guesses", guesses), ("score", pa.float64()), ("is_unknown", pa.bool_())]
+
+
+TABLE = Columns(_fields, Guesses.to_dict)
 
 
 def write_labels(path: Path, labelled: Sequence[tuple[Path, Guesses]]) -> None:

@@ -1,0 +1,1 @@
+"""Predictions for more photos than one process can do: Ray Data computes, parts of a Parquet table are the results."""

@@ -1,0 +1,135 @@
+"""Files here or at an address that Arrow's file systems read (s3://, gs://, hdfs://, file://), and tar shards of them.
+
+Shards have WebDataset's layout: tar files, packed or not, in which the files of a sample share a name before the first
+dot. Of these the photos are read, in order, without seeking.
+"""
+
+import functools
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import urlsplit
+
+from apps.common.data.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from backbone.files import open_plain
+
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+PHOTO_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES  # the last get a message
+MOST_BYTES = 2**30  # of a photo in a shard
+DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+
+
+class File(NamedTuple):
+    """A file.
+
+    Attributes:
+        path: of a local file as it was given; at an address, what comes behind the host or bucket.
+        root: "" for a local file, else the address without the path, with all that is needed to log in.
+        size: of a shard, bytes; 0 of a photo.
+    """
+
+    path: str
+    root: str = ""
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        """For display and for the table: the path or address, without secrets."""
+        parts = urlsplit(self.root)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{self.path}" if self.root else self.path
+
+    @property
+    def is_shard(self) -> bool:
+        return self.path.lower().endswith(SHARD_SUFFIXES)
+
+    def open(self) -> BinaryIO:
+        """A stream of its bytes; OSError if it cannot be read."""
+        if not self.root:
+            return open_plain(Path(self.path))
+        files, base = file_system(self.root)
+        return files.open_input_stream(base + self.path, compression=None)
+
+
+def at_address(text: str) -> File:
+    """The file or folder that an address means; its path is taken as it stands: nothing in it is escaped."""
+    parts = urlsplit(text, allow_fragments=False)
+    root = f"{parts.scheme}://{parts.netloc}/" + (f"?{parts.query}" if parts.query else "")
+    return File(parts.path.strip("/"), root)
+
+
+@functools.lru_cache(maxsize=64)
+def file_system(root: str) -> tuple[Any, str]:
+    """Arrow's file system of an address, and what stands before the paths in it."""
+    from pyarrow.fs import FileSystem
+
+    files, base = FileSystem.from_uri(root)
+    return files, base.rstrip("/") + "/"
+
+
+def list_address(text: str) -> list[File]:
+    """The file at an address, or all files in a folder or bucket, in the order of their names; hidden ones apart.
+
+    Raises:
+        ValueError: there is none, or the address cannot be read.
+    """
+    import pyarrow
+    from pyarrow.fs import FileSelector, FileType
+
+    given = at_address(text)
+    try:
+        files, base = file_system(given.root)
+        info = files.get_file_info(base + given.path)
+        if info.type == FileType.File:
+            return [given._replace(size=info.size or 0)]
+        if info.type == FileType.NotFound:
+            raise ValueError(f"{given.name}: there is no such file or folder")
+        inside = files.get_file_info(FileSelector(base + given.path, recursive=True))
+    except (OSError, pyarrow.ArrowException) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{given.name} cannot be read: {why[:200]}") from None
+    paths = sorted((info.path.removeprefix(base), info.size) for info in inside if info.type == FileType.File)
+    start = len(given.path)
+    return [
+        File(path, given.root, size or 0)
+        for path, size in paths
+        if not any(part.startswith(".") or part == "__MACOSX" for part in path[start:].split("/"))
+    ]
+
+
+class _Member(tarfile.TarInfo):
+    """What tarfile does not say: whether an archive has an end, or only stops."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            tarfile_.has_end = True  # type: ignore[attr-defined]
+            raise
+
+
+def read_shard(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of the photos in a shard, in order.
+
+    Raises:
+        ValueError: it is damaged, or a photo is said to have more than a gigabyte; what came before is good.
+    """
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as shard:
+            for member in shard:
+                path = PurePosixPath(member.name)
+                if not member.isreg() or path.suffix.lower() not in PHOTO_SUFFIXES or path.name.startswith("."):
+                    continue
+                if member.size > MOST_BYTES:
+                    raise ValueError(f"{member.name} in it has {member.size:,} bytes")
+                file = shard.extractfile(member)
+                assert file is not None, "a regular file"
+                yield member.name, file.read()
+                shard.members.clear()  # type: ignore[attr-defined]  # else it keeps a record of each
+            if not hasattr(shard, "has_end"):
+                raise tarfile.ReadError("its end is missing")
+    except DAMAGE as error:
+        raise ValueError(f"it is damaged: {error}") from None

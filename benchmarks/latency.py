@@ -6,10 +6,12 @@
 
 Each contender has its own process, which starts once. In every round the contenders of one app and width, and the peers
 of that width, take turns: one computes while all others wait. At its turn a contender runs on one photo as a warm-up,
-then on all photos, which are decoded beforehand. Peers are eager torch with channels-last weights and OpenCV's dnn
-module on our ONNX file. Weights are random, which takes the same time except for NMS: a detector, ours or theirs, that
-finds no box above its threshold has nothing to suppress. `--detector coco` uses the published detector instead (a075
-and a100), `--peer-weights` downloads torchvision's weights.
+then on all photos, which are decoded beforehand. At the end each has a hot loop: it runs on all photos for two seconds
+without a pause. Peers are eager torch with channels-last weights, OpenCV's dnn module on our ONNX file and, where the
+package ultralytics is installed (AGPL-3.0, no dependency of this project), YOLO11n and YOLO26n in our runtimes. Weights
+are random, which takes the same time except for NMS: a detector, ours or theirs, that finds no box above its threshold
+has nothing to suppress. `--detector coco` uses the published detector instead (a075 and a100), `--peer-weights`
+downloads torchvision's weights.
 
 The machine's limit is the best rate of a matrix product, in float32 or bfloat16, among the installed libraries. Peak
 memory is that of the contender's process, including Python and libraries. With --out, OUT.md and OUT.png are written.
@@ -41,11 +43,13 @@ from apps.common.images import read_image
 from apps.detection.choices import Head
 from backbone.files import written_whole
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "demos" / "examples" / "detection"
+ONE_ROUND, HOT_SECONDS = 1e-9, 2.0  # seconds that a contender goes on; each photo once, at least
 SIZE = (640, 480)  # width and height of the photos after resizing
 HEADLINES = {"detection": "a075", "finegrained": "a100", "faceattr": "a025"}  # the widths that are compared with peers
 RIVALS = (
     ("detection", "torchvision ssdlite320_mobilenet_v3_large", "in all"),
+    ("detection", "yolo11n OpenVINO", "in all"),
+    ("detection", "yolo26n OpenVINO", "in all"),
     ("finegrained", "timm mobilenetv1_100", "network"),
 )
 """For each app, the peer that its headline width is compared with, and which of the peer's times counts."""
@@ -63,9 +67,10 @@ class Times(NamedTuple):
 
 @dataclasses.dataclass
 class Measured:
-    """Measurements of a contender: times of every photo and round, peak memory in MB, mult-adds."""
+    """Measurements of a contender: times of every photo and round, and of a hot loop, peak memory in MB, mult-adds."""
 
     times: list[Times] = dataclasses.field(default_factory=list)
+    hot: list[Times] = dataclasses.field(default_factory=list)
     peak_mb: float = 0
     mult_adds: int = 0
 
@@ -73,6 +78,11 @@ class Measured:
     def in_all(self) -> float:
         """Median milliseconds from photo to answer."""
         return statistics.median(sum(times) for times in self.times)
+
+    @property
+    def in_hot_loop(self) -> float:
+        """Median milliseconds from photo to answer, without pauses."""
+        return statistics.median(sum(times) for times in self.hot)
 
     @property
     def parts(self) -> Times:
@@ -110,7 +120,7 @@ def measure(contender: Contender, photo: np.ndarray) -> Times:
 
 
 def contend(pipe: Connection, make: Callable[[Settings], Contender], settings: Settings, photos: Sequence) -> None:
-    """Run a contender's process: send its mult-adds or an error, rounds on request, and at last its peak memory."""
+    """Run a contender's process: send its mult-adds or an error, times as long as asked for, and peak memory."""
     set_threads(settings.threads)
     try:
         contender = make(settings)
@@ -118,9 +128,12 @@ def contend(pipe: Connection, make: Callable[[Settings], Contender], settings: S
         pipe.send(str(error).strip().splitlines()[0])
         return
     pipe.send(contender.mult_adds)
-    while pipe.recv():
+    while seconds := pipe.recv():
         measure(contender, photos[0])
-        pipe.send([measure(contender, photo) for photo in photos])
+        times, end = [], time.perf_counter() + seconds
+        while not times or time.perf_counter() < end:
+            times += [measure(contender, photo) for photo in photos]
+        pipe.send(times)
     pipe.send(peak_memory_mb())
 
 
@@ -143,10 +156,12 @@ def run_group(
             pipes[name], found[name] = ours, Measured(mult_adds=answer)
     for _ in range(rounds):
         for name, pipe in pipes.items():
-            pipe.send(True)
+            pipe.send(ONE_ROUND)
             found[name].times += pipe.recv()
     for name, pipe in pipes.items():
-        pipe.send(False)
+        pipe.send(HOT_SECONDS)
+        found[name].hot = pipe.recv()
+        pipe.send(0)
         found[name].peak_mb = pipe.recv()
     for process in processes:
         process.join()
@@ -185,9 +200,11 @@ def details(found: dict[str, Measured], limits: dict[str, tuple[float, str]]) ->
     for name, one in found.items():
         rate = None if "int8" in name else limits["bf16" if "bf16" in name else "float32"][0]
         share = f"{2e-4 * one.mult_adds / rate / one.parts.network:.0f} %" if one.mult_adds and rate else ""
-        times = (*one.parts, one.in_all, one.p95)
+        times = (*one.parts, one.in_all, one.p95, one.in_hot_loop)
         rows.append([name, *(f"{value:.2f}" for value in times), share, f"{one.peak_mb:.0f}"])
-    return as_markdown(["ms", "before", "network", "after", "in all", "95 % below", "of the limit", "peak MB"], rows)
+    return as_markdown(
+        ["ms", "before", "network", "after", "in all", "95 % below", "in a hot loop", "of the limit", "peak MB"], rows
+    )
 
 
 def ratios(found: dict[str, Measured]) -> str:
@@ -248,7 +265,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(EXAMPLES.glob("*.jpg"))]
+    photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(c.EXAMPLES.glob("*.jpg"))]
     limits = in_a_process(machine_limits, args.threads)
     found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as folder:

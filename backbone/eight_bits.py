@@ -25,12 +25,23 @@ MOST = 127  # of a weight's integers, -127 to 127; an activation's are 0 to 255
 SMALLEST = 1e-12  # scale, of weights or activations that are all 0
 
 
+class _RoundWeight(torch.autograd.Function):
+    """No weight is out of range, so all gradients pass, in the memory format that they come in."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        scale = (weight.abs().flatten(1).amax(1) / MOST).clamp(min=SMALLEST)
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -MOST, MOST)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
 def round_weight(weight: Tensor) -> Tensor:
     """Weights (C', ...) as they are in 8 bits: integers times a scale of each output channel."""
-    scale = (weight.detach().abs().flatten(1).amax(1) / MOST).clamp(min=SMALLEST)
-    return torch.fake_quantize_per_channel_affine(
-        weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -MOST, MOST
-    )
+    return _RoundWeight.apply(weight)
 
 
 def round_activation(x: Tensor, low: float | Tensor | None = None, high: float | Tensor | None = None) -> Tensor:

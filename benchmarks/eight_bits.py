@@ -3,8 +3,9 @@
     python benchmarks/eight_bits.py RUN ... --formats onnx openvino tflite executorch --table eight_bits.md
 
 RUN is a folder of train.py, with the data that it was trained on. Each file is written by the app's export.py and
-measured by its eval.py with `--compare`, whose interval is of the paired difference. Rows that a table has already are
-kept, so that an interrupted measurement goes on.
+measured by its eval.py with `--compare`, whose interval is of the paired difference: to the run in float32, or, of a run
+with --qat, to the one that it was fine-tuned from. Rows that a table has already are kept, so that an interrupted
+measurement goes on.
 """
 
 import argparse
@@ -26,6 +27,7 @@ def measure(run: Path, format: str, out: Path, **flags: Any) -> str:
     """A row of the table: of one run as an 8-bit file of one format."""
     about = load_object(run / CONFIG)
     app, config = about["app"], about["config"]
+    exact = Path(config["weights"]) if config.get("qat") else run
     data = tuple(config["data"]) if app == "faceattr" else config["data"]
     export, evaluate = (importlib.import_module(f"apps.{app}.{door}") for door in ("export", "eval"))
     where = default_out(out / "best", "model", format=format, int8=True)  # type: ignore[arg-type]
@@ -36,7 +38,7 @@ def measure(run: Path, format: str, out: Path, **flags: Any) -> str:
         )
         results = out / "eval"
         evaluate.evaluate(
-            evaluate.Config(checkpoint=where, compare=run, out=results, device="cpu", num_workers=0, **common)
+            evaluate.Config(checkpoint=where, compare=exact, out=results, device="cpu", num_workers=0, **common)
         )
     figures, name = load_object(results / "metrics.json"), METRICS[app]
     off = figures["compare"]["difference"][name]

@@ -107,7 +107,8 @@ def test_gradients_pass_straight_through():
     layer(theirs).square().sum().backward()
     torch.testing.assert_close(learning.weight.grad, layer.weight.grad)
     torch.testing.assert_close(ours.grad, theirs.grad)
-    deep = network().train()
+    deep = network().train().to(memory_format=torch.channels_last)
     learn_eight_bits(deep)
     deep(torch.randn(2, 3, 64, 64)).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in deep.parameters())
+    assert all(p.grad.stride() == p.stride() for p in deep.parameters())  # as DDP wants them

@@ -3,9 +3,9 @@
     python benchmarks/eight_bits.py RUN ... --formats onnx openvino tflite executorch --table eight_bits.md
 
 RUN is a folder of train.py, with the data that it was trained on. Each file is written by the app's export.py and
-measured by its eval.py with `--compare`, whose interval is of the paired difference: to the run in float32, or, of a run
-with --qat, to the one that it was fine-tuned from. Rows that a table has already are kept, so that an interrupted
-measurement goes on.
+measured by its eval.py with `--compare`, whose interval is of the paired difference: to the run in float32, or, where
+the run is one of --qat, to the one that it was fine-tuned from. Rows that a table has already are kept, so that an
+interrupted measurement goes on.
 """
 
 import argparse

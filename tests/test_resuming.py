@@ -23,7 +23,8 @@ from apps.common.data.data_record import Content, record_data
 from apps.common.training import distributed
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
-from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.resume import resumed_config
+from apps.common.training.run_log import RunLog, read_metrics
 from apps.detection import train as detection
 from apps.faceattr import eval as faceattr_eval
 from apps.faceattr import teacher as faceattr_teacher

@@ -131,7 +131,8 @@ class RunOptions:
     out: Path | None = None
     """folder of the run; default runs/APP/BACKBONE-TIME"""
     resume: Path | None = None
-    """folder of an interrupted run to continue, with its settings"""
+    """folder of an interrupted run to continue, with its settings; auto: the run in --out, or a new one if there is
+    none, so that a command that is started again goes on by itself"""
     eval_every: int | None = None
     """steps between evaluations; default a fifth of the run, at most 5,000; the last step is always evaluated"""
     checkpoint_every: int = 500

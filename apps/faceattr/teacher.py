@@ -56,7 +56,8 @@ if __name__ == "__main__":  # above the slow imports: --help does not wait for t
     run_command("apps.faceattr.train:train_teacher", Config)
 
 from apps.common.checkpoint import CONFIG, load_object, restore_state, save_json, save_state
-from apps.common.training.run_log import STATE, load_settings, run_of
+from apps.common.training.resume import load_settings, run_of
+from apps.common.training.run_log import STATE
 
 SAMPLE_EPOCHS = 26.0
 EPOCHS = 15.0

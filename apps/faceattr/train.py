@@ -91,7 +91,8 @@ from apps.common.training.distributed import Processes, start_training
 from apps.common.training.optim import Ema, lr_at, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.replica import Replica
-from apps.common.training.run_log import RunLog, resumed_config
+from apps.common.training.resume import AUTO, resumed_config, run_to_resume
+from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import StepSampler, run_lengths
 from apps.common.training.start import load_start, start_record
@@ -121,7 +122,7 @@ def train(config: Config) -> dict[str, Any]:
     Raises:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
-    config = resumed_config(config, teacher_script.updated_run(config.resume))
+    config = resumed_config(config, teacher_script.updated_run(run_to_resume(config)))
     check_flags(config)
     processes, device, amp, began = start_training(config)
 
@@ -272,7 +273,7 @@ def make_criterion(config: Config, network: nn.Module, teacher: Tagger | None, p
 
 def train_teacher(config: teacher_script.Config) -> dict[str, Any]:
     """What teacher.py runs: `train` without a teacher, with that script's defaults."""
-    if config.resume is None:
+    if run_to_resume(config) is None:
         return train(Config(**teacher_script.student_settings(config)))
     given = {name: value for name, value in vars(config).items() if name != "given" and is_set(config, name)}
     return train(Config(**given))
@@ -293,5 +294,5 @@ def with_teacher(config: Config, *, on_sample: bool) -> Config:
         )
     out = config.out / "teacher" if config.out else Path("runs") / APP / f"teacher-{time.strftime('%Y%m%d-%H%M%S')}"
     same = {name: getattr(config, name) for name in ("resolution", "seed", "num_workers", "device")}
-    train_teacher(teacher_script.Config(backbone=SAMPLE_TEACHER, out=out, **same))
+    train_teacher(teacher_script.Config(backbone=SAMPLE_TEACHER, out=out, resume=AUTO, **same))
     return dataclasses.replace(config, teacher=str(out))

@@ -87,7 +87,8 @@ from apps.common.training.distributed import start_training
 from apps.common.training.optim import Ema, lr_at, lr_scales_by_depth, make_optimizer, set_lr, take_step
 from apps.common.training.progress import Meter, make_progress, read_steps, stop_on_signals
 from apps.common.training.replica import Replica
-from apps.common.training.run_log import RunLog, resumed_config
+from apps.common.training.resume import resumed_config, run_to_resume
+from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState, bad_loss
 from apps.common.training.sampling import Lengths, StepSampler, run_lengths
 from apps.common.training.start import load_start, start_record
@@ -115,7 +116,7 @@ def train(config: Config) -> dict[str, Any]:
     Raises:
         ValueError: a setting or the data is wrong, or the loss is no longer finite.
     """
-    config = resumed_config(config, config.resume)
+    config = resumed_config(config, run_to_resume(config))
     width_mult = parse_backbone(config.backbone)
     check_flags(config)
     processes, device, amp, began = start_training(config)

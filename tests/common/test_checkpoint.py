@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from apps.common.checkpoint import load_json, load_model, load_object
-from apps.common.training.run_log import load_settings, read_metrics, resumed_config
+from apps.common.training.resume import load_settings, resumed_config
+from apps.common.training.run_log import read_metrics
 from apps.detection.model.detector import Detector
 from apps.detection.predict import Predictor as Finder
 from apps.faceattr.model.tagger import Tagger

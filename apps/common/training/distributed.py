@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -154,11 +155,41 @@ def join_processes(device: str) -> tuple[Processes, str]:
         torch.cuda.set_device(processes.local_rank)
         device = f"cuda:{processes.local_rank}"
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        store = None
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            store = fresh_store(dist.TCPStore(*address, is_master=False), processes)
+        backend = "nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=processes.rank, world_size=processes.count)
         atexit.register(_leave)
     if not processes.is_first:
         sys.stdout = open(os.devnull, "w", errors="backslashreplace")
     return processes, device
+
+
+def fresh_store(store: dist.Store, processes: Processes) -> dist.Store:
+    """The store of torchrun's agent, under a prefix that belongs to this start of the processes.
+
+    The agent keeps it while it restarts them, so that the addresses of killed processes are still there. The first
+    process gives each of the others its prefix in reply to a fresh random word, and waits until all have it.
+    """
+    word = uuid.uuid4().hex
+
+    def read(key: str) -> str:
+        return store.get(key).decode() if store.check([key]) else ""
+
+    if not processes.is_first:
+        store.set(f"asks/{processes.rank}", word)
+        while not (reply := read(f"reply/{processes.rank}")).startswith(word):
+            time.sleep(0.02)
+        word = reply.removeprefix(word)
+        store.set(f"has/{processes.rank}", word)
+    missing = list(range(1, processes.count)) if processes.is_first else []
+    while missing := [rank for rank in missing if read(f"has/{rank}") != word]:
+        for rank in missing:
+            store.set(f"reply/{rank}", read(f"asks/{rank}") + word)
+        time.sleep(0.02)
+    return dist.PrefixStore(word, store)
 
 
 def _leave() -> None:

@@ -3,6 +3,7 @@
 Letters in shapes: B batch, C channels, H W height and width.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,6 +93,7 @@ def _wrap(network: nn.Module, learning: Sequence[nn.Parameter]) -> DistributedDa
     A sum over three processes or more depends on its place in a bucket, and a run that was stopped must go on to the
     bit.
     """
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of depthwise filters: the same
     wrapped = DistributedDataParallel(
         _Learning(network, learning), bucket_cap_mb=BUCKET_MB, gradient_as_bucket_view=True
     )

@@ -6,31 +6,16 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_type_hints
+from typing import Any
 
 from apps.common.checkpoint import CONFIG, load_object, save_json
-from apps.common.cli import is_set
 from apps.common.training.commit import git_commit
 from apps.common.training.distributed import Processes
 from apps.common.training.run_lock import RunLock, lock_run
 from backbone.files import mend, numbered, written_whole
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    class Resumable(DataclassInstance, Protocol):
-        """Flags of a script with --resume; see `options.GivenFlags`."""
-
-        @property
-        def given(self) -> frozenset[str]: ...
-
-
 METRICS, STATE, BOARD = "metrics.jsonl", "last.pt", "tensorboard"
 TRAIN_BATCH, VAL_BATCH = "train_batch.jpg", "val_batch.jpg"
-# flags that may be changed with --resume; those of paths, because their content is compared with the run's record
-PLACES = ("data", "unlabelled", "teacher")
-MAY_CHANGE = (*PLACES, "num_workers", "device", "checkpoint_every", "patience", "tensorboard")
-ConfigT = TypeVar("ConfigT", bound="Resumable")
 
 
 class RunLog:
@@ -84,7 +69,8 @@ class RunLog:
         if processes.is_first:
             try:
                 folder, lock = claim(folder, wanted=config.out is not None)
-                save_json(folder / CONFIG, {"app": app, "config": _plain(config), "git_commit": git_commit(), **facts})
+                mend(folder)  # of a run that ended before its first state
+                save_json(folder / CONFIG, {"app": app, "config": plain(config), "git_commit": git_commit(), **facts})
             except OSError as error:
                 raise ValueError(f"cannot write to --out {folder}: {error.strerror}") from None
         return processes.from_first(folder), lock
@@ -215,78 +201,7 @@ def show(board: Any, line: dict[str, Any]) -> None:
     board.flush()
 
 
-def run_of(path: Path) -> Path:
-    """The run given by --resume: the folder itself, or the one that contains the given file or folder (last.pt, best).
-
-    Raises:
-        ValueError: neither is a run.
-    """
-    path = Path(path)
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / CONFIG).is_file() and (folder == path or (folder / STATE).is_file()):
-            return folder
-    if not path.exists():
-        raise ValueError(f"--resume {path} does not exist: give the folder of a run")
-    raise ValueError(f"--resume {path} is not a run, it has no {CONFIG}: give the folder of one")
-
-
-def resumed_config(config: ConfigT, path: Path | None) -> ConfigT:
-    """The config of the run to resume, with the current values of the flags in `MAY_CHANGE`; else `config` itself.
-
-    Args:
-        path: of the run, or of something in it, see `run_of`.
-
-    Raises:
-        ValueError: the run belongs to another script, or another flag was given, which would have no effect.
-    """
-    if path is None:
-        return config
-    run = run_of(path)
-    saved = load_settings(run)
-    given = _plain(config)
-    fields = {field.name: field.default for field in dataclasses.fields(config) if field.name != "given"}
-    if unknown := sorted(set(saved) - set(fields)):
-        raise ValueError(f"--resume {run} is a run of another script: it has a setting {unknown[0]!r:.80}")
-    for name, default in fields.items():
-        changed = is_set(config, name)
-        if name in MAY_CHANGE and changed:
-            saved[name] = given[name]
-        elif changed and name != "resume" and given[name] != saved.get(name, default):
-            flag, known = "--" + name.replace("_", "-"), saved.get(name, default)
-            has = "began without it" if known is None else f"has {known}"
-            raise ValueError(f"{flag} {given[name]} cannot be changed by --resume: the run {has}")
-    if fitted := load_object(run / CONFIG).get("fitted"):  # by --minutes
-        known = fitted.items() if isinstance(fitted, dict) else [("steps", fitted)]
-        saved |= {"minutes": None, **{name: value for name, value in known if name in fields}}
-    return type(config)(**{**checked_settings(type(config), saved, run / CONFIG), "resume": run, "out": None})
-
-
-def load_settings(run: Path) -> dict[str, Any]:
-    """The settings of a run, from config.json.
-
-    Raises:
-        ValueError: the file is missing or damaged.
-    """
-    settings = load_object(run / CONFIG).get("config")
-    if not isinstance(settings, dict):
-        raise ValueError(f"{run / CONFIG} is damaged: it has no settings of a run")
-    return settings
-
-
-def checked_settings(config_class: type, saved: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Convert JSON settings to a configuration's types: tuples, paths; ValueError if one has another type."""
-    from pydantic import TypeAdapter, ValidationError
-
-    hints, settings = get_type_hints(config_class), {}
-    for name, value in saved.items():
-        try:
-            settings[name] = TypeAdapter(hints[name]).validate_json(json.dumps(value, allow_nan=False), strict=True)
-        except (ValidationError, ValueError):
-            raise ValueError(f"{file} is damaged: {name} cannot be {value!r:.80}") from None
-    return settings
-
-
-def _plain(config: Any) -> dict[str, Any]:
+def plain(config: Any) -> dict[str, Any]:
     """Convert to JSON: paths become text, tuples lists; without `given`, which is not a setting."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "given"}
     return json.loads(json.dumps(settings, default=str))

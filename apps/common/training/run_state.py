@@ -81,10 +81,15 @@ class RunState:
         """`RunLog.open` at the current step; for a new run this first state is saved, so that it can be resumed.
 
         Raises:
-            ValueError: see `RunLog.open` and `check_norms`.
+            ValueError: see `RunLog.open` and `check_norms`; or the processes do not see one folder.
         """
         if (config.batch_size if config.sync_norm else config.batch_size // processes.count) == 1:
             check_norms(self.parts["ema"].model, facts["resolution"])  # type: ignore[attr-defined]
+        if len(steps := set(processes.gather([self.done], processes.count))) > 1:
+            raise ValueError(
+                f"the processes begin at different steps, {sorted(steps)}: the folder of a run must be on a disk that "
+                "all machines share"
+            )
         log = RunLog.open(config, app=app, step=self.done, processes=processes, **facts)
         if processes.is_first and not config.resume:
             self.save(log.folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from apps.common.checkpoint import CONFIG, load_object
-from apps.common.training.run_log import checked_settings
+from apps.common.training.resume import checked_settings
 
 KEY = "start"  # in config.json
 StartT = TypeVar("StartT")  # an app's `Pretrained`

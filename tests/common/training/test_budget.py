@@ -12,7 +12,8 @@ from tqdm import tqdm
 from apps.common.training import budget, distributed
 from apps.common.training.budget import Budget
 from apps.common.training.distributed import Processes
-from apps.common.training.run_log import RunLog, resumed_config
+from apps.common.training.resume import resumed_config
+from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState
 from apps.common.training.sampling import Lengths, run_lengths
 

@@ -14,7 +14,8 @@ from apps.common.data.data_record import Content, record_data
 from apps.common.evaluation.plots import plot_curves
 from apps.common.training.optim import Ema, make_optimizer, take_step
 from apps.common.training.replica import Replica
-from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.resume import resumed_config
+from apps.common.training.run_log import RunLog, read_metrics
 from apps.common.training.run_state import RunState
 from apps.detection.train import Config
 from apps.faceattr.teacher import updated_run

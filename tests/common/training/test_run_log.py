@@ -15,7 +15,8 @@ from apps.common.cli import parse
 from apps.common.data.data_record import record_data
 from apps.common.training.distributed import Processes
 from apps.common.training.progress import stop_on_signals
-from apps.common.training.run_log import RunLog, read_metrics, resumed_config
+from apps.common.training.resume import resumed_config
+from apps.common.training.run_log import RunLog, read_metrics
 from apps.common.training.run_state import RunState, bad_loss
 
 

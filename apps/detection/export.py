@@ -59,7 +59,7 @@ from apps.common.checkpoint import check_model_flags, model_folder, with_last
 from apps.common.data.groups import grouping
 from apps.common.data.photos import evenly_spaced
 from apps.common.deploy.agreement import difference
-from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
+from apps.common.deploy.export import PARITY_PHOTOS, Checks, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.sessions import Session
 from apps.common.deploy.web import WebPage
@@ -104,20 +104,14 @@ def export(config: Config) -> Path:
         raise ValueError(
             "--io int8: the pyramid decodes its boxes in floats: use --io float, or a detector of --head ssd"
         )
-    root = make_sample() if config.data == "sample" else Path(config.data)
-    val = _load_some(root, "val", config)
-    calibration = None
-    if config.int8:
-        calibration = read_squares(detector, _load_some(root, "train", config), config.num_photos)
     write_checked(
         out,
         make_graph(detector, finished=finished, input=config.input),
         format=config.format,
         resolution=detector.resolution,
         metadata=describe(detector, config) | checkpoint_facts(folder),
-        photos=read_squares(detector, val, PARITY_PHOTOS),
-        calibration=calibration,
-        metric=make_metric(detector, val, config),
+        checks=partial(read_checks, detector, config),
+        calibration=partial(read_calibration, detector, config) if config.int8 else None,
         max_drop=config.max_drop,
         io=config.io,
         compare=compare_detections if finished else difference,
@@ -178,6 +172,17 @@ def compare_detections(reference: Mapping[str, Tensor], given: Mapping[str, Tens
     return torch.nan_to_num(far, nan=torch.inf).max().item()
 
 
+def read_checks(detector: Detector, config: Config) -> Checks:
+    """What the file is checked with: photos of val."""
+    val = _load_some("val", config)
+    return Checks(read_squares(detector, val, PARITY_PHOTOS), make_metric(detector, val, config))
+
+
+def read_calibration(detector: Detector, config: Config) -> Tensor:
+    """Photos of train as the network sees them, (B, 3, H, W) uint8."""
+    return read_squares(detector, _load_some("train", config), config.num_photos)
+
+
 def make_metric(detector: Detector, split: CocoSplit, config: Config) -> Metric | None:
     """AP on a split; None, with a message, if the sample set has none of the detector's classes.
 
@@ -217,7 +222,8 @@ def _load(config: Config) -> tuple[Detector, Path | None]:
     return Detector.load(config.checkpoint, device=cpu), model_folder(config.checkpoint)
 
 
-def _load_some(root: Path, name: str, config: Config) -> CocoSplit:
+def _load_some(name: str, config: Config) -> CocoSplit:
     """At most `--num-photos` images of a split, evenly spaced."""
+    root = make_sample() if config.data == "sample" else Path(config.data)
     split = load_split(root, name, bad_data=config.bad_data, group_by=grouping(config))
     return split.take(evenly_spaced(len(split.records), config.num_photos))

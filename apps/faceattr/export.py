@@ -45,7 +45,7 @@ from torch import Tensor
 from apps.common.checkpoint import model_folder, with_last
 from apps.common.data.groups import grouping
 from apps.common.data.photos import evenly_spaced
-from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
+from apps.common.deploy.export import PARITY_PHOTOS, Checks, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
 from apps.common.deploy.web import WebPage
 from apps.common.images import RESIZING, read_image, stack_images
@@ -70,18 +70,14 @@ def export(config: Config) -> Path:
     folder = model_folder(config.checkpoint)
     name = f"{APP}-{model.backbone}-{model.resolution}"
     out = choose_target(config, folder, name, dynamic_size=config.dynamic_size)
-    data = [str(make_sample()) if source == "sample" else source for source in config.data]
-    val = _load_some(data, "val", model, config)
-    calibration = read_squares(model, _load_some(data, "train", model, config).paths) if config.int8 else None
     write_checked(
         out,
         model.graph(input=config.input),
         format=config.format,
         resolution=model.resolution,
         metadata=describe(model) | checkpoint_facts(folder),
-        photos=read_squares(model, val.paths[:PARITY_PHOTOS]),
-        calibration=calibration,
-        metric=make_metric(model, val),
+        checks=partial(read_checks, model, config),
+        calibration=partial(read_calibration, model, config) if config.int8 else None,
         max_drop=config.max_drop,
         io=config.io,
         dynamic_size=config.dynamic_size,
@@ -112,6 +108,17 @@ def make_page(model: Tagger, config: Config) -> WebPage:
     return WebPage(config.ort, {"shown": shown(model.attributes, False)}, {"faces.onnx": model_of_any_size()})
 
 
+def read_checks(model: Tagger, config: Config) -> Checks:
+    """What the file is checked with: faces of val."""
+    val = _load_some("val", model, config)
+    return Checks(read_squares(model, val.paths[:PARITY_PHOTOS]), make_metric(model, val))
+
+
+def read_calibration(model: Tagger, config: Config) -> Tensor:
+    """Faces of train as the network sees them, (B, 3, H, W) uint8."""
+    return read_squares(model, _load_some("train", model, config).paths)
+
+
 def read_squares(model: Tagger, paths: list[Path]) -> Tensor:
     """Face crops as the network sees them, (B, 3, H, W) uint8."""
     return stack_images([to_square(read_image(path), model.resolution) for path in paths])
@@ -136,8 +143,9 @@ def mean_ap(model: Tagger, split: AttributeSplit, session: Session) -> float:
     return value
 
 
-def _load_some(data: list[str], name: str, model: Tagger, config: Config) -> AttributeSplit:
+def _load_some(name: str, model: Tagger, config: Config) -> AttributeSplit:
     """At most `--num-photos` faces of a split, evenly spaced."""
+    data = [str(make_sample()) if source == "sample" else source for source in config.data]
     split = load_split(
         data, name, attributes=model.attributes, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
     )

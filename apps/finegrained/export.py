@@ -46,7 +46,7 @@ from torch import Tensor
 from apps.common.checkpoint import model_folder, with_last
 from apps.common.data.groups import grouping
 from apps.common.data.photos import evenly_spaced
-from apps.common.deploy.export import PARITY_PHOTOS, Metric, checkpoint_facts, choose_target, write_checked
+from apps.common.deploy.export import PARITY_PHOTOS, Checks, Metric, checkpoint_facts, choose_target, write_checked
 from apps.common.deploy.sessions import Session
 from apps.common.deploy.web import WebPage
 from apps.common.images import RESIZING, read_image, stack_images
@@ -69,18 +69,14 @@ def export(config: Config) -> Path:
     folder = model_folder(config.checkpoint)
     name = f"{APP}-{model.backbone}-{model.resolution}"
     out = choose_target(config, folder, name, dynamic_size=config.dynamic_size)
-    data = str(make_sample()) if config.data == "sample" else config.data
-    val = _load_some(data, "val", model, config)
-    calibration = read_squares(model, _load_some(data, "train", model, config)) if config.int8 else None
     write_checked(
         out,
         model.graph(input=config.input),
         format=config.format,
         resolution=model.resolution,
         metadata=describe(model) | checkpoint_facts(folder),
-        photos=read_squares(model, val[:PARITY_PHOTOS]),
-        calibration=calibration,
-        metric=Metric("top-1", partial(accuracy, model, val), model.session, len(val)),
+        checks=partial(read_checks, model, config),
+        calibration=partial(read_calibration, model, config) if config.int8 else None,
         max_drop=config.max_drop,
         io=config.io,
         dynamic_size=config.dynamic_size,
@@ -103,6 +99,18 @@ def describe(model: Classifier) -> dict[str, object]:
     }
 
 
+def read_checks(model: Classifier, config: Config) -> Checks:
+    """What the file is checked with: photos of val."""
+    val = _load_some("val", model, config)
+    metric = Metric("top-1", partial(accuracy, model, val), model.session, len(val))
+    return Checks(read_squares(model, val[:PARITY_PHOTOS]), metric)
+
+
+def read_calibration(model: Classifier, config: Config) -> Tensor:
+    """Photos of train as the network sees them, (B, 3, H, W) uint8."""
+    return read_squares(model, _load_some("train", model, config))
+
+
 def read_squares(model: Classifier, photos: Sequence[Photo]) -> Tensor:
     """Photos as the network sees them, (B, 3, H, W) uint8."""
     return stack_images([to_square(read_image(photo.path), model.resolution, model.crop) for photo in photos])
@@ -115,8 +123,9 @@ def accuracy(model: Classifier, photos: Sequence[Photo], session: Session) -> fl
     return top_k_accuracy(logits, torch.tensor([photo.label for photo in photos]), k=1)
 
 
-def _load_some(data: str, name: str, model: Classifier, config: Config) -> list[Photo]:
+def _load_some(name: str, model: Classifier, config: Config) -> list[Photo]:
     """At most `--num-photos` photos of a split, evenly spaced."""
+    data = str(make_sample()) if config.data == "sample" else config.data
     photos = load_split(
         data, name, class_names=model.class_names, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
     ).photos

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from apps.common.checkpoint import load_json, load_model
-from apps.common.deploy.export import write_checked
+from apps.common.deploy.export import Checks, write_checked
 from apps.common.images import read_image
 from apps.detection.export import Config as ExportConfig
 from apps.detection.export import describe
@@ -52,8 +52,8 @@ def test_a_page_takes_an_exported_file(home, model_folders):
     file = home / "a file.tflite"
     detector, photos = Detector.load(model_folders["detection"], device=torch.device("cpu")), torch.zeros(1, 3, 96, 96)
     about = describe(detector, ExportConfig())
-    settings = {"format": "tflite", "resolution": 96, "metadata": about, "photos": photos.byte(), "max_drop": None}
-    write_checked(file, detector.graph(), **settings)
+    settings = {"format": "tflite", "resolution": 96, "metadata": about, "max_drop": None}
+    write_checked(file, detector.graph(), checks=lambda: Checks(photos.byte()), **settings)
     models = make_models(DetectionTask(), checkpoint=file, runtime="torch")
     assert models.default == "given: a file.tflite"
     with models.use(models.default) as predictor:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from apps.common.deploy.formats import as_text
-from apps.common.deploy.graph import Graph, as_input
-from apps.common.deploy.packages import quietly
+from apps.common.deploy.graph import Graph, Photos, as_input
+from apps.common.deploy.packages import need, quietly
 from apps.common.images import Normalisation
 
 LAYERS, ACTIVATIONS = ("aten.conv2d", "aten.linear"), ("aten.hardtanh", "aten.relu")
@@ -25,19 +25,29 @@ METADATA = "metadata"  # a method of the file that returns JSON, as bytes in a t
 
 
 def write_executorch(
-    path: Path, graph: Graph, *, resolution: int, metadata: Mapping[str, Any], calibration: Tensor | None = None
+    path: Path, graph: Graph, *, resolution: int, metadata: Mapping[str, Any], calibration: Photos | None = None
 ) -> None:
     """Write one file for one image at a time; its method "forward" is the graph.
 
     Args:
         resolution: side of the square input, pixels.
         metadata: stored in the file: the method "metadata" returns it as JSON in UTF-8, a tensor of bytes.
-        calibration: (B, 3, H, W) uint8 photos that set the scales for 8 bits; None for 32-bit floats.
+        calibration: photos that set the scales for 8 bits, read when all else is done; None for 32-bit floats.
 
     Raises:
         ValueError: ExecuTorch is missing, or the network cannot be lowered.
     """
     need_executorch()
+    if calibration is None:
+        path.write_bytes(_lower(graph, resolution, metadata))
+    else:
+        need("torchao", extra="phone")
+        _lower(graph, resolution, metadata, graph.noise(resolution))
+        path.write_bytes(_lower(graph, resolution, metadata, calibration()))
+
+
+def _lower(graph: Graph, resolution: int, metadata: Mapping[str, Any], photos: Tensor | None = None) -> bytes:
+    """The file's bytes, in 8 bits with scales from photos (B, 3, H, W) uint8; see `write_executorch`."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
@@ -48,19 +58,18 @@ def write_executorch(
         with quietly():
             example = (graph.feed(image).contiguous(),)
             program = torch.export.export(plain, example)
-            if calibration is not None:
-                fed = (graph.feed(one[None]).contiguous() for one in calibration)
+            if photos is not None:
+                fed = (graph.feed(one[None]).contiguous() for one in photos)
                 program = torch.export.export(_quantized(program.module(), fed), example)
             lowered = to_edge_transform_and_lower(
                 program,
                 partitioner=[XnnpackPartitioner()],
                 constant_methods={METADATA: torch.from_numpy(np.frombuffer(text, np.uint8).copy())},
             )
-            data = lowered.to_executorch().buffer
+            return bytes(lowered.to_executorch().buffer)
     except Exception as error:  # the compiler raises many kinds
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"this network cannot be exported to ExecuTorch: {reason}") from error
-    path.write_bytes(data)
 
 
 def _quantized(module: Any, batches: Iterable[Tensor]) -> Any:

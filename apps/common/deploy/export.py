@@ -16,7 +16,7 @@ from apps.common.choices import Format, Input, Io
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import need_executorch, write_executorch
 from apps.common.deploy.formats import OPENVINO_FILE, SUFFIXES, quantize, write_onnx, write_openvino
-from apps.common.deploy.graph import Graph
+from apps.common.deploy.graph import Graph, Photos
 from apps.common.deploy.ncnn import ABOUT, BIN, EXTRA, PARAM, PIXELS, write_ncnn
 from apps.common.deploy.packages import need
 from apps.common.deploy.sessions import Session, load_session
@@ -53,6 +53,18 @@ class Metric(NamedTuple):
     num_photos: int
 
 
+class Checks(NamedTuple):
+    """What an exported file is checked with.
+
+    Attributes:
+        photos: (B, 3, H, W) uint8, on which the outputs are compared.
+        metric: measured with torch and with the file; None skips this check.
+    """
+
+    photos: Tensor
+    metric: Metric | None = None
+
+
 def write_checked(
     out: Path,
     graph: Graph,
@@ -60,9 +72,8 @@ def write_checked(
     format: Format,
     resolution: int,
     metadata: Mapping[str, Any],
-    photos: Tensor,
-    calibration: Tensor | None = None,
-    metric: Metric | None = None,
+    checks: Callable[[], Checks],
+    calibration: Photos | None = None,
     max_drop: float | None,
     compare: Compare = difference,
     dynamic_size: bool = False,
@@ -72,11 +83,12 @@ def write_checked(
 ) -> None:
     """Write a file or folder (openvino, web), check it, and print the result; if a check fails, nothing is kept.
 
+    A network that the format cannot hold is refused before photos are read.
+
     Args:
         metadata: of the app; stored in the file, together with the metadata of all apps.
-        photos: (B, 3, H, W) uint8, on which the outputs are compared.
-        calibration: (B, 3, H, W) uint8 for 8-bit integers; None for 32-bit floats.
-        metric: measured with torch and with the file; None skips this check.
+        checks: reads what the file is checked with.
+        calibration: reads photos for 8-bit integers; None for 32-bit floats.
         max_drop: the largest allowed loss of the metric; None for `MAX_DROP` in 8 bits and `SAME_METRIC` in floats.
         compare: the difference between torch's outputs and the file's; more than `SAME_OUTPUTS` is an error.
         page: for web, the page's content besides the model.
@@ -85,7 +97,7 @@ def write_checked(
     Raises:
         ValueError: packages are missing, the network cannot be exported, or a check failed.
     """
-    _need(format)
+    _need(format, int8=calibration is not None)
     precision = "float32" if calibration is None else "int8"
     sizes = {"resolution": resolution, "dynamic_size": dynamic_size}
     facts = {**_describe(graph), **sizes, "precision": precision, **metadata}
@@ -95,6 +107,7 @@ def write_checked(
         options = {"dynamic_size": dynamic_size, "translations": translations}
         _write(temporary, graph, format, io, resolution=resolution, metadata=facts, calibration=calibration, **options)
         session = _load(temporary, graph, format)
+        photos, metric = checks()
         _check_outputs(graph, session, photos, compare, exact=calibration is None)
         if metric:
             _check_metric(metric, session, max_drop, exact=calibration is None)
@@ -115,7 +128,7 @@ def _write(
     *,
     resolution: int,
     metadata: Mapping[str, Any],
-    calibration: Tensor | None,
+    calibration: Photos | None,
     **options: Any,
 ) -> None:
     """Write the file, or the content of the folder."""
@@ -129,22 +142,22 @@ def _write(
         onnx = path / MODEL if format in FOLDERS else path
         write_onnx(onnx, graph, resolution=resolution, metadata=metadata, **options)
         if calibration is not None:
-            _quantize_in_place(onnx, graph, calibration)
+            _quantize_in_place(onnx, graph, calibration())
         if format == "openvino":
             write_openvino(path, onnx)
             onnx.unlink()
 
 
-def _need(format: Format) -> None:
+def _need(format: Format, *, int8: bool) -> None:
     """Raise ValueError, with the command that installs them, if a format's packages are missing."""
     if format == "executorch":
         need_executorch()
     elif format == "tflite":
-        need("ai_edge_litert", "flatbuffers", extra="tflite")
+        need("ai_edge_litert", "flatbuffers", *["ai_edge_quantizer"] * int8, extra="tflite")
     elif format == "ncnn":
         need("pnnx", "ncnn", extra=EXTRA)
     else:
-        need("onnx", "onnxscript", *(["openvino"] if format == "openvino" else []), "onnxruntime")
+        need("onnx", "onnxscript", *["openvino"] * (format == "openvino"), "onnxruntime", *["sympy"] * int8)
 
 
 def _describe(graph: Graph) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Letters in shapes: B batch, C channels, H W height and width.
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from apps.common.choices import Input
 from apps.common.images import Normalisation
 from backbone.blocks import Conv2d, ConvNorm
+
+Photos = Callable[[], Tensor]
+"""Reads photos when they are needed, (B, 3, H, W) uint8."""
 
 
 class PlainConv(nn.Module):
@@ -107,6 +110,10 @@ class Graph(nn.Module):
     def feed(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) uint8 as the graph's input."""
         return as_input(images, None if self.input == "uint8" else self.preprocessing)
+
+    def noise(self, side: int) -> Tensor:
+        """One image of noise (1, 3, side, side) uint8: what the format cannot hold in 8 bits is found out with it."""
+        return torch.randint(0, 256, (1, 3, side, side), generator=torch.Generator().manual_seed(0)).byte()
 
     @torch.inference_mode()
     def reference(self, images: Tensor) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ def test_in_8_bits_it_computes_nearly_that(tmp_path):
     graph = Graph(network, ("logits",), preprocessing=Normalisation())
     images = torch.randint(0, 256, (4, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).byte()
     path, num_floats = tmp_path / "a.pte", sum(tensor.numel() for tensor in graph.state_dict().values())
-    write_executorch(path, graph, resolution=SIDE, metadata={"outputs": ["logits"]}, calibration=images)
+    write_executorch(path, graph, resolution=SIDE, metadata={"outputs": ["logits"]}, calibration=lambda: images)
     assert path.stat().st_size < 0.45 * 4 * num_floats
     expected, given = graph.reference(images)["logits"], ExecutorchSession(path, preprocessing=None)(images)["logits"]
     assert (given - expected).square().mean() < 0.03 * expected.square().mean()

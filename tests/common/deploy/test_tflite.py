@@ -174,7 +174,7 @@ def test_in_8_bits(tmp_path, kind):
     reference, sessions = graph.reference(photos), {}
     for whole in (False, True) if kind != "pyramid" else (False,):
         path = tmp_path / f"{whole}.tflite"
-        write_tflite(path, graph, resolution=96, metadata=about, calibration=photos, whole=whole)
+        write_tflite(path, graph, resolution=96, metadata=about, calibration=lambda: photos, whole=whole)
         assert path.stat().st_size < 0.45 * len(convert(graph, resolution=96))
         outputs = TFLiteSession(path, threads=1, preprocessing=None)(photos)
         assert all(closeness(reference[name], outputs[name]) > 15 for name in graph.outputs)
@@ -198,5 +198,7 @@ def test_in_8_bits(tmp_path, kind):
         )
     if kind == "pyramid":
         with pytest.raises(ValueError, match=r"this network cannot be in 8 bits as a whole: .* stays in floats"):
-            write_tflite(tmp_path / "x.tflite", graph, resolution=96, metadata=about, calibration=photos, whole=True)
+            write_tflite(
+                tmp_path / "x.tflite", graph, resolution=96, metadata=about, calibration=lambda: photos, whole=True
+            )
         assert not (tmp_path / "x.tflite").exists()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from apps.common.deploy.formats import INPUT
-from apps.common.deploy.graph import Graph
+from apps.common.deploy.graph import Graph, Photos
 from apps.common.deploy.packages import need, quietly
 from apps.common.deploy.tflite.layers import fused_activation
 from apps.common.deploy.tflite.lowering import Lowering, Value, operator_name
@@ -28,7 +28,7 @@ def write_tflite(
     *,
     resolution: int,
     metadata: Mapping[str, Any],
-    calibration: Tensor | None = None,
+    calibration: Photos | None = None,
     whole: bool = False,
 ) -> None:
     """Write one file for one image at a time, its signature `serving_default` the graph.
@@ -36,14 +36,15 @@ def write_tflite(
     Args:
         resolution: side of the square input, pixels.
         metadata: kept in a zip at the file's end, see `writer.write_about`.
-        calibration, whole: (B, 3, H, W) uint8 photos for 8 bits, see `quantize.quantize`; None for 32-bit floats.
+        calibration, whole: photos for 8 bits, read when all else is done, see `quantize.quantize`; None for floats.
 
     Raises:
         ValueError: the runtime is missing, or the network has an operator that is not translated.
     """
     data = convert(graph, resolution=resolution, floats=calibration is not None)
     if calibration is not None:
-        data = quantize(data, (graph.feed(image[None]).contiguous().numpy() for image in calibration), whole=whole)
+        quantize(data, [graph.feed(graph.noise(resolution)).contiguous().numpy()], whole=whole)
+        data = quantize(data, (graph.feed(image[None]).contiguous().numpy() for image in calibration()), whole=whole)
     path.write_bytes(data)
     write_about(path, metadata)
 

@@ -5,6 +5,7 @@ The classes of the schema come with the runtime (`ai_edge_litert`); they are Ten
 
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,14 @@ class FileWriter:
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
         self.buffers: list[Any] = [self.schema.BufferT()]  # the first is empty by convention
+        self._names: Counter[str] = Counter()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
         self._codes: dict[tuple[str, int], int] = {}
 
     def tensor(self, name: str, shape: Sequence[int], dtype: str) -> int:
-        """The index of a new tensor that an operator computes, or the input."""
+        """The index of a new tensor that an operator computes, or the input; of a name that has been, with a number."""
+        self._names[name] += 1
+        name += f"_{self._names[name]}" if self._names[name] > 1 else ""
         tensor = self.schema.TensorT()
         tensor.name, tensor.shape, tensor.type, tensor.buffer = name, list(shape), TYPES[dtype], 0
         self.tensors.append(tensor)

@@ -1,0 +1,75 @@
+"""What a format cannot hold, or has no packages for, is told before photos are read, and nothing is left."""
+
+import importlib.util
+import sys
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from apps.common.choices import Format
+from apps.common.deploy.export import LACKS, Checks, write_checked
+from apps.common.deploy.graph import Graph
+from apps.common.images import Normalisation
+from backbone.mobilenet_v1 import create_backbone
+
+NEEDED = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
+    "web": ("onnx", "onnxscript", "onnxruntime"),
+    "tflite": ("ai_edge_litert", "flatbuffers", "ai_edge_quantizer"),
+    "ncnn": ("pnnx", "ncnn"),
+    "executorch": ("executorch", "torchao"),
+}
+EXTRAS = {"tflite": "tflite", "ncnn": "ncnn", "executorch": "phone"}
+KINDS = [
+    (one, int8) for one in get_args(Format) for int8 in (False, True) if not (int8 and "--int8" in LACKS.get(one, ()))
+]
+
+
+class Odd(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.i1e(x.mean((2, 3)))
+
+
+def export(place, network: nn.Module, format: Format, int8: bool, **options) -> None:
+    def no_photos() -> Checks:
+        raise AssertionError("photos were read")
+
+    graph = Graph(network, ("logits",), preprocessing=Normalisation())
+    calibration = no_photos if int8 else None
+    out = place / {"onnx": "a.onnx", "tflite": "a.tflite", "executorch": "a.pte"}.get(format, "a")
+    settings = {"resolution": 64, "metadata": {}, "max_drop": None, "calibration": calibration, **options}
+    write_checked(out, graph, format=format, checks=no_photos, **settings)
+
+
+@pytest.mark.parametrize(("format", "int8"), KINDS)
+def test_an_operator_that_a_format_lacks(tmp_path, format, int8):
+    if not all(map(importlib.util.find_spec, NEEDED[format])):
+        pytest.skip(f"needs the packages of {format}: pip install -e '.[{EXTRAS.get(format, 'fast')}]'")
+    with pytest.raises(ValueError, match="this network cannot be exported to ") as stop:
+        export(tmp_path, Odd(), format, int8)
+    assert "\n" not in str(stop.value) and not list(tmp_path.iterdir())
+
+
+def test_what_8_bits_cannot_be_as_a_whole(tmp_path):
+    if not all(map(importlib.util.find_spec, NEEDED["tflite"])):
+        pytest.skip("needs AI Edge Quantizer: pip install -e '.[tflite]'")
+    network = create_backbone("a025", num_classes=3, norm="group").eval()
+    with pytest.raises(ValueError, match=r"this network cannot be in 8 bits as a whole: .* stays in floats"):
+        export(tmp_path, network, "tflite", True, io="int8")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("format", "int8"), KINDS)
+def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, format, int8):
+    installed = [name for name in NEEDED[format] if importlib.util.find_spec(name)]
+    for name in installed if int8 else installed[:2]:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "executorch.exir" if name == "executorch" else name, None)
+            if name in ("ai_edge_quantizer", "torchao") and not int8:
+                continue
+            with pytest.raises(ValueError, match=rf"cannot be imported here.*'\.\[{EXTRAS.get(format, 'fast')}\]'"):
+                export(tmp_path, Odd(), format, int8)
+    assert not list(tmp_path.iterdir())

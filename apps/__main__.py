@@ -17,7 +17,7 @@ from apps.common import cli
 DOORS = {
     "check": "find errors in photos and labels before training",
     "train": "train on your data, or on the sample set",
-    "eval": "measure a model on a split, with a report",
+    "eval": "evaluate a model on a split, with a report",
     "predict": "photos, folders, videos or a camera",
     "export": "one file for other runtimes, checked against the original",
     "sample": "draw the sample set",

@@ -1,4 +1,4 @@
-"""A page on which visitors have only what is theirs: the one check of every path that is sent, whatever its form."""
+"""A page whose visitors can only access their own files: the single check of every path in a request, in any form."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from demos.visitors import Visitor, Visitors
 MAX_WAITING = 8  # requests of one visitor for one thing, such as tables of many photos
 MAX_WAITING_IN_ALL = 24  # requests from one address; the queue has place for more, so others get in
 MAX_FILES, MAX_DEPTH = 1000, 3  # in one request
-MAX_UNREAD = 100  # requests from one address whose answers nobody has got: they are kept in memory
+MAX_UNREAD = 100  # requests from one address whose answers were not fetched: they are kept in memory
 FILE_KEYS = {"path", "url"}  # a dict that has one of them is a file object
 
 
@@ -43,7 +43,7 @@ def files_in(value: Any) -> Iterator[str]:
 
 
 def forget_frames(messages: asyncio.Queue[Any], event: str) -> None:
-    """Remove a camera's answers that its browser has not got yet: on a slow line they would pile up."""
+    """Remove a camera's answers that its browser has not fetched yet: on a slow line they would accumulate."""
     waiting = [messages.get_nowait() for _ in range(messages.qsize())]
     for one in waiting:
         if one.event_id != event or one.msg != ServerMessage.process_streaming:
@@ -65,7 +65,7 @@ class Page(gr.Blocks):
         return frozenset(Path(path).resolve() for path in kept)
 
     def queue(self, *args: Any, **options: Any) -> "Page":
-        """Gradio's queue, of which one visitor cannot take all places."""
+        """Gradio's queue, with a limit per visitor."""
         super().queue(*args, **options)
         push = self._queue.push
 

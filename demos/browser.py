@@ -1,4 +1,4 @@
-"""The model of a page in the visitor's own browser: what export.py --format web writes, served beside the page.
+"""Serve the output of export.py --format web, which runs a page's model in the visitor's browser.
 
 A folder is written once for each model, by export.py in a process of its own, and kept in the user's cache.
 """

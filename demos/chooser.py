@@ -1,4 +1,4 @@
-"""Which models a page offers, and one loaded predictor for each."""
+"""The models of a page, and a loaded predictor for each."""
 
 import importlib.util
 import sys
@@ -61,7 +61,7 @@ def find_choices(
 
 
 def _score_and_day(best: Path, metric: tuple[str, str]) -> str:
-    """What a model scored, by its description, and the day when it did."""
+    """A model's metric, from its description, and its date."""
     try:
         score = load_object(best / DESCRIPTION).get("metrics", {}).get(metric[0])
     except (ValueError, OSError, AttributeError):  # which is told when the model is chosen
@@ -107,8 +107,8 @@ class Models:
     Args:
         choices: the first is the default.
         load: makes the predictor of a choice, given the app's option (show sensitive attributes) and what computes.
-        missing: a sentence for people if there is no choice.
-        runtime: what computes unless a visitor chooses something else.
+        missing: the message if there is no choice.
+        runtime: the default runtime.
     """
 
     def __init__(self, choices: Sequence[Choice], load: Load, *, missing: str, runtime: Runtime = "torch") -> None:

@@ -1,4 +1,4 @@
-"""A page that finds objects: in a photo, in front of the webcam, in a video, in many photos.
+"""A page that detects objects: in a photo, in front of the webcam, in a video, in many photos.
 
     python demos/detection.py                                            runs of yours, the bundled model, COCO's
     python demos/detection.py --checkpoint runs/detection/NAME/best
@@ -26,7 +26,7 @@ from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerF
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Serve a page that finds objects.
+    """Serve a page that detects objects.
 
     example: python demos/detection.py --checkpoint runs/detection/NAME/best
     """

@@ -1,4 +1,4 @@
-"""A page that says how faces appear: in a photo, in front of the webcam, in a video, in many photos.
+"""A page that predicts attributes of faces: in a photo, in front of the webcam, in a video, in many photos.
 
     python demos/faceattr.py                                             runs of yours, the bundled model
     python demos/faceattr.py --checkpoint runs/faceattr/NAME/best
@@ -26,7 +26,7 @@ from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerF
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Serve a page that says how faces appear.
+    """Serve a page that predicts attributes of faces.
 
     example: python demos/faceattr.py --checkpoint runs/faceattr/NAME/best
     """
@@ -57,19 +57,19 @@ class FaceattrTask(Task):
     app, verb = "faceattr", "describe_faces"
     metric = ("mean_ap", "mean AP")
     tab = "Faces"
-    title = "See how faces appear"
+    title = "Face attributes"
     lead = (
-        "Finds faces and says how each appears in this picture, not who or what a person is. "
-        "Ask people before you show this their photos."
+        "Finds faces and describes their appearance in this picture, not the people. "
+        "Ask people before you use their photos."
     )
     threshold = ("Minimum probability", 0.0, 0.0)
-    threshold_info = "0: the threshold that suits each attribute"
+    threshold_info = "0: the calibrated threshold of each attribute"
     names_label, names_info = "Attributes to show", "All attributes, or those you choose"
     option = (
         "sensitive",
-        "Also show guesses at sex, age, ethnicity and looks",
-        "They are often wrong, more often for some groups of people than for others, and can hurt. "
-        "Do not decide anything about anybody by them.",
+        "Also show predictions of sex, age, ethnicity and looks",
+        "They are often wrong, more often for some groups of people than for others, and can be harmful. "
+        "Do not base decisions about people on them.",
     )
     option_is_of_model = True
     columns = ("face", "attribute", "prob", "x0", "y0", "x1", "y1")

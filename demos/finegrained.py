@@ -1,4 +1,4 @@
-"""A page that names what a photo shows: also in front of the webcam, in a video, in many photos.
+"""A page that classifies: a photo, in front of the webcam, a video, many photos.
 
     python demos/finegrained.py                                          runs of yours, the bundled model
     python demos/finegrained.py --checkpoint runs/finegrained/NAME/best
@@ -24,7 +24,7 @@ from demos.serving import THIS_MACHINE, USUAL_COMPUTING, ComputingFlags, ServerF
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Serve a page that names what photos show.
+    """Serve a page that classifies photos.
 
     example: python demos/finegrained.py --checkpoint runs/finegrained/NAME/best
     """
@@ -64,11 +64,11 @@ class FinegrainedTask(Task):
     app, verb = "finegrained", "classify"
     metric = ("top1", "top-1")
     tab = "Classes"
-    title = "Name what a photo shows"
-    lead = "Gives the classes that the middle of a picture most looks like, with their probabilities."
+    title = "Classify photos"
+    lead = "Classifies the central square of a picture, and shows the most probable classes."
     threshold = ("Minimum probability", 0.0, 0.01)
     names_label, names_info = "Classes to show", "All classes, or those you choose"
-    option = ("heatmap", "Show where it looks", "red is evidence for the best class shown")
+    option = ("heatmap", "Heat map", "red is evidence for the best class shown")
     option_is_of_model = False
     columns = (*(f"{what}{i}" for i in range(1, TOP + 1) for what in ("class", "prob")), "score", "none_of_these")
 
@@ -106,7 +106,7 @@ class FinegrainedTask(Task):
         if found.is_unknown:
             return "It looks like none of the known classes."
         if not found:
-            return "No class that is shown is probable enough."
+            return "None of the chosen classes is above the minimum probability."
         return f"It looks like {found[0].name} ({found[0].prob:.0%})."
 
     def rows(self, found: Guesses) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""The door of a page: what a request must be before any of Gradio's code sees it."""
+"""Check every request to a page before Gradio handles it."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,7 @@
-"""Components that take and give pictures and names as they are sent: nothing is decoded or written to the disk here.
+"""Components that pass on pictures and names as they are sent: nothing is decoded or written to the disk here.
 
-Gradio makes a component anew from its class when an example is clicked or another model chosen, so what it does is a
-matter of the class, not of the object. Letters in shapes: H W height and width.
+Gradio recreates a component from its class when an example is clicked or another model is chosen, so its behaviour must
+be that of the class, not of the object. Letters in shapes: H W height and width.
 """
 
 import base64
@@ -77,8 +77,8 @@ class Camera(gr.Image, metaclass=AsParent):
 class PictureInFile(gr.Image, metaclass=AsParent):
     """Shows a picture (H, W, 3) by a file of a name of its own, or one that is in a file.
 
-    Gradio names files by their content and writes them anew each time, also while an equal one is being sent to
-    another visitor, who then gets half of it.
+    Gradio names files by their content and writes them again each time, even while an equal file is being sent to
+    another visitor, who would then get half of it.
     """
 
     def postprocess(self, value: Any) -> ImageData | None:

@@ -60,7 +60,7 @@ def _sweep(parent: Path) -> None:
 
 
 def new_result(suffix: str) -> Path:
-    """A name for a file that a visitor may download; what is older than `KEEP_SECONDS` is removed."""
+    """A name for a file that a visitor may download; files older than `KEEP_SECONDS` are removed."""
     room = Path(os.environ["GRADIO_TEMP_DIR"])
     results = room / "results"
     results.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""How a page is served: to this machine alone by default, and no upload is kept."""
+"""Serve a page: by default only on this machine, and without keeping uploads."""
 
 import contextlib
 import ipaddress
@@ -58,12 +58,12 @@ class Computing(DeviceOption):
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """Where a page is served and who may see it."""
+    """Flags: where a page is served, and its visitors."""
 
     host: str = "127.0.0.1"
     """address to listen on; another than this machine's own needs --auth"""
     public_host: tuple[str, ...] = ()
-    """further names by which visitors reach the page, such as that of an https proxy; by others it is refused"""
+    """further host names of the page, such as that of an https proxy; requests with other names are refused"""
     proxies: tuple[str, ...] = ()
     """addresses or networks of https proxies before this page, which are believed who asks (X-Forwarded-For); without,
     all who come by a proxy are one visitor to the page's limits"""
@@ -132,14 +132,14 @@ def find_port(server: Server) -> int:
     if server.port is not None and not 1 <= server.port <= 65535:
         raise ValueError(f"--port must be 1 to 65535, not {server.port}")
     try:
-        place = socket.getaddrinfo(server.host.strip("[]"), None, type=socket.SOCK_STREAM)[0]
-        with socket.socket(place[0]) as one:
-            one.bind((place[4][0], 0))
+        found = socket.getaddrinfo(server.host.strip("[]"), None, type=socket.SOCK_STREAM)[0]
+        with socket.socket(found[0]) as one:
+            one.bind((found[4][0], 0))
     except (OSError, UnicodeError) as error:
         raise ValueError(f"--host {server.host} is no address of this machine ({error})") from None
     for port in [server.port] if server.port else range(FIRST_PORT, FIRST_PORT + NUM_PORTS):
         try:
-            for family, address in dict.fromkeys([(place[0], place[4][0]), (socket.AF_INET, "127.0.0.1")]):  # Gradio's
+            for family, address in dict.fromkeys([(found[0], found[4][0]), (socket.AF_INET, "127.0.0.1")]):  # Gradio's
                 with socket.socket(family) as one:
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     one.bind((address, port))

@@ -64,8 +64,8 @@ class Task(Protocol):
 
     Attributes:
         app: its name, also of its folders in runs, models and examples.
-        metric: the number in a model's description that tells how good it is, and what it is called.
-        verb: what the functions of the public API are called: /verb, /verb_video, /verb_photos.
+        metric: the key of the main metric in a model's description, and its name.
+        verb: the name of the functions of the public API: /verb, /verb_video, /verb_photos.
         tab, title, lead: a word for a tab, the heading, and what the page does, for people.
         threshold: label, least and default value of the slider; see `usual_threshold`.
         threshold_info: an explanation of the slider; may be empty.

@@ -1,4 +1,4 @@
-"""Video files, frame by frame, each shown as long as it was. Sound is dropped; results are WebM (VP8), which browsers
+"""Video files, frame by frame, with their original timing. Sound is dropped; results are WebM (VP8), which browsers
 play.
 
 Letters in shapes: H W height and width.

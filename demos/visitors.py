@@ -1,4 +1,4 @@
-"""Who may use which upload, result, session and answer: those who brought it or were given it."""
+"""Access control: visitors may only use their own uploads, results, sessions and answers."""
 
 import ipaddress
 import os

@@ -34,6 +34,12 @@ def few_threads() -> None:
     cv2.setNumThreads(1)
 
 
+def leave_out_reports(patch: pytest.MonkeyPatch, app: str) -> None:
+    """Have runs end without a report and curves, which take longer than the steps of a tiny run."""
+    patch.setattr(f"apps.{app}.eval.evaluate", lambda config: {})
+    patch.setattr("apps.common.evaluation.finish.plot_curves", lambda *args, **options: None)
+
+
 @pytest.fixture
 def tiny_coco(tmp_path: Path) -> Path:
     return draw_tiny_coco(tmp_path / "tiny")

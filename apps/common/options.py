@@ -80,16 +80,28 @@ class GivenFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingOptions:
-    """Flags: how photos are read."""
+class GroupOption:
+    """Flags: what a val split must not divide."""
+
+    group_by: str | None = None
+    """groups of photos that stay together where val is split off train: folder, folder:LEVEL below the data,
+    name:PATTERN (a regular expression on the file name), or FILE.csv:COLUMN"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(GroupOption):
+    """Flags: what is done with wrong data."""
 
     bad_data: BadData = "refuse"
     """wrong photos and annotations: refuse (stop with a message), or skip them and print how many"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(DataOptions):
+    """Flags: how photos are read."""
+
     num_workers: int = 2
     """processes that read photos; 0 reads in the main process"""
-    group_by: str | None = None
-    """photos that a val taken out of train must not part: folder, folder:LEVEL below the data, name:PATTERN (a regular
-    expression on the file name), or FILE.csv:COLUMN"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +193,7 @@ class PredictOptions(DeviceOption):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(DataOptions):
     """Flags of every export.py."""
 
     format: Format = "onnx"
@@ -198,15 +210,10 @@ class ExportOptions:
     """web: folder of the unpacked npm package onnxruntime-web, copied beside; default the page fetches it from a CDN"""
     num_photos: int = 200
     """largest number of photos of each split to check with and to calibrate on"""
-    group_by: str | None = None
-    """photos that a val taken out of train must not part: folder, folder:LEVEL below the data, name:PATTERN (a regular
-    expression on the file name), or FILE.csv:COLUMN"""
-    bad_data: BadData = "refuse"
-    """wrong photos and annotations: refuse (stop with a message), or skip them and print how many"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(DeviceOption, GivenFlags):
+class CheckOptions(DeviceOption, GroupOption, GivenFlags):
     """Flags of every check.py."""
 
     checkpoint: Path | None = None
@@ -216,9 +223,6 @@ class CheckOptions(DeviceOption, GivenFlags):
     """cases printed for each finding; check.json has all"""
     min_side: int = 64
     """smallest shorter side of a photo, in pixels, without a warning"""
-    group_by: str | None = None
-    """photos that a val taken out of train must not part: folder, folder:LEVEL below the data, name:PATTERN (a regular
-    expression on the file name), or FILE.csv:COLUMN"""
     seed: int = 0
     """random seed of the splits that are made where the data has none"""
     num_workers: int | None = None

@@ -60,7 +60,7 @@ from apps.common.data.findings import (
 from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import evenly_spaced, inspect_photos
 from apps.common.data.problems import Problem
-from apps.common.evaluation.suspects import Suspect, load_judge, write_suspects
+from apps.common.evaluation.suspects import Suspect, load_reviewer, write_suspects
 from apps.common.images import read_image
 from apps.common.pictures import put_box, write_contact_sheet
 from apps.detection.data.checks import Checked, check_part, check_split
@@ -244,7 +244,7 @@ def list_suspects(config: Config, detector: Detector) -> list[Suspect]:
 
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    detector = load_judge(config, APP, Detector.load)
+    detector = load_reviewer(config, APP, Detector.load)
     findings = check(config)
     if detector:
         list_suspects(config, detector)

@@ -95,7 +95,7 @@ from apps.detection.evaluation.while_training import evaluate
 from apps.detection.loss.criterion import make_criterion
 from apps.detection.model.create import check_knobs
 from apps.detection.model.detector import Detector
-from apps.detection.model.pretrained import APP, Pretrained, load_pretrained, start_network
+from apps.detection.model.pretrained import APP, PretrainedDetector, load_pretrained, start_network
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 
 LOG_EVERY = 20  # steps
@@ -132,7 +132,7 @@ def train(config: Config) -> dict[str, float]:
     # Model
     with processes.first_goes_first():
         weights = config.weights or ("none" if on_sample else "imagenet")
-        start = load_start(config.resume, Pretrained, load_pretrained, weights, width_mult=width_mult)
+        start = load_start(config.resume, PretrainedDetector, load_pretrained, weights, width_mult=width_mult)
         start = start.for_head(config.head)
     print(f"starting from {start.summary}")
     head = start.head or config.head or "pyramid"
@@ -258,7 +258,7 @@ class OptimizerRecipe(NamedTuple):
         return f"{self.name}, learning rate {self.lr:g} ({self.lr * self.backbone_lr:g} in the backbone)"
 
 
-def optimizer_recipe(config: Config, start: Pretrained, head: Head) -> OptimizerRecipe:
+def optimizer_recipe(config: Config, start: PretrainedDetector, head: Head) -> OptimizerRecipe:
     """The flags of the optimiser, with defaults for those not given (docs/detection_recipe.md).
 
     Raises:

@@ -61,7 +61,7 @@ from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import PhotoFacts, inspect_photos
 from apps.common.data.problems import some_of
 from apps.common.data.tables import SPLITS
-from apps.common.evaluation.suspects import Suspect, load_judge, write_suspects
+from apps.common.evaluation.suspects import Suspect, load_reviewer, write_suspects
 from apps.common.images import read_image
 from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.findings import (
@@ -237,7 +237,7 @@ def list_suspects(config: Config, tagger: Tagger) -> list[Suspect]:
 
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    tagger = load_judge(config, APP, Tagger.load)
+    tagger = load_reviewer(config, APP, Tagger.load)
     findings = check(config)
     if tagger:
         list_suspects(config, tagger)

@@ -59,7 +59,7 @@ from apps.common.data.findings import (
 )
 from apps.common.data.near_findings import near_findings
 from apps.common.data.photos import inspect_photos
-from apps.common.evaluation.suspects import Suspect, load_judge, write_suspects
+from apps.common.evaluation.suspects import Suspect, load_reviewer, write_suspects
 from apps.common.images import read_image
 from apps.finegrained.data.batches import to_square
 from apps.finegrained.data.findings import Checked, class_findings, copy_findings
@@ -203,7 +203,7 @@ def list_suspects(config: Config, classifier: Classifier) -> list[Suspect]:
 
 def main(config: Config) -> None:
     """The command: exit code 1 if there are errors."""
-    classifier = load_judge(config, APP, Classifier.load)
+    classifier = load_reviewer(config, APP, Classifier.load)
     findings = check(config)
     if classifier:
         list_suspects(config, classifier)

@@ -1,6 +1,7 @@
 """train.py under torchrun: two processes make the step of one, and every photo is measured once."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,47 +9,57 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.common.training.run_log import read_metrics
-from apps.detection.train import LOSSES
-from tests.conftest import draw_tiny_coco
-
-# Trains each head, with BatchNorm at rest, since it looks at a batch, and leaves what each process evaluated.
-SCRIPT = """
-import json, os, pathlib, sys, torch
 from apps.common.cli import run_command
-from apps.detection import train as script
+from apps.common.training.run_log import read_metrics
+from apps.detection import train as train_script
 from apps.detection.evaluation import while_training
+from apps.detection.train import LOSSES
+from tests.conftest import draw_tiny_coco, leave_out_reports
 
-out, *flags = sys.argv[1:]
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import sys
+import pytest
+from tests.detection.test_processes import train_heads
 
-def measured(split, results, measure=while_training.run_cocoeval):
-    name = f"{out}-{head}-results-{os.environ.get('RANK', '0')}.json"
-    pathlib.Path(name).write_text(json.dumps(results))
-    return measure(split, results)
-
-torch.nn.BatchNorm2d.train = lambda self, mode=True: torch.nn.Module.train(self, False)
-script.LOG_EVERY = 1
-while_training.run_cocoeval = measured
-for head in ("pyramid", "ssd"):
-    run_command(script.train, script.Config, [*flags, "--head", head, "--out", f"{out}-{head}"])
+with pytest.MonkeyPatch.context() as patch:
+    train_heads(patch, *sys.argv[1:])
 """
 # By SGD: AdamW makes full steps of gradients that are 0 but for rounding.
 FLAGS = "--backbone a025 --resolution 64 --weights none --steps 2 --batch-size 16 --num-workers 0 --device cpu".split()
 FLAGS += "--eval-every 2 --augment full --optimizer sgd --lr 0.01 --amp none".split()
 
 
+def train_heads(patch: pytest.MonkeyPatch, out: str, *flags: str) -> None:
+    """Train each head, with BatchNorm at rest, since it looks at a batch, and leave what each process evaluated."""
+    measure, rank = while_training.run_cocoeval, os.environ.get("RANK", "0")
+    patch.setattr(torch.nn.BatchNorm2d, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    patch.setattr(train_script, "LOG_EVERY", 1)
+    leave_out_reports(patch, "detection")
+    for head in ("pyramid", "ssd"):
+
+        def measured(split, results, file=Path(f"{out}-{head}-results-{rank}.json")):
+            file.write_text(json.dumps(results))
+            return measure(split, results)
+
+        patch.setattr(while_training, "run_cocoeval", measured)
+        run_command(train_script.train, train_script.Config, [*flags, "--head", head, "--out", f"{out}-{head}"])
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """Runs of one process and of two, named 1-pyramid, 2-pyramid, 1-ssd and 2-ssd."""
     folder = tmp_path_factory.mktemp("runs")
-    data = draw_tiny_coco(folder / "tiny")
+    flags = [*FLAGS, "--data", str(draw_tiny_coco(folder / "tiny"))]
     (folder / "script.py").write_text(SCRIPT)
-    for processes in (1, 2):
-        start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
-        command = [sys.executable, *start, str(folder / "script.py"), str(folder / str(processes)), *FLAGS]
-        done = subprocess.run([*command, "--data", str(data)], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("run: ") == 2  # one process prints, once for each head
+    with pytest.MonkeyPatch.context() as patch:
+        train_heads(patch, str(folder / "1"), *flags)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(folder / "script.py"), str(folder / "2"), *flags]
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("run: ") == 2  # one process prints, once for each head
     return folder
 
 

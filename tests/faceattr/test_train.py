@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from apps.common.training.run_log import read_metrics
 from apps.common.training.sampling import StepSampler
-from apps.faceattr import eval as eval_script
 from apps.faceattr import teacher as teacher_script
 from apps.faceattr import train as train_script
 from apps.faceattr.data.learning_photos import withheld
@@ -26,6 +25,7 @@ from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.train import Config, train, train_teacher
 from tests.common.interrupted import same_weights, stop_after
 from tests.common.mistakes import error_of
+from tests.conftest import leave_out_reports
 from tests.faceattr.conftest import draw_faces
 
 CPU = torch.device("cpu")
@@ -56,8 +56,8 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def no_report(monkeypatch) -> None:
-    """Without the report at the end: these runs are about weights."""
-    monkeypatch.setattr(eval_script, "evaluate", lambda config: {})
+    """For runs that are about weights."""
+    leave_out_reports(monkeypatch, "faceattr")
 
 
 def test_a_teacher_and_its_student(place, tmp_path, capsys):
@@ -159,7 +159,7 @@ def weights_after(config) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def student_before(place) -> dict[str, torch.Tensor]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eval_script, "evaluate", lambda config: {})
+        leave_out_reports(patch, "faceattr")
         return weights_after(student(place / "data", place / "before", **mixed(place)))
 
 
@@ -211,7 +211,7 @@ def test_a_trained_network_learns_the_rounding_of_8_bits(place, tmp_path, no_rep
     assert same_weights(tmp_path / "straight", tmp_path / "again")
 
 
-def test_a_teachers_settings(place, tmp_path):
+def test_a_teachers_settings(place, tmp_path, no_report):
     before = load_file(place / "teacher/best/model.safetensors")
     for i, change in enumerate(({"conv": "full"}, {"weight_decay": 0.1}, {"backbone": "mobilenet_v3_small"})):
         after = weights_after(teacher(place / "data", tmp_path / str(i), eval_every=4, **change))

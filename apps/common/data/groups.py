@@ -31,10 +31,10 @@ def grouping(config: Any) -> str | None:
     Raises:
         ValueError: the run was trained with the flag, and here it is not given.
     """
-    place = config.checkpoint
+    file = config.checkpoint
     with contextlib.suppress(ValueError):  # an exported file is in its run's export/
-        place = place and model_folder(place) / DESCRIPTION
-    if config.group_by is None and place and (run := place.parent.parent / CONFIG).is_file():
+        file = file and model_folder(file) / DESCRIPTION
+    if config.group_by is None and file and (run := file.parent.parent / CONFIG).is_file():
         settings = load_object(run).get("config")
         if isinstance(settings, dict) and (trained := settings.get("group_by")):
             was = f"--checkpoint {config.checkpoint} was trained with --group-by {str(trained)[:200]!r}"

@@ -35,8 +35,8 @@ def near_findings(
     if groups:
         write_contact_sheet(sheet, (_strip(group, splits, facts) for group in groups))
     return [
-        Finding("error", "pictures that look the same in more than one split", [text for text, far in texts if far]),
-        Finding("note", "pictures that look the same in one split", [text for text, far in texts if not far]),
+        Finding("error", "near-duplicates in more than one split", [text for text, far in texts if far]),
+        Finding("note", "near-duplicates in one split", [text for text, far in texts if not far]),
     ]
 
 

@@ -65,7 +65,7 @@ class Comparison:
         lines = []
         for name, one in (self.figures - self.other_figures).intervals().items():
             values = f"{self.figures.values[name]:.3f} against {self.other_figures.values[name]:.3f}"
-            verdict = "better" if one.low > 0 else "worse" if one.high < 0 else "the photos do not tell them apart"
+            verdict = "better" if one.low > 0 else "worse" if one.high < 0 else "no significant difference"
             lines.append(
                 f"{LABELS.get(name, name)} {values} of {self.other}: difference {one.value:+.3f}, 95 % interval "
                 f"{one.low:+.3f} to {one.high:+.3f}: {verdict}"

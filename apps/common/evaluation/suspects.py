@@ -51,7 +51,7 @@ class Suspect(NamedTuple):
         return f"{self.kind} {self.score:.2f}: {says}; {where} ({self.split})"
 
 
-def load_judge(config: Any, app: str, load: Callable[..., Model]) -> Model | None:
+def load_reviewer(config: Any, app: str, load: Callable[..., Model]) -> Model | None:
     """The model of check.py's --checkpoint, None without the flag.
 
     Raises:

@@ -41,7 +41,7 @@ def _states_after_a_step(optimizer: torch.optim.Optimizer) -> dict[int, dict[str
 
 
 def _compare(where: str, own: Any, stored: Any) -> None:
-    number = True
+    valid = True
     if isinstance(own, list | tuple):
         own = dict(enumerate(own))
         stored = dict(enumerate(stored)) if isinstance(stored, list | tuple) and len(stored) == len(own) else None
@@ -57,8 +57,8 @@ def _compare(where: str, own: Any, stored: Any) -> None:
         if stored.is_floating_point() and not stored.isfinite().all():
             raise ValueError(f"{where} is not finite")
     elif isinstance(own, int | float) and not isinstance(own, bool):
-        number = type(stored) in (type(own), int) and math.isfinite(stored) and (own < 0 or stored >= 0)
+        valid = type(stored) in (type(own), int) and math.isfinite(stored) and (own < 0 or stored >= 0)
     else:  # a switch
-        number = stored is None or isinstance(stored, bool)
-    if not number:
+        valid = stored is None or isinstance(stored, bool)
+    if not valid:
         raise ValueError(f"{where} cannot be {stored!r:.40}")

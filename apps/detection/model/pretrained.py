@@ -47,7 +47,7 @@ COCO_THRESHOLD = 0.482195
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrained:
+class PretrainedDetector:
     """Weights of a whole detector, of a backbone alone, or none, and the style of network that fits them.
 
     Attributes:
@@ -87,11 +87,11 @@ class Pretrained:
         """Whether it can detect without training."""
         return bool(self.class_names)
 
-    def for_head(self, asked: Head | None) -> "Pretrained":
+    def for_head(self, asked: Head | None) -> "PretrainedDetector":
         """Itself, or only its backbone if the requested head is another one."""
         if asked is None or self.head in (None, asked):
             return self
-        return Pretrained(
+        return PretrainedDetector(
             summary=f"the backbone of {self.summary}",
             style=self.style,
             preprocessing=self.preprocessing,
@@ -136,7 +136,7 @@ class Pretrained:
         return "all but the class predictors is taken; " + ", ".join(parts)
 
 
-def load_pretrained(weights: str | Path, *, width_mult: float) -> Pretrained:
+def load_pretrained(weights: str | Path, *, width_mult: float) -> PretrainedDetector:
     """Find, download if needed, and read the weights given by `--weights`.
 
     Args:
@@ -148,7 +148,7 @@ def load_pretrained(weights: str | Path, *, width_mult: float) -> Pretrained:
         ValueError: no weights of that name or width, a failed download, a damaged file. Always one line.
     """
     if str(weights) == "none":
-        return Pretrained(summary="random weights")
+        return PretrainedDetector(summary="random weights")
     if Path(weights).is_dir():
         return _from_model(Path(weights), width_mult)
     words = {"imagenet": imagenet_name, "coco": _coco_name}
@@ -156,7 +156,7 @@ def load_pretrained(weights: str | Path, *, width_mult: float) -> Pretrained:
     if loaded.layout == "TFLite" and is_ssd(graph := load_graph(source)):
         return _from_ssd(loaded, read_ssd_head(graph))
     backbone_state = {f"backbone.{k}": v for k, v in loaded.state_dict.items() if not k.startswith("classifier.")}
-    return Pretrained(
+    return PretrainedDetector(
         summary=loaded.summary(),
         style=style_of(loaded),
         preprocessing=preprocessing_of(loaded),
@@ -166,7 +166,7 @@ def load_pretrained(weights: str | Path, *, width_mult: float) -> Pretrained:
 
 
 def start_network(
-    start: Pretrained,
+    start: PretrainedDetector,
     split: CocoSplit,
     head: Head,
     width_mult: float,
@@ -206,9 +206,9 @@ def start_network(
     return network
 
 
-def _from_model(folder: Path, width_mult: float) -> Pretrained:
+def _from_model(folder: Path, width_mult: float) -> PretrainedDetector:
     about, state = load_model_of(folder, app=APP, width_mult=width_mult)
-    return Pretrained(
+    return PretrainedDetector(
         summary=f"{about['backbone']} from {folder}",
         style=ConvStyle(**about["style"]),
         preprocessing=Normalisation.from_dict(about["preprocessing"]),
@@ -221,7 +221,7 @@ def _from_model(folder: Path, width_mult: float) -> Pretrained:
     )
 
 
-def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
+def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> PretrainedDetector:
     """A published detector. Of COCO's 90 rows only the 80 that belong to a class are kept."""
     bias = head["class_predictors.0.bias"]
     num_rows = len(bias) // len(level_shapes(sum(name.startswith("box_predictors.") for name in head) // 2)[0])
@@ -229,7 +229,7 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> Pretrained:
     rows = [0, *names]
     for name in [name for name in head if name.startswith("class_predictors.")]:
         head[name] = head[name].unflatten(0, (-1, num_rows))[:, rows].flatten(0, 1)
-    return Pretrained(
+    return PretrainedDetector(
         summary=loaded.summary().replace("no classifier", f"SSD with {len(names)} classes"),
         style=style_of(loaded),
         preprocessing=preprocessing_of(loaded),

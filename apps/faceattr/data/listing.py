@@ -7,7 +7,7 @@ import os
 import re
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -237,20 +237,12 @@ def _merge_shared(listing: FaceListing) -> FaceListing:
     if not dropped:
         return listing
     listing.notes.append(f"{len(dropped):,} photos are in more than one list")
-    return take_rows(listing, sorted(set(range(len(listing.paths))) - dropped - contradicted))
-
-
-def take_rows(listing: FaceListing, rows: Sequence[int]) -> FaceListing:
-    """The listing with these photos alone."""
-    return FaceListing(
-        sources=listing.sources,
-        layout=listing.layout,
-        attributes=listing.attributes,
+    rows = sorted(set(range(len(listing.paths))) - dropped - contradicted)
+    return replace(
+        listing,
         paths=[listing.paths[i] for i in rows],
-        labels=listing.labels[list(rows)],
+        labels=listing.labels[rows],
         splits=[listing.splits[i] for i in rows],
         identities=[listing.identities[i] for i in rows],
         origins=[listing.origins[i] for i in rows],
-        problems=listing.problems,
-        notes=listing.notes,
     )

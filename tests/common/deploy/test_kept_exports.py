@@ -17,7 +17,7 @@ from apps.finegrained.model.classifier import Classifier
 from apps.finegrained.predict import Predictor
 from backbone.mobilenet_v1 import create_backbone
 from tests.common.deploy.test_runtime import SIDE, Model, cache, exported, make_graph, make_images  # noqa: F401
-from tests.common.exported_files import need_modules
+from tests.common.exported_files import need_modules, reuse
 
 
 def count_exports(monkeypatch, exported: Path) -> list[Path]:  # noqa: F811
@@ -77,7 +77,7 @@ def test_a_kept_export_that_is_not_the_one_written_is_made_anew(exported, cache,
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_file_that_came_with_a_model_folder_is_not_computed(cache, tmp_path):  # noqa: F811
+def test_a_file_that_came_with_a_model_folder_is_not_computed(cache, tmp_path, monkeypatch):  # noqa: F811
     """As an earlier version kept it there: runtime/HASH-RESOLUTION-torchVERSION.onnx."""
     need_modules("onnxruntime")
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def test_a_file_that_came_with_a_model_folder_is_not_computed(cache, tmp_path): 
     (tmp_path / "model/runtime").mkdir()
     ours = kept_onnx(classifier.graph(), resolution=SIDE)
     theirs = Path(shutil.copyfile(ours, tmp_path / "model/runtime" / ours.name))
-    ours.unlink()  # the cache of somebody who has just been given the folder
+    reuse(monkeypatch, ours.rename(tmp_path / "fresh.onnx"))  # the cache of somebody who has just been given the folder
     with_other_weights(theirs)
     before = theirs.read_bytes()
 

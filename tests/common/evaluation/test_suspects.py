@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from apps.common.evaluation import suspects as suspects_module
-from apps.common.evaluation.suspects import Suspect, load_judge, write_suspects
+from apps.common.evaluation.suspects import Suspect, load_reviewer, write_suspects
 from apps.common.options import CheckOptions
 from tests.common.evaluation.test_report import Reader
 
@@ -70,9 +70,9 @@ class Config(CheckOptions):
 
 
 def test_a_device_without_a_model_would_change_nothing():
-    assert load_judge(Config(), "detection", lambda *_, **__: 1) is None
+    assert load_reviewer(Config(), "detection", lambda *_, **__: 1) is None
     with pytest.raises(ValueError, match="--device is for --checkpoint"):
-        load_judge(Config(device="cpu"), "detection", lambda *_, **__: 1)
+        load_reviewer(Config(device="cpu"), "detection", lambda *_, **__: 1)
 
 
 def test_the_model_is_loaded_if_its_splits_are_those_of_the_flags(tmp_path):
@@ -80,6 +80,6 @@ def test_the_model_is_loaded_if_its_splits_are_those_of_the_flags(tmp_path):
     (tmp_path / "best/model.json").write_text("{}")
     (tmp_path / "config.json").write_text('{"config": {"group_by": "folder"}}')
     with pytest.raises(ValueError, match="was trained with --group-by 'folder': give it here, too"):
-        load_judge(Config(checkpoint=tmp_path), "detection", lambda *_, **__: 1)
+        load_reviewer(Config(checkpoint=tmp_path), "detection", lambda *_, **__: 1)
     given = Config(checkpoint=tmp_path, group_by="folder", device="cpu")
-    assert load_judge(given, "detection", lambda *of, **options: (*of, *options)) == (tmp_path, "device")
+    assert load_reviewer(given, "detection", lambda *of, **options: (*of, *options)) == (tmp_path, "device")

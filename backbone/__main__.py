@@ -51,11 +51,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = make_parser()
     flags = parser.parse_args(given)
     variant = Variant(
-        num_classes=flags.num_classes,
-        conv=flags.conv,
-        shallow=flags.shallow,
-        norm=flags.norm,
-        residual=flags.residual,
+        num_classes=flags.num_classes, conv=flags.conv, shallow=flags.shallow, norm=flags.norm, residual=flags.residual
     )
     name, hw = flags.name or "a100", flags.resolution or (224, 224)
     try:

@@ -161,11 +161,7 @@ class Handlers:
         about = self._describe(model, runtime)
         return gr.Dropdown(info=about.by), about.problem
 
-    def photo(
-        self,
-        photo: str | None,
-        settings: Settings,
-    ) -> tuple[np.ndarray | None, str, Any]:
+    def photo(self, photo: str | None, settings: Settings) -> tuple[np.ndarray | None, str, Any]:
         """Picture, sentence and details of one photo."""
         if photo is None:
             return None, self.invite(settings.model), None
@@ -177,11 +173,7 @@ class Handlers:
         return picture, sentence, self.task.details(found)
 
     def frame(
-        self,
-        frame: bytes | None,
-        mirror: bool,
-        clock: Clock | None,
-        settings: Settings,
+        self, frame: bytes | None, mirror: bool, clock: Clock | None, settings: Settings
     ) -> tuple[Any, Any, Any, Clock | None]:
         """The same for a frame of the webcam; sentence and details stay as they are if they are new."""
         if frame is None:

@@ -52,14 +52,7 @@ class Config(DeviceOption, ReadingOptions, GivenFlags):
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.eval:evaluate", Config)
 
-from apps.common.checkpoint import (
-    DESCRIPTION,
-    check_model_flags,
-    load_json,
-    model_folder,
-    save_json,
-    with_last,
-)
+from apps.common.checkpoint import DESCRIPTION, check_model_flags, load_json, model_folder, save_json, with_last
 from apps.common.data.groups import grouping
 from apps.common.deploy.formats import beside
 from apps.common.deploy.sessions import device_for

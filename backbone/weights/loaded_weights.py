@@ -138,11 +138,7 @@ class Layer:
 
 
 def make_weights(
-    layers: Sequence[Layer],
-    classifier: tuple[Tensor, Tensor] | None,
-    *,
-    source: str,
-    **settings: Any,
+    layers: Sequence[Layer], classifier: tuple[Tensor, Tensor] | None, *, source: str, **settings: Any
 ) -> LoadedWeights:
     """Name the tensors of 27 layers and a classifier, find the width, check everything.
 

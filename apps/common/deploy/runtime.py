@@ -56,11 +56,7 @@ class Settings(NamedTuple):
 
 
 def start_session(
-    model: Model,
-    runtime: Runtime,
-    *,
-    threads: int | None = None,
-    precision: Precision = "float32",
+    model: Model, runtime: Runtime, *, threads: int | None = None, precision: Precision = "float32"
 ) -> Session:
     """A session for a model's network; torch's own if no other can be used.
 

@@ -22,14 +22,7 @@ from apps.common.data.problems import Problem
 from apps.common.data.tables import SPLIT_OF_NAME, SPLITS, normal_name, read_lines
 from apps.common.data.yaml_files import read_yaml
 from apps.detection.data.listing import DAMAGED_FILE, DAMAGED_OBJECT, MISSING_PHOTO, Layout, Part, glance_at_images
-from apps.detection.data.yolo_labels import (
-    box_of,
-    label_file,
-    more_than_boxes,
-    read_line,
-    some_objects,
-    without_photo,
-)
+from apps.detection.data.yolo_labels import box_of, label_file, more_than_boxes, read_line, some_objects, without_photo
 
 NOTHING = ("", "~", "null", "Null", "NULL")  # values in YAML of a missing split
 NAME_FILES = ("classes.txt", "obj.names")

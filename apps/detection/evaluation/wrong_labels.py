@@ -147,11 +147,7 @@ def of_made(seen: Seen, judged: np.ndarray, known: np.ndarray, sizes: np.ndarray
     loose = np.clip(boxes + np.tile(moved, 2), 0, np.tile(seen.size, 2))
     others = known[(np.searchsorted(known, labels) + rng.integers(1, max(2, len(known)), count)) % len(known)]
     on_any, on_others = np.repeat(seen.right.any(1, keepdims=True), count, 1), seen.elsewhere[:, judged]
-    made = [
-        (phantoms, rng.choice(known, count), on_any),
-        (boxes, others, on_others),
-        (loose, labels, on_others),
-    ]
+    made = [(phantoms, rng.choice(known, count), on_any), (boxes, others, on_others), (loose, labels, on_others)]
     evidence = []
     for where, named, elsewhere in made:
         says = sayings(seen, overlap(seen.boxes_xyxy_px, where), named, elsewhere)

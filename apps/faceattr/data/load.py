@@ -223,13 +223,7 @@ def _learnable(listing: FaceListing, assignment: Assignment, bad_data: BadData) 
 
 
 def _take_split(
-    listing: FaceListing,
-    assignment: Assignment,
-    split: str,
-    attributes: list[str],
-    *,
-    asked: bool,
-    bad_data: BadData,
+    listing: FaceListing, assignment: Assignment, split: str, attributes: list[str], *, asked: bool, bad_data: BadData
 ) -> AttributeSplit:
     name = SPLIT_OF_NAME.get(split.lower())
     if name not in assignment.splits:

@@ -132,11 +132,7 @@ def _add_attributes(page: Page, evaluation: Evaluation) -> None:
     tagger = evaluation.tagger
     rows: list[list[Cell]] = []
     for one, before, threshold, temperature in zip(
-        evaluation.metrics.per_attribute,
-        evaluation.uncalibrated,
-        tagger.thresholds,
-        tagger.temperatures,
-        strict=True,
+        evaluation.metrics.per_attribute, evaluation.uncalibrated, tagger.thresholds, tagger.temperatures, strict=True
     ):
         name = one.name + " *" * (one.few < FEW)
         rows.append([name, one.known, one.positive, *one[3:], before, threshold, temperature])

@@ -98,14 +98,7 @@ class Subgroups:
 
 
 def subgroup_metrics(
-    logits: Tensor,
-    labels: Tensor,
-    attributes: Sequence[str],
-    *,
-    probs: Tensor,
-    present: Tensor,
-    by: str,
-    group: Tensor,
+    logits: Tensor, labels: Tensor, attributes: Sequence[str], *, probs: Tensor, present: Tensor, by: str, group: Tensor
 ) -> Subgroups:
     """Metrics within two groups; see `metrics.attribute_metrics` for what is not here.
 
@@ -136,10 +129,5 @@ def subgroup_metrics(
         values[f"mean_{what}_with_it"] = mean([getattr(row.with_it, what) for row in compared])
         values[f"mean_{what}_without"] = mean([getattr(row.without, what) for row in compared])
     return Subgroups(
-        by=by,
-        num_with_it=sizes[0],
-        num_without=sizes[1],
-        num_unknown=len(group) - sum(sizes),
-        rows=rows,
-        values=values,
+        by=by, num_with_it=sizes[0], num_without=sizes[1], num_unknown=len(group) - sum(sizes), rows=rows, values=values
     )

@@ -10,16 +10,7 @@ from apps.common.drawing.curves import Colour, Rng, mix, pick
 from apps.faceattr.portraits.accessories import draw_earrings, draw_glasses
 from apps.faceattr.portraits.canvas import WHITE, Canvas, Chance, ellipse, palette, varied
 from apps.faceattr.portraits.clothes import draw_clothes
-from apps.faceattr.portraits.face import (
-    Face,
-    Pose,
-    draw_ears,
-    draw_eyes,
-    draw_face,
-    draw_mouth,
-    draw_neck,
-    draw_nose,
-)
+from apps.faceattr.portraits.face import Face, Pose, draw_ears, draw_eyes, draw_face, draw_mouth, draw_neck, draw_nose
 from apps.faceattr.portraits.hair import Hair, draw_back, draw_bangs, draw_cap, draw_goatee, draw_locks, draw_mustache
 from apps.faceattr.portraits.hats import draw_hat
 

@@ -184,11 +184,7 @@ def _take_split(
         raise ValueError(f"{listing.source}: no photo is left in {name}; {reason}")
     skipped = [problem.sentence for problem in listing.skipped if problem.split in of_interest]
     return LabelledSplit(
-        name=name,
-        class_names=known,
-        photos=photos,
-        skipped=problems + skipped,
-        notes=(note,) if carved else (),
+        name=name, class_names=known, photos=photos, skipped=problems + skipped, notes=(note,) if carved else ()
     )
 
 

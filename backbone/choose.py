@@ -85,7 +85,7 @@ def open_door(module: str, args: Sequence[str], parser: Parser) -> None:
         sys.argv = before
 
 
-def make_parser(kind: Kind) -> Parser:
+def make_parser(kind: Kind = CLASSIFIERS) -> Parser:
     """The flags, documented by their help."""
     parser = Parser(
         prog="python -m backbone choose",

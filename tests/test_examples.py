@@ -115,11 +115,11 @@ def test_a_command_has_a_script_that_takes_its_flags(path, command):
         script, args = words[number], words[number + 1 :]
         assert (ROOT / script).is_file(), f"{script} is no file"
         module = script.removesuffix(".py").replace("/", ".")
-    if module.startswith("apps") or module.startswith("demos"):
+    if module in ("backbone", "apps.detection") and args[:1] == ["choose"]:
+        check_flags(backbone_choice.make_parser().parse_args, args[1:])
+    elif module.startswith("apps") or module.startswith("demos"):
         config = importlib.import_module(f"{module}.__main__" if module == "apps.detection" else module).Config
         check_flags(lambda args: parse(config, args), args)
-    elif module == "backbone" and args[:1] == ["choose"]:
-        check_flags(backbone_choice.make_parser().parse_args, args[1:])
     elif module == "backbone":
         check_flags(backbone_costs.make_parser().parse_args, args)
     else:  # those of benchmarks import peers that need not be installed

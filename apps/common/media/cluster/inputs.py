@@ -118,7 +118,16 @@ def digest_of(files: Iterable[File]) -> str:
     return digest.hexdigest()
 
 
-def read_part(part: Part, pool: Executor, *, ahead: int) -> Iterator[Frame]:
+Named = Callable[[str, bytes], str]
+"""The name of a photo in the table, from its path or address and its file's content."""
+
+
+def by_path(path: str, data: bytes) -> str:
+    """The usual name."""
+    return path
+
+
+def read_part(part: Part, pool: Executor, *, ahead: int, named: Named = by_path) -> Iterator[Frame]:
     """The photos of a part in order, decoded by a pool's threads.
 
     A photo that cannot be read, and the end of a damaged shard, are frames without an image.
@@ -130,7 +139,7 @@ def read_part(part: Part, pool: Executor, *, ahead: int) -> Iterator[Frame]:
         OSError: a shard cannot be opened, or a file system does not answer.
     """
     waiting: deque[Future[Frame]] = deque()
-    for job in _jobs(part):
+    for job in _jobs(part, named):
         waiting.append(pool.submit(job))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
@@ -138,20 +147,20 @@ def read_part(part: Part, pool: Executor, *, ahead: int) -> Iterator[Frame]:
         yield waiting.popleft().result()
 
 
-def _jobs(part: Part) -> Iterator[Callable[[], Frame]]:
+def _jobs(part: Part, named: Named) -> Iterator[Callable[[], Frame]]:
     for file in part.files:
         if not file.is_shard:
-            yield partial(_read_photo, file)
+            yield partial(_read_photo, file, named)
             continue
         with closing(file.open()) as stream:
             try:
                 for name, data in read_shard(stream):
-                    yield partial(_decode, f"{file.name}/{name}", data)
+                    yield partial(_decode, f"{file.name}/{name}", data, named)
             except ValueError as error:
                 yield partial(Frame, printable(file.name), problem=printable(f"shard {file.name}: {error}"))
 
 
-def _read_photo(file: File) -> Frame:
+def _read_photo(file: File, named: Named) -> Frame:
     try:
         with file.open() as stream:
             data = stream.read()
@@ -161,12 +170,11 @@ def _read_photo(file: File) -> Frame:
         if file.root:  # what answers not at all is not a photo's fault
             raise
         return Frame(file.name, problem=printable(f"image {file.name} cannot be read: {plain_message(error)}"))
-    return _decode(file.name, data)
+    return _decode(file.name, data, named)
 
 
-def _decode(name: str, data: bytes) -> Frame:
-    frame = Frame(name)
+def _decode(path: str, data: bytes, named: Named) -> Frame:
     try:
-        return frame._replace(image=decode_image(data, name))
+        return Frame(named(path, data), decode_image(data, path))
     except ValueError as error:
-        return frame._replace(problem=printable(str(error)))
+        return Frame(path, problem=printable(str(error)))

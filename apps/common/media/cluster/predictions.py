@@ -19,7 +19,7 @@ from apps.common.deploy.formats import exported_format
 from apps.common.deploy.packages import need
 from apps.common.media.answers import answered
 from apps.common.media.cluster.engine import MOST_FAILED, Compute, Done, compute_parts
-from apps.common.media.cluster.inputs import Part, digest_of, find_files, make_parts, read_part
+from apps.common.media.cluster.inputs import Named, Part, by_path, digest_of, find_files, make_parts, read_part
 from apps.common.media.cluster.process import in_own_process
 from apps.common.media.cluster.table import Columns, begin, encode, write_part
 from apps.common.media.frames import Tally
@@ -38,13 +38,15 @@ class Answering(NamedTuple):
         find: results for images (H, W, 3) uint8 RGB.
         batch_size: images that `find` is given at once.
         columns: what becomes of a result.
-        name: of the session.
+        session: its name.
+        named: see `inputs.read_part`.
     """
 
     find: Callable[[list[np.ndarray]], Sequence[Any]]
     batch_size: int
     columns: Columns
-    name: str
+    session: str
+    named: Named = by_path
 
 
 class Predictions:
@@ -54,16 +56,17 @@ class Predictions:
         self.answering = answering
 
     def __call__(self, part: Part, pool: ThreadPoolExecutor, ahead: int) -> Done:
-        find, batch_size, columns, name = self.answering
+        find, batch_size, columns, session, named = self.answering
         rows, tally = [], Tally()
-        for frame, found in answered(read_part(part, pool, ahead=ahead), find, batch_size=batch_size, tally=tally):
+        frames = read_part(part, pool, ahead=ahead, named=named)
+        for frame, found in answered(frames, find, batch_size=batch_size, tally=tally):
             path = frame.name.encode("utf-8", "backslashreplace").decode()
             if found is None or frame.image is None:
                 rows.append({"path": path, "problem": frame.problem})
             else:
                 height, width = frame.image.shape[:2]
                 rows.append({"path": path, "width": width, "height": height, **columns.row(found)})
-        data = encode(rows, columns.fields(), computed_by=name)
+        data = encode(rows, columns.fields(), computed_by=session)
         return Done(part.number, data, num_photos=len(rows), num_problems=len(tally.problems))
 
 
@@ -108,11 +111,19 @@ def model_digest(config: Any, model: Mapping[str, bytes]) -> str:
 
 
 def predict_on_ray(config: Any, *, app: str, answer: Callable[[Any], Answering]) -> None:
+    """What predict.py does with --on ray; see `make_table`."""
+    make_table(config, app=app, answer=answer, what="predictions")
+
+
+def make_table(config: Any, *, app: str, answer: Callable[[Any], Answering], what: str) -> Path:
     """Write what is found in all photos as parts of a Parquet table; finished parts are kept.
+
+    Returns the table's folder.
 
     Args:
         config: flags of a predict.py.
         answer: makes what predicts from flags; found by its name in a module.
+        what: of others, which the folder may have, it makes.
 
     Raises:
         ValueError: flags that do not go together or a source that cannot be read; parts are missing at the end.
@@ -133,7 +144,7 @@ def predict_on_ray(config: Any, *, app: str, answer: Callable[[Any], Answering])
     parts = list(make_parts(files, num_files=len(files), batch_size=answering.batch_size))
     skipped = (*ELSEWHERE, *WHERE, *NOT_THERE)
     settings = {name: str(value) for name, value in sorted(vars(config).items()) if name not in skipped}
-    about = {"app": app, "model": model_digest(config, model), **settings, "input": digest_of(files)}
+    about = {"app": app, "table": what, "model": model_digest(config, model), **settings, "input": digest_of(files)}
     out = config.out or new_folder(out)
     todo = begin(out, about, num_parts=len(parts))
     if len(todo) < len(parts):
@@ -147,6 +158,7 @@ def predict_on_ray(config: Any, *, app: str, answer: Callable[[Any], Answering])
                 f"{at}{error}; start again with the same flags and --out {out}: finished parts are kept"
             ) from None
     say(f"all {len(parts):,} parts are in {out}")
+    return out
 
 
 def _compute(parts: Sequence[Part], start: Callable[[], Compute], config: Any, out: Path) -> None:

@@ -157,34 +157,18 @@ class Detector:
                 anchor_shapes=about.get("anchor_shapes"),
             )
             network.load_state_dict(weights)
-            detector = cls(
-                network=network.eval().to(device).to(memory_format=torch.channels_last),
-                backbone=about["backbone"],
-                class_names=about["class_names"],
-                category_ids=about["category_ids"],
-                postprocess=PostProcess(about["score_function"]),
-                preprocessing=Normalisation.from_dict(about["preprocessing"]),
-                threshold=about.get("threshold"),
-            )
+            network = network.eval().to(device).to(memory_format=torch.channels_last)
+            return cls(network=network, postprocess=PostProcess(about["score_function"]), **_settings(about))
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
-        return detector
 
     @classmethod
     def _exported(cls, path: Path) -> "Detector":
         """From an exported file: it gives raw outputs, or detections, of which those above the threshold are used."""
         about, network, session = load_exported(path, app=APP, known=FILES)
-        return cls(
-            network=network,  # type: ignore[arg-type]
-            backbone=about["backbone"],
-            class_names=about["class_names"],
-            category_ids=about["category_ids"],
-            postprocess=PostProcess(about.get("score_function", "sigmoid"), nms_iou=about["nms_iou"]),
-            preprocessing=Normalisation.from_dict(about["preprocessing"]),
-            threshold=about.get("threshold"),
-            session=session,
-        )
+        postprocess = PostProcess(about.get("score_function", "sigmoid"), nms_iou=about["nms_iou"])
+        return cls(network=network, session=session, postprocess=postprocess, **_settings(about))  # type: ignore[arg-type]
 
     @classmethod
     def published(
@@ -222,3 +206,14 @@ class Detector:
             preprocessing=start.preprocessing,
             threshold=start.threshold,
         )
+
+
+def _settings(about: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a model's description, without its network."""
+    return {
+        "backbone": about["backbone"],
+        "class_names": about["class_names"],
+        "category_ids": about["category_ids"],
+        "preprocessing": Normalisation.from_dict(about["preprocessing"]),
+        "threshold": about.get("threshold"),
+    }

@@ -166,7 +166,7 @@ class Classifier:
 
 
 def _settings(about: dict[str, Any]) -> dict[str, Any]:
-    """What a model's description says beside its network."""
+    """The settings in a model's description, without its network."""
     return {
         "backbone": about["backbone"],
         "resolution": about["resolution"],

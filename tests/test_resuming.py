@@ -26,13 +26,11 @@ from apps.common.training.progress import stop_on_signals
 from apps.common.training.resume import resumed_config
 from apps.common.training.run_log import RunLog, read_metrics
 from apps.detection import train as detection
-from apps.faceattr import eval as faceattr_eval
 from apps.faceattr import teacher as faceattr_teacher
 from apps.faceattr import train as faceattr
-from apps.finegrained import eval as finegrained_eval
 from apps.finegrained import train as finegrained
 from tests.common.mistakes import error_of
-from tests.conftest import draw_tiny_coco
+from tests.conftest import draw_tiny_coco, leave_out_reports
 from tests.faceattr.conftest import draw_faces
 from tests.finegrained.conftest import draw_photos
 
@@ -65,9 +63,9 @@ def make_config(app: str, data: Path, out: Path, **changes) -> Any:
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch) -> None:
-    """Without the report at the end, which needs seconds."""
-    for script in (faceattr_eval, finegrained_eval):
-        monkeypatch.setattr(script, "evaluate", lambda config: {})
+    """These runs are about what is resumed."""
+    for app in APPS:
+        leave_out_reports(monkeypatch, app)
 
 
 @pytest.fixture(scope="module", params=list(APPS))

@@ -213,8 +213,8 @@ def try_ncnn(folder: Path) -> None:
     try:
         outputs = _read_param(folder)
         side = _read_about(folder).get("resolution", "")
-        if not re.fullmatch(r"\d{2,4}", side):
-            return  # a file that does not say what it is: refused later, with what is missing
+        if not re.fullmatch(r"\d{2,4}", side):  # it is opened only: refused later, with what is missing
+            side, outputs = "64", []
         command = [sys.executable, "-c", TRIAL, str(folder), side, *outputs]
         subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS, check=True)
     except subprocess.SubprocessError:

@@ -1,6 +1,7 @@
 """NCNN's folders hold what the network computes, and those of strangers are looked at before NCNN reads them."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def test_a_file_is_looked_at_before_ncnn_reads_it(tmp_path):
             try_ncnn(tmp_path)
 
 
-def test_what_crashes_ncnn_is_one_line(tmp_path):
+def test_what_crashes_ncnn_is_one_line(tmp_path, monkeypatch):
     """Its own process divides by zero, reads past the weights, or never comes back."""
     pytest.importorskip("ncnn")
     (tmp_path / "metadata.json").write_text(json.dumps({"resolution": "64"}))
@@ -104,6 +105,11 @@ def test_what_crashes_ncnn_is_one_line(tmp_path):
         (tmp_path / "model.param").write_text(PARAM.replace(old, new))
         with pytest.raises(ValueError, match=r"cannot be computed by NCNN: damaged, or no file of export.py"):
             try_ncnn(tmp_path)
+    (tmp_path / "metadata.json").unlink()  # what it is, is asked later: here it is opened, but not by this process
+    commands = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: commands.append(command))
+    try_ncnn(tmp_path)
+    assert commands[0][3:] == [str(tmp_path), "64"]
 
 
 class Odd(nn.Module):

@@ -1,4 +1,4 @@
-"""What `python -m backbone choose` chooses among, and the rules by which it chooses."""
+"""The candidates of `python -m backbone choose`, and the rules of the choice."""
 
 import functools
 from collections.abc import Callable, Sequence

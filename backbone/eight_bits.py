@@ -1,9 +1,9 @@
-"""Quantisation-aware training: a network computes with the rounding that its file in 8 bits will have.
+"""Quantisation-aware training: a network computes with the rounding of its later 8-bit file.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", arXiv
 1712.05877, section 3, and Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference: A
 whitepaper", arXiv 1806.08342, section 4. Weights are symmetric with a scale for each output channel, activations are
-uint8 with one scale for a tensor; gradients pass through the rounding as if it were not there.
+uint8 with one scale per tensor; gradients pass through the rounding unchanged (straight-through estimator).
 
 With a scale for each channel, norms need not be folded for it, as they are in these papers: folding multiplies the
 weights of a channel and their scale alike, so that the folded weights round to the same integers. Norms therefore go on

@@ -1,4 +1,4 @@
-"""NCNN's two files, for phones and small boards: a network in a folder, by pnnx, in 32-bit floats.
+"""NCNN's two files, for phones and small boards: a network in a folder, converted by pnnx, in 32-bit floats.
 
 Letters in shapes: B batch, H W height and width.
 """
@@ -105,7 +105,7 @@ def write_ncnn(folder: Path, graph: Graph, *, resolution: int, metadata: Mapping
 
 
 class _Planes(nn.Module):
-    """A graph whose pixels come as floats in planes, (B, 3, H, W)."""
+    """A graph whose input is pixels as planar floats, (B, 3, H, W)."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()

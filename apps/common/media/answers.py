@@ -24,7 +24,7 @@ def answered(
     tally: Tally,
     at_once: int = 1,
 ) -> Iterator[tuple[Frame, T | None]]:
-    """Each frame with its result, in order; None for frames without an image, which are counted.
+    """Yield each frame with its result, in order; None for frames without an image, which are counted.
 
     Args:
         find: predicts for images (H, W, 3) of any sizes; one result each.

@@ -20,12 +20,12 @@ BUCKET_MB = 4  # of gradients that are sent together; torch's 25 would hold most
 class Replica:
     """Calls a network; with several processes the backward pass averages its gradients over them.
 
-    `DistributedDataParallel` does it, in buckets and beside the backward pass. It is wrapped around the network here
-    alone, so that everything else sees the network itself, and anew whenever other parameters learn.
+    `DistributedDataParallel` does it, in buckets and overlapping the backward pass. Only this class wraps the network,
+    so that everything else sees the network itself, and it wraps it again whenever other parameters learn.
 
     Args:
         network: on its device.
-        others: modules that learn, too, and are used outside the network's forward pass.
+        others: further modules that are trained, outside the network's forward pass.
         accumulate: batches of a step; gradients are averaged in the last one's backward pass.
         sync_norm: the network's BatchNorms normalise by the batches of all processes together.
 
@@ -64,7 +64,7 @@ class Replica:
         return [parameter for module in (self.network, *self.others) for parameter in module.parameters()]
 
     def average_statistics(self) -> None:
-        """Replace each running statistic of a BatchNorm that learns by its mean over the processes; after each step."""
+        """After each step: average the running statistics of BatchNorms in training mode over the processes."""
         norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
         statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
         if self.processes.count == 1 or not statistics:
@@ -75,7 +75,7 @@ class Replica:
 
 
 class _Learning(nn.Module):
-    """What DDP is to know: the parameters that learn. Of the network's buffers, which it would copy, nothing."""
+    """The module that DDP wraps: the parameters that learn, without the network's buffers, which it would copy."""
 
     def __init__(self, network: nn.Module, learning: Sequence[nn.Parameter]) -> None:
         super().__init__()

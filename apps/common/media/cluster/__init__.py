@@ -1,1 +1,1 @@
-"""Predictions for more photos than one process can do: Ray Data computes, parts of a Parquet table are the results."""
+"""Predictions for large numbers of photos: computed by Ray Data, written as parts of a Parquet table."""

@@ -1,7 +1,7 @@
-"""Parts computed by actors of Ray Data, on this machine or on a cluster.
+"""Compute parts by actors of Ray Data, on this machine or on a cluster.
 
-Ray starts the actors, hands them parts, and hands a part out again when the process or the machine that had it is
-gone. An actor reads, decodes and computes a whole part and gives back the bytes of its file.
+Ray starts the actors, assigns parts to them, and reassigns a part when its process or machine is lost. An actor reads,
+decodes and computes a whole part and returns the bytes of its file.
 """
 
 import os
@@ -31,12 +31,12 @@ ENVIRONMENT = {
 
 
 class Done(NamedTuple):
-    """What became of a part.
+    """The outcome of a part.
 
     Attributes:
         data: its file.
-        num_photos, num_problems: its rows, and those among them that could not be read.
-        error: why it could not be computed; "" if it was.
+        num_photos, num_problems: its rows, and the number of those that could not be read.
+        error: why it could not be computed; "" if it could.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Actor:
             self.compute = _message(error)
 
     def __call__(self, rows: Mapping[str, np.ndarray]) -> dict[str, list[bytes]]:
-        """The outcome for the part in a row; both are pickled."""
+        """Compute the part in a row; it and the outcome are pickled."""
         part: Part = pickle.loads(rows["part"][0])
         try:
             if isinstance(self.compute, str):

@@ -1,4 +1,4 @@
-"""From sources to parts, which are fixed slices of the input, and from a part to its photos."""
+"""Divide sources into parts, which are fixed slices of the input, and read the photos of a part."""
 
 import glob
 import hashlib
@@ -39,7 +39,7 @@ def find_files(sources: Sequence[str], *, apart_from: Path) -> list[File]:
         apart_from: a folder for results, whose files are left out.
 
     Raises:
-        ValueError: one of them is nothing of the kind or has nothing, or there is a video.
+        ValueError: one of them is invalid or empty, or there is a video.
     """
     found: dict[File, None] = {}
     for text in sources:
@@ -90,7 +90,7 @@ def _of_lines(data: bytes) -> Iterator[File]:
 
 
 def make_parts(files: Iterable[File], *, num_files: int, batch_size: int) -> Iterator[Part]:
-    """Each shard is a part, and so are, of other photos, so many in a row that an input has about a thousand parts.
+    """Each shard is a part; other photos are divided into slices, so that an input has about a thousand parts.
 
     Args:
         batch_size: a part has a multiple of it, so that the batches are the same as without parts.

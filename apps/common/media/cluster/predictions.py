@@ -1,4 +1,4 @@
-"""What `predict.py --on ray` does, for all apps."""
+"""`predict.py --on ray` for all apps."""
 
 import dataclasses
 import hashlib
@@ -32,12 +32,12 @@ WHERE = ("on", "address", "actors")
 
 
 class Answering(NamedTuple):
-    """What predicts.
+    """An app's predictor for parts.
 
     Attributes:
         find: results for images (H, W, 3) uint8 RGB.
-        batch_size: images that `find` is given at once.
-        columns: what becomes of a result.
+        batch_size: images per call of `find`.
+        columns: the table's columns for a result.
         session: its name.
         named: see `inputs.read_part`.
     """
@@ -50,7 +50,7 @@ class Answering(NamedTuple):
 
 
 class Predictions:
-    """Computes the table of a part."""
+    """Computes the table of a part, in an actor."""
 
     def __init__(self, answering: Answering) -> None:
         self.answering = answering

@@ -1,4 +1,4 @@
-"""A generator in a process of its own: when Ray dies, it ends the process that uses it, and writes to its terminal."""
+"""Run a generator in its own process: when Ray dies, it ends the process that uses it, and writes to its terminal."""
 
 import contextlib
 import multiprocessing

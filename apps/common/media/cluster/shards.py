@@ -1,7 +1,7 @@
 """Files here or at an address that Arrow's file systems read (s3://, gs://, hdfs://, file://), and tar shards of them.
 
-Shards have WebDataset's layout: tar files, packed or not, in which the files of a sample share a name before the first
-dot. Of these the photos are read, in order, without seeking.
+Shards have WebDataset's layout: tar files, compressed or not, in which the files of a sample share a name before the
+first dot. Their photos are read in order, without seeking.
 """
 
 import functools
@@ -112,7 +112,7 @@ class _Member(tarfile.TarInfo):
 
 
 def read_shard(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the photos in a shard, in order.
+    """Yield the names and bytes of the photos in a shard, in order.
 
     Raises:
         ValueError: it is damaged, or a photo is said to have more than a gigabyte; what came before is good.

@@ -1,4 +1,4 @@
-"""The parts of a table of results: Parquet files that are whole or not there, and what they are of."""
+"""The parts of a table of results: Parquet files, each complete or absent, and a description of their origin."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from apps.common.checkpoint import load_object, save_json
 from backbone.files import written_whole
 
-ABOUT = "_parts.json"  # readers of folders of Parquet files leave out names that begin so
+ABOUT = "_parts.json"  # readers of folders of Parquet files skip names with this prefix
 
 
 class Columns(NamedTuple):
@@ -28,7 +28,7 @@ def file_of(out: Path, number: int) -> Path:
 
 
 def begin(out: Path, about: Mapping[str, Any], *, num_parts: int) -> list[int]:
-    """Take a folder for a table, and say which parts are missing.
+    """Prepare a folder for a table, and return which parts are missing.
 
     Args:
         about: of what the results are: the model, the settings, the input; plain types.
@@ -51,7 +51,7 @@ def begin(out: Path, about: Mapping[str, Any], *, num_parts: int) -> list[int]:
 
 
 def write_part(out: Path, number: int, data: bytes) -> None:
-    """Write a part's file, whole or not at all."""
+    """Write a part's file, completely or not at all."""
     with written_whole(file_of(out, number)) as temporary:
         temporary.write_bytes(data)
 

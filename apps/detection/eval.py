@@ -165,7 +165,7 @@ def describe(analysis: Analysis) -> str:
         ]
     gains = {kind: errors.gains[kind] or 0.0 for kind in ERRORS}
     costs = ", ".join(f"{kind} {gains[kind]:.3f}" for kind in sorted(gains, key=lambda kind: -gains[kind]))
-    lines.append(f"AP50 is {errors.ap50:.3f}; mending one kind of error alone would add: {costs}")
+    lines.append(f"AP50 is {errors.ap50:.3f}; correcting one kind of error alone would add: {costs}")
     mixed = confusions(analysis, background=False)[:3]
     return "\n".join([*lines, *(printable(f"{pair.true} taken for {pair.predicted}: {pair.num:,}") for pair in mixed)])
 

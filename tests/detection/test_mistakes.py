@@ -70,7 +70,7 @@ def test_wrong_photos_stop_training_by_name_before_it_begins(tiny_coco, tmp_path
         line = error_of(capsys, train, Config, *args, "--num-workers", "1", "--out", str(out))
         assert "003.png" in line
         assert message in line
-        assert "or leave such out with --bad-data skip" in line
+        assert "or skip its problems with --bad-data skip" in line
         assert not out.exists()
 
 

@@ -37,7 +37,7 @@ def refuse_problems(problems: Sequence[str], bad_data: BadData) -> None:
         more = len(problems) - 1
         rest = f" (and {more:,} more such problem{'s' * (more > 1)})" if more else ""
         raise ValueError(
-            printable(f"{_shortened(problems[0])}{rest}; mend the data, or leave such out with --bad-data skip")
+            printable(f"{_shortened(problems[0])}{rest}; correct the data, or skip its problems with --bad-data skip")
         )
 
 

@@ -33,7 +33,7 @@ def test_a_classifier_trains_without_them(tmp_path):
     for i in range(12):
         photo(tmp_path / "ab"[i % 2] / f"{i}.jpg", i)
     spoil(tmp_path / "a")
-    with pytest.raises(ValueError, match=r"cut\.jpg is truncated.*and 2 more such problems\); mend the data, or leave"):
+    with pytest.raises(ValueError, match=r"cut\.jpg is truncated.*2 more such problems\); correct the data, or skip"):
         classes.load_splits(tmp_path, ("train", "val"), open_photos=True)
     train, val = classes.load_splits(tmp_path, ("train", "val"), bad_data="skip", open_photos=True)
     assert len(train.photos) + len(val.photos) == 12 and len(train.skipped) == 3
@@ -48,7 +48,7 @@ def test_faces_and_photos_without_labels_are_learnt_without_them(tmp_path, capsy
         rows = [[name, i % 2, ("train", "val")[i % 4 == 3]] for i, name in enumerate([*names, *BAD])]
         csv.writer(file).writerows([["file", "Smiling", "split"], *rows])
     data = [tmp_path / "f"]
-    with pytest.raises(ValueError, match=r"mend the data, or leave such out with --bad-data skip"):
+    with pytest.raises(ValueError, match=r"correct the data, or skip its problems with --bad-data skip"):
         faces.load_splits(data, ("train", "val"), open_photos=True)
     train, val = faces.load_splits(data, ("train", "val"), bad_data="skip", open_photos=True)
     assert (len(train.paths), len(val.paths)) == (9, 3) and train.labels.shape == (9, 1)

@@ -123,7 +123,7 @@ def test_several_faults_are_counted(tiny_coco):
         for annotation in content["annotations"][:4]:
             annotation["category_id"] = 99
 
-    with pytest.raises(ValueError, match=r"and 3 more such problems\); mend the data, or .* --bad-data skip"):
+    with pytest.raises(ValueError, match=r"and 3 more such problems\); correct the data, or .* --bad-data skip"):
         load_split(edit(tiny_coco, spoil), "train")
 
 
@@ -371,7 +371,7 @@ def test_photos_that_training_could_not_read_are_found_at_once(tiny_coco):
     exif[0x0112] = 6
     Image.open(turned).save(turned, exif=exif)
     Image.new("RGB", (64, 96)).save(tiny_coco / "train/003.png")
-    with pytest.raises(ValueError, match=r"002\.png is truncated.* \(and 1 more such problem\); mend the data"):
+    with pytest.raises(ValueError, match=r"002\.png is truncated.* \(and 1 more such problem\); correct the data"):
         load_split(tiny_coco, "train")
     split = load_split(tiny_coco, "train", bad_data="skip")
     assert [record.path.name for record in split.records] == [f"{i:03d}.png" for i in (1, 4, 5, 6, 7, 8)]

@@ -94,7 +94,7 @@ def test_celeba_whose_files_disagree(tmp_path):
     listed = root / "list_attr_celeba.txt"
     listed.write_text(listed.read_text().replace("10\n", "202599\n", 1) + "000011.jpg 1 1\n")
     photo(root / "img_align_celeba/000012.jpg")
-    with pytest.raises(ValueError, match=r"line 4: .*000002\.jpg does not exist \(and 1 more such problem\); mend"):
+    with pytest.raises(ValueError, match=r"line 4: .*000002\.jpg does not exist \(and 1 more such problem\); correct"):
         load_split([root], "train")
     train = load_split([root], "train", bad_data="skip")
     assert len(train.paths) == 5
@@ -176,7 +176,7 @@ def test_faults_of_a_table(tmp_path, fault):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
         load_split([tmp_path / "t.csv"], "train", val_fraction=0)
-    assert "mend the data, or leave such out with --bad-data skip" in str(error.value)
+    assert "correct the data, or skip its problems with --bad-data skip" in str(error.value)
     train = load_split([tmp_path / "t.csv"], "train", bad_data="skip", val_fraction=0)
     assert [p.name for p in train.paths] == ["1.jpg", "2.jpg", "5.jpg"][fault == "two answers" :]
     assert len(train.skipped) == 1
@@ -184,7 +184,7 @@ def test_faults_of_a_table(tmp_path, fault):
 
 def test_a_column_that_is_no_attribute(tmp_path):
     path = table(tmp_path / "t.csv", "file,Bald,age\n1.jpg,1,35\n2.jpg,0,\n3.jpg,1,61")
-    with pytest.raises(ValueError, match=r"t\.csv: the column 'age' is no attribute, it holds '35'; mend"):
+    with pytest.raises(ValueError, match=r"t\.csv: the column 'age' is no attribute, it holds '35'; correct"):
         load_split([path], "train")
     train = load_split([path], "train", bad_data="skip", val_fraction=0, test_fraction=0)
     assert (train.attributes, train.labels.tolist()) == (["Bald"], [[1], [0], [1]])
@@ -286,7 +286,7 @@ def test_one_photo_in_two_lists_has_the_labels_of_both(tmp_path):
 
 def test_an_attribute_that_train_cannot_learn(tmp_path):
     path = table(tmp_path / "t.csv", "file,Smiling,Bald,split\n1.jpg,1,,train\n2.jpg,0,1,val")
-    with pytest.raises(ValueError, match=r"t\.csv: train has no label of Bald; mend"):
+    with pytest.raises(ValueError, match=r"t\.csv: train has no label of Bald; correct"):
         load_split([path], "train")
     train, val = load_splits([path], ("train", "val"), bad_data="skip")
     assert train.attributes == val.attributes == ["Smiling"]

@@ -119,7 +119,7 @@ def test_sets_that_torchvision_reads(tmp_path, monkeypatch, no_network, name, ma
 def test_a_set_that_is_half_unpacked_names_the_missing_photo(tmp_path, no_network):
     pets(tmp_path)
     (tmp_path / "oxford-iiit-pet/images/Birman_4.jpg").unlink()
-    with pytest.raises(ValueError, match=r"Birman_4\.jpg does not exist; mend the data"):
+    with pytest.raises(ValueError, match=r"Birman_4\.jpg does not exist; correct the data"):
         load_split("oxford-iiit-pet", "test", download_dir=tmp_path)
 
 

@@ -57,7 +57,7 @@ def test_a_class_in_one_split_alone(folders):
     """The list is the union of all splits; what train lacks cannot be learnt."""
     fill(folders, "valid/c/6.jpg")
     assert load_split(folders, "test").class_names == ["a", "b", "c"]
-    with pytest.raises(ValueError, match=r"class 'c' has no photo in train; mend the data, or .* --bad-data skip"):
+    with pytest.raises(ValueError, match=r"class 'c' has no photo in train; correct the data, or .* --bad-data skip"):
         load_split(folders, "train")
     assert load_split(folders, "train", bad_data="skip").class_names == ["a", "b"]
     val = load_split(folders, "val", bad_data="skip")
@@ -138,7 +138,7 @@ def test_faults_are_refused_by_name_and_skipped_with_a_count(folders, fault):
     file, message = FAULTS[fault]
     fill(folders, [file])
     with pytest.raises(
-        ValueError, match=message + ".*; mend the data, or leave such out with --bad-data skip"
+        ValueError, match=message + ".*; correct the data, or skip its problems with --bad-data skip"
     ) as error:
         load_split(folders, "train")
     assert "\n" not in str(error.value)

@@ -12,7 +12,6 @@ last. `loss` and `memory` use tar shards of these photos. docs/cluster.md has wh
 import argparse
 import glob
 import io
-import math
 import os
 import signal
 import statistics
@@ -159,15 +158,15 @@ def memory(args: argparse.Namespace) -> None:
         check_rows(out, names)
 
 
-def per_core(call: Callable[[int], object], number: int = 20, *, rounds: int = 5) -> float:
-    """Calls a second, of a function that is given 0 to `number` - 1: of each the fastest of some rounds."""
-    best = [math.inf] * number
-    for _ in range(rounds):
-        for i in range(number):
-            begun = time.perf_counter()
-            call(i)
-            best[i] = min(best[i], time.perf_counter() - begun)
-    return number / sum(best)
+def per_core(call: Callable[[int], object], number: int = 1, *, seconds: float = 2.0) -> float:
+    """Calls a second of a core's time, whatever else runs, of a function that is given 0 to `number` - 1."""
+    for i in range(3):
+        call(i % number)
+    done, begun = 0, time.process_time()
+    while (now := time.process_time()) - begun < seconds:
+        call(done % number)
+        done += 1
+    return done / (now - begun)
 
 
 def stages(args: argparse.Namespace) -> None:
@@ -199,7 +198,7 @@ def stages(args: argparse.Namespace) -> None:
     square = prepare(images[0])
     show("resize to 300", per_core(lambda i: prepare(images[i]), num))
     for (width, way), one in ours.items():
-        show(f"network {width} {way}", per_core(lambda i, one=one: one.network(square), 1, rounds=100))  # type: ignore[misc]
+        show(f"network {width} {way}", per_core(lambda i, one=one: one.network(square)))  # type: ignore[misc]
     found = Predictor(ROOT / "demos/models/detection", runtime="torch").batch(images)
     rows = [
         {"path": str(path), "width": 1, "height": 1, **TABLE.row(one)} for path, one in zip(paths, found, strict=True)

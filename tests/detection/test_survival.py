@@ -32,7 +32,7 @@ def run(out: Path, *flags: str) -> None:
 def start(out: Path, *flags: str) -> BaseProcess:
     """A run in its own process, which prints to a file; forked from one that has the imports, which are slow."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
+    server.set_forkserver_preload([__name__, "torch._dynamo"])  # which the first optimiser imports
     process = server.Process(target=run, args=(out, *flags))
     process.start()
     return process

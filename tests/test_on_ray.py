@@ -125,6 +125,9 @@ def test_finished_parts_are_kept_and_problems_are_rows(tmp_path, serial, capsys)
     assert "has parts with another model:" in refused(folder, "--checkpoint", about.parent)
     (folder / "6.jpg").unlink()
     assert "has parts with another input:" in refused(folder, "--checkpoint", model)
+    assert "--address and --actors are for --on ray" in error_of(
+        capsys, detection.predict, detection.Config, str(folder), "--actors", "2"
+    )
     assert "--save-as is not for --on ray" in refused(folder, "--checkpoint", model, "--save-as", "coco")
     assert rows_of(out) == rows
 

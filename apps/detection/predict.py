@@ -83,7 +83,7 @@ from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.answers import answered
-from apps.common.media.cluster.predictions import Answering, predict_on_ray
+from apps.common.media.cluster.predictions import Answering, predicted_on_ray
 from apps.common.media.watch import Watch
 from apps.detection.boxes.postprocess import Detections
 from apps.detection.boxes.slicing import check_slices, make_tiles, merge
@@ -257,8 +257,8 @@ def predict(config: Config) -> None:
     if config.slice is None and is_set(config, "slice_overlap"):
         raise ValueError("--slice-overlap is for --slice: without it, it would change nothing")
     config = with_last(config, APP)
-    if config.on == "ray":
-        return predict_on_ray(config, app=APP, answer=on_ray)
+    if predicted_on_ray(config, app=APP, answer=on_ray):
+        return
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Objects", page="demos/detection.py")
     if watch.live and config.out is None and config.save != Config.save:
         raise ValueError("--save of a camera needs a folder: give --out, too")

@@ -69,7 +69,7 @@ from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import check_finite, device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.answers import answered
-from apps.common.media.cluster.predictions import Answering, predict_on_ray
+from apps.common.media.cluster.predictions import Answering, predicted_on_ray
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.frames import Frame
 from apps.common.media.watch import Watch
@@ -206,8 +206,8 @@ def predict(config: Config) -> None:
     config = with_last(config, APP)
     if config.save_as == "outputs":
         return keep_outputs_on_ray(config)
-    if config.on == "ray":
-        return predict_on_ray(config, app=APP, answer=on_ray)
+    if predicted_on_ray(config, app=APP, answer=on_ray):
+        return
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Faces", page="demos/faceattr.py")
     if config.save_as:
         watch.save_as(ATTRIBUTES_FILE)

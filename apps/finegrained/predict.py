@@ -66,7 +66,7 @@ from apps.common.deploy.runtime import start_session
 from apps.common.deploy.sessions import device_for
 from apps.common.images import as_image, stack_images
 from apps.common.media.answers import answered
-from apps.common.media.cluster.predictions import Answering, predict_on_ray
+from apps.common.media.cluster.predictions import Answering, predicted_on_ray
 from apps.common.media.frame_table import FrameTable
 from apps.common.media.watch import Watch
 from apps.finegrained.data.batches import to_square
@@ -174,8 +174,8 @@ def predict(config: Config) -> None:
     """
     config = with_last(config, APP)
     check_model_flags(config, "backbone", published="imagenet")
-    if config.on == "ray":
-        return predict_on_ray(config, app=APP, answer=on_ray)
+    if predicted_on_ray(config, app=APP, answer=on_ray):
+        return
     watch = Watch(config.all_sources, out=config.out, app=APP, title="Guesses", page="demos/finegrained.py")
     if config.save_as:
         watch.save_as(LABELS_FILE)

@@ -45,7 +45,8 @@ def find_files(sources: Sequence[str], *, apart_from: Path) -> list[File]:
     for text in sources:
         files = list(_of_source(text, Path(os.path.abspath(apart_from))))
         if not files:
-            raise ValueError(f"{text}: no photos and no tar shards in it; {ALLOWED}")
+            name = at_address(text).name if "://" in text else text
+            raise ValueError(f"{name}: no photos and no tar shards in it; {ALLOWED}")
         if video := next((file for file in files if file.path.lower().endswith(tuple(VIDEO_SUFFIXES))), None):
             raise ValueError(f"--on ray is for photos: {video.name} is a video")
         found |= dict.fromkeys(files)

@@ -110,9 +110,13 @@ def model_digest(config: Any, model: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def predict_on_ray(config: Any, *, app: str, answer: Callable[[Any], Answering]) -> None:
-    """What predict.py does with --on ray; see `make_table`."""
-    make_table(config, app=app, answer=answer, what="predictions")
+def predicted_on_ray(config: Any, *, app: str, answer: Callable[[Any], Answering]) -> bool:
+    """Whether the flags ask for it, after it was done: see `make_table`."""
+    if config.on == "ray":
+        make_table(config, app=app, answer=answer, what="predictions")
+    elif (config.address, config.actors) != (None, None):
+        raise ValueError("--address and --actors are for --on ray: without it, they would change nothing")
+    return config.on == "ray"
 
 
 def make_table(config: Any, *, app: str, answer: Callable[[Any], Answering], what: str) -> Path:
@@ -129,6 +133,8 @@ def make_table(config: Any, *, app: str, answer: Callable[[Any], Answering], wha
         ValueError: flags that do not go together or a source that cannot be read; parts are missing at the end.
         KeyboardInterrupt: it was stopped.
     """
+    if config.actors is not None and config.actors < 1:
+        raise ValueError(f"--actors must be 1 or more, got {config.actors}")
     for name in NOT_THERE:
         if getattr(config, name, None) != getattr(type(config), name, None):
             raise ValueError(f"--{name.replace('_', '-')} is not for --on ray, which writes a table only: leave it out")

@@ -37,6 +37,7 @@ def test_wrong_sources_are_named(tmp_path):
     for sources, said in (
         ([], "^nothing to look at: give"),
         ([tmp_path / "empty"], "empty: no photos and no tar shards in it; give"),
+        ([f"file://{tmp_path}/empty?secret=1"], "empty: no photos and no tar shards in it; give"),
         ([tmp_path / "empty.txt"], "no photos and no tar shards"),
         ([tmp_path / "none.jpg"], "there is no such file or folder; give"),
         ([tmp_path / "*.jpg"], "no photos and no tar shards"),

@@ -169,7 +169,7 @@ def train(config: Config) -> dict[str, float]:
 
     # Loop
     sampler = StepSampler.of_run(
-        config, len(dataset), lengths.num_steps, start_step=state.done, repeats=repeats, processes=processes
+        config, dataset, lengths.num_steps, start_step=state.done, repeats=repeats, processes=processes
     )
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     network.train()

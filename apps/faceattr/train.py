@@ -38,7 +38,8 @@ class Config(TrainOptions):
     data: tuple[str, ...] = ("sample",)
     """folders or CSV files of labelled faces, one or more, or "sample": the embedded set, drawn on first use"""
     unlabelled: tuple[Path, ...] = ()
-    """folders of faces without labels, which the teacher labels; default none, the sample set has its own"""
+    """folders or tar shards of faces without labels, which the teacher labels; default none, the sample set has its
+    own"""
     teacher: str | None = None
     """run or model folder of this app, or none: learn from labels alone; for the sample set one is trained first"""
     teacher_outputs: TeacherOutputs = "fly"
@@ -137,17 +138,17 @@ def train(config: Config) -> dict[str, Any]:
     train_split, val_split = load_splits(data, ("train", "val"), attributes=given, open_photos=True, **reading)
     print(train_split.describe(), val_split.describe(), sep="\n")
     folders = [Path(data[0]) / "unlabelled"] if on_sample and teacher else list(config.unlabelled)
-    reading |= {"data": data, "withhold": config.withhold, "seed": config.seed}
-    paths, labels = learning_photos(train_split, folders, **reading)
+    reading |= {"data": data, "withhold": config.withhold, "seed": config.seed, "processes": processes}
+    learning = learning_photos(train_split, folders, **reading)
     loading, cached = {"batch_size": config.batch_size, "num_workers": config.num_workers}, None
     if teacher and config.teacher_outputs == "cached":
-        with processes.first_goes_first():
-            cached = cached_outputs(teacher, Path(str(config.teacher)), paths, **loading)
+        folder, (paths, _, shards) = Path(str(config.teacher)), learning
+        cached = cached_outputs(teacher, folder, paths, shards, processes=processes, **loading)
     resolution = config.resolution or (SAMPLE_RESOLUTION if on_sample else 128)
     augment = config.augment or ("light" if on_sample else "full")
-    dataset = TrainingSet(paths, labels, resolution=resolution, augment=augment, taught=cached)
+    dataset = TrainingSet(*learning, resolution=resolution, augment=augment, taught=cached)
     lengths = run_lengths(config, len(dataset), default_epochs=SAMPLE_EPOCHS if on_sample else 30.0)
-    record = record_data(config.resume, train_split.attributes, config.teacher, **contents(paths, labels, val_split))
+    record = record_data(config.resume, train_split.attributes, config.teacher, **contents(*learning, val_split))
 
     # Model
     torch.manual_seed(config.seed)
@@ -180,7 +181,7 @@ def train(config: Config) -> dict[str, Any]:
     )
 
     # Loop
-    sampler = StepSampler.of_run(config, len(dataset), lengths.num_steps, start_step=state.done, processes=processes)
+    sampler = StepSampler.of_run(config, dataset, lengths.num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     budget = Budget(config, lengths, began=began, processes=processes)
     replica = Replica(network, processes, criterion, accumulate=config.accumulate, sync_norm=config.sync_norm)
@@ -210,7 +211,7 @@ def train(config: Config) -> dict[str, Any]:
                     losses = torch.stack(loss)[: len(names)]
                     values = processes.mean(losses.detach())
                     if not math.isfinite(values.sum().item()):
-                        photos = [paths[key.item] for key in sampler.batch(step, number)]
+                        photos = [dataset.photo(key.item) for key in sampler.batch(step, number)]
                         raise ValueError(bad_loss(names, values, photos))
                     totals += values
                     scaler.scale(losses[0]).backward()

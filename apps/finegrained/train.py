@@ -176,7 +176,7 @@ def train(config: Config) -> dict[str, Any]:
     )
 
     # Loop
-    sampler = StepSampler.of_run(config, len(dataset), lengths.num_steps, start_step=state.done, processes=processes)
+    sampler = StepSampler.of_run(config, dataset, lengths.num_steps, start_step=state.done, processes=processes)
     loader = make_loader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=config.num_workers)
     budget = Budget(config, lengths, began=began, processes=processes)
     replica = Replica(network, processes, accumulate=config.accumulate, sync_norm=config.sync_norm)

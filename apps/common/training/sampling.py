@@ -61,6 +61,8 @@ class StepSampler:
         repeats: (num_samples,) average number of occurrences of each sample in an epoch; 1.3 is once, and twice in
             three epochs of ten. None is 1 for all.
         processes: each batch is divided among these.
+        shards: (num_samples,) the shard that each sample is in, -1 for a file of its own; None without shards. With
+            shards the order is `streamed_order`'s.
     """
 
     num_samples: int
@@ -72,12 +74,14 @@ class StepSampler:
     seed: int
     repeats: np.ndarray | None = None
     processes: Processes = Processes()  # noqa: RUF009
+    shards: np.ndarray | None = None
 
     @classmethod
-    def of_run(cls, config: Any, num_samples: int, num_steps: int, **others: Any) -> "StepSampler":
+    def of_run(cls, config: Any, dataset: Any, num_steps: int, **others: Any) -> "StepSampler":
         """With --batch-size, --accumulate and --seed of a training script's config."""
         flags = {name: getattr(config, name) for name in ("batch_size", "accumulate", "seed")}
-        return cls(num_samples, num_steps=num_steps, **flags, **others)
+        shards = getattr(dataset, "shard_numbers", None)
+        return cls(len(dataset), num_steps=num_steps, shards=shards, **flags, **others)
 
     def __len__(self) -> int:
         return (self.num_steps - self.start_step) * self.accumulate
@@ -96,7 +100,8 @@ class StepSampler:
         """An endless sequence of the samples of all epochs, from position `start`."""
         for epoch in itertools.count():
             keys = self._epoch(epoch)
-            yield from (SampleKey(self.seed, epoch, *row) for row in keys[start:].tolist())
+            for first in range(start, len(keys), 65_536):  # a list of all would take a hundred bytes for each
+                yield from (SampleKey(self.seed, epoch, *row) for row in keys[first : first + 65_536].tolist())
             start = max(0, start - len(keys))
 
     def _epoch(self, epoch: int) -> np.ndarray:
@@ -107,7 +112,31 @@ class StepSampler:
             times = np.floor(self.repeats + rng.random(self.num_samples)).astype(np.int64)
         items = np.repeat(np.arange(self.num_samples), times)
         turns = np.arange(len(items)) - np.repeat(np.cumsum(times) - times, times)
-        return np.stack((items, turns), axis=1)[rng.permutation(len(items))]
+        if self.shards is None:
+            return np.stack((items, turns), axis=1)[rng.permutation(len(items))]
+        return np.stack((items, turns), axis=1)[streamed_order(self.shards, rng, self.processes.count)]
+
+
+def streamed_order(shards: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    """An order of N samples that reads shards one after the other; each sample occurs once.
+
+    Shards come in random order, samples in no shard anywhere between. This row is cut into a part for each process, in
+    which samples move by up to `SHUFFLE` places, as in a shuffle buffer of that size. In the result, each of `count`
+    processes has every `count`-th sample, which are those of its part.
+
+    Args:
+        shards: (N,) number of each sample's shard, -1 for none.
+    """
+    inside, outside = np.flatnonzero(shards >= 0), np.flatnonzero(shards < 0)
+    places = rng.permutation(shards.max(initial=-1) + 1)
+    row, is_outside = np.empty(len(shards), np.int64), np.zeros(len(shards), bool)
+    is_outside[rng.choice(len(shards), len(outside), replace=False)] = True
+    row[is_outside] = rng.permutation(outside)
+    row[~is_outside] = inside[np.argsort(places[shards[inside]], kind="stable")]
+    order = np.empty_like(row)
+    for number, part in enumerate(np.array_split(row, count)):
+        order[number::count] = part[np.argsort(np.arange(len(part)) + rng.random(len(part)) * SHUFFLE, kind="stable")]
+    return order
 
 
 def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray:
@@ -133,6 +162,7 @@ def repeat_factors(labels: Sequence[np.ndarray], threshold: float) -> np.ndarray
 
 
 QAT_EPOCHS = 3.0  # of --qat
+SHUFFLE = 4096  # samples
 UNKNOWN_STEPS = 10**9  # of a run whose steps are not known yet
 A_YEAR = 365 * 24 * 60  # minutes
 

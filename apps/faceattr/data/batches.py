@@ -22,6 +22,8 @@ from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
 from apps.common.training.sampling import SampleKey
 from apps.faceattr.choices import Augment
+from apps.faceattr.data.listing import UNKNOWN
+from apps.faceattr.data.shards import ShardSet
 
 if TYPE_CHECKING:
     import albumentations as A
@@ -43,7 +45,8 @@ class TrainingSet(Dataset):
 
     Args:
         paths, labels: N photos and (N, A) int8 of 1, 0 or -1 for unknown; unlabelled photos have -1 alone.
-        taught: (N, A) float16, a teacher's logits; None gives rows without a number.
+        shards: S further photos without labels, which come after the others; or None.
+        taught: (N + S, A) float16, a teacher's logits; None gives rows without a number.
         augment: "none"; "light": crops slightly shifted, scaled and rotated, mirrored half of the time, with slight
             colour jitter; "full": stronger, and some gray, blurred or compressed.
     """
@@ -52,6 +55,7 @@ class TrainingSet(Dataset):
         self,
         paths: Sequence[Path],
         labels: np.ndarray,
+        shards: ShardSet | None = None,
         *,
         resolution: int,
         augment: Augment,
@@ -59,17 +63,36 @@ class TrainingSet(Dataset):
     ) -> None:
         self.paths = paths
         self.labels = labels
-        self.taught = np.empty((len(paths), 0), np.float16) if taught is None else taught
-        assert len(paths) == len(self.labels) == len(self.taught)
+        self.shards = shards
+        self.taught = taught
+        self.nothing = np.empty(0, np.float16), np.full(labels.shape[1:], UNKNOWN, labels.dtype)
+        assert len(paths) == len(labels) and (taught is None or len(self) == len(taught))
         self.resolution = resolution
         self.augment = augment
         self.changes = make_changes(augment)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.paths) + len(self.shards or ())
+
+    @property
+    def shard_numbers(self) -> np.ndarray | None:
+        """(N + S,) of each photo its shard, -1 for none; None without shards."""
+        if self.shards is None:
+            return None
+        return np.concatenate((np.full(len(self.paths), -1), self.shards.photos["shard"]))
+
+    def photo(self, item: int) -> Path:
+        """Where a photo is, for messages."""
+        if item < len(self.paths) or self.shards is None:
+            return self.paths[item]
+        return self.shards.name(item - len(self.paths))
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        image, labels, taught = read_image(self.paths[key.item]), self.labels[key.item], self.taught[key.item]
+        taught = self.nothing[0] if self.taught is None else np.array(self.taught[key.item])
+        if key.item < len(self.paths) or self.shards is None:
+            image, labels = read_image(self.paths[key.item]), self.labels[key.item]
+        else:
+            image, labels = self.shards.read(key.item - len(self.paths)), self.nothing[1]
         if self.augment == "none":
             return Sample(to_square(image, self.resolution), labels, taught)
         rng = key.rng()

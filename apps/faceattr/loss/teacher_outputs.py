@@ -6,9 +6,11 @@ The first way, on each augmented crop, is slower and, for long runs, better: Bey
 Letters in shapes: N photos, A attributes.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +19,18 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from apps.common.checkpoint import DESCRIPTION, WEIGHTS, model_folder
+from apps.common.data.eval_set import EvalSet
 from apps.common.device import MixedPrecision, autocast
+from apps.common.evaluation.inference import predict_logits
+from apps.common.images import read_image
+from apps.common.training.distributed import Processes
+from apps.faceattr.data.batches import to_square
+from apps.faceattr.data.shards import HASH_BYTES, ShardSet, content_hash, mapped
 from apps.faceattr.model.create import pooled_features
-from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import Tagger
 from backbone.files import cache_dir, written_whole
 
-HASH_BYTES = 16
-AT_ONCE = 50_000  # photos whose outputs are looked up or computed before they are kept
+NUM_PARTS, AT_ONCE = 256, 32_768  # parts of the cache; photos whose outputs are computed before they are kept
 
 
 @torch.no_grad()
@@ -89,11 +95,6 @@ class KeptOutputs:
         return {row.tobytes(): some for row, some in zip(photos, logits, strict=True)}
 
 
-def content_hash(data: bytes) -> bytes:
-    """Of a photo's file."""
-    return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
-
-
 def _by_first_byte(hashes: Sequence[bytes]) -> dict[int, list[int]]:
     """Positions of hashes by their first byte."""
     places: dict[int, list[int]] = {}
@@ -102,31 +103,72 @@ def _by_first_byte(hashes: Sequence[bytes]) -> dict[int, list[int]]:
     return places
 
 
+class _Photos(Sequence[Path]):
+    """Some of the photos in files and of those in shards, which are numbered behind them."""
+
+    def __init__(self, paths: Sequence[Path], shards: ShardSet | None, items: Sequence[int]) -> None:
+        self.paths, self.shards, self.items = paths, shards, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: Any) -> Any:
+        item = self.items[i]
+        if item < len(self.paths) or self.shards is None:
+            return self.paths[item]
+        return self.shards.name(item - len(self.paths))
+
+    def square(self, item: int, resolution: int) -> np.ndarray:
+        if item < len(self.paths) or self.shards is None:
+            return to_square(read_image(self.paths[item]), resolution)
+        return to_square(self.shards.read(item - len(self.paths)), resolution)
+
+
 def cached_outputs(
-    teacher: Tagger, folder: Path, paths: Sequence[Path], *, batch_size: int, num_workers: int
+    teacher: Tagger,
+    folder: Path,
+    paths: Sequence[Path],
+    shards: ShardSet | None = None,
+    *,
+    batch_size: int,
+    num_workers: int,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> np.ndarray:
     """The teacher's logits (N, A), float16, of the central squares of photos; missing ones are computed and kept.
 
+    Each of the processes computes parts of its own, some thousand photos at a time, which are then kept. The result is
+    mapped from a file.
+
     Args:
         folder: the teacher's model folder or run.
+        shards: of further photos, which come after the others.
     """
-    kept, num_computed = KeptOutputs(teacher, folder), 0
-    outputs = np.empty((len(paths), len(teacher.attributes)), np.float16)
-    for start in range(0, len(paths), AT_ONCE):
-        some = paths[start : start + AT_ONCE]
-        hashes = [content_hash(photo.read_bytes()) for photo in some]
-        found, known = kept.find(hashes)
-        missing = {digest: photo for digest, photo, there in zip(hashes, some, known, strict=True) if not there}
+    kept, counts = KeptOutputs(teacher, folder), []
+    digests = mapped((len(paths) + len(shards or ()), HASH_BYTES), np.dtype(np.uint8))
+    for i, path in enumerate(paths):
+        digests[i] = np.frombuffer(content_hash(path.read_bytes()), np.uint8)
+    if shards:
+        digests[len(paths) :] = shards.photos["digest"]
+    width = max(1, min(NUM_PARTS // processes.count, AT_ONCE * NUM_PARTS // max(1, len(digests))))
+    rooms = [(first, first + width) for first in range(0, NUM_PARTS, width)]  # of first bytes
+    for low, high in processes.share(rooms):
+        items = np.flatnonzero((digests[:, 0] >= low) & (digests[:, 0] < high)).tolist()
+        hashes = [digests[item].tobytes() for item in items]
+        known = kept.find(hashes)[1]
+        missing = {digest: item for digest, item, there in zip(hashes, items, known, strict=True) if not there}
+        counts.append(len(missing))
         if missing:
-            loading = {"batch_size": batch_size, "num_workers": num_workers}
-            computed = predict_photos(teacher, list(missing.values()), name="the teacher", **loading)
-            new = dict(zip(missing, computed.to(torch.float16).numpy(), strict=True))
-            kept.add(list(new), np.stack(list(new.values())))
-            for i in np.flatnonzero(~known):
-                found[i] = new[hashes[i]]
-        outputs[start : start + len(some)] = found
-        num_computed += len(missing)
-    print(f"the teacher's outputs for {len(paths):,} photos: {num_computed:,} computed, the others in {kept.folder}")
+            photos = _Photos(paths, shards, list(missing.values()))
+            squares = EvalSet(photos.items, functools.partial(photos.square, resolution=teacher.resolution))
+            loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
+            logits = predict_logits(teacher.logits, squares, photos, name="the teacher", **loading)
+            kept.add(list(missing), logits.to(torch.float16).numpy())
+    num_computed = sum(processes.gather(counts, len(rooms)))
+    outputs = mapped((len(digests), len(teacher.attributes)), np.dtype(np.float16))
+    for first in range(NUM_PARTS):
+        items = np.flatnonzero(digests[:, 0] == first).tolist()
+        outputs[items] = kept.find([digests[item].tobytes() for item in items])[0]
+    print(f"the teacher's outputs for {len(digests):,} photos: {num_computed:,} computed, the others in {kept.folder}")
     return outputs
 
 

@@ -41,14 +41,17 @@ Record = dict[str, Any]
 
 
 class Results:
-    """The records of results.json, by run, format and bits; each change is written."""
+    """The records of results.json, by run, format and bits; each change is written, to what others wrote meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "results.json"
-        self.records: dict[str, Record] = load_object(self.file) if self.file.is_file() else {}
+        self.records = self._read()
+
+    def _read(self) -> dict[str, Record]:
+        return load_object(self.file) if self.file.is_file() else {}
 
     def keep(self, key: str, record: Record) -> None:
-        self.records[key] = record
+        self.records = {**self._read(), key: record}
         save_json(self.file, dict(sorted(self.records.items())))
 
 
@@ -100,7 +103,7 @@ def time_all(results: Results) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     sessions, times = {}, {}
-    for key, record in results.records.items():
+    for key, record in [*results.records.items()]:
         try:
             sessions[key] = load_session(results.file.parent / record["file"], record["format"], threads=1)
         except ImportError:

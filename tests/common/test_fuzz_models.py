@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from apps.common.deploy.ncnn import check_param
 from apps.detection.predict import Predictor as Finder
 from apps.faceattr.loss.teacher_outputs import cached_outputs
 from apps.faceattr.model.tagger import Tagger
 from apps.faceattr.predict import Predictor as Describer
 from apps.finegrained.predict import Predictor as Guesser
+from tests.common.deploy.test_ncnn import NUM_BYTES, PARAM
 from tests.common.media_files import write_photo
 from tests.damage import in_json
 from tests.damage_binary import in_safetensors
@@ -116,6 +118,11 @@ def read_outputs(data: bytes, folder: Path) -> None:
     assert found.dtype == np.float16 and found.shape == kept_outputs()[2].shape and np.isfinite(found).all(), found
 
 
+def read_param(data: bytes, folder: Path) -> None:
+    """What NCNN is given to open has layers that it knows, and as many weights as they need."""
+    assert check_param(data.decode("utf-8", "replace"), NUM_BYTES)
+
+
 FORMATS = {
     f"{app} {file}": Format(samples, functools.partial(read, app), damage=how, runs=runs)
     for app in APPS
@@ -124,6 +131,7 @@ FORMATS = {
         ("model.safetensors", functools.partial(weights, app), read_weights, in_safetensors, 20),
     )
 }
+FORMATS["ncnn param"] = Format(lambda: [PARAM.encode()], read_param, runs=100)
 FORMATS["teacher outputs"] = Format(lambda: [kept_outputs()[1]], read_outputs, damage=in_safetensors, runs=30)
 
 

@@ -219,7 +219,7 @@ def test_a_teacher_is_learnt_from(finished_run, tiny_photos, tmp_path, no_report
 
 
 def test_a_trained_model_learns_the_rounding_of_8_bits(
-    finished_run, tiny_photos, tmp_path, few_checks, monkeypatch, capsys
+    finished_run, tiny_photos, tmp_path, no_report, monkeypatch, capsys
 ):
     """From what it knew; the saved model is as any other; stopped and resumed, it is the same to the bit."""
     settings = {"weights": str(finished_run), "steps": 2, "eval_every": 2, "checkpoint_every": 1}

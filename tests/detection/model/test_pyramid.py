@@ -18,7 +18,7 @@ from apps.detection.model.end_to_end import EndToEnd
 from apps.detection.train import train
 from backbone.cost import count_module
 from tests.common.exported_files import need_exporter
-from tests.conftest import draw_tiny_coco
+from tests.conftest import draw_tiny_coco, leave_out_reports
 from tests.detection.loss.test_matching import make_targets
 from tests.detection.tiny_runs import tiny_config
 
@@ -104,11 +104,13 @@ def run(tmp_path_factory):
     """A few steps, in two batches each."""
     folder = tmp_path_factory.mktemp("pyramid")
     data = draw_tiny_coco(folder / "tiny")
-    train(tiny_config(data, folder / "run", head="pyramid", accumulate=2, eval_every=3))
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_reports(patch, "detection")
+        train(tiny_config(data, folder / "run", head="pyramid", accumulate=2, eval_every=3))
     return folder / "run"
 
 
-def test_a_model_knows_its_head(run, tiny_coco, tmp_path, capsys):
+def test_a_model_knows_its_head(run, tiny_coco, tmp_path, capsys, no_report):
     assert json.loads((run / "config.json").read_text())["head"] == "pyramid"
     detector = Detector.load(run / "best", device=torch.device("cpu"))
     assert detector.head == "pyramid"

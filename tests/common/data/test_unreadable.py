@@ -60,6 +60,6 @@ def test_faces_and_photos_without_labels_are_learnt_without_them(tmp_path, capsy
     options = {"data": data, "withhold": 0.0, "seed": 0}
     with pytest.raises(ValueError, match=r"cut\.jpg is truncated.*and 2 more such problems"):
         learning_photos(train, [tmp_path / "u"], bad_data="refuse", **options)
-    paths, labels = learning_photos(train, [tmp_path / "u"], bad_data="skip", **options)
-    assert paths[9:] == [good] and labels[9:].tolist() == [[-1]]
+    paths, labels, shards = learning_photos(train, [tmp_path / "u"], bad_data="skip", **options)
+    assert paths[9:] == [good] and shards is None and labels[9:].tolist() == [[-1]]
     assert "photos without labels; skipped 3" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from apps.common.media.frames import Frame
 from apps.common.media.sources import VIDEO_SUFFIXES
 
 ALLOWED = "give photos, folders, lists (.txt), tar shards, or addresses of these"
-MIN_PHOTOS, MAX_PHOTOS, USUAL_PARTS = 64, 10_000, 1000  # of a part that is no shard; parts of an input
+MIN_PHOTOS, MAX_PHOTOS, USUAL_PARTS = 128, 10_000, 1000  # of a part that is no shard; parts of an input
 
 
 class Part(NamedTuple):

@@ -48,15 +48,15 @@ def test_wrong_sources_are_named(tmp_path):
 
 
 def test_parts_are_slices_of_whole_batches_and_single_shards():
-    photos = [File(f"{i}.jpg") for i in range(150)]
-    files = [*photos[:100], File("x.tar"), *photos[100:], File("1.jpg", "s3://bucket/")]
+    photos = [File(f"{i}.jpg") for i in range(375)]
+    files = [*photos[:250], File("x.tar"), *photos[250:], File("1.jpg", "s3://bucket/")]
     parts = list(make_parts(files, num_files=len(files), batch_size=24))
-    assert [len(part.files) for part in parts] == [48, 48, 4, 1, 48, 2, 1]
+    assert [len(part.files) for part in parts] == [120, 120, 10, 1, 120, 5, 1]
     assert [part.number for part in parts] == list(range(7))
     assert [file for part in parts for file in part.files] == files
     sizes = {n: len(next(make_parts(photos * 1000, num_files=n, batch_size=8)).files) for n in (1, 10**6, 10**9)}
-    assert sizes == {1: 64, 10**6: 1000, 10**9: 10_000}
-    assert len(next(make_parts(photos, num_files=150, batch_size=100)).files) == 100
+    assert sizes == {1: 128, 10**6: 1000, 10**9: 10_000}
+    assert len(next(make_parts(photos, num_files=375, batch_size=200)).files) == 200
 
 
 def test_the_digest_is_of_names_order_and_sizes_of_shards():

@@ -17,20 +17,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from apps.common.checkpoint import load_json, save_json
-from apps.common.cli import printable
+from apps.common.cli import plain_message, printable
 from apps.common.data.photos import is_photo_name, walk
 from apps.common.headers import is_truncated
 from apps.common.images import decode_image
+from apps.common.media.cluster.shards import MOST_BYTES, open_tar
 from apps.common.training.distributed import Processes
 from backbone.files import cache_dir, open_plain, written_whole
 
 HASH_BYTES = 16
 PHOTO = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u4"), ("digest", "u1", HASH_BYTES)])
-MOST_BYTES = 256 * 2**20  # of a photo
-MOST_HEADER = 2**20  # of a name, or of what else stands before a file in an archive
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-HEADERS += (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # type: ignore[assignment]
 INDEX, PROBLEMS = "photos.npy", "problems.json"
 
 
@@ -140,19 +137,10 @@ def _indexed(path: Path) -> Path:
     return folder
 
 
-class _Member(tarfile.TarInfo):
-    """A member whose headers are not larger than names are."""
-
-    def _proc_member(self, shard: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in HEADERS and self.size > MOST_HEADER:
-            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
-        return super()._proc_member(shard)  # type: ignore[misc]
-
-
 def _read_index(path: Path, problems: list[str]) -> Iterator[tuple[int, int, int, np.ndarray]]:
     """A row of `PHOTO` for each photo; photos that cannot be read are added to the problems."""
     try:
-        with open_plain(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as shard:
+        with open_plain(path) as file, open_tar(file, "r:") as shard:
             for member in shard:
                 name = PurePosixPath(member.name)
                 said = printable(f"{path}/{member.name:.200}")
@@ -171,8 +159,8 @@ def _read_index(path: Path, problems: list[str]) -> Iterator[tuple[int, int, int
                     else:
                         yield 0, member.offset_data, len(data), np.frombuffer(content_hash(data), np.uint8)
                 shard.members.clear()  # type: ignore[attr-defined]  # else it keeps a record of each
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"shard {path} is damaged, or no tar file: {error}") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"shard {path} is no whole tar file: {plain_message(error)}") from None
 
 
 def _problem_of(data: bytes, name: str) -> str:

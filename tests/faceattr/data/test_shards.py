@@ -98,23 +98,16 @@ def test_what_is_no_photo(place, tmp_path):
     assert "a.tar/half.png is truncated" in half and link.endswith("a.tar/link.png is no plain file")
     assert "is not an image" in text and "\x1b" not in text
     data = (place / "shards/2.tar").read_bytes()
-    for number, damaged in enumerate((b"x" * 2000, data[:5000])):
+    end = data.index(b"faces/01.json")  # of a photo: what is cut there has whole members only
+    for number, damaged in enumerate((b"x" * 2000, data[:5000], data[:end])):
         (tmp_path / f"{number}.tar").write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"shard .*{number}.tar is damaged, or no tar file"):
+        with pytest.raises(ValueError, match=f"shard .*{number}.tar is no whole tar file: it is damaged: "):
             ShardSet([tmp_path / f"{number}.tar"], Processes())
     with pytest.raises(ValueError, match=r"shard .*none.tar cannot be read"):
         ShardSet([tmp_path / "none.tar"], Processes())
     (tmp_path / "b.tar.gz").touch()
     with pytest.raises(ValueError, match=r"b.tar.gz is packed.*unpack it to .tar"):
         part_shards([tmp_path])
-
-
-def test_a_header_of_megabytes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MOST_HEADER", 1000)
-    with tarfile.open(tmp_path / "a.tar", "w") as file:
-        add(file, "n" * 2000 + ".png", b"x")
-    with pytest.raises(ValueError, match=r"a.tar is damaged, or no tar file: a header of 2,0"):
-        ShardSet([tmp_path / "a.tar"], Processes())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -9,8 +9,9 @@ import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from apps.common.data.photos import IMAGE_SUFFIXES, UNREAD_SUFFIXES
@@ -18,8 +19,11 @@ from backbone.files import open_plain
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 PHOTO_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES  # the last get a message
-MOST_BYTES = 2**30  # of a photo in a shard
-DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+MOST_BYTES = 256 * 2**20  # of a photo in a shard
+MOST_HEADER = 2**20  # of a name, or of what else stands before a file in an archive
+HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+HEADERS += (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # type: ignore[assignment]
+DAMAGE = (tarfile.TarError, EOFError, ValueError, RecursionError, zlib.error, lzma.LZMAError)
 
 
 class File(NamedTuple):
@@ -100,7 +104,7 @@ def list_address(text: str) -> list[File]:
 
 
 class _Member(tarfile.TarInfo):
-    """What tarfile does not say: whether an archive has an end, or only stops."""
+    """A member that is as small as it may be, of an archive that has an end, or only stops."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Member":
@@ -110,26 +114,47 @@ class _Member(tarfile.TarInfo):
             tarfile_.has_end = True  # type: ignore[attr-defined]
             raise
 
+    def _proc_member(self, shard: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in HEADERS and self.size > MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(shard)  # type: ignore[misc]
+
+    def _block(self, count: int) -> int:
+        if not 0 <= count < 2**60:  # else it would be read again and again from an earlier place
+            raise tarfile.ReadError(f"a member of {count:,} bytes")
+        return super()._block(count)  # type: ignore[misc]
+
+
+@contextmanager
+def open_tar(stream: BinaryIO, mode: Literal["r|*", "r:"]) -> Iterator[tarfile.TarFile]:
+    """A tar file that a stranger may have made, whose members are to be gone through in the block.
+
+    Raises:
+        ValueError: it is damaged; also after its last member.
+    """
+    try:
+        with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Member) as shard:
+            yield shard
+            if not hasattr(shard, "has_end"):
+                raise tarfile.ReadError("its end is missing")
+    except DAMAGE as error:
+        raise ValueError(f"it is damaged: {error}") from None
+
 
 def read_shard(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
     """Yield the names and bytes of the photos in a shard, in order.
 
     Raises:
-        ValueError: it is damaged, or a photo is said to have more than a gigabyte; what came before is good.
+        ValueError: it is damaged, or a photo is said to have more than `MOST_BYTES`; what came before is good.
     """
-    try:
-        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as shard:
-            for member in shard:
-                path = PurePosixPath(member.name)
-                if not member.isreg() or path.suffix.lower() not in PHOTO_SUFFIXES or path.name.startswith("."):
-                    continue
-                if member.size > MOST_BYTES:
-                    raise ValueError(f"{member.name} in it has {member.size:,} bytes")
-                file = shard.extractfile(member)
-                assert file is not None, "a regular file"
-                yield member.name, file.read()
-                shard.members.clear()  # type: ignore[attr-defined]  # else it keeps a record of each
-            if not hasattr(shard, "has_end"):
-                raise tarfile.ReadError("its end is missing")
-    except DAMAGE as error:
-        raise ValueError(f"it is damaged: {error}") from None
+    with open_tar(stream, "r|*") as shard:
+        for member in shard:
+            path = PurePosixPath(member.name)
+            if not member.isreg() or path.suffix.lower() not in PHOTO_SUFFIXES or path.name.startswith("."):
+                continue
+            if member.size > MOST_BYTES:
+                raise ValueError(f"{member.name} in it has {member.size:,} bytes")
+            file = shard.extractfile(member)
+            assert file is not None, "a regular file"
+            yield member.name, file.read()
+            shard.members.clear()  # type: ignore[attr-defined]  # else it keeps a record of each

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.common.media.cluster.shards import MOST_BYTES, File, at_address, list_address, read_shard
+from apps.common.media.cluster.shards import MOST_BYTES, File, at_address, list_address, open_tar, read_shard
 from tests.common.media.cluster.shard_files import write_shard
 from tests.common.media_files import write_photo
 
@@ -51,10 +51,45 @@ def test_what_is_no_shard_is_damaged(tmp_path):
         photos_of(tmp_path / "x.tar")
 
 
-def test_a_photo_of_many_gigabytes_is_refused_before_it_is_read():
+def _about(name: str, size: int = 0, **facts: object) -> bytes:
+    about = tarfile.TarInfo(name)
+    about.size = size
+    for key, value in facts.items():
+        setattr(about, key, value)
+    return about.tobuf(tarfile.GNU_FORMAT)
+
+
+PHOTO, END = _about("a.jpg", 512) + b"x" * 512, bytes(1024)
+DAMAGED = {  # what comes behind a photo in a tar file, and why it is damaged
+    "garbage": (b"garbage!" * 64 + PHOTO + END, "its end is missing"),
+    "cut": (b"", "its end is missing"),
+    "cut in a header": (PHOTO[:100], "its end is missing"),
+    "itself again": (_about("b.jpg", -512) + END, "a member of -512 bytes"),
+    "beyond all disks": (_about("b.txt", 2**62) + END, "a member of 4,611,686,018,427,387,904 bytes"),
+    "a long name": (_about("././@LongLink", 10**12, type=b"L") + END, "a header of 1,000,000,000,000 bytes"),
+    "many names": ((_about("././@LongLink", 2, type=b"L") + b"a\0" + bytes(510)) * 1500 + PHOTO + END, "recursion"),
+    "no number": (_about("././@PaxHeader", 25, type=b"x") + b"25 GNU.sparse.map=0,zz,1\n".ljust(512, b"\0"), ""),
+}
+
+
+@pytest.mark.parametrize("mode", ["r|*", "r:"])
+@pytest.mark.parametrize("case", DAMAGED)
+def test_what_a_stranger_may_have_made(case, mode):
+    """A reader at places (of training) and one of streams (on Ray) lose no photo silently, and none reads forever."""
+    behind, said = DAMAGED[case]
+    names = []
+    with pytest.raises(ValueError, match=f"^it is damaged: .*{said}"):
+        with open_tar(io.BytesIO(PHOTO + behind), mode) as shard:
+            for member in shard:
+                names.append(member.name)
+                assert len(names) < 10
+    assert names[:1] == ["a.jpg"]
+
+
+def test_a_photo_of_many_megabytes_is_refused_before_it_is_read():
     about = tarfile.TarInfo("big.jpg")
     about.size = MOST_BYTES + 1
-    with pytest.raises(ValueError, match=r"big\.jpg in it has 1,073,741,825 bytes"):
+    with pytest.raises(ValueError, match=r"big\.jpg in it has 268,435,457 bytes"):
         list(read_shard(io.BytesIO(about.tobuf())))
 
 

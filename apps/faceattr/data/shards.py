@@ -112,10 +112,20 @@ class ShardSet:
 
 
 def mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of zeros in a file without a name, which the system may write out and read again."""
+    """An array of zeros in a file without a name, which the system may write out and read again.
+
+    Raises:
+        ValueError: the disk has no room for it.
+    """
     cache_dir().mkdir(parents=True, exist_ok=True)
+    size = int(np.prod(shape)) * dtype.itemsize
     with tempfile.TemporaryFile(dir=cache_dir()) as file:
-        return np.memmap(file, dtype, "w+", shape=shape) if np.prod(shape) else np.zeros(shape, dtype)
+        if size and hasattr(os, "posix_fallocate"):  # else a full disk would end the process where it writes
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise ValueError(f"{cache_dir()} has no room for {size:,} bytes: {error.strerror}") from None
+        return np.memmap(file, dtype, "w+", shape=shape) if size else np.zeros(shape, dtype)
 
 
 def _indexed(path: Path) -> Path:

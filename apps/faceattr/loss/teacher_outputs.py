@@ -30,7 +30,9 @@ from apps.faceattr.model.create import pooled_features
 from apps.faceattr.model.tagger import Tagger
 from backbone.files import cache_dir, written_whole
 
-NUM_PARTS, AT_ONCE = 256, 32_768  # parts of the cache; photos whose outputs are computed before they are kept
+NUM_PARTS = 256  # files of the cache
+AT_ONCE = 50_000  # photos whose outputs are looked up at once
+KEPT_AFTER = 4096  # photos whose outputs are computed before they are kept; more where a part has more
 
 
 @torch.no_grad()
@@ -149,7 +151,7 @@ def cached_outputs(
         digests[i] = np.frombuffer(content_hash(path.read_bytes()), np.uint8)
     if shards:
         digests[len(paths) :] = shards.photos["digest"]
-    width = max(1, min(NUM_PARTS // processes.count, AT_ONCE * NUM_PARTS // max(1, len(digests))))
+    width = max(1, min(NUM_PARTS // processes.count, KEPT_AFTER * NUM_PARTS // max(1, len(digests))))
     rooms = [(first, first + width) for first in range(0, NUM_PARTS, width)]  # of first bytes
     for low, high in processes.share(rooms):
         items = np.flatnonzero((digests[:, 0] >= low) & (digests[:, 0] < high)).tolist()

@@ -1,6 +1,8 @@
 """Unlabelled photos in tar shards: the same photos, outputs and weights as of a folder, and an order by shard."""
 
+import errno
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -143,7 +145,7 @@ def test_outputs_are_those_of_a_folder_and_what_was_stopped_goes_on(place, monke
         name="direct",
         **how,
     )
-    monkeypatch.setattr(teacher_outputs, "AT_ONCE", 5)
+    monkeypatch.setattr(teacher_outputs, "KEPT_AFTER", 5)
     predict, calls = teacher_outputs.predict_logits, []
 
     def stop(*args, **options):
@@ -180,6 +182,16 @@ def test_a_student_learns_from_shards_and_resumes_to_the_bit(place, tmp_path, mo
     stop_after(2, script, monkeypatch, lambda: script.train(config))
     script.train(script.Config(resume=tmp_path / "stopped", num_workers=1))
     assert same_weights(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve room")
+def test_a_full_disk_is_named_before_anything_is_mapped(monkeypatch, tmp_path):
+    def full(*args) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ValueError, match=f"{tmp_path}/cache has no room for 16 bytes: No space left on device"):
+        module.mapped((4,), np.dtype(np.int32))
 
 
 def test_mistakes(place, tmp_path, capsys):

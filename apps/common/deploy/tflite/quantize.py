@@ -90,7 +90,6 @@ def _checked_whole(data: bytes) -> bytes:
     (graph,) = model.subgraphs
     floats = [tensor.name.decode() for tensor in graph.tensors if tensor.type == TYPES["float32"]]
     if floats:
-        raise ValueError(
-            f"this network cannot be in 8 bits as a whole: {floats[0]} stays in floats (--io float, or --head ssd)"
-        )
+        instead = "--io float" + ", or --head ssd" * floats[0].startswith(BEHIND)
+        raise ValueError(f"this network cannot be in 8 bits as a whole: {floats[0]} stays in floats ({instead})")
     return pack(model)

@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_finished_parts_are_kept_and_problems_are_rows(tmp_path, serial, capsys)
     find([folder], out)
     said = capsys.readouterr().out.splitlines()[-2:]
     assert said == ["9 photos, of which 2 could not be read (column problem)", f"all 2 parts are in {out}"]
-    assert sorted(os.listdir(out)) == ["_parts.json", "part-0000000.parquet", "part-0000001.parquet"]
+    assert sorted(os.listdir(out)) == ["_parts.json", "_parts.lock", "part-0000000.parquet", "part-0000001.parquet"]
     rows = rows_of(out)
     names = [*(f"{i}.jpg" for i in (1, 2, 3, 4)), "4b.jpg", "5.jpg", "6.jpg", "s.tar/k.jpg", "s.tar/l.jpg"]
     assert [row["path"] for row in rows] == [str(folder / name) for name in names]
@@ -147,6 +148,24 @@ def test_a_part_that_cannot_be_computed_is_missing_and_all_others_are_there(tmp_
         "part-0000000.parquet",
         "part-0000002.parquet",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no record locks")
+def test_two_at_once_do_not_write_to_one_folder(tmp_path, serial, capsys):
+    """The second, with another threshold, would have made its parts among those of the first."""
+    out = tmp_path / "out"
+    out.mkdir()
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold, str(out / "_parts.lock")], **pipes) as other:
+        other.stdout.readline()
+        with pytest.raises(SystemExit):
+            find([DEMOS / "examples/detection"], out, "--conf", "0.7")
+        other.communicate(b"\n")
+    assert f"--out {out}: another process writes to it (" in capsys.readouterr().err
+    assert os.listdir(out) == ["_parts.lock"]
+    find([DEMOS / "examples/detection"], out)
+    assert len(rows_of(out)) == 6
 
 
 def test_the_table_opens_in_pandas_and_duckdb(tmp_path, serial):

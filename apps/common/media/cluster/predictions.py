@@ -152,7 +152,7 @@ def make_table(config: Any, *, app: str, answer: Callable[[Any], Answering], wha
     settings = {name: str(value) for name, value in sorted(vars(config).items()) if name not in skipped}
     about = {"app": app, "table": what, "model": model_digest(config, model), **settings, "input": digest_of(files)}
     out = config.out or new_folder(out)
-    todo = begin(out, about, num_parts=len(parts))
+    todo, lock = begin(out, about, num_parts=len(parts))  # which is held until all is written
     if len(todo) < len(parts):
         say(f"{len(parts) - len(todo):,} of {len(parts):,} parts are in {out} already")
     if todo:
@@ -164,6 +164,7 @@ def make_table(config: Any, *, app: str, answer: Callable[[Any], Answering], wha
                 f"{at}{error}; start again with the same flags and --out {out}: finished parts are kept"
             ) from None
     say(f"all {len(parts):,} parts are in {out}")
+    del lock
     return out
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apps.common.checkpoint import load_object, save_json
+from apps.common.training.run_lock import RunLock, lock_run
 from backbone.files import written_whole
 
-ABOUT = "_parts.json"  # readers of folders of Parquet files skip names with this prefix
+ABOUT, LOCK = "_parts.json", "_parts.lock"  # readers of folders of Parquet files skip names with this prefix
 
 
 class Columns(NamedTuple):
@@ -27,15 +28,17 @@ def file_of(out: Path, number: int) -> Path:
     return out / f"part-{number:07d}.parquet"
 
 
-def begin(out: Path, about: Mapping[str, Any], *, num_parts: int) -> list[int]:
-    """Prepare a folder for a table, and return which parts are missing.
+def begin(out: Path, about: Mapping[str, Any], *, num_parts: int) -> tuple[list[int], RunLock]:
+    """Prepare a folder for a table, and return which parts are missing, and the folder's lock.
 
     Args:
         about: of what the results are: the model, the settings, the input; plain types.
 
     Raises:
-        ValueError: there are parts in it that are of something else.
+        ValueError: there are parts in it that are of something else, or another process writes to it.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = lock_run(out, flag="--out", name=LOCK, what="writes to")
     path, there = out / ABOUT, {one.name for one in out.glob("*.parquet")}
     if there and path.exists():
         known = load_object(path)
@@ -47,7 +50,7 @@ def begin(out: Path, about: Mapping[str, Any], *, num_parts: int) -> list[int]:
         raise ValueError(f"{out} has Parquet files of something else: give another --out")
     else:
         save_json(path, dict(about))
-    return [number for number in range(num_parts) if file_of(out, number).name not in there]
+    return [number for number in range(num_parts) if file_of(out, number).name not in there], lock
 
 
 def write_part(out: Path, number: int, data: bytes) -> None:

@@ -6,6 +6,7 @@ decodes and computes a whole part and returns the bytes of its file.
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -160,3 +161,4 @@ def _ray(address: str | None, folder: Path) -> Iterator[Any]:
         raise ValueError(f"Ray ended: {plain_message(error)[-200:]}") from None
     finally:
         ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)  # whoever made it may have been killed

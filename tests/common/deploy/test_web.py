@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -271,6 +272,43 @@ def test_what_is_no_photo_is_told_and_names_are_text(
     page.set_input_files("#photo", str(tmp_path / "text.jpg"))
     page.wait_for_function("document.querySelector('#status').textContent.includes('not a photo')")
     assert len(results(page, example_pictures("finegrained")[1])) == 5  # and the page goes on
+
+
+def test_a_camera_that_is_allowed_late_is_let_go(open_page: Callable[[str], Any]) -> None:
+    page, photo = open_page("finegrained"), example_pictures("finegrained")[0]
+    page.evaluate("""() => {
+        const camera = navigator.mediaDevices, open = camera.getUserMedia.bind(camera);
+        window.allowed = new Promise((resolve) => (window.allow = resolve));
+        camera.getUserMedia = async (asked) => (await window.allowed, (window.stream = await open(asked)));
+    }""")
+    page.click("#webcam")
+    first = results(page, photo)
+    page.evaluate("window.allow()")
+    page.wait_for_function("window.stream?.getTracks().every((track) => track.readyState === 'ended')")
+    assert page.is_hidden("#stop") and page.inner_text("#status").startswith("Best")
+    assert page.input_value("#photo") == ""  # else a browser says nothing if the same photo is chosen again
+    assert results(page, photo) == first
+
+
+def test_photos_larger_than_a_canvas_of_ios_are_made_smaller(open_page: Callable[[str], Any], tmp_path: Path) -> None:
+    page, photo = open_page("finegrained"), example_pictures("finegrained")[0]
+    small = results(page, photo)
+    large = cv2.resize(cv2.imread(str(photo)), (5712, 4284), interpolation=cv2.INTER_LINEAR)  # a phone's 24 MP
+    cv2.imwrite(str(tmp_path / "large.jpg"), large)
+    seen = results(page, tmp_path / "large.jpg")
+    width, height = page.evaluate("[document.querySelector('canvas').width, document.querySelector('canvas').height]")
+    assert width * height <= 16_777_216 < 1.001 * width * height and width / height == pytest.approx(4 / 3, abs=1e-3)
+    assert seen[0]["name"] == small[0]["name"]
+
+
+def test_what_fails_later_is_told(browser: Any, site: tuple[Path, str]) -> None:
+    page = browser.new_page()
+    page.goto(f"{site[1]}/finegrained/")
+    page.wait_for_selector("body[data-ready]", timeout=60 * SECOND)
+    page.evaluate("() => (CanvasRenderingContext2D.prototype.getImageData = () => { throw new Error('no memory') }, 0)")
+    page.set_input_files("#photo", str(example_pictures("finegrained")[0]))
+    page.wait_for_function("document.querySelector('#status').textContent === 'It failed: no memory'")
+    page.close()
 
 
 def test_another_runtime_than_the_pinned_one_is_not_run(browser: Any, site: tuple[Path, str]) -> None:

@@ -4,6 +4,7 @@ import { loadModel } from "./model.js";
 
 const $ = (selector) => document.querySelector(selector);
 const canvas = $("canvas");
+const MOST_PIXELS = 1 << 24; // of a canvas on iOS; larger photos are made smaller
 const context = canvas.getContext("2d", { willReadFrequently: true });
 const film = document.createElement("video");
 film.muted = film.playsInline = true;
@@ -81,11 +82,13 @@ const options = (live) => ({ live, ...($("#slider").hidden ? {} : { minScore: Nu
 
 // ---- sources -------------------------------------------------------------------------------------------------------
 
+const release = (stream) => stream?.getTracks().forEach((track) => track.stop());
+
 function begin() {
   session += 1;
   photo = null;
   film.pause();
-  for (const track of film.srcObject?.getTracks() ?? []) track.stop();
+  release(film.srcObject);
   film.srcObject = null;
   film.removeAttribute("src");
   $("#stop").hidden = $("#flip").hidden = true;
@@ -96,19 +99,22 @@ function begin() {
 async function showPhoto(file) {
   const own = begin();
   say("Reading the photo ...");
+  let picture;
   try {
-    const picture = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
-    if (own === session) await answer((photo = picture), own);
+    picture = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
     if (own === session) say(`${file.name || "It"} is not a photo that this browser can read`);
+    return;
   }
+  if (own === session) await answer((photo = picture), own);
 }
 
 async function answer(picture, own) {
-  [canvas.width, canvas.height] = [picture.width, picture.height];
+  const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (picture.width * picture.height)));
+  [canvas.width, canvas.height] = [picture.width, picture.height].map((side) => Math.max(1, Math.floor(side * scale)));
   context.fillStyle = "white"; // below what is transparent
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(picture, 0, 0);
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   const start = performance.now();
   const results = await model.run(context.getImageData(0, 0, canvas.width, canvas.height), options(false));
   if (own !== session) return;
@@ -119,12 +125,13 @@ async function answer(picture, own) {
 async function watch(open) {
   const own = begin();
   try {
-    await open();
-    await film.play();
+    await open(own);
+    if (own === session) await film.play();
   } catch (error) {
     if (own === session) say(error.name === "NotAllowedError" ? "The camera was not allowed" : `It cannot be played: ${error.message}`);
     return;
   }
+  if (own !== session) return;
   $("#stop").hidden = false;
   let [frames, since] = [0, performance.now()];
   for (let last = -1; own === session && !film.ended; ) {
@@ -163,17 +170,29 @@ function stop() {
 }
 
 function useCamera() {
-  return watch(async () => {
+  return watch(async (own) => {
     if (!navigator.mediaDevices) throw new Error("a camera needs https, or localhost");
-    film.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing, width: { ideal: 640 } } });
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing, width: { ideal: 640 } } });
+    if (own !== session) return release(stream); // it was allowed when something else was already chosen
+    film.srcObject = stream;
     const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
-    $("#flip").hidden = cameras.length < 2;
+    if (own === session) $("#flip").hidden = cameras.length < 2;
   });
 }
 
-$("#photo").onchange = ({ target }) => target.files[0] && showPhoto(target.files[0]);
-$("#video").onchange = ({ target }) =>
-  target.files[0] && watch(async () => void (film.src = URL.createObjectURL(target.files[0])));
+/** The file that was chosen; the same one may be chosen again. */
+function chosen({ target }) {
+  const [file] = target.files;
+  target.value = "";
+  return file;
+}
+
+window.onunhandledrejection = ({ reason }) => say(`It failed: ${reason.message}`);
+$("#photo").onchange = (event) => showPhoto(chosen(event));
+$("#video").onchange = (event) => {
+  const file = chosen(event);
+  return watch(async () => void (film.src = URL.createObjectURL(file)));
+};
 $("#webcam").onclick = useCamera;
 $("#flip").onclick = () => ((facing = facing === "user" ? "environment" : "user"), useCamera());
 $("#stop").onclick = stop;

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import shutil
 import textwrap
 import zipfile
@@ -260,6 +261,14 @@ def test_a_file_that_does_not_say_what_it_is_is_refused_in_one_line(place, files
             (tmp_path / name).write_bytes(b"nothing of the kind" * 9)
             with pytest.raises(ValueError, match=f"{name} cannot be opened as"):
                 Predictor(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(ValueError, match=r"pipe.onnx does not exist, or is a pipe or a device"):
+        Predictor(tmp_path / "pipe.onnx")
+    if "openvino" in files:
+        shutil.copytree(files["openvino"], tmp_path / "cut")
+        (tmp_path / "cut" / "model.bin").write_bytes(b"few")
+        with pytest.raises(ValueError, match="cut cannot be opened as openvino: Incorrect weights in bin file"):
+            Predictor(tmp_path / "cut")
 
 
 def test_tflite_in_8_bits_comes_back(place, tmp_path, capsys):

@@ -125,8 +125,8 @@ def open_file(path: Path, runtime: Runtime = "auto", **settings: Any) -> FileSes
     """
     format = exported_format(path)
     assert format is not None
-    if not path.exists():
-        raise ValueError(f"checkpoint {path} does not exist")
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"checkpoint {path} does not exist, or is a pipe or a device")
     if runtime == "openvino":
         format = "openvino"
     need_runtime(format)
@@ -168,4 +168,6 @@ def read_about(path: Path, metadata: Mapping[str, str], *, app: str, known: Know
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    of_openvino = ("Exception from ", "Check '")  # where in its source; then it says what
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith(of_openvino)]
+    return (lines or [type(error).__name__])[0]

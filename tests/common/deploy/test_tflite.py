@@ -122,6 +122,8 @@ def test_what_it_is_stands_in_a_zip_at_its_end(tmp_path):
     session = TFLiteSession(path, threads=1, preprocessing=None)
     assert session.metadata == {"class_names": json.dumps(names, ensure_ascii=False), "app": "x", "crop": "0.5"}
     assert difference(graph.reference(noise(48, 3)), session(noise(48, 3))) < 1e-5
+    with pytest.raises(ValueError, match=r"the file takes \[1, 48, 48, 3\], not \[1, 64, 64, 3\]"):
+        session(noise(64))  # LiteRT itself would compute it, and 8192 x 8192, too
     for damaged in (path.read_bytes()[:-40], b"", b"PK\5\6" * 50):
         path.write_bytes(damaged)
         assert read_about(path) == {}

@@ -34,7 +34,10 @@ class TFLiteSession:
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         found: list[dict[str, Tensor]] = []
-        for image in as_input(images.cpu(), self.preprocessing).contiguous().numpy():
+        fed = as_input(images.cpu(), self.preprocessing).contiguous().numpy()
+        if list(fed.shape[1:]) != self._input["shape"].tolist()[1:]:  # LiteRT would compute any size
+            raise ValueError(f"the file takes {self._input['shape'].tolist()}, not {[1, *fed.shape[1:]]}")
+        for image in fed:
             if self._input["dtype"] == np.int8:
                 image = (image.astype(np.int16) + self._input["quantization"][1]).astype(np.int8)
             with self._lock:

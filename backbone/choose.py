@@ -42,6 +42,7 @@ from backbone.runtimes import NEEDED, installed, milliseconds, processor
 from backbone.tables import Parser, columns
 
 ROUNDS = 4  # spread over the measurement, so that other work on the machine does not disturb all of them
+MOST_THREADS = 1024  # far beyond any use; a million would bring the machine to its knees
 SECONDS = 0.12  # per network, runtime and round
 DOORS = {"detection": "apps.detection"}  # other kinds, chosen by `python -m apps.detection choose`
 
@@ -54,12 +55,14 @@ def main(args: Sequence[str] | None = None, kind: Kind = CLASSIFIERS) -> None:
         return open_door(DOORS[flags.kind], sys.argv[1:] if args is None else args, parser)
     try:
         threads = torch.get_num_threads() if flags.threads is None else flags.threads
-        if threads < 1:
-            raise ValueError(f"--threads must be 1 or more, got {threads}")
+        if not 1 <= threads <= MOST_THREADS:
+            raise ValueError(f"--threads must be 1 to {MOST_THREADS}, got {threads}")
         limits = {name: getattr(flags, name) for name in LIMITS if getattr(flags, name) is not None}
         for name, limit in limits.items():
             if not 0 < limit < math.inf:
-                raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {limit:g}")
+                raise ValueError(f"--{name.replace('_', '-')} must be a number above 0, got {limit:g}")
+        if flags.out and (flags.out.suffix.lower() != ".png" or flags.out.is_dir()):
+            raise ValueError(f"--out must be the name of a .png file, got {flags.out}")
         runtimes = flags.runtimes or installed()
         if missing := [name for name in runtimes if name not in installed()]:
             raise ValueError(f"--runtimes {missing[0]} needs {', '.join(NEEDED[missing[0]])}: pip install -e '.[fast]'")
@@ -70,8 +73,8 @@ def main(args: Sequence[str] | None = None, kind: Kind = CLASSIFIERS) -> None:
         if flags.out:
             draw(flags.out, kind, found, limits, best)
         print(sentence(kind, found, best, limits))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    except (ValueError, OSError, ImportError) as error:  # ImportError: a runtime that is there and does not load
+        parser.error(" ".join(str(error).split()))
 
 
 def open_door(module: str, args: Sequence[str], parser: Parser) -> None:
@@ -128,7 +131,7 @@ def _read(place: Path, names: set[str]) -> Times:
     """The cached times that have the form of `measure`'s result; anything else is ignored."""
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {
         key: times
@@ -153,8 +156,16 @@ def measure(kind: Kind, runtime: str, threads: int) -> dict[str, float]:
 
 def circumstances(runtime: str, threads: int) -> str:
     """Everything that the times depend on, as one line: the key in the cache."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in (NEEDED[runtime][-1], "torch")]
+    versions = [_version(name) for name in (NEEDED[runtime][-1], "torch")]
     return "; ".join([*dict.fromkeys(versions), f"{threads} threads", processor()])
+
+
+def _version(module: str) -> str:
+    """Package and version of a module: onnxruntime, for one, is in onnxruntime-gpu, too."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return f"{module} {importlib.metadata.version(module)}"
+    packages = sorted(set(importlib.metadata.packages_distributions().get(module, [])))
+    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in packages) or f"{module}, version unknown"
 
 
 def sentence(kind: Kind, found: Sequence[Candidate], best: Candidate, limits: dict[str, float]) -> str:

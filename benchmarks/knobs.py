@@ -34,7 +34,8 @@ from apps.common.evaluation.plots import new_figure
 from apps.common.training.run_log import STATE
 from backbone.cost import count_module
 from backbone.files import written_whole
-from backbone.names import PAPER_NAMES
+from backbone.mobilenet_v1 import MIN_RESOLUTION
+from backbone.names import PAPER_NAMES, parse_backbone
 
 APPS = {  # an app -> the module and class of its models, its main metric and what that is called
     "detection": ("apps.detection.model.detector", "Detector", "AP", "AP"),
@@ -78,24 +79,28 @@ def train_grid(args: argparse.Namespace, flags: Sequence[str]) -> list[Path]:
     Raises:
         ValueError: the folder has runs of other flags, or training fails.
     """
+    pairs = [(name, side) for name in dict.fromkeys(args.backbones) for side in dict.fromkeys(args.resolutions)]
+    for name, side in pairs:  # before the first is trained, which may take hours
+        parse_backbone(name)
+        if side < MIN_RESOLUTION:
+            raise ValueError(f"--resolutions must be {MIN_RESOLUTION} or more, got {side}")
     asked, path = {"app": args.app, "data": args.data, "flags": list(flags)}, args.out / "knobs.json"
     begun = path.exists() and any(args.out.glob(f"*/{STATE}"))
     if begun and (there := load_json(path)) != asked:
         raise ValueError(f"{args.out} has runs of {json.dumps(there)}, not {json.dumps(asked)}: take another --out")
     script = importlib.import_module(f"apps.{args.app}.train")
     runs = []
-    for backbone in args.backbones:
-        for side in args.resolutions:
-            run = args.out / f"{backbone}-{side}"
-            runs.append(run)
-            if (run / FINISHED).exists():
-                continue
-            given = ["--resolution", str(side), "--data", *args.data, "--out", str(run), *flags]
-            given = ["--resume", str(run)] if (run / STATE).exists() else ["--backbone", backbone, *given]
-            config = parse(script.Config, given)
-            save_json(path, asked)
-            print(f"training {backbone} at {side} pixels", flush=True)
-            script.train(config)
+    for backbone, side in pairs:
+        run = args.out / f"{backbone}-{side}"
+        runs.append(run)
+        if (run / FINISHED).exists():
+            continue
+        given = ["--resolution", str(side), "--data", *args.data, "--out", str(run), *flags]
+        given = ["--resume", str(run)] if (run / STATE).exists() else ["--backbone", backbone, *given]
+        config = parse(script.Config, given)
+        save_json(path, asked)
+        print(f"training {backbone} at {side} pixels", flush=True)
+        script.train(config)
     return runs
 
 
@@ -192,6 +197,9 @@ def main(given: Sequence[str] | None = None) -> None:
     """Train and compare; `given` are the flags, None for the command line's."""
     args, flags = parse_args(given)
     try:
+        for name in ("--backbone", "--resolution", "--out", "--resume"):
+            if any(flag.partition("=")[0] == name for flag in flags):
+                raise ValueError(f"{name} is set for each run: use --backbones, --resolutions and --out of this script")
         if args.runs and flags:
             raise ValueError(f"--runs trains nothing: leave out {' '.join(flags)}")
         if args.app != "faceattr" and len(args.data) > 1:

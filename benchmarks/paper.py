@@ -18,11 +18,12 @@ Mult-adds and parameters under "here" are those of our networks, at our resoluti
 
 import argparse
 import dataclasses
-import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
@@ -32,7 +33,7 @@ from paper_report import Done, draw, draw_taught, report
 from paper_runs import PHOTOS, TEACHER, Setting, Study, seconds_a_step, train_one
 from paper_tables import TABLES, Asked, Row, rows_of
 
-from apps.common.checkpoint import load_json, save_json
+from apps.common.checkpoint import load_object, save_json
 from apps.common.choices import OptimizerName
 from apps.finegrained.choices import Augment
 from apps.finegrained.sample import SAMPLE_RESOLUTION, make_sample
@@ -71,9 +72,13 @@ def study_of(args: argparse.Namespace) -> Study:
     Raises:
         ValueError: the flags are wrong, or the folder has another study.
     """
-    for name in ("steps", "batch_size", "seeds", "jobs", "threads"):
+    for name in ("steps", "batch_size", "seeds", "pair_seeds", "jobs", "threads"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(args, name)}")
+    if not 0 < args.lr < math.inf or not 0 <= args.strong_decay < math.inf:
+        raise ValueError(
+            f"--lr must be above 0 and --strong-decay 0 or more, got {args.lr:g} and {args.strong_decay:g}"
+        )
     if args.side < 56:
         raise ValueError(f"--side must be 56 or more, so that the smallest of four has 32 pixels, got {args.side}")
     if args.report and not (args.out / "study.json").exists():
@@ -85,16 +90,16 @@ def study_of(args: argparse.Namespace) -> Study:
     study = Study(data=data, **common)
     path = args.out / "study.json"
     if path.exists():
-        there = load_json(path)
+        there = load_object(path)
         for name, value in dataclasses.asdict(study).items():
             if there.get(name) != value:
                 raise ValueError(
                     f"{args.out} has a study with {name} {there.get(name)}, not {value}: take another --out"
                 )
-    else:
-        save_json(path, dataclasses.asdict(study))
-    if not (args.out / PHOTOS).exists():
+    if not path.exists() or not (args.out / PHOTOS).exists():
         study.shrink_photos(args.out / PHOTOS)
+    if not path.exists():  # only now: photos that cannot be read leave no study behind
+        save_json(path, dataclasses.asdict(study))
     return study
 
 
@@ -146,7 +151,11 @@ def train_all(args: argparse.Namespace, study: Study) -> None:
 
 
 def run_wave(wave: list, args: argparse.Namespace, study: Study, threads: int) -> Iterable[tuple[Setting, int, dict]]:
-    """The runs of a wave as they end, in this process or in `--jobs` others."""
+    """The runs of a wave as they end, in this process or in `--jobs` others.
+
+    Raises:
+        ValueError: one failed; those that had begun are given first, the others are not begun.
+    """
     how = {"study": study, "threads": threads, "out": args.out}
     if args.jobs == 1:
         for setting, seed in wave:
@@ -154,16 +163,35 @@ def run_wave(wave: list, args: argparse.Namespace, study: Study, threads: int) -
         return
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
         futures: dict[Future, tuple[Setting, int]] = {pool.submit(train_one, *one, **how): one for one in wave}
+        failed: BaseException | None = None
         for future in as_completed(futures):
-            yield *futures[future], future.result()
+            if future.cancelled():
+                continue
+            if error := future.exception():
+                failed = failed or error
+                for other in futures:
+                    other.cancel()
+            else:
+                yield *futures[future], future.result()
+    if isinstance(failed, BrokenProcessPool):
+        raise ValueError("a process was ended from outside, likely for want of memory: use fewer --jobs") from failed
+    if failed:
+        raise failed
 
 
 def read_done(out: Path, rows: Iterable[Row]) -> Done:
-    """The finished runs of each setting of some rows."""
+    """The finished runs of each setting of some rows.
+
+    Raises:
+        ValueError: a record is damaged.
+    """
     done: Done = {}
     for setting in dict.fromkeys(row.setting for row in rows):
         paths = sorted((out / "runs").glob(f"{setting.name}-seed-*.json"))
-        done[setting] = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        done[setting] = [load_object(path) for path in paths]
+        for path, run in zip(paths, done[setting], strict=True):
+            if not {"top1", "loss", "num_photos", "mult_adds", "params", "cpu_seconds"} <= set(run):
+                raise ValueError(f"{path} is not the record of a run: remove it, and the run is trained again")
     return done
 
 

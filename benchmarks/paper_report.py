@@ -16,7 +16,16 @@ from backbone.files import written_whole
 from backbone.names import PAPER_NAMES
 
 Done = dict[Setting, list[dict[str, Any]]]  # the records of a setting's finished runs
-OURS = ("network", "pixels", "runs", "top-1 here", "against the first", "M mult-adds here", "M params here")
+OURS = (
+    "network",
+    "pixels",
+    "runs",
+    "top-1 here",
+    "against the first",
+    "training loss",
+    "M mult-adds here",
+    "M params here",
+)
 THEIRS = ("ImageNet top-1", "against the first", "M mult-adds, paper", "counted", "M params, paper", "counted")
 
 
@@ -127,11 +136,12 @@ def _their_cells(row: Row, first: Row) -> list[str]:
 
 def _our_cells(runs: Sequence[Mapping[str, Any]], first: Spread | None, *, is_first: bool) -> list[str]:
     if not runs:
-        return ["", "0", "not finished", "", "", ""]
+        return ["", "0", "not finished", "", "", "", ""]
     spread = spread_of(runs)
     gap = "" if is_first or first is None else difference(spread, first)
     cost = [f"{runs[0]['mult_adds'] / 1e6:.1f}", f"{runs[0]['params'] / 1e6:.2f}"]
-    return [str(runs[0]["resolution"]), str(spread.count), str(spread), gap, *cost]
+    loss = f"{statistics.fmean(run['loss'] for run in runs):.2f}"
+    return [str(runs[0]["resolution"]), str(spread.count), str(spread), gap, loss, *cost]
 
 
 def points_of(rows: Sequence[Row], done: Done) -> list[tuple[str, float, float, float]]:

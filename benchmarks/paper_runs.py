@@ -112,8 +112,9 @@ class Study:
         Raises:
             ValueError: see `load_splits`.
         """
+        splits = load_splits(self.data, ("train", self.split))
         with written_whole(folder, folder=True, flush=False) as room:
-            for name, split in zip(("train", "val"), load_splits(self.data, ("train", self.split)), strict=True):
+            for name, split in zip(("train", "val"), splits, strict=True):
                 for number, photo in enumerate(split.photos):
                     path = room / name / f"{photo.label:04d}" / f"{number:06d}.png"
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,11 +44,11 @@ def test_a_grid_is_trained_once_goes_on_and_is_compared(fruit, tmp_path, capsys)
     knobs.main([*given, "a010", "a025", *TRAIN])
     text = capsys.readouterr().out
     assert "training a010 at 32 pixels" in text and "training a025 at 32 pixels" in text
-    knobs.main([*given, "a010", "a025", *TRAIN])
+    knobs.main([*given, "a010", "a025", "a010", *TRAIN])
     again = capsys.readouterr().out
     assert "training" not in again
     rows = rows_of(again)
-    assert list(rows) == ["a025-32", "a010-32"]
+    assert list(rows) == ["a025-32", "a010-32"] and again.count("| a010 | 32 |") == 1
     for name, (width, side, way, mult_adds, ms, mb, metric, _) in rows.items():
         measured = json.loads((out / name / "knobs-val/metrics.json").read_text())
         assert (f"{width}-{side}", way) == (name, "from random weights")
@@ -109,6 +109,9 @@ def test_a_mistake_gets_one_line(fruit, tmp_path, capsys):
     for flags, told in (
         (["--app", "finegrained", "--data", str(fruit)], "has runs of {"),
         (["--app", "finegrained", "--data", "a", "b"], "--data of finegrained is one folder, got 2"),
+        (["--app", "finegrained", "--resolutions", "32", "7"], "--resolutions must be 32 or more, got 7"),
+        (["--app", "finegrained", "--backbones", "a025", "a999"], "unknown backbone 'a999'"),
+        (["--app", "finegrained", "--backbone=a025"], "--backbone is set for each run"),
         (
             ["--app", "finegrained", "--runs", str(tmp_path), "--steps", "5"],
             "--runs trains nothing: leave out --steps 5",

@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,13 +64,13 @@ def test_the_papers_figures_stand_beside_ours(finished):
     """The paper's strings, and counts known from other implementations."""
     rows = [re.split(r" *\| *", line)[1:-1] for line in finished[2].splitlines() if line.startswith("| ")]
     full = next(row for row in rows if row[0] == "full convolutions")
-    assert full[7:] == ["71.7", "", "4866", "4867.3", "29.3", "29.28"]
+    assert full[8:] == ["71.7", "", "4866", "4867.3", "29.3", "29.28"]
     wide = next(row for row in rows if row[0] == "1 MobileNet")
     assert wide[1:3] == ["56", "1"]
-    assert wide[5:] == ["42.5", "3.21", "70.6", "", "569", "568.7", "4.2", "4.21"]
+    assert wide[6:] == ["42.5", "3.21", "70.6", "", "569", "568.7", "4.2", "4.21"]
     shallow = next(row for row in rows if row[0] == "shallow MobileNet")
-    assert shallow[7:] == ["65.3", "-3.1", "307", "307.3", "2.9", "2.88"]
-    assert next(row for row in rows if row[0] == "0.75 MobileNet-128")[7] == "62.1*"
+    assert shallow[8:] == ["65.3", "-3.1", "307", "307.3", "2.9", "2.88"]
+    assert next(row for row in rows if row[0] == "0.75 MobileNet-128")[8] == "62.1*"
     assert "on ImageNet, 16 networks: +5.60 points for twice the mult-adds (R² 0.958)" in finished[2]
 
 
@@ -78,6 +80,9 @@ def test_a_study_keeps_its_settings(finished, parts, capsys, tmp_path):
         ([*given, "--lr", "0.1"], f"{given[1]} has a study with lr 0.2, not 0.1: take another --out"),
         ([*given[:1], str(tmp_path / "new"), *given[2:], "--side", "48"], "--side must be 56 or more, so that the"),
         ([*given[:1], str(tmp_path / "new"), *given[2:], "--seeds", "0"], "--seeds must be 1 or more, got 0"),
+        ([*given[:1], str(tmp_path / "new"), *given[2:], "--pair-seeds", "0"], "--pair-seeds must be 1 or more, got 0"),
+        ([*given[:1], str(tmp_path / "new"), *given[2:], "--lr", "nan"], "--lr must be above 0 and"),
+        ([*given[:1], str(tmp_path / "new"), *given[2:], "--data", "none"], "--data none: there is no such folder"),
         (["--out", str(tmp_path / "new"), "--report"], f"{tmp_path / 'new'} has no study to report"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -86,6 +91,39 @@ def test_a_study_keeps_its_settings(finished, parts, capsys, tmp_path):
         assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(f"paper.py: error: {told}")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_record_is_named(finished, parts, capsys):
+    given = finished[0]
+    record = Path(given[1]) / "runs/a025_224-seed-0.json"
+    whole = record.read_bytes()
+    try:
+        for damage, told in ((whole[:-30], "is not valid JSON"), (b"{}", "is not the record of a run: remove it")):
+            record.write_bytes(damage)
+            with pytest.raises(SystemExit) as stop:
+                parts.script.main([*given, "--report"])
+            err = capsys.readouterr().err
+            assert (stop.value.code, err.count("\n")) == (2, 1) and f"{record} {told}" in err
+    finally:
+        record.write_bytes(whole)
+
+
+def test_a_failed_run_stops_those_to_come_and_keeps_the_others(parts, monkeypatch):
+    begun = []
+
+    def train_one(setting, seed, **_):
+        begun.append(seed)
+        time.sleep(0.05 * seed)
+        if seed == 0:
+            raise ValueError("the loss is not finite")
+        return {"seed": seed}
+
+    monkeypatch.setattr(parts.script, "train_one", train_one)
+    monkeypatch.setattr(parts.script, "ProcessPoolExecutor", lambda jobs, _: ThreadPoolExecutor(jobs))
+    args, kept = SimpleNamespace(jobs=2, out=Path("none")), []
+    with pytest.raises(ValueError, match="not finite"):
+        kept.extend(seed for _, seed, _ in parts.script.run_wave([(None, i) for i in range(20)], args, None, 1))
+    assert len(begun) < 10 and sorted(kept) == begun[1:] == list(range(1, len(begun)))
 
 
 def test_decay_everywhere_reaches_the_depthwise_filters_alone(parts):

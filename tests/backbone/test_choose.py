@@ -92,7 +92,7 @@ def test_times_are_kept_until_asked_anew(clock, capsys, tmp_path):
     kept = tmp_path / "cache/choose-imagenet.json"
     content = json.loads(kept.read_text())
     assert set(content) == {"torch, 1 threads", "onnx, 1 threads", "torch, 3 threads"}
-    for damaged in ("{", "[1]", '{"torch, 1 threads": {"a100-224": 1.0}}', '{"torch, 1 threads": 5}'):
+    for damaged in ("{", "[" * 100_000, "[1]", '{"torch, 1 threads": {"a100-224": 1.0}}', '{"torch, 1 threads": 5}'):
         kept.write_text(damaged)
         main(["choose", "--runtimes", "torch", "--threads", "1"])
         assert json.loads(kept.read_text()) == {"torch, 1 threads": content["torch, 1 threads"]}
@@ -104,9 +104,13 @@ def test_times_are_kept_until_asked_anew(clock, capsys, tmp_path):
     {
         ("--max-ms", "0.01"): "no network is within 0.01 ms: the smallest is 0.08 ms",
         ("--max-mb", "1", "--max-ms", "1"): "no network is within 1 ms and 1 MB: the smallest is 0.08 ms, 1.88 MB",
-        ("--max-ms", "-1"): "--max-ms must be above 0, got -1",
-        ("--max-mult-adds", "nan"): "--max-mult-adds must be above 0, got nan",
-        ("--threads", "0"): "--threads must be 1 or more, got 0",
+        ("--max-ms", "-1"): "--max-ms must be a number above 0, got -1",
+        ("--max-mult-adds", "nan"): "--max-mult-adds must be a number above 0, got nan",
+        ("--max-mb", "inf"): "--max-mb must be a number above 0, got inf",
+        ("--threads", "0"): "--threads must be 1 to 1024, got 0",
+        ("--threads", "1000000"): "--threads must be 1 to 1024, got 1000000",
+        ("--out", "choice.jpg"): "--out must be the name of a .png file, got choice.jpg",
+        ("--out", "."): "--out must be the name of a .png file, got .",
         ("--max-ms", "fast"): "argument --max-ms: invalid float value: 'fast'",
         ("--runtimes", "tvm"): "argument --runtimes: invalid choice: 'tvm'",
         ("a100",): "unrecognized arguments: a100",
@@ -126,6 +130,34 @@ def test_a_runtime_that_is_not_there(clock, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["choose", "--runtimes", "onnx"])
     assert "--runtimes onnx needs onnx, onnxscript, onnxruntime: pip install" in capsys.readouterr().err
+
+
+def test_a_runtime_of_a_package_with_another_name(monkeypatch):
+    """As with onnxruntime-gpu, whose module is onnxruntime; and a module of no package at all."""
+    from importlib import metadata
+
+    def version(name):
+        if name in ("onnxruntime", "openvino"):
+            raise metadata.PackageNotFoundError(name)
+        return "9.8.7"
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]})
+    assert "onnxruntime-gpu 9.8.7" in choose.circumstances("onnx", 1)
+    assert "openvino" in choose.circumstances("openvino", 1)
+
+
+def test_a_runtime_that_does_not_load(clock, capsys, monkeypatch):
+    def measure(kind, runtime, threads):
+        raise ImportError("libfast.so.1: cannot open shared object file\nin two lines")
+
+    monkeypatch.setattr(choose, "measure", measure)
+    with pytest.raises(SystemExit) as stop:
+        main(["choose", "--runtimes", "onnx"])
+    err = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and err[1:] == [
+        "python -m backbone choose: error: libfast.so.1: cannot open shared object file in two lines"
+    ]
 
 
 def test_the_picture(clock, tmp_path, capsys):

@@ -163,6 +163,15 @@ def closeness(reference: torch.Tensor, given: torch.Tensor) -> float:
     return (10 * torch.log10(reference.square().mean() / (reference - given).square().mean())).item()
 
 
+def test_ranges_in_8_bits_are_of_all_photos(tmp_path):
+    pytest.importorskip("ai_edge_quantizer", reason="needs AI Edge Quantizer: pip install -e '.[tflite]'")
+    graph, path = Graph(classifier(name="a025"), ("logits",), preprocessing=IMAGENET), tmp_path / "a.tflite"
+    photo, gray = noise(96), torch.full((1, 3, 96, 96), 124).byte()
+    write_tflite(path, graph, resolution=96, metadata={}, calibration=lambda: torch.cat([*[gray] * 5, photo]))
+    given = TFLiteSession(path, threads=1, preprocessing=None)(photo)["logits"]
+    assert closeness(graph.reference(photo)["logits"], given) > 20
+
+
 @pytest.mark.parametrize("kind", ["classifier", "ssd", "pyramid"])
 def test_in_8_bits(tmp_path, kind):
     pytest.importorskip("ai_edge_quantizer", reason="needs AI Edge Quantizer: pip install -e '.[tflite]'")

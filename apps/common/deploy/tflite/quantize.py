@@ -31,7 +31,8 @@ def quantize(data: bytes, images: Iterable[np.ndarray], *, whole: bool) -> bytes
         ValueError: the package is missing, or an operator has no form in 8 bits.
     """
     need("ai_edge_quantizer", extra="tflite")
-    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe_manager
+    from ai_edge_quantizer import algorithm_manager, calibrator, qtyping, quantizer, recipe_manager
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
     recipe, names = recipe_manager.RecipeManager(), qtyping.TFLOperationName
     recipe.add_static_config(regex=".*", operation_name=names.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
@@ -41,7 +42,9 @@ def quantize(data: bytes, images: Iterable[np.ndarray], *, whole: bool) -> bytes
         recipe.add_quantization_config(".*", names.OUTPUT, algorithm_key=no)
     with quietly(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         making = quantizer.Quantizer(data, recipe.get_quantization_recipe())
-        ranges = making.calibrate({SIGNATURE: [{INPUT: image.astype(np.float32)} for image in images]})
+        observed = calibrator.Calibrator(data, qsv_update_func=min_max_update)  # a moving average would clip
+        observed.calibrate({SIGNATURE: [{INPUT: image.astype(np.float32)} for image in images]}, recipe)
+        ranges = observed.get_model_qsvs()
         ranges[INPUT] = {
             name: np.full_like(ranges[INPUT][name], end) for name, end in zip(("min", "max"), PIXELS, strict=True)
         }

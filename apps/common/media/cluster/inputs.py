@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from apps.common.cli import plain_message, printable
+from apps.common.cli import printable
 from apps.common.data.photos import walk
 from apps.common.images import decode_image
 from apps.common.media.cluster.shards import PHOTO_SUFFIXES, SHARD_SUFFIXES, File, at_address, list_address, read_shard
@@ -170,7 +170,7 @@ def _read_photo(file: File, named: Named) -> Frame:
     except OSError as error:
         if file.root:  # what answers not at all is not a photo's fault
             raise
-        return Frame(file.name, problem=printable(f"image {file.name} cannot be read: {plain_message(error)}"))
+        return Frame(file.name, problem=printable(f"image {file.name} cannot be read: {error.strerror or error}"))
     return _decode(file.name, data, named)
 
 

@@ -1,10 +1,12 @@
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from apps.common.images import read_image
 from apps.common.media.cluster.inputs import Part, digest_of, find_files, make_parts, read_part
 from apps.common.media.cluster.shards import File
 from tests.common.media.cluster.shard_files import write_shard
@@ -68,13 +70,18 @@ def test_the_digest_is_of_names_order_and_sizes_of_shards():
 def test_photos_of_a_part_come_in_order_and_what_cannot_be_read_has_its_problem(tmp_path):
     good = [write_photo(tmp_path / f"{i}.png", 10 * i) for i in range(20)]
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    paths = [*good[:3], tmp_path / "bad.jpg", tmp_path / "none.jpg", *good[3:]]
+    (tmp_path / "folder.jpg").mkdir()
+    wrong = [tmp_path / name for name in ("bad.jpg", "none.jpg", "folder.jpg")]
+    paths = [*good[:3], *wrong, *good[3:]]
     with ThreadPoolExecutor(3) as pool:
         frames = list(read_part(Part(0, tuple(File(str(path)) for path in paths)), pool, ahead=4))
     assert [frame.name for frame in frames] == [str(path) for path in paths]
-    bad = frames[3:5]
-    assert [frame.image is None for frame in bad] == [True, True]
+    bad = frames[3:6]
+    assert [frame.image is None for frame in bad] == [True] * 3
     assert "bad.jpg is not an image" in bad[0].problem and "none.jpg does not exist" in bad[1].problem
+    for path, frame in zip(wrong, bad, strict=True):  # in the words of predict.py alone
+        with pytest.raises(ValueError, match=f"^{re.escape(frame.problem)}$"):
+            read_image(path)
     levels = [int(np.asarray(frame.image)[0, 0, 0]) for frame in frames if frame.image is not None]
     assert levels == [10 * i for i in range(20)]
 

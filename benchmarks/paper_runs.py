@@ -110,9 +110,11 @@ class Study:
         What is measured on becomes val, whatever it was: where data has none, a part of train would be taken for it.
 
         Raises:
-            ValueError: see `load_splits`.
+            ValueError: see `load_splits`; or there is one class alone.
         """
         splits = load_splits(self.data, ("train", self.split))
+        if len(splits[0].class_names) < 2:
+            raise ValueError(f"{self.data} has the class {splits[0].class_names[0]!r} alone: top-1 needs two or more")
         with written_whole(folder, folder=True, flush=False) as room:
             for name, split in zip(("train", "val"), splits, strict=True):
                 for number, photo in enumerate(split.photos):

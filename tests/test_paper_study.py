@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,7 +76,11 @@ def test_the_papers_figures_stand_beside_ours(finished):
 
 
 def test_a_study_keeps_its_settings(finished, parts, capsys, tmp_path):
-    given = finished[0]
+    given, one = finished[0], tmp_path / "one"
+    for split in ("train", "test"):
+        photo = next(Path(given[3]).glob(f"{split}/*/*"))
+        (one / split / "pit").mkdir(parents=True)
+        shutil.copy(photo, one / split / "pit")
     for flags, told in (
         ([*given, "--lr", "0.1"], f"{given[1]} has a study with lr 0.2, not 0.1: take another --out"),
         ([*given[:1], str(tmp_path / "new"), *given[2:], "--side", "48"], "--side must be 56 or more, so that the"),
@@ -83,6 +88,7 @@ def test_a_study_keeps_its_settings(finished, parts, capsys, tmp_path):
         ([*given[:1], str(tmp_path / "new"), *given[2:], "--pair-seeds", "0"], "--pair-seeds must be 1 or more, got 0"),
         ([*given[:1], str(tmp_path / "new"), *given[2:], "--lr", "nan"], "--lr must be above 0 and"),
         ([*given[:1], str(tmp_path / "new"), *given[2:], "--data", "none"], "--data none: there is no such folder"),
+        ([*given[:1], str(tmp_path / "new"), *given[2:], "--data", str(one)], f"{one} has the class 'pit' alone"),
         (["--out", str(tmp_path / "new"), "--report"], f"{tmp_path / 'new'} has no study to report"),
     ):
         with pytest.raises(SystemExit) as stop:

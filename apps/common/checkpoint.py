@@ -113,7 +113,9 @@ def _is_finite(value: Any) -> bool:
 
 def are_names(value: Any) -> bool:
     many = isinstance(value, list) and 1 <= len(value) <= MOST_CLASSES and all(isinstance(v, str) for v in value)
-    return many and _differ(value) and max(map(len, value)) <= MOST_LETTERS
+    letters = "".join(value) if many else ""
+    is_text = letters.encode("utf-8", "ignore").decode() == letters  # JSON, and folders in Latin-1, have other things
+    return many and is_text and _differ(value) and max(map(len, value)) <= MOST_LETTERS
 
 
 def _are_shapes(value: Any) -> bool:
@@ -131,7 +133,7 @@ COUNTS = range(1, MOST_CLASSES + 1)
 SCHEMA: Schema = {
     "backbone": (lambda v: isinstance(v, str) and len(v) <= 60, "a name such as a100"),
     "resolution": (lambda v: isinstance(v, int) and is_number(v, 16, MOST_PIXELS), "a whole number from 16 to 8192"),
-    "class_names": (are_names, f"a list of different names, at most {MOST_CLASSES:,}"),
+    "class_names": (are_names, f"a list of different names in UTF-8, at most {MOST_CLASSES:,}"),
     "style": (lambda v: isinstance(v, dict) and set(v) == STYLE, f"an object with {', '.join(sorted(STYLE))}"),
     "style.padding": (lambda v: isinstance(v, str), "a name"),
     "style.activation": (lambda v: isinstance(v, str), "a name"),

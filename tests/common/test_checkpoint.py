@@ -133,6 +133,7 @@ def test_what_is_no_description_is_one_line(model, text):
         ("resolution", 60_000, "resolution must be"),
         ("preprocessing", {"mean": [0, 0, 0], "std": [1, 0, 1]}, r"preprocessing\.std must be three numbers above 0"),
         ("class_names", ["a", "a"], "class_names must be a list of different names"),
+        ("class_names", ["caf\udce9", "a"], "class_names must be a list of different names in UTF-8"),
         ("style", None, "style must be an object with activation, norm, norm_eps, padding"),
     ],
 )

@@ -51,7 +51,7 @@ def record_data(
         longest = max(map(len, class_names))
         raise ValueError(
             f"the data has {len(class_names):,} classes, whose longest name has {longest:,} letters: a model may have "
-            f"{MOST_CLASSES:,} classes of different names of up to {MOST_LETTERS:,}"
+            f"{MOST_CLASSES:,} classes of different names in UTF-8 of up to {MOST_LETTERS:,}"
         )
     now: dict[str, Any] = {"classes": list(class_names), **{name: _digests(split) for name, split in splits.items()}}
     now["teacher"] = None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from apps.common.choices import Format
-from apps.common.deploy.export import LACKS, Checks, write_checked
+from apps.common.deploy.export import LACKS, Checks, Metric, _check_metric, write_checked
 from apps.common.deploy.graph import Graph
 from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import create_backbone
@@ -75,3 +75,11 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, format, int8):
             with pytest.raises(ValueError, match=rf"cannot be imported here.*'\.\[{EXTRAS.get(format, 'fast')}\]'"):
                 export(tmp_path, Odd(), format, int8)
     assert not list(tmp_path.iterdir())
+
+
+def test_8_bits_may_lose_one_point_and_no_more(capsys):
+    metric = Metric("top-1", lambda value: value, 0.855, 200)
+    _check_metric(metric, 0.845, None, exact=False)
+    with pytest.raises(ValueError, match=r"top-1 0.8550 becomes 0.8400, --max-drop is 0.01"):
+        _check_metric(metric, 0.84, None, exact=False)
+    assert "torch 0.8550, exported 0.8450" in capsys.readouterr().out

@@ -104,18 +104,16 @@ def _differ(value: list[Any]) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether `save_json` would write it."""
     try:
-        return bool(json.dumps(value, allow_nan=False))
+        return bool(json.dumps(value, allow_nan=False))  # as `save_json` writes it
     except (ValueError, RecursionError):
         return False
 
 
 def are_names(value: Any) -> bool:
     many = isinstance(value, list) and 1 <= len(value) <= MOST_CLASSES and all(isinstance(v, str) for v in value)
-    letters = "".join(value) if many else ""
-    is_text = letters.encode("utf-8", "ignore").decode() == letters  # JSON, and folders in Latin-1, have other things
-    return many and is_text and _differ(value) and max(map(len, value)) <= MOST_LETTERS
+    text = "".join(value).encode("utf-8", "ignore").decode() if many else ""  # not what JSON, or Latin-1, may have
+    return many and text == "".join(value) and _differ(value) and max(map(len, value)) <= MOST_LETTERS
 
 
 def _are_shapes(value: Any) -> bool:

@@ -38,7 +38,8 @@ class Config(TrainOptions):
     """folder with COCO, Pascal VOC or YOLO annotations, or "sample": the embedded set, drawn on first use"""
     weights: str | None = None
     """initial weights: imagenet (the best published for the width), coco (a published detector), none, a run or
-    model folder of this app, a weight file or a catalog name; default imagenet, for the sample set none"""
+    model folder of this app, a weight file or a catalog name; default coco where the width has one (a075, a100), else
+    imagenet; for the sample set none"""
     epochs: float | None = None
     """passes over the training images; default 120, for the sample set as many as fit in a few minutes"""
     lr: float | None = None
@@ -95,7 +96,7 @@ from apps.detection.evaluation.while_training import evaluate
 from apps.detection.loss.criterion import make_criterion
 from apps.detection.model.create import check_knobs
 from apps.detection.model.detector import Detector
-from apps.detection.model.pretrained import APP, PretrainedDetector, load_pretrained, start_network
+from apps.detection.model.pretrained import APP, PretrainedDetector, load_pretrained, start_network, usual_weights
 from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 
 LOG_EVERY = 20  # steps
@@ -131,9 +132,9 @@ def train(config: Config) -> dict[str, float]:
 
     # Model
     with processes.first_goes_first():
-        weights = config.weights or ("none" if on_sample else "imagenet")
+        weights = config.weights or ("none" if on_sample else usual_weights(width_mult))
         start = load_start(config.resume, PretrainedDetector, load_pretrained, weights, width_mult=width_mult)
-        start = start.for_head(config.head)
+        start = start.for_head(config.head or (None if config.weights else "pyramid"))
     print(f"starting from {start.summary}")
     head = start.head or config.head or "pyramid"
     check_flags(config, head)

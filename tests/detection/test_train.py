@@ -25,12 +25,37 @@ from apps.detection.evaluation import while_training
 from apps.detection.evaluation.metrics import METRIC_NAMES, CocoMetrics
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
-from apps.detection.model.pretrained import PretrainedDetector
+from apps.detection.model.pretrained import PretrainedDetector, usual_weights
 from apps.detection.train import Config, optimizer_recipe, train
 from tests.common.interrupted import same_weights, stop_after
 from tests.common.mistakes import error_of
 from tests.conftest import draw_tiny_coco, leave_out_reports
 from tests.detection.tiny_runs import tiny_config
+
+
+def test_own_data_start_from_cocos_backbone_where_a_detector_is_published(tiny_coco, tmp_path, monkeypatch, capsys):
+    ssd = create_detector("a075", num_classes=2, resolution=64, head="ssd")
+    about = {"class_names": ["red", "blue"], "category_ids": [1, 2], "resolution": 64, "head": "ssd"}
+    start = PretrainedDetector(summary="a published SSD", state=ssd.state_dict(), **about)
+    asked = []
+
+    def load(weights, *, width_mult):
+        asked.append((weights, width_mult))
+        return start
+
+    monkeypatch.setattr(train_script, "load_pretrained", load)
+    leave_out_reports(monkeypatch, "detection")
+    flags = {"weights": None, "steps": 1, "lr": 1e-9}
+    train(tiny_config(tiny_coco, tmp_path / "run", backbone="a075", **flags))
+    assert "starting from the backbone of a published SSD\n" in capsys.readouterr().out
+    trained = Detector.load(tmp_path / "run/best", device=torch.device("cpu"))
+    assert trained.head == "pyramid"
+    for name, value in ssd.backbone.named_parameters():
+        torch.testing.assert_close(trained.network.backbone.get_parameter(name), value, rtol=0, atol=1e-5)
+    train(tiny_config(tiny_coco, tmp_path / "whole", backbone="a075", **flags, head="ssd"))
+    assert "class rows of red, blue are taken by name" in capsys.readouterr().out
+    assert asked == [("coco", 0.75)] * 2
+    assert [usual_weights(width) for width in (0.25, 0.5, 0.6, 0.75, 1.0)] == [*["imagenet"] * 3, "coco", "coco"]
 
 
 def test_what_a_run_leaves(finished_run, capsys):

@@ -38,6 +38,7 @@ from apps.detection.model.tflite_ssd import is_ssd, read_ssd_head
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import backbone_name
 from backbone.weights import CATALOG, LoadedWeights, load_graph, unfold_norms
+from backbone.weights.catalog import WeightFile
 from backbone.weights.fetch import is_fetched
 
 APP = "detection"
@@ -165,6 +166,14 @@ def load_pretrained(weights: str | Path, *, width_mult: float) -> PretrainedDete
     )
 
 
+def usual_weights(width_mult: float) -> str:
+    """What training starts from by default: "coco" where a detector of the width is published, else "imagenet".
+
+    Whichever head is trained, that is better by far than ImageNet's weights (docs/detection_transfer.md).
+    """
+    return "coco" if _coco_detectors(width_mult) else "imagenet"
+
+
 def start_network(
     start: PretrainedDetector,
     split: CocoSplit,
@@ -245,15 +254,21 @@ def _from_ssd(loaded: LoadedWeights, head: dict[str, Tensor]) -> PretrainedDetec
 
 def _coco_name(width_mult: float) -> str:
     """The catalog's COCO detector of a width; of several, one that is on this machine, else the first."""
-    detectors = [entry for entry in CATALOG if entry.task == "detection" and entry.class_list == "coco"]
-    fitting = [entry for entry in detectors if abs(entry.width_mult - width_mult) < 1e-9]
-    if not fitting:
-        widths = ", ".join(sorted({entry.backbone for entry in detectors}))
+    if not (fitting := _coco_detectors(width_mult)):
+        widths = ", ".join(sorted({entry.backbone for entry in CATALOG if _is_coco_detector(entry)}))
         raise ValueError(
             f"no COCO detector is published for {backbone_name(width_mult)}: there are {widths}; `--weights imagenet` "
             "has all of the paper's widths"
         )
     return next((entry for entry in fitting if is_fetched(entry)), fitting[0]).name
+
+
+def _coco_detectors(width_mult: float) -> list[WeightFile]:
+    return [entry for entry in CATALOG if _is_coco_detector(entry) and abs(entry.width_mult - width_mult) < 1e-9]
+
+
+def _is_coco_detector(entry: WeightFile) -> bool:
+    return entry.task == "detection" and entry.class_list == "coco"
 
 
 def _take_rows(mine: Tensor, theirs: Tensor, rows: list[int], *, num_theirs: int) -> Tensor:

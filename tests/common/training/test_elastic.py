@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,7 +58,8 @@ def test_a_killed_process_is_started_again_and_reaches_the_same_bits(tmp_path):
     draw_photos(tmp_path / "data")
     rank, step = random.randrange(2), random.randrange(1, NUM_STEPS)
     command = [*TORCHRUN, "--max-restarts", "3", __file__, str(tmp_path), str(rank), str(step)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}  # of this file in torchrun's processes
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, (rank, step, done.stderr[-3000:])
     assert f"failed (exitcode: -9) local_rank: {rank}" in done.stderr
     assert "Warning" not in done.stderr

@@ -72,7 +72,7 @@ class Page(gr.Blocks):
         async def push_fairly(body: Any, request: Any, username: str | None) -> Any:
             visitor: Visitor = request.scope["visitor"]
             if body.fn_index not in self.fns or len(body.data) < len(self.fns[body.fn_index].inputs):
-                return False, "There is no such function, or it takes more than was sent.", "error"
+                return False, "There is no such function, or inputs are missing.", "error"
             session = body.session_hash
             if session == "" or (session and not self.visitors.may_use(f"session {session}", visitor, first_come=True)):
                 return False, "This session is another visitor's.", "error"
@@ -128,7 +128,7 @@ class Page(gr.Blocks):
         except gr.Error as error:
             raise refused(str(error.message)[:300]) from None
         except Exception:  # of Gradio's components, which take what its pages send
-            raise refused("What was sent is not what this function takes.") from None
+            raise refused("The inputs do not fit this function.") from None
 
     async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> dict[str, Any]:
         """Run a function on what was sent, if all its files are the visitor's, who may then use those of the answer."""
@@ -139,7 +139,7 @@ class Page(gr.Blocks):
             try:
                 json.dumps(inputs, ensure_ascii=False).encode()
             except (ValueError, RecursionError):  # halves of letters, of which no answer can be made
-                raise refused("What was sent has letters that are none, or is nested too deeply.") from None
+                raise refused("The request has invalid characters, or is nested too deeply.") from None
             shared, blocks = self.shared_files(), [*function.inputs, *[None] * len(inputs)]
             inputs = [self._checked(blocks[i], one, visitor, shared) for i, one in enumerate(inputs)]
         answer = await super().process_api(block_fn, inputs, *args, **options)
@@ -159,7 +159,7 @@ class Page(gr.Blocks):
             if not isinstance(value, (dict, list)):
                 return value
             if depth > MAX_DEPTH:
-                raise refused("What was sent is nested too deeply.")
+                raise refused("The request is nested too deeply.")
             if isinstance(value, list):
                 return [walk(one, depth + 1) for one in value]
             if not FILE_KEYS & value.keys():

@@ -31,7 +31,7 @@ MAX_DRAINED_BYTES, DRAIN_SECONDS = 400_000_000, 10.0  # of a body that is refuse
 MAX_HELD_BYTES, MAX_HELD_BYTES_OF_ALL = 100_000_000, 400_000_000  # of such bodies at once, of one address and of all
 MAX_OPEN, MAX_OPEN_OF_ALL = 200, 800  # requests at once, of one address and of all: a page keeps two open
 MAX_PARTS = 50_000  # of what JSON lists: in memory each takes many times its bytes
-TOO_LARGE = "This is too large: at most 15 MB are taken."
+TOO_LARGE = "This is too large: at most 15 MB are accepted."
 API = "/gradio_api/"
 # What the page and gradio_client ask for. Gradio has more: it would fetch from other servers and write elsewhere.
 OPEN = re.compile(
@@ -64,7 +64,7 @@ def note_unfinished() -> None:
         def on_headers_finished(self) -> None:
             super().on_headers_finished()
             if self._current_part.file is None:
-                raise MultiPartException("Send files alone, each with its name.")
+                raise MultiPartException("Send only files, each with its name.")
 
     route_utils.GradioMultiPartParser = FilesAlone  # type: ignore[misc]
 
@@ -134,7 +134,7 @@ class Guard:
                 print(f"{scope['path']!r:.100}: {type(error).__name__} in {at.filename}:{at.lineno}", file=sys.stderr)
             if begun:
                 return await send({"type": "http.response.body"})
-            await refuse(400, "What was sent cannot be answered.", scope, receive, send, more=False)
+            await refuse(400, "This request cannot be answered.", scope, receive, send, more=False)
         finally:
             self.open[visitor.address] -= 1
             if not self.open[visitor.address]:
@@ -202,7 +202,7 @@ class Guard:
                 elif self.held[address] > MAX_HELD_BYTES or self.held.total() > MAX_HELD_BYTES_OF_ALL:
                     problem = 503, "Too much is being sent at once."
                 elif num_parts > MAX_PARTS:
-                    problem = 413, f"This has too many parts: {MAX_PARTS:,} are taken."
+                    problem = 413, f"This has too many parts: at most {MAX_PARTS:,} are accepted."
             if not problem and scope["path"].rstrip("/") == f"{API}cancel":
                 problem = None if self._may_cancel(body, scope["visitor"]) else (403, "This is another visitor's.")
             if not problem:

@@ -81,7 +81,7 @@ class Handlers:
             with self.models.use(model, runtime=runtime) as predictor:
                 names, about = list(self.task.names(predictor)), self.task.about(predictor)
                 if self.models.choices[str(model)].examples == "drawings":
-                    about += f"; knows only drawings: {some_of(names)}".replace("_", " ")
+                    about += f"; trained on drawings only: {some_of(names)}".replace("_", " ")
                 by = as_text(self.task.computed_by(predictor))
                 return About(names, as_text(about), by, "", self.task.usual_threshold(predictor))
         except ValueError as error:

@@ -65,8 +65,8 @@ class Server:
     public_host: tuple[str, ...] = ()
     """further host names of the page, such as that of an https proxy; requests with other names are refused"""
     proxies: tuple[str, ...] = ()
-    """addresses or networks of https proxies before this page, which are believed who asks (X-Forwarded-For); without,
-    all who come by a proxy are one visitor to the page's limits"""
+    """addresses or networks of https proxies in front of this page, whose X-Forwarded-For is trusted; without, all who
+    come through a proxy count as one visitor for the page's limits"""
     port: int | None = None
     """port to listen on; default the first free one from 7860"""
     auth: str | None = None

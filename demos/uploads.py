@@ -192,7 +192,7 @@ def _unzip(path: Path, room: Path) -> Iterator[Sent]:
                     yield Sent(name, None, f"{name} is no photo")
                     continue
                 if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    yield Sent(name, None, f"{name} is compressed in a way that is not read: pack it as a usual zip")
+                    yield Sent(name, None, f"{name} has an unsupported compression: pack it as an ordinary zip")
                     continue
                 with archive.open(name) as member:
                     data = member.read(MAX_PHOTO_BYTES + 1)

@@ -83,7 +83,7 @@ class Stored:
         self.sent = [one for one in self.sent if one[0] > now - self.seconds]
         theirs = sum(size for _, one, size in self.sent if names & (one.keys | {one.cookie}))
         if theirs + num_bytes > MAX_STORED_BYTES:
-            return f"You have sent {theirs / 1e9:.1f} GB in ten minutes: send more when these have gone."
+            return f"You have sent {theirs / 1e9:.1f} GB in ten minutes: send more when these are deleted."
         free = shutil.disk_usage(os.environ["GRADIO_TEMP_DIR"]).free - LEAST_FREE_BYTES
         if num_bytes > min(MAX_STORED_BYTES_OF_ALL - sum(size for *_, size in self.sent), free):
             return "This server has no room for more now: try again in ten minutes."

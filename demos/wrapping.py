@@ -48,7 +48,7 @@ def guarded(handler: Callable) -> Callable:
             raise gr.Error(words, title="This did not work", duration=60, print_exception=False) from None
         except Exception:
             traceback.print_exc()
-            raise gr.Error("Something broke here; the server's console says what.", print_exception=False) from None
+            raise gr.Error("Something failed here; the server's console says what.", print_exception=False) from None
 
     return run
 
@@ -58,4 +58,4 @@ def for_visitors(error: ValueError) -> str:
     if not isinstance(error, NotUsable):
         return str(error)
     warnings.warn(str(error), stacklevel=2)
-    return "This model cannot be loaded, or not downloaded, now: the server's console says why. Choose another."
+    return "This model cannot be loaded or downloaded now: the server's console says why. Choose another."

@@ -89,7 +89,7 @@ def test_halves_of_letters_and_lists_of_one_name_are_told(page, capfd):
         sent = [*right[:place], half, *right[place + 1 :]]
         joined = post(visitor, {"fn_index": detect, "data": sent, "session_hash": visitor.session})
         answer = visitor.answer(joined.json()["event_id"])
-        assert "letters that are none" in answer["output"]["error"], place
+        assert "invalid characters" in answer["output"]["error"], place
     assert "one name" in visitor.ask(alone, [[]])["output"]["error"]
     assert "one name" in visitor.ask(detect, [*right[:4], ["PyTorch"]])["output"]["error"]
     assert visitor.ask(detect, right)["success"]

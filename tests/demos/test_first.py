@@ -107,7 +107,7 @@ def test_examples_go_with_the_model(solved, tmp_path):
     assert (photos["visible"], drawings["visible"]) == (False, True)
     index = visitor.function("choose")
     _, info, _, problem, _ = visitor.ask(index, ["bundled: drawings", None])["output"]["data"]
-    assert info["info"].endswith("knows only drawings: fish, crab, jellyfish, turtle, shell, octopus")
+    assert info["info"].endswith("trained on drawings only: fish, crab, jellyfish, turtle, shell, octopus")
     assert problem == ""
 
 

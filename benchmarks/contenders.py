@@ -1,4 +1,4 @@
-"""The contenders of benchmarks/latency.py: our apps with each runtime, and peers.
+"""The contenders of benchmarks/latency.py: our apps with each runtime; peers.py has the others.
 
 A contender has three steps: from a decoded photo to the network's input, from input to outputs, from outputs to an
 answer. The functions that build contenders can be pickled, so they can be sent to another process.
@@ -7,7 +7,7 @@ answer. The functions that build contenders can be pickled, so they can be sent 
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from apps.common.deploy.formats import quantize, write_onnx
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.runtime import kept_onnx, start_session
 from apps.common.deploy.sessions import TorchSession, load_session
-from apps.common.images import Normalisation, read_image, stack_images
+from apps.common.images import stack_images
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.detection.boxes.postprocess import PostProcess
 from apps.detection.choices import Head
@@ -38,8 +38,6 @@ from backbone.cost import count_module
 CPU = torch.device("cpu")
 THRESHOLD = 0.3  # of all detectors
 CLASSES, ATTRIBUTES = 81, 40
-YOLO_SIDE = 320
-EXAMPLES = Path(__file__).resolve().parent.parent / "demos" / "examples" / "detection"
 
 
 WAYS: dict[str, tuple[str, Runtime, Precision]] = {
@@ -94,7 +92,7 @@ def make_classifier(width: str, settings: Settings) -> Classifier:
     """Create a classifier with random weights at 224 pixels."""
     torch.manual_seed(0)
     return Classifier(
-        network=_eager(create_classifier(width, num_classes=CLASSES, style=TENSORFLOW_STYLE)),
+        network=eager(create_classifier(width, num_classes=CLASSES, style=TENSORFLOW_STYLE)),
         backbone=width,
         resolution=224,
         class_names=[f"class {k}" for k in range(CLASSES)],
@@ -105,7 +103,7 @@ def make_tagger(width: str, settings: Settings) -> Tagger:
     """Create a tagger with random weights at 128 pixels."""
     torch.manual_seed(0)
     return Tagger(
-        network=_eager(create_network(width, num_attributes=ATTRIBUTES, style=TENSORFLOW_STYLE)),
+        network=eager(create_network(width, num_attributes=ATTRIBUTES, style=TENSORFLOW_STYLE)),
         backbone=width,
         resolution=128,
         attributes=[f"attribute {k}" for k in range(ATTRIBUTES)],
@@ -192,119 +190,10 @@ def opencv_dnn(app: str, width: str, settings: Settings) -> Contender:
     return Contender(before, compute, lambda output: None)
 
 
-def ssdlite(settings: Settings) -> Contender:
-    """Create torchvision's detector, from photo to boxes; it resizes, normalises, decodes and applies NMS itself."""
-    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
-
-    network = ssdlite320_mobilenet_v3_large(
-        weights="DEFAULT" if settings.peer_weights else None,
-        weights_backbone=None,
-        score_thresh=THRESHOLD,
-        nms_thresh=0.6,
-    )
-    return Contender(
-        lambda photo: [torch.from_numpy(photo).permute(2, 0, 1).float().div_(255)],
-        _eager(network),
-        lambda found: [(boxes.tolist(), labels.tolist()) for boxes, labels, _ in (d.values() for d in found)],
-    )
-
-
-class FirstOutput(nn.Module):
-    """A network of ultralytics without its training outputs: (B, 4 + K, A), boxes in pixels and scores of classes."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found = self.network(images)
-        return found[0] if isinstance(found, tuple | list) else found
-
-
-def yolo(name: str, way: str, settings: Settings) -> Contender:
-    """Create a contender with a YOLO of ultralytics (AGPL-3.0) with random weights at 320 pixels, in our runtimes.
-
-    Its network is exported and computed like ours; the steps before and after it are a plain resize, and the NMS of
-    that package, or for YOLO26, which needs none, the best 300 scores.
-
-    Raises:
-        ImportError: the package is not installed.
-        ValueError: the way is not available on this machine.
-    """
-    from ultralytics.nn.tasks import DetectionModel
-    from ultralytics.utils.nms import non_max_suppression
-
-    torch.manual_seed(0)
-    network = FirstOutput(DetectionModel(f"{name}.yaml", nc=80, verbose=False).eval().fuse(verbose=False)).eval()
-    with torch.no_grad():
-        network(torch.zeros(1, 3, YOLO_SIDE, YOLO_SIDE))  # which lays out its anchors
-    plain = Normalisation(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
-    graph = Graph(network, ("found",), preprocessing=plain)
-    path = settings.folder / f"{name}-{way}.onnx"
-    write_onnx(path, graph, resolution=YOLO_SIDE)
-    precision = WAYS[way][2]
-    if way == "openvino-int8":
-        exact, path = path, settings.folder / f"{name}-int8.onnx"
-        photos = [to_yolo(cv2.resize(read_image(one), (640, 480))) for one in sorted(EXAMPLES.glob("*.jpg"))]
-        quantize(exact, path, (graph.feed(photo).contiguous().numpy() for photo in photos))
-    runtime: Literal["onnx", "openvino"] = "onnx" if way == "onnx" else "openvino"
-    session = load_session(path, runtime, threads=settings.threads, precision=precision)
-    if way == "openvino-bf16" and not session.bf16:
-        raise ValueError("this processor does not support bfloat16")
-
-    def after(output: dict[str, torch.Tensor]) -> Any:
-        if name == "yolo26n":
-            best = output["found"][:, 4:].amax(1).topk(300)
-            return best.values[best.values > THRESHOLD], output["found"].transpose(1, 2)[0, best.indices]
-        return non_max_suppression(output["found"], conf_thres=THRESHOLD, iou_thres=0.6)
-
-    return Contender(to_yolo, session, after, count_mult_adds(network, YOLO_SIDE))
-
-
-def to_yolo(photo: np.ndarray) -> torch.Tensor:
-    """A photo (H, W, 3) as (1, 3, 320, 320) uint8."""
-    return stack_images([whole_square(photo, YOLO_SIDE)])
-
-
-def peer_classifier(name: str, settings: Settings) -> Contender:
-    """Create a classifier of torchvision or timm, from photo to five guesses."""
-    if name.startswith("timm "):
-        import timm
-
-        network = timm.create_model(name.removeprefix("timm "), pretrained=False)
-    else:
-        import torchvision
-
-        weights = "DEFAULT" if settings.peer_weights else None
-        network = torchvision.models.get_model(name.removeprefix("torchvision "), weights=weights)
-
-    def before(photo: np.ndarray) -> torch.Tensor:
-        return stack_images([central_square(photo, 224, 0.875)]).float().div_(255).sub_(0.45).div_(0.225)
-
-    return Contender(before, _eager(network), lambda logits: logits.softmax(1).topk(5).indices.tolist())
-
-
-PEERS: dict[str, dict[str, Callable[[Settings], Contender]]] = {
-    "detection": {
-        "torchvision ssdlite320_mobilenet_v3_large": ssdlite,
-        **{
-            f"{name} {WAYS[way][0]}": partial(yolo, name, way)
-            for name in ("yolo11n", "yolo26n")
-            for way in ("onnx", "openvino", "openvino-bf16", "openvino-int8")
-        },
-    },
-    "finegrained": {
-        name: partial(peer_classifier, name)
-        for name in ("torchvision mobilenet_v2", "torchvision mobilenet_v3_large", "timm mobilenetv1_100")
-    },
-    "faceattr": {},
-}
-
-
 def count_mult_adds(network: nn.Module, side: int) -> int:
     """Mult-adds for one square image."""
     return count_module(network, (1, 3, side, side))[0]
 
 
-def _eager(network: nn.Module) -> nn.Module:
+def eager(network: nn.Module) -> nn.Module:
     return network.eval().to(memory_format=torch.channels_last)

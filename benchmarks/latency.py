@@ -33,6 +33,7 @@ from typing import Any, NamedTuple, get_args
 import contenders as c
 import cv2
 import numpy as np
+import peers
 import torch
 from contenders import Contender, Settings
 from machine import machine_limits, peak_memory_mb, set_threads
@@ -102,7 +103,7 @@ def makers(app: str, width: str, args: argparse.Namespace) -> dict[str, Callable
     for way in args.ways:
         found[f"{app} {width} {c.WAYS[way][0]}"] = partial(c.ours, app, width, way)
     if not args.no_peers and width == HEADLINES[app]:
-        found |= c.PEERS[app]
+        found |= peers.PEERS[app]
         found[f"{app} {width} OpenCV dnn"] = partial(c.opencv_dnn, app, width)
     return found
 
@@ -229,7 +230,7 @@ def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> No
             points = [(width, one.in_all) for width, one in every if one]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", label=name)
-        for k, name in enumerate(name for name in c.PEERS[app] if name in found):
+        for k, name in enumerate(name for name in peers.PEERS[app] if name in found):
             axes.axhline(found[name].in_all, linestyle=(0, (4, 1 + 2 * k)), color="gray", label=name)
         axes.set(title=f"{app}, {c.SIDES[app]} pixels", ylabel="ms a photo, in all", yscale="log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -265,7 +266,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(c.EXAMPLES.glob("*.jpg"))]
+    photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(peers.EXAMPLES.glob("*.jpg"))]
     limits = in_a_process(machine_limits, args.threads)
     found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as folder:

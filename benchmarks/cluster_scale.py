@@ -1,7 +1,7 @@
 """What millions to billions of photos take, from measured rates, and what stragglers and lost machines add: on paper.
 
     python benchmarks/cluster_scale.py                       docs/cluster.md has what it printed
-    python benchmarks/cluster_scale.py --network 111 --photo-kb 56 --cores 32 --machines 100
+    python benchmarks/cluster_scale.py --network 123 --photo-kb 56 --cores 32 --machines 100
 
 The rates (photos a second of a core) are those of `benchmarks/cluster.py stages`. The simulation hands parts to actors
 as Ray does: an actor takes the next part when one is finished, and the parts of a lost machine are handed out again.
@@ -97,11 +97,11 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--read", type=float, default=84_000)
-    parser.add_argument("--decode", type=float, default=1_106)
-    parser.add_argument("--resize", type=float, default=4_364)
-    parser.add_argument("--network", type=float, default=111)
-    parser.add_argument("--write", type=float, default=119_000)
+    parser.add_argument("--read", type=float, default=106_000)
+    parser.add_argument("--decode", type=float, default=1_189)
+    parser.add_argument("--resize", type=float, default=4_649)
+    parser.add_argument("--network", type=float, default=123)
+    parser.add_argument("--write", type=float, default=196_000)
     parser.add_argument("--photo-kb", type=float, default=56)
     parser.add_argument("--row-bytes", type=float, default=81)
     parser.add_argument("--part", type=int, default=10_000)

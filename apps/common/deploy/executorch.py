@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from apps.common.deploy.formats import as_text
+from apps.common.deploy.formats import as_text, read_texts
 from apps.common.deploy.graph import Graph, Photos, as_input
-from apps.common.deploy.packages import need, quietly
+from apps.common.deploy.packages import need, quietly, try_elsewhere
 from apps.common.images import Normalisation
 
 LAYERS, ACTIVATIONS = ("aten.conv2d", "aten.linear"), ("aten.hardtanh", "aten.relu")
@@ -102,6 +102,29 @@ def _behind_layers(nodes: Iterable[fx.Node]) -> set[str]:
     return {node.name for node in every if node not in inside}
 
 
+TRIAL = f"""
+import sys, torch
+from executorch.runtime import Runtime
+program = Runtime.get().load_program(sys.argv[1])
+if "{METADATA}" in program.method_names:
+    program.load_method("{METADATA}").execute([])
+method = program.load_method("forward")
+image = method.metadata.input_tensor_meta(0)
+method.execute([torch.zeros(image.sizes(), dtype=torch.uint8 if image.dtype() == 0 else torch.float32)])
+"""
+
+
+def try_executorch(path: Path) -> None:
+    """Compute a stranger's file once in another process: damaged ones end ExecuTorch's, or never return.
+
+    Raises:
+        ValueError: ExecuTorch is missing, or the process failed.
+    """
+    need_executorch()
+    if not try_elsewhere(TRIAL, str(path)):
+        raise ValueError(f"{path} cannot be computed by ExecuTorch: damaged, or no file of export.py")
+
+
 class ExecutorchSession:
     """A file of `write_executorch`, one image at a time."""
 
@@ -112,9 +135,11 @@ class ExecutorchSession:
 
         self._program = Runtime.get().load_program(str(path))  # must live as long as its methods
         self._forward = self._program.load_method("forward")
-        (text,) = self._program.load_method(METADATA).execute([])
-        self.metadata: dict[str, str] = json.loads(text.numpy().tobytes().decode("utf-8"))
-        self._outputs: list[str] = json.loads(self.metadata["outputs"])
+        self.metadata: dict[str, str] = {}
+        if METADATA in self._program.method_names:
+            (text,) = self._program.load_method(METADATA).execute([])
+            self.metadata = read_texts(text.numpy().tobytes())
+        self._outputs: list[str] = json.loads(self.metadata.get("outputs", "[]"))
         self.preprocessing = preprocessing
         self.name = f"ExecuTorch {version('executorch')}"
 

@@ -4,7 +4,7 @@ Letters in shapes: B batch, H W height and width.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from apps.common.checkpoint import OPTIONAL, SCHEMA, are_names, are_numbers, check_description, is_number
-from apps.common.choices import Precision, Runtime
+from apps.common.choices import Format, Precision, Runtime
+from apps.common.deploy.executorch import try_executorch
 from apps.common.deploy.formats import exported_format
 from apps.common.deploy.ncnn import try_ncnn
-from apps.common.deploy.sessions import FileSession, load_session, need_runtime
+from apps.common.deploy.sessions import FileSession, check_finite, load_session, need_runtime
 from apps.common.images import Normalisation
 
 MOST_TEXT = 50_000_000  # letters of the metadata
@@ -26,6 +27,8 @@ PLACES = {  # a name in the metadata -> where model.json has it, if elsewhere
     **{name: ("preprocessing", name) for name in ("mean", "std", "crop", "face_margin", "face_drop")},
     **{name: ("calibration", name) for name in ("temperature", "unknown_threshold", "temperatures", "thresholds")},
 }
+TRIALS: dict[Format | None, Callable[[Path], None]] = {"ncnn": try_ncnn, "executorch": try_executorch}
+"""Formats whose runtime a damaged file can crash: what computes it once in another process."""
 
 
 def _are_anchors(value: Any) -> bool:
@@ -95,8 +98,9 @@ def load_exported(path: Path, *, app: str, known: Known) -> Exported:
     Raises:
         ValueError: it cannot be opened, belongs to another app, or has no valid metadata.
     """
-    if exported_format(path) == "ncnn":
-        try_ncnn(path)
+    check_there(path)
+    if trial := TRIALS.get(exported_format(path)):
+        trial(path)
     session = open_file(path)
     about = read_about(path, session.metadata, app=app, known=known)
     network = ExportedNetwork(path, about)
@@ -105,6 +109,7 @@ def load_exported(path: Path, *, app: str, known: Known) -> Exported:
         found = session(torch.zeros(1, 3, network.resolution, network.resolution, dtype=torch.uint8))
     except Exception as error:  # each runtime raises its own kinds
         raise ValueError(f"{path} does not take what it says it takes: {_first_line(error)}") from None
+    check_finite(*found.values())
     if set(found) != set(about["outputs"]):
         raise ValueError(f"{path} gives {', '.join(found)}, its metadata says {', '.join(about['outputs'])}")
     last = {"logits": len(about["class_names"]), "class_logits": len(about["class_names"]) + 1, "offsets": 4}
@@ -125,8 +130,7 @@ def open_file(path: Path, runtime: Runtime = "auto", **settings: Any) -> FileSes
     """
     format = exported_format(path)
     assert format is not None
-    if not (path.is_file() or path.is_dir()):
-        raise ValueError(f"checkpoint {path} does not exist, or is a pipe or a device")
+    check_there(path)
     if runtime == "openvino":
         format = "openvino"
     need_runtime(format)
@@ -134,6 +138,12 @@ def open_file(path: Path, runtime: Runtime = "auto", **settings: Any) -> FileSes
         return load_session(path, format, **settings)
     except Exception as error:  # each runtime raises its own kinds
         raise ValueError(f"{path} cannot be opened as {format}: {_first_line(error)}") from None
+
+
+def check_there(path: Path) -> None:
+    """Raise ValueError if there is neither a file nor a folder."""
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"checkpoint {path} does not exist, or is a pipe or a device")
 
 
 def read_about(path: Path, metadata: Mapping[str, str], *, app: str, known: Known) -> dict[str, Any]:

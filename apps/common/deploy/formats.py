@@ -174,3 +174,12 @@ def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
         for name, value in metadata.items()
     }
+
+
+def read_texts(data: bytes) -> dict[str, str]:
+    """The texts of `as_text` in a file's JSON; what is none is left out, and all of it if the JSON is damaged."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return {name: text for name, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}

@@ -6,7 +6,6 @@ Letters in shapes: B batch, H W height and width.
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apps.common.deploy.formats import INPUT, NCNN_FILE, as_text
+from apps.common.deploy.formats import INPUT, NCNN_FILE, as_text, read_texts
 from apps.common.deploy.graph import Graph, as_input
-from apps.common.deploy.packages import need, quietly
+from apps.common.deploy.packages import need, quietly, try_elsewhere
 from apps.common.images import Normalisation
 
 PARAM, BIN, ABOUT = NCNN_FILE, "model.bin", "metadata.json"
@@ -28,7 +27,7 @@ PIXELS = "RGB (3, H, W), pixels 0 to 255 as floats"  # as `Mat.from_pixels` give
 EXTRA = "ncnn"
 MAGIC = "7767517"
 MOST_LAYERS, MOST_BYTES, MOST_ABOUT = 4096, 1 << 30, 50_000_000
-MOST_MEMORY, TRIAL_SECONDS, PNNX_SECONDS = 4 << 30, 60, 600
+PNNX_SECONDS = 600
 PLAIN_LAYERS = frozenset(
     "BinaryOp Clip Concat Crop Dropout Eltwise Flatten GELU HardSigmoid HardSwish Input Interp Noop Padding Permute "
     "Pooling Reduction ReLU Reshape ShuffleChannel Sigmoid Slice Softmax Split Squeeze Swish UnaryOp".split()
@@ -168,31 +167,27 @@ def _read_layer(line: str) -> tuple[str, list[str], list[str], Numbers]:
 
 
 def _read_param(folder: Path) -> list[str]:
-    """`check_param` of a folder."""
+    """`check_param` of a folder, whose weights are finite."""
     sizes = [(folder / name).stat().st_size if (folder / name).is_file() else -1 for name in (PARAM, BIN)]
     if not (0 <= sizes[0] <= 1000 * MOST_LAYERS and 0 <= sizes[1] <= MOST_BYTES):
         raise ValueError(f"{PARAM} or {BIN} is missing or too large")
-    return check_param((folder / PARAM).read_text(encoding="utf-8", errors="replace"), sizes[1])
+    outputs = check_param((folder / PARAM).read_text(encoding="utf-8", errors="replace"), sizes[1])
+    if not np.isfinite(np.fromfile(folder / BIN, "<f4")).all():
+        raise ValueError(f"{BIN} has weights that are not finite")  # its activations would clip them
+    return outputs
 
 
 def _read_about(folder: Path) -> dict[str, str]:
     """The metadata of a folder; empty if it has none, or more than a model of this project can have."""
     try:
         with open(folder / ABOUT, "rb") as file:
-            about = json.loads(file.read(MOST_ABOUT))
-    except (OSError, ValueError, RecursionError):
+            return read_texts(file.read(MOST_ABOUT))
+    except OSError:
         return {}
-    return {name: text for name, text in about.items() if isinstance(text, str)} if isinstance(about, dict) else {}
 
 
 TRIAL = f"""
-import sys
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, ({MOST_MEMORY}, {MOST_MEMORY}))
-except ImportError:
-    pass
-import ncnn, numpy
+import sys, ncnn, numpy
 folder, side, *outputs = sys.argv[1:]
 net = ncnn.Net()
 net.opt.num_threads = 1
@@ -215,12 +210,10 @@ def try_ncnn(folder: Path) -> None:
         side = _read_about(folder).get("resolution", "")
         if not re.fullmatch(r"\d{2,4}", side):  # it is opened only: refused later, with what is missing
             side, outputs = "64", []
-        command = [sys.executable, "-c", TRIAL, str(folder), side, *outputs]
-        subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS, check=True)
-    except subprocess.SubprocessError:
-        raise ValueError(f"{folder} cannot be computed by NCNN: damaged, or no file of export.py") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} cannot be opened as ncnn: {error}") from None
+    if not try_elsewhere(TRIAL, str(folder), side, *outputs):
+        raise ValueError(f"{folder} cannot be computed by NCNN: damaged, or no file of export.py")
 
 
 class NcnnSession:

@@ -126,6 +126,9 @@ class OpenVinoSession(_FileSession):
     def __init__(self, path: Path, *, threads: int, preprocessing: Normalisation | None, bf16: bool) -> None:
         openvino = import_openvino()
         self._model = openvino_core().read_model(path / OPENVINO_FILE if path.is_dir() else path)
+        constants = [op.data for op in self._model.get_ops() if op.get_type_name() == "Constant"]
+        if not all(np.isfinite(some).all() for some in constants if some.dtype.kind == "f"):
+            raise ValueError("it has weights that are not finite")  # its activations would clip them
         shape = self._model.inputs[0].get_partial_shape()
         shape[0] = 1  # a fixed shape is much faster than a dynamic batch
         self._model.reshape(shape)

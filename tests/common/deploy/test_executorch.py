@@ -6,10 +6,14 @@ import sys
 import pytest
 import torch
 
+from apps.common.deploy import packages
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import ExecutorchSession, need_executorch, write_executorch
 from apps.common.deploy.export import check_format, default_out
+from apps.common.deploy.exported import TRIALS, load_exported
+from apps.common.deploy.formats import read_texts
 from apps.common.deploy.graph import Graph
+from apps.common.deploy.packages import try_elsewhere
 from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import create_backbone
 from tests.backbone.weights.weight_files import shuffle_norms
@@ -32,6 +36,8 @@ def test_the_file_computes_what_torch_does(tmp_path):
     images = torch.randint(0, 256, (3, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).byte()
     assert difference(graph.reference(images), session(images)) < 1e-5
     assert json.loads(session.metadata["class_names"]) == ["bléu", "b"]
+    with pytest.raises(ValueError, match=r"does not say what it is: its metadata lacks app, backbone, "):
+        load_exported(path, app="finegrained", known={("logits",): ()})
 
 
 def test_in_8_bits_it_computes_nearly_that(tmp_path):
@@ -45,6 +51,40 @@ def test_in_8_bits_it_computes_nearly_that(tmp_path):
     assert path.stat().st_size < 0.45 * 4 * num_floats
     expected, given = graph.reference(images)["logits"], ExecutorchSession(path, preprocessing=None)(images)["logits"]
     assert (given - expected).square().mean() < 0.03 * expected.square().mean()
+
+
+def test_what_ends_its_process_is_one_line(tmp_path):
+    """ExecuTorch prints a damaged file's letters, and whatever is not UTF-8 in them ends the process."""
+    need()
+    path = tmp_path / "a.pte"
+    path.write_bytes(b"\x10\0\0\0" + b"\xff" * 100)
+    with pytest.raises(ValueError, match=r"a\.pte cannot be computed by ExecuTorch: damaged, or no file of export"):
+        load_exported(path, app="finegrained", known={})
+
+
+def test_a_file_is_tried_before_it_is_opened_here(tmp_path, monkeypatch):
+    monkeypatch.setitem(TRIALS, "executorch", lambda path: pytest.fail(f"{path.name} is tried"))
+    with pytest.raises(ValueError, match=r"nothing\.pte does not exist"):
+        load_exported(tmp_path / "nothing.pte", app="finegrained", known={})
+    (tmp_path / "a.pte").touch()
+    with pytest.raises(pytest.fail.Exception, match=r"a\.pte is tried"):
+        load_exported(tmp_path / "a.pte", app="finegrained", known={})
+
+
+def test_another_process_may_crash_hang_and_ask_for_too_much(monkeypatch):
+    assert try_elsewhere("import sys; assert sys.argv[1:] == ['a', 'b']", "a", "b")
+    for script in ("import os; os.abort()", "raise SystemExit(1)"):
+        assert not try_elsewhere(script)
+    if sys.platform == "linux":
+        assert not try_elsewhere("bytearray(5 << 30)")
+    monkeypatch.setattr(packages, "TRIAL_SECONDS", 0.2)
+    assert not try_elsewhere("import time; time.sleep(60)")
+
+
+def test_what_is_no_text_in_the_metadata_is_left_out():
+    assert read_texts(b'{"a": "b", "c": 5, "d": ["e"]}') == {"a": "b"}
+    for damaged in (b"", b"[1]", b"\xff", b"[" * 100_000, b"5"):
+        assert read_texts(damaged) == {}
 
 
 def test_where_it_is_missing_one_line_says_how_to_install_it(monkeypatch):

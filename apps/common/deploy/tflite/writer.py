@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from apps.common.deploy.formats import as_text
+from apps.common.deploy.formats import as_text, read_texts
 
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "bool": 6, "int8": 9}  # schema.fbs, enum TensorType
 SIGNATURE = "serving_default"
@@ -132,7 +132,6 @@ def read_about(path: Path) -> dict[str, str]:
     """The metadata of a file; empty if it has none, or more than a model of this project can have."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(ABOUT) as file:
-            about = json.loads(file.read(MOST_ABOUT))
+            return read_texts(file.read(MOST_ABOUT))
     except Exception:  # zipfile raises many kinds for a damaged one
         return {}
-    return {name: text for name, text in about.items() if isinstance(text, str)} if isinstance(about, dict) else {}

@@ -117,6 +117,17 @@ def test_last_is_the_newest_finished_run(app, door, tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("app", LOADED)
+def test_rounding_is_learnt_by_trained_models_only_and_that_is_said_first(app, tmp_path, capsys):
+    """Before data is read, and before weights are downloaded or a teacher is trained."""
+    script = importlib.import_module(f"apps.{app}.train")
+    for weights in ((), ("--weights", "imagenet"), ("--weights", "none")):
+        args = ("--qat", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run"), *weights)
+        message = error_of(capsys, script.train, script.Config, *args)
+        assert "--qat fine-tunes a trained model: give --weights a run or model folder of this app" in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("app", LOADED)
 def test_a_predictor_takes_paths_and_its_result_can_be_drawn_saved_and_written(app, tmp_path):
     script, photo = importlib.import_module(f"apps.{app}.predict"), ROOT / "demos/examples" / app / "1.jpg"
     predictor = script.Predictor(ROOT / "demos/models" / app, device="cpu")

@@ -11,3 +11,5 @@ On = Literal["here", "ray"]
 OptimizerName = Literal["sgd", "rmsprop", "adamw"]
 Precision = Literal["auto", "float32"]
 Runtime = Literal["auto", "torch", "torch-compile", "onnx", "openvino"]
+
+QAT_NEEDS = "--qat fine-tunes a trained model: give --weights a run or model folder of this app"

@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from apps.common.checkpoint import load_model
+from apps.common.choices import QAT_NEEDS
 from apps.common.data.problems import did_you_mean
 from apps.common.images import Normalisation
 from backbone.blocks import ConvNorm
@@ -135,7 +136,7 @@ def learn_rounding(network: nn.Module, class_names: Sequence[str], *, sums: Iter
     if not any(isinstance(module, ConvNorm) for module in network.modules()):
         raise ValueError("--qat is for widths of MobileNet V1 (a025, ...), not for classifiers of torchvision")
     if not class_names:
-        raise ValueError("--qat fine-tunes a trained model: give --weights a run or model folder of this app")
+        raise ValueError(QAT_NEEDS)
     learn_eight_bits(network, sums=sums)
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from apps.common import pretrained
 from apps.common.checkpoint import save_model
-from apps.common.pretrained import TENSORFLOW_STYLE, load_pretrained
+from apps.common.pretrained import TENSORFLOW_STYLE, learn_rounding, load_pretrained
 from backbone import create_backbone, parse_backbone
 from backbone.weights import find_entry
 from backbone.weights.catalog import WeightFile
@@ -149,3 +149,10 @@ def test_a_page_waits_for_no_server_that_does_not_answer(entry, monkeypatch, cap
         assert not pretrained.is_ready(["x"])
     assert "x is not on this machine" in capsys.readouterr().err
     assert not pretrained.is_ready([])
+
+
+def test_what_cannot_learn_the_rounding_of_8_bits():
+    with pytest.raises(ValueError, match=r"--qat is for widths of MobileNet V1 \(a025, ...\), not for classifiers of"):
+        learn_rounding(torch.nn.Conv2d(3, 4, 1), ["a"])
+    with pytest.raises(ValueError, match=r"--qat fine-tunes a trained model: give --weights a run"):
+        learn_rounding(create_backbone("a010"), [])

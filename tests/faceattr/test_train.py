@@ -378,8 +378,6 @@ def test_wrong_input(place, tmp_path, capsys):
     )
     assert "did you mean a025?" in error(*good, "--backbone", "a25")
     assert "--qat fine-tunes a trained model: give --weights a run" in error("--teacher", "none", "--qat")
-    of_torchvision = ("--teacher", "none", "--qat", "--backbone", "mobilenet_v3_small")
-    assert "--qat is for widths of MobileNet V1" in error(*of_torchvision)
     assert "--resolution must be from 32" in error(*good, "--resolution", "8")
     args = (*data, "--backbone", "resnet-50")
     assert "did you mean resnet50?" in error_of(capsys, train_teacher, teacher_script.Config, *args)

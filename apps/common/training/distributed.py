@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from apps.common.checkpoint import MOST_PIXELS
+from apps.common.choices import QAT_NEEDS
 from apps.common.device import MixedPrecision, choose_device, choose_precision, prepare_training
 from backbone.mobilenet_v1 import MIN_RESOLUTION
 
@@ -120,13 +121,15 @@ def start_training(config: Any) -> Setting:
     """Make this process ready to train as a script's config says, together with the others that torchrun started.
 
     Raises:
-        ValueError: one of `COUNTS` is out of its range, the device is not here, the batch cannot be shared out, or
-            --sync-norm has nothing to do.
+        ValueError: one of `COUNTS` is out of its range, the device is not here, the batch cannot be shared out,
+            --sync-norm has nothing to do, or --qat is without a trained model.
     """
     began = now()
     for name, (low, high) in COUNTS.items():
         if (value := getattr(config, name)) is not None and not low <= value <= high:
             raise ValueError(f"--{name.replace('_', '-')} must be from {low} to {high:,}, got {value}")
+    if config.qat and not config.resume and config.weights in (None, "none", "imagenet"):
+        raise ValueError(QAT_NEEDS)
     prepare_training()
     processes, device = join_processes(config.device)
     processes.check_batch_size(config.batch_size)

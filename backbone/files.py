@@ -5,8 +5,10 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import BinaryIO
 UNFINISHED = re.compile(r"\.(.+)\.(unfinished-)?\w{8}")
 NAME_LENGTH = 50  # of the final name that are kept: a character takes up to four bytes, and a name up to 255
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # their errors name no file
+FULL = 1 << 16  # bytes: a disk with less is full
 
 
 def cache_dir() -> Path:
@@ -111,12 +114,37 @@ def _flush_one(path: Path) -> None:
         # others: a file system without fsync
 
 
+def failure(folder: Path, message: str) -> OSError | ValueError:
+    """What to raise where a library failed to write into a folder and does not say why: a full disk, or the message."""
+    is_full = shutil.disk_usage(folder).free < FULL
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if is_full else ValueError(message)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """In the block, SIGTERM raises SystemExit, so that the block's `finally` clauses run; not where it is handled."""
+    in_thread = threading.current_thread() is not threading.main_thread()
+    if in_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @contextmanager
 def written_whole(path: Path | str, *, folder: bool = False, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to, and rename it to `path` when the block ends without an error.
 
-    If the block raises, the temporary file or folder is removed and `path` stays as it was; an error of the disk names
-    `path`. A folder replaces an existing one.
+    If the block raises, or SIGTERM ends it, the temporary file or folder is removed and `path` stays as it was; an
+    error of the disk names `path`. A folder replaces an existing one.
 
     Args:
         path: the final name; its parents are created.
@@ -125,28 +153,29 @@ def written_whole(path: Path | str, *, folder: bool = False, flush: bool = True)
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{path.name[:NAME_LENGTH]}.unfinished-", dir=path.parent))
-    temporary = room / path.name
-    try:
-        if folder:
-            temporary.mkdir()
-        yield temporary
-        if flush:
-            _flush(temporary)
-        replaced = room / "replaced"
-        if folder and path.is_dir():
-            os.replace(path, replaced)
+    with _sigterm_raises():
+        room = Path(tempfile.mkdtemp(prefix=f".{path.name[:NAME_LENGTH]}.unfinished-", dir=path.parent))
+        temporary = room / path.name
         try:
-            os.replace(temporary, path)
-        except OSError:
-            if replaced.is_dir():
-                os.replace(replaced, path)
+            if folder:
+                temporary.mkdir()
+            yield temporary
+            if flush:
+                _flush(temporary)
+            replaced = room / "replaced"
+            try:
+                if folder and path.is_dir():
+                    os.replace(path, replaced)
+                os.replace(temporary, path)
+            except BaseException:
+                if replaced.is_dir() and not path.exists():
+                    os.replace(replaced, path)
+                raise
+            if flush:
+                _flush_one(path.parent)
+        except OSError as error:
+            if error.errno in DISK_ERRORS and error.filename is None:
+                error.filename = str(path)
             raise
-        if flush:
-            _flush_one(path.parent)
-    except OSError as error:
-        if error.errno in DISK_ERRORS and error.filename is None:
-            error.filename = str(path)
-        raise
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
+        finally:
+            shutil.rmtree(room, ignore_errors=True)

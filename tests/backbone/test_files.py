@@ -1,14 +1,19 @@
 """A file or folder is written whole or not at all, and nothing is left beside it."""
 
+import errno
 import os
 import pwd
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from backbone.files import cache_dir, mend, written_whole
+import backbone.files
+from backbone.files import cache_dir, failure, mend, written_whole
 
 
 def test_new_file_and_its_parents(tmp_path):
@@ -139,6 +144,49 @@ def test_a_failed_rename_leaves_the_old_folder(tmp_path):
         temporary.rmdir()
     assert (path / "old").read_text() == "kept"
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_ctrl_c_between_two_renames_leaves_a_folder(monkeypatch, tmp_path, renamed):
+    """The old one, or the new one if it has its name already."""
+    path, replace, done = tmp_path / "folder", os.replace, []
+    path.mkdir()
+    (path / "old").touch()
+
+    def stopped(source, target) -> None:
+        replace(source, target)
+        done.append(target)
+        if len(done) == renamed:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt), written_whole(path, folder=True) as temporary:
+        (temporary / "new").touch()
+    assert [p.name for p in path.iterdir()] == [{1: "old", 2: "new"}[renamed]]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+TERMINATED = """
+import os, runpy, signal, sys
+with runpy.run_path(sys.argv[1])["written_whole"](sys.argv[2], folder=True) as temporary:
+    (temporary / "half").touch()
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
+def test_sigterm_leaves_nothing(tmp_path):
+    command = [sys.executable, "-c", TERMINATED, backbone.files.__file__, str(tmp_path / "folder")]
+    assert subprocess.run(command).returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_fails_on_a_full_disk_does_not_say_so(monkeypatch, tmp_path):
+    assert str(failure(tmp_path, "it fails")) == "it fails"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    with pytest.raises(OSError) as stop, written_whole(tmp_path / "a.xml") as temporary:
+        raise failure(temporary.parent, "it fails")
+    assert (stop.value.errno, stop.value.filename) == (errno.ENOSPC, str(tmp_path / "a.xml"))
 
 
 def flushed_by(monkeypatch, block) -> list[str]:

@@ -17,8 +17,10 @@ import torch
 
 from apps.common.checkpoint import model_folder
 from apps.common.choices import Format
+from apps.common.cli import plain_message
 from apps.common.deploy.graph import Graph
 from apps.common.deploy.packages import import_openvino, need, openvino_core, quietly
+from backbone.files import failure
 from backbone.mobilenet_v1 import MIN_RESOLUTION
 
 INPUT = "images"
@@ -103,7 +105,7 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
         batches: calibration data: representative photos as the file's inputs; their ranges set the scales.
 
     Raises:
-        ValueError: onnxruntime is missing.
+        ValueError: onnxruntime is missing, or fails.
     """
     need("onnx", "onnxruntime", "sympy")
     import onnx
@@ -119,19 +121,25 @@ def quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
             return None if batch is None else {INPUT: batch}
 
     with quietly(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            target,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=list(QUANTIZED),
-            nodes_to_exclude=after_the_network(onnx.load(str(prepared)).graph),
-        )
+        try:
+            prepared = Path(folder) / "prepared.onnx"
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            quantize_static(
+                prepared,
+                target,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=list(QUANTIZED),
+                nodes_to_exclude=after_the_network(onnx.load(str(prepared)).graph),
+            )
+        except OSError:
+            raise
+        except Exception as error:  # onnxruntime raises many kinds, also for what it silently wrote half of
+            message = f"this network cannot be exported in 8 bits: {plain_message(error)}"
+            raise failure(target.parent, message) from error
 
 
 def after_the_network(graph: Any) -> list[str]:
@@ -165,7 +173,10 @@ def write_openvino(folder: Path, source: Path) -> None:
     model = openvino_core().read_model(source)
     for prop in onnx.load(str(source)).metadata_props:
         model.set_rt_info(prop.value, [prop.key])
-    openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
+    try:
+        openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise failure(folder, f"OpenVINO cannot write it, is the disk full? {plain_message(error)}") from error
 
 
 def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 Letters in shapes: B batch, H W height and width.
 """
 
+import io
 import json
 import re
 import subprocess
@@ -21,6 +22,7 @@ from apps.common.deploy.formats import INPUT, NCNN_FILE, as_text, read_texts
 from apps.common.deploy.graph import Graph, as_input
 from apps.common.deploy.packages import need, quietly, try_elsewhere
 from apps.common.images import Normalisation
+from backbone.files import failure
 
 PARAM, BIN, ABOUT = NCNN_FILE, "model.bin", "metadata.json"
 PIXELS = "RGB (3, H, W), pixels 0 to 255 as floats"  # as `Mat.from_pixels` gives them
@@ -79,11 +81,13 @@ def write_ncnn(folder: Path, graph: Graph, *, resolution: int, metadata: Mapping
     need("pnnx", "ncnn", extra=EXTRA)
     import pnnx
 
-    with tempfile.TemporaryDirectory() as room:
+    with tempfile.TemporaryDirectory(dir=folder) as room:
         shape = (1, 3, resolution, resolution)
+        traced = io.BytesIO()  # a disk that is full ends the process that torch writes a file in
         with quietly(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.jit.trace(_Planes(graph), torch.zeros(shape), check_trace=False).save(f"{room}/net.pt")
+            torch.jit.save(torch.jit.trace(_Planes(graph), torch.zeros(shape), check_trace=False), traced)
+        (Path(room) / "net.pt").write_bytes(traced.getbuffer())
         command = [pnnx.EXEC_PATH, "net.pt", f"inputshape=[{','.join(map(str, shape))}]", "fp16=0"]
         try:
             subprocess.run(command, cwd=room, capture_output=True, timeout=PNNX_SECONDS, check=True)
@@ -96,7 +100,7 @@ def write_ncnn(folder: Path, graph: Graph, *, resolution: int, metadata: Mapping
                 raise ValueError("an output is missing")
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             reason = str(error).splitlines()[0].replace(room, "")
-            raise ValueError(f"this network cannot be exported to NCNN: {reason}") from error
+            raise failure(folder, f"this network cannot be exported to NCNN: {reason}") from error
     (folder / PARAM).write_text(param, encoding="utf-8")
     (folder / BIN).write_bytes(weights)
     about = json.dumps(as_text(metadata), ensure_ascii=False, indent=1)

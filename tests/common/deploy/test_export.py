@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,7 +11,9 @@ import torch
 from torch import nn
 
 from apps.common.choices import Format
+from apps.common.deploy import export as export_module
 from apps.common.deploy.export import LACKS, Checks, Metric, _check_metric, write_checked
+from apps.common.deploy.formats import quantize
 from apps.common.deploy.graph import Graph
 from apps.common.images import Normalisation
 from backbone.mobilenet_v1 import create_backbone
@@ -83,3 +87,35 @@ def test_8_bits_may_lose_one_point_and_no_more(capsys):
     with pytest.raises(ValueError, match=r"top-1 0.8550 becomes 0.8400, --max-drop is 0.01"):
         _check_metric(metric, 0.84, None, exact=False)
     assert "torch 0.8550, exported 0.8450" in capsys.readouterr().out
+
+
+def test_what_fails_while_it_writes_is_one_line(tmp_path, monkeypatch):
+    """On a full disk OpenVINO raises this, and onnxruntime silently writes half a file, which ONNX cannot read."""
+    for name in NEEDED["openvino"]:
+        pytest.importorskip(name)
+    from google.protobuf.message import DecodeError
+    from onnxruntime.quantization import shape_inference
+
+    def fails(error: Exception) -> Callable:
+        def function(*args, **options) -> None:
+            raise error
+
+        return function
+
+    monkeypatch.setattr(export_module, "write_onnx", lambda path, *args, **options: onnx_of_nothing(path))
+    monkeypatch.setattr("openvino.save_model", fails(RuntimeError("basic_ios::clear: iostream error")))
+    with pytest.raises(ValueError, match=r"OpenVINO cannot write it, is the disk full\? basic_ios::clear"):
+        export(tmp_path, Odd(), "openvino", int8=False)
+    monkeypatch.setattr(shape_inference, "quant_pre_process", fails(DecodeError("Wire format was corrupt")))
+    with pytest.raises(ValueError, match="this network cannot be exported in 8 bits: Wire format was corrupt"):
+        quantize(tmp_path / "a.onnx", tmp_path / "b.onnx", [])
+    assert not list(tmp_path.iterdir())
+
+
+def onnx_of_nothing(path: Path) -> None:
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [result])), path)

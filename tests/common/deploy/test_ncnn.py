@@ -1,8 +1,11 @@
 """NCNN's folders hold what the network computes, and those of strangers are looked at before NCNN reads them."""
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -133,6 +136,13 @@ def test_what_cannot_be_written_is_one_line(tmp_path, monkeypatch):
         room.mkdir()
         with pytest.raises(ValueError, match=r"cannot be exported to NCNN: layer '.*erfinv' is not supported$"):
             write_ncnn(room, graph, resolution=64, metadata={})
+        with monkeypatch.context() as patch:
+            places = []
+            patch.setattr(subprocess, "run", lambda command, cwd, **options: places.append(Path(cwd)))
+            patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+            with pytest.raises(OSError, match="No space left on device"):  # pnnx says nothing of it
+                write_ncnn(room, graph, resolution=64, metadata={})
+            assert places[0].parent == room  # on the disk of the file, and removed with it
         monkeypatch.setitem(sys.modules, "pnnx", None)
         with pytest.raises(ValueError, match=r"pnnx cannot be imported here: pip install -e '\.\[ncnn\]'"):
             write_ncnn(room, graph, resolution=64, metadata={})

@@ -70,16 +70,14 @@ class Settings(NamedTuple):
     peer_weights: bool
 
 
-def make_detector(width: str, settings: Settings) -> Detector:
-    """Create a detector with random or published weights."""
+def make_detector(width: str, settings: Settings, *, resolution: int = 300) -> Detector:
+    """Create a detector with random or published weights, the latter at 300 pixels."""
     if settings.detector:
         detector = Detector.published(settings.detector, backbone=width, device=CPU)
     else:
         torch.manual_seed(0)
         detector = Detector(
-            network=create_detector(width, num_classes=80, head=settings.head)
-            .eval()
-            .to(memory_format=torch.channels_last),
+            network=eager(create_detector(width, num_classes=80, resolution=resolution, head=settings.head)),
             backbone=width,
             class_names=[f"class {k}" for k in range(80)],
             category_ids=list(range(1, 81)),

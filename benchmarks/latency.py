@@ -37,7 +37,7 @@ import peers
 import torch
 from contenders import Contender, Settings
 from machine import machine_limits, peak_memory_mb, set_threads
-from matplotlib.ticker import LogLocator, NullFormatter
+from pages import as_markdown, write_1_2_5
 
 from apps.common.evaluation.plots import new_figure
 from apps.common.images import read_image
@@ -178,12 +178,6 @@ def in_a_process(call: Callable, *args: Any) -> Any:
     return result
 
 
-def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def overview(found: dict[str, Measured], args: argparse.Namespace) -> str:
     """A row for each of our networks, a column for each way: total milliseconds."""
     names = [c.WAYS[way][0] for way in args.ways]
@@ -233,10 +227,7 @@ def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> No
         for k, name in enumerate(name for name in peers.PEERS[app] if name in found):
             axes.axhline(found[name].in_all, linestyle=(0, (4, 1 + 2 * k)), color="gray", label=name)
         axes.set(title=f"{app}, {c.SIDES[app]} pixels", ylabel="ms a photo, in all", yscale="log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.grid(alpha=0.3, which="both")
+        write_1_2_5(axes)
         axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png", bbox_inches="tight")

@@ -1,7 +1,8 @@
-"""The machine under a benchmark: threads, the best rate of a matrix product, peak memory of a process."""
+"""The machine under a benchmark: threads, the best rate of a matrix product, hot loops, peak memory of a process."""
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def _best_seconds(call: Callable) -> float:
         call()
         times.append(time.perf_counter() - start)
     return min(times[1:])
+
+
+def hot_loops(calls: Sequence[Callable], rounds: int, seconds: float) -> list[float]:
+    """Milliseconds of each call: the median of rounds, in each of which each is repeated for so long, in turn."""
+    medians: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, some in zip(calls, medians, strict=True):
+            call()  # brings its weights back into the caches
+            times, end = [], time.perf_counter() + seconds
+            while not times or time.perf_counter() < end:
+                start = time.perf_counter()
+                call()
+                times.append(1e3 * (time.perf_counter() - start))
+            some.append(statistics.median(times))
+    return [statistics.median(some) for some in medians]
 
 
 def peak_memory_mb() -> float:

@@ -70,8 +70,9 @@ def yolo(name: str, way: str, settings: Settings) -> Contender:
         network(torch.zeros(1, 3, YOLO_SIDE, YOLO_SIDE))  # which lays out its anchors
     plain = Normalisation(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
     graph = Graph(network, ("found",), preprocessing=plain)
-    path = settings.folder / f"{name}-{way}.onnx"
-    write_onnx(path, graph, resolution=YOLO_SIDE)
+    path = settings.folder / f"{name}.onnx"
+    if not path.exists():  # for another way
+        write_onnx(path, graph, resolution=YOLO_SIDE)
     precision = WAYS[way][2]
     if way == "openvino-int8":
         exact, path = path, settings.folder / f"{name}-int8.onnx"

@@ -121,22 +121,27 @@ def failure(folder: Path, message: str) -> OSError | ValueError:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """In the block, SIGTERM raises SystemExit, so that the block's `finally` clauses run; not where it is handled."""
-    in_thread = threading.current_thread() is not threading.main_thread()
-    if in_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """In the block, SIGTERM and SIGINT raise KeyboardInterrupt, once: what comes later does not disturb the end.
+
+    Not in a thread other than the first, nor where SIGTERM has a handler already.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signals[1]) != signal.SIG_DFL:
         yield
         return
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(128 + number)
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    before = [signal.signal(one, stop) for one in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
 
 
 @contextmanager
@@ -153,7 +158,7 @@ def written_whole(path: Path | str, *, folder: bool = False, flush: bool = True)
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _sigterm_raises():
+    with sigterm_is_ctrl_c():
         room = Path(tempfile.mkdtemp(prefix=f".{path.name[:NAME_LENGTH]}.unfinished-", dir=path.parent))
         temporary = room / path.name
         try:

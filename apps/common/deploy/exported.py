@@ -27,7 +27,7 @@ PLACES = {  # a name in the metadata -> where model.json has it, if elsewhere
     **{name: ("preprocessing", name) for name in ("mean", "std", "crop", "face_margin", "face_drop")},
     **{name: ("calibration", name) for name in ("temperature", "unknown_threshold", "temperatures", "thresholds")},
 }
-TRIALS: dict[Format | None, Callable[[Path], None]] = {"ncnn": try_ncnn, "executorch": try_executorch}
+TRIALS: dict[Format, Callable[[Path], None]] = {"ncnn": try_ncnn, "executorch": try_executorch}
 """Formats whose runtime a damaged file can crash: what computes it once in another process."""
 
 
@@ -98,10 +98,7 @@ def load_exported(path: Path, *, app: str, known: Known) -> Exported:
     Raises:
         ValueError: it cannot be opened, belongs to another app, or has no valid metadata.
     """
-    check_there(path)
-    if trial := TRIALS.get(exported_format(path)):
-        trial(path)
-    session = open_file(path)
+    session = open_file(path, tried=False)
     about = read_about(path, session.metadata, app=app, known=known)
     network = ExportedNetwork(path, about)
     session.preprocessing = network.preprocessing
@@ -122,28 +119,28 @@ def load_exported(path: Path, *, app: str, known: Known) -> Exported:
     return Exported(about, network, session)
 
 
-def open_file(path: Path, runtime: Runtime = "auto", **settings: Any) -> FileSession:
+def open_file(path: Path, runtime: Runtime = "auto", *, tried: bool = True, **settings: Any) -> FileSession:
     """A session of an exported file in its own runtime, or of an ONNX file in OpenVINO.
+
+    Args:
+        tried: whether it has been opened before, so that it needs no trial, see `TRIALS`.
 
     Raises:
         ValueError: the file is missing or damaged, or its runtime is missing.
     """
     format = exported_format(path)
     assert format is not None
-    check_there(path)
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"checkpoint {path} does not exist, or is a pipe or a device")
     if runtime == "openvino":
         format = "openvino"
     need_runtime(format)
+    if not tried and format in TRIALS:
+        TRIALS[format](path)
     try:
         return load_session(path, format, **settings)
     except Exception as error:  # each runtime raises its own kinds
         raise ValueError(f"{path} cannot be opened as {format}: {_first_line(error)}") from None
-
-
-def check_there(path: Path) -> None:
-    """Raise ValueError if there is neither a file nor a folder."""
-    if not (path.is_file() or path.is_dir()):
-        raise ValueError(f"checkpoint {path} does not exist, or is a pipe or a device")
 
 
 def read_about(path: Path, metadata: Mapping[str, str], *, app: str, known: Known) -> dict[str, Any]:

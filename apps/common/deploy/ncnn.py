@@ -206,9 +206,8 @@ def try_ncnn(folder: Path) -> None:
     """Compute a folder of strangers once in another process: NCNN trusts its files, and a crash is only that one's.
 
     Raises:
-        ValueError: NCNN is missing, a file is damaged, or the process failed.
+        ValueError: a file is damaged, or the process failed.
     """
-    need("ncnn", extra=EXTRA)
     try:
         outputs = _read_param(folder)
         side = _read_about(folder).get("resolution", "")

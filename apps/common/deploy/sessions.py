@@ -25,6 +25,7 @@ from apps.common.images import Normalisation
 FileRuntime = Literal["onnx", "openvino"]
 MODULES: dict[FileRuntime, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 """What "auto" chooses from on a CPU, and the module that each needs."""
+RUNTIMES: dict[Format, str] = {"tflite": "ai_edge_litert", "ncnn": "ncnn", "openvino": "openvino"}
 
 
 class Session(Protocol):
@@ -81,7 +82,7 @@ class _FileSession:
         raise NotImplementedError
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        batch = _as_input(images, self.preprocessing)
+        batch = as_input(images.cpu(), self.preprocessing).contiguous().numpy()  # no copy of `stack_images`' result
         each = np.split(batch, len(batch))
         if len(each) == 1 or self._threads == 1:
             found = [self._alone(image) for image in each]
@@ -182,12 +183,8 @@ def need_runtime(format: Format) -> None:
     """Raise ValueError, with the command that installs it, if the runtime of a format is missing."""
     if format == "executorch":
         need_executorch()
-    elif format == "tflite":
-        need("ai_edge_litert", extra="tflite")
-    elif format == "ncnn":
-        need("ncnn", extra="ncnn")
     else:
-        need("openvino" if format == "openvino" else "onnxruntime")
+        need(RUNTIMES.get(format, "onnxruntime"), extra=format if format in ("tflite", "ncnn") else "fast")
 
 
 FileSession = OnnxSession | OpenVinoSession | TFLiteSession | ExecutorchSession | NcnnSession
@@ -262,7 +259,3 @@ def check_finite(*outputs: Tensor) -> None:
 def torch_version() -> str:
     """The version of the release, without the build's suffix."""
     return torch.__version__.split("+")[0]
-
-
-def _as_input(images: Tensor, preprocessing: Normalisation | None) -> np.ndarray:
-    return as_input(images.cpu(), preprocessing).contiguous().numpy()  # no copy of `stack_images`' result

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from apps.common.deploy import packages
+from apps.common.deploy import exported, packages
 from apps.common.deploy.agreement import difference
 from apps.common.deploy.executorch import ExecutorchSession, need_executorch, write_executorch
 from apps.common.deploy.export import check_format, default_out
@@ -63,6 +63,7 @@ def test_what_ends_its_process_is_one_line(tmp_path):
 
 
 def test_a_file_is_tried_before_it_is_opened_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(exported, "need_runtime", lambda format: None)
     monkeypatch.setitem(TRIALS, "executorch", lambda path: pytest.fail(f"{path.name} is tried"))
     with pytest.raises(ValueError, match=r"nothing\.pte does not exist"):
         load_exported(tmp_path / "nothing.pte", app="finegrained", known={})

@@ -6,9 +6,11 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
+
+from backbone.files import sigterm_is_ctrl_c
 
 T = TypeVar("T")
 PATIENCE_S = 60  # in which a process that was told to stop does
@@ -45,27 +47,6 @@ def in_own_process(function: Callable[..., Iterable[T]], *args: Any) -> Generato
             child.join(PATIENCE_S)
             child.kill()
             child.join()
-
-
-@contextlib.contextmanager
-def sigterm_is_ctrl_c() -> Iterator[None]:
-    """In the block, SIGTERM and SIGINT raise KeyboardInterrupt, once: what comes later does not disturb the end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def stop(number: int, frame: object) -> None:
-        for one in signals:
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = [signal.signal(one, stop) for one in signals]
-    try:
-        yield
-    finally:
-        for one, handler in zip(signals, before, strict=True):
-            signal.signal(one, handler)
 
 
 def _run(function: Callable[..., Iterable[Any]], args: tuple[Any, ...], sender: Connection) -> None:

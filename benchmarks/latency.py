@@ -14,7 +14,8 @@ has nothing to suppress. `--detector coco` uses the published detector instead (
 downloads torchvision's weights.
 
 The machine's limit is the best rate of a matrix product, in float32 or bfloat16, among the installed libraries. Peak
-memory is that of the contender's process, including Python and libraries. With --out, OUT.md and OUT.png are written.
+memory is that of the contender's process, including Python and libraries. With --out, OUT.png is written, and the
+tables between the two marks of OUT.md, which is made if it is not there.
 """
 
 import argparse
@@ -37,23 +38,24 @@ import peers
 import torch
 from contenders import Contender, Settings
 from machine import machine_limits, peak_memory_mb, set_threads
-from pages import as_markdown, write_1_2_5
+from pages import around_marks, as_markdown, write_1_2_5, write_between
 
 from apps.common.evaluation.plots import new_figure
 from apps.common.images import read_image
 from apps.detection.choices import Head
 from backbone.files import written_whole
+from backbone.runtimes import processor
 
 ONE_ROUND, HOT_SECONDS = 1e-9, 2.0  # seconds that a contender goes on; each photo once, at least
 SIZE = (640, 480)  # width and height of the photos after resizing
 HEADLINES = {"detection": "a075", "finegrained": "a100", "faceattr": "a025"}  # the widths that are compared with peers
 RIVALS = (
     ("detection", "torchvision ssdlite320_mobilenet_v3_large", "in all"),
-    ("detection", "yolo11n OpenVINO", "in all"),
-    ("detection", "yolo26n OpenVINO", "in all"),
+    ("detection", "yolo11n", "in all"),
+    ("detection", "yolo26n", "in all"),
     ("finegrained", "timm mobilenetv1_100", "network"),
 )
-"""For each app, the peer that its headline width is compared with, and which of the peer's times counts."""
+"""The peers that an app's headline width is compared with, a YOLO in the same way, and which of their times counts."""
 PROCESSES = multiprocessing.get_context("forkserver")  # forks of a process that has imported and computed nothing
 PROCESSES.set_forkserver_preload([f"apps.{app}.predict" for app in c.MODELS])
 
@@ -179,14 +181,16 @@ def in_a_process(call: Callable, *args: Any) -> Any:
 
 
 def overview(found: dict[str, Measured], args: argparse.Namespace) -> str:
-    """A row for each of our networks, a column for each way: total milliseconds."""
+    """A row for each of our networks, a column for each way: total milliseconds, in turns and in a hot loop."""
     names = [c.WAYS[way][0] for way in args.ways]
     rows = []
     for app in args.apps:
         for width in args.widths[app]:
             cells = [found.get(f"{app} {width} {name}") for name in names]
-            rows.append([f"{app} {width}", *(f"{one.in_all:.2f}" if one else "" for one in cells)])
-    return as_markdown(["in all, ms", *names], rows)
+            rows.append(
+                [f"{app} {width}", *(f"{one.in_all:.2f}, {one.in_hot_loop:.2f}" if one else "" for one in cells)]
+            )
+    return as_markdown(["in turns, in a hot loop; ms", *names], rows)
 
 
 def details(found: dict[str, Measured], limits: dict[str, tuple[float, str]]) -> str:
@@ -202,17 +206,20 @@ def details(found: dict[str, Measured], limits: dict[str, tuple[float, str]]) ->
     )
 
 
-def ratios(found: dict[str, Measured]) -> str:
-    """A line for each rival: how many times as fast our network is, in each way."""
-    lines = []
+def ratios(found: dict[str, Measured], args: argparse.Namespace) -> str:
+    """A row for each rival: how many times as fast our network is, in each way."""
+    names = [c.WAYS[way][0] for way in args.ways]
+    rows = []
     for app, rival, what in RIVALS:
-        if rival in found:
-            theirs = found[rival].in_all if what == "in all" else found[rival].parts.network
-            ours = f"{app} {HEADLINES[app]} "
-            times = [(name, one.in_all) for name, one in found.items() if name.startswith(ours)]
-            said = ", ".join(f"{name.removeprefix(ours)} {theirs / ms:.2f}" for name, ms in times)
-            lines.append(f"{rival}, {what}, {theirs:.2f} ms, over {ours}in all: {said}")
-    return "\n".join(lines)
+        ours = f"{app} {HEADLINES[app]}"
+        cells = []
+        for name in names:
+            one, peer = found.get(f"{ours} {name}"), found.get(rival) or found.get(f"{rival} {name}")
+            theirs = peer and (peer.in_all if what == "in all" else peer.parts.network)
+            cells.append(f"{theirs / one.in_all:.2f}" if one and theirs else "")
+        if any(cells):
+            rows.append([f"{ours} as {rival}{', its network' if what == 'network' else ''}", *cells])
+    return as_markdown(["times as fast, in turns", *names], rows) if rows else ""
 
 
 def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> None:
@@ -224,7 +231,8 @@ def draw(path: Path, found: dict[str, Measured], args: argparse.Namespace) -> No
             points = [(width, one.in_all) for width, one in every if one]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", label=name)
-        for k, name in enumerate(name for name in peers.PEERS[app] if name in found):
+        some = [name for name in peers.PEERS[app] if not name.startswith("yolo") or name.endswith("OpenVINO")]
+        for k, name in enumerate(name for name in some if name in found):
             axes.axhline(found[name].in_all, linestyle=(0, (4, 1 + 2 * k)), color="gray", label=name)
         axes.set(title=f"{app}, {c.SIDES[app]} pixels", ylabel="ms a photo, in all", yscale="log")
         write_1_2_5(axes)
@@ -257,6 +265,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.out:
+        around_marks(args.out.with_suffix(".md"), "latency.py")  # is refused before the work
     photos = [cv2.resize(read_image(path), SIZE) for path in args.photos or sorted(peers.EXAMPLES.glob("*.jpg"))]
     limits = in_a_process(machine_limits, args.threads)
     found: dict[str, Measured] = {}
@@ -267,15 +277,16 @@ def main() -> None:
                 in_a_process(c.prepare, app, width, settings, photos)
                 found |= run_group(makers(app, width, args), settings, photos, args.rounds)
     limit = ", ".join(f"{rate:.0f} in {number} ({whose})" for number, (rate, whose) in limits.items())
-    text = (
-        f"{args.threads} CPU threads, {len(photos)} photos of {SIZE[0]}x{SIZE[1]} pixels, {args.rounds} rounds in "
-        f"turn, a process for each contender, torch {torch.__version__}; the limit is the best matrix product's "
-        f"GFLOP/s: {limit}\n\n{overview(found, args)}\n\n{details(found, limits)}\n\n{ratios(found)}\n"
+    about = (
+        f"{processor()}, {args.threads} CPU threads, --head {args.head}, {len(photos)} photos of {SIZE[0]}x{SIZE[1]} "
+        f"pixels, {args.rounds} rounds in turn, torch {torch.__version__}; the limit is the best matrix product's "
+        f"GFLOP/s: {limit}"
     )
+    tables = overview(found, args), ratios(found, args), details(found, limits)
+    text = "\n\n".join((about, *filter(None, tables)))
     print(text)
     if args.out:
-        with written_whole(args.out.with_suffix(".md")) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_between(args.out.with_suffix(".md"), "latency.py", text)
         draw(args.out.with_suffix(".png"), found, args)
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/pareto.py on our smallest network; the marks of a page, and what hot loops give."""
+"""benchmarks/pareto.py on our smallest network, the marks of a page, hot loops; the tables of benchmarks/latency.py."""
 
 import sys
 from pathlib import Path
@@ -16,10 +16,10 @@ def parts():
     pytest.importorskip("openvino", reason="needs openvino: pip install -e '.[fast]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
+        import latency
         import machine
-        import pages
         import pareto
-    return SimpleNamespace(script=pareto, machine=machine, pages=pages)
+    return SimpleNamespace(script=pareto, machine=machine, latency=latency)
 
 
 def test_our_network_is_tabled_and_drawn(parts, tmp_path, monkeypatch, capsys):
@@ -68,3 +68,24 @@ def test_a_page_without_both_marks_is_refused_before_the_work(parts, tmp_path, m
     with pytest.raises(ValueError, match=r"page.md must have the lines .*begin --> and .*end --> once, for the tables"):
         parts.script.main()
     assert "people" in page.read_text()
+
+
+def test_a_yolo_is_compared_in_the_same_way_and_torchvision_in_all(parts):
+    def measured(in_turns, hot):
+        times = [parts.latency.Times(1, ms - 2, 1) for ms in (in_turns, in_turns + 1, in_turns - 1)]
+        return parts.latency.Measured(times, [parts.latency.Times(1, hot - 2, 1)])
+
+    found = {
+        "detection a075 OpenVINO": measured(10, 8),
+        "detection a075 OpenVINO int8": measured(5, 4),
+        "yolo11n OpenVINO": measured(12, 9),
+        "yolo11n OpenVINO int8": measured(9, 8),
+        "torchvision ssdlite320_mobilenet_v3_large": measured(30, 25),
+    }
+    ways = ["openvino", "openvino-int8", "onnx"]
+    args = SimpleNamespace(apps=["detection"], widths={"detection": ["a075"]}, ways=ways)
+    assert parts.latency.ratios(found, args).splitlines()[2:] == [
+        "| detection a075 as torchvision ssdlite320_mobilenet_v3_large | 3.00 | 6.00 |  |",
+        "| detection a075 as yolo11n | 1.20 | 1.80 |  |",
+    ]
+    assert parts.latency.overview(found, args).splitlines()[2:] == ["| detection a075 | 10.00, 8.00 | 5.00, 4.00 |  |"]

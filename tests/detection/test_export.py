@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_keep_best_is_greedy_suppression_of_each_image():
         assert keep[i].nonzero().flatten().tolist() == sorted(expected)
 
 
-def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_coco, capsys):
+def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_coco, tmp_path, monkeypatch, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     args = ["--checkpoint", str(place), "--data", str(tiny_coco), "--out", str(finished), "--outputs", "detections"]
     run_command(export, Config, [*args, "--max-drop", "0.001", "--score-threshold", "0.2"])
@@ -118,6 +119,16 @@ def test_the_file_gives_detections_with_onnxruntime_alone(place, finished, tiny_
     assert json.loads(about["category_ids"]) == [3, 7] and float(about["score_threshold"]) == 0.2
     assert float(about["threshold"]) == 0.25
     assert "INTER_LINEAR" in about["resizing"]
+
+    monkeypatch.chdir(tmp_path)  # the whole script of the docs, on one photo
+    shutil.copyfile(finished, "detector.onnx")
+    shutil.copyfile(photo := next((tiny_coco / "val").glob("*.png")), "photo.jpg")
+    text = (Path(__file__).resolve().parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    begin = text.index("    import json\n    import cv2, onnxruntime")
+    exec(textwrap.dedent(text[begin : text.index("\n## ", begin)]), {})
+    printed = [line.split(" [")[0] for line in capsys.readouterr().out.splitlines()]
+    found = Predictor(place, runtime="torch", device="cpu", all_names=True)(photo)
+    assert sorted(printed) == sorted(f"{one.name} {one.score:.2f}" for one in found) and len(printed) > 3
 
 
 def test_tflite_finds_the_same_with_its_runtime_alone(place, tiny_coco, tmp_path):

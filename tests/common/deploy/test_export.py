@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from apps.common.choices import Format
 from apps.common.deploy import export as export_module
-from apps.common.deploy.export import LACKS, Checks, Metric, _check_metric, write_checked
+from apps.common.deploy.export import LACKS, Checks, Metric, _check_metric, _check_outputs, write_checked
 from apps.common.deploy.formats import quantize
 from apps.common.deploy.graph import Graph
 from apps.common.images import Normalisation
@@ -87,6 +88,16 @@ def test_8_bits_may_lose_one_point_and_no_more(capsys):
     with pytest.raises(ValueError, match=r"top-1 0.8550 becomes 0.8400, --max-drop is 0.01"):
         _check_metric(metric, 0.84, None, exact=False)
     assert "torch 0.8550, exported 0.8450" in capsys.readouterr().out
+
+
+def test_boxes_in_8_bits_that_cannot_be_matched_are_no_difference_of_inf(capsys):
+    graph = Graph(create_backbone("a010", num_classes=2), ("logits",), preprocessing=Normalisation())
+    images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    for exact in (False, True):
+        with pytest.raises(ValueError, match="something else than torch") if exact else nullcontext():
+            _check_outputs(graph, graph.reference, images, lambda one, other: float("inf"), exact=exact)
+        said = "outputs differ from torch's too much to be compared one by one, on 1 photos"
+        assert said in capsys.readouterr().out
 
 
 def test_what_fails_while_it_writes_is_one_line(tmp_path, monkeypatch):

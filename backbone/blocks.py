@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from backbone.norms import BatchNorm2d
+
 Padding = Literal["same", "symmetric"]
 Activation = Literal["relu6", "relu"]
 Norm = Literal["batch", "group", "layer"]
@@ -157,7 +159,7 @@ class ConvStyle:
             with torch.no_grad():
                 conv.weight.mul_(0.3)[:, :, kernel // 2, kernel // 2] += 1
         if self.norm == "batch":
-            return ConvNorm(conv, nn.BatchNorm2d(out_channels, eps=self.norm_eps))
+            return ConvNorm(conv, BatchNorm2d(out_channels, eps=self.norm_eps))
         num_groups = out_channels // gcd(out_channels, 16) if self.norm == "group" else 1
         return ConvNorm(conv, nn.GroupNorm(num_groups, out_channels, eps=self.norm_eps))
 

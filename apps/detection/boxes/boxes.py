@@ -72,6 +72,11 @@ def decode_offsets(offsets: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     return cxcywh_to_xyxy(torch.cat((centre, size), dim=-1))
 
 
+def paired_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
+    """Intersection over union of boxes one to one, 0 to 1: (..., 4) and (..., 4) to (...)."""
+    return box_iou(boxes1_xyxy[..., None, :], boxes2_xyxy[..., None, :])[..., 0, 0]
+
+
 def paired_giou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
     """Generalised IoU of boxes one to one, -1 to 1: (..., 4) and (..., 4) to (...).
 

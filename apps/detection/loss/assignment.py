@@ -27,37 +27,30 @@ class Assignment(NamedTuple):
     Attributes:
         labels: (B, A) int64, the class 1 to K, 0 for background.
         boxes_xyxy: (B, A, 4), the box where the label is not 0, else arbitrary but finite.
-        quality: (B, A), 0 to 1, the target score of the class; 0 for background.
+        quality: (B, A), 0 to 1, the target score of the class; 0 for background. None: of each anchor the IoU of its
+            predicted box with the true one.
         ignored: (B, A) bool, background anchors without loss.
     """
 
     labels: Tensor
     boxes_xyxy: Tensor
-    quality: Tensor
+    quality: Tensor | None
     ignored: Tensor
 
 
 @torch.no_grad()
 def assign_closest(
-    scores: Tensor,
-    boxes_xyxy: Tensor,
-    anchors_cxcywh: Tensor,
-    targets: Targets,
-    *,
-    cells: Tensor,
-    level_sizes: Sequence[int],
+    anchors_cxcywh: Tensor, targets: Targets, *, cells: Tensor, level_sizes: Sequence[int]
 ) -> Assignment:
     """ATSS: a box's candidates are the anchors closest to its centre, nine of each level.
 
     Positive are those whose IoU with the box is at least the candidates' mean plus standard deviation and whose centres
-    are inside it (Zhang et al., arXiv 1912.02424, algorithm 1). Quality is the IoU of the predicted with the true box.
+    are inside it (Zhang et al., arXiv 1912.02424, algorithm 1). The quality is left to the predictions.
 
     Beyond the paper: anchors from which a side is too far away to be predicted, see `_reaches`, are excluded; a box
     that would have none gets the anchor of highest IoU, of equal ones the closest.
 
     Args:
-        scores: (B, A, K), not used; all assigners have the same signature.
-        boxes_xyxy: (B, A, 4), predicted.
         anchors_cxcywh: (A, 4).
         cells: (A,), side of each anchor's cell, in image sides.
         level_sizes: anchors of each level.
@@ -83,9 +76,7 @@ def assign_closest(
     nearest = distance.masked_fill(~highest, torch.inf).argmin(-1, keepdim=True)
     chosen |= torch.zeros_like(chosen).scatter_(-1, nearest, True) & ~chosen.any(-1, keepdim=True)
     owner, positive = _one_box_each(chosen & real[..., None], iou)
-    true_boxes = _gather(targets.boxes_xyxy, owner)
-    quality = _pairwise_iou(boxes_xyxy, true_boxes) * positive
-    return Assignment(*_labels(targets, owner, positive), quality, under_crowds(targets, anchors_xyxy) & ~positive)
+    return Assignment(*_labels(targets, owner, positive), None, under_crowds(targets, anchors_xyxy) & ~positive)
 
 
 @torch.no_grad()
@@ -174,16 +165,7 @@ def _one_box_each(chosen: Tensor, iou: Tensor) -> tuple[Tensor, Tensor]:
     return best.indices, chosen.any(dim=1)
 
 
-def _gather(boxes_xyxy: Tensor, owner: Tensor) -> Tensor:
-    """(B, N, 4) and (B, A) to (B, A, 4)."""
-    return boxes_xyxy.gather(1, owner[..., None].expand(-1, -1, 4))
-
-
 def _labels(targets: Targets, owner: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     """Labels (B, A) and boxes (B, A, 4) of an assignment."""
-    return targets.labels.gather(1, owner) * positive, _gather(targets.boxes_xyxy, owner)
-
-
-def _pairwise_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
-    """(..., 4) and (..., 4) to (...)."""
-    return box_iou(boxes1_xyxy[..., None, :], boxes2_xyxy[..., None, :])[..., 0, 0]
+    boxes_xyxy = targets.boxes_xyxy.gather(1, owner[..., None].expand(-1, -1, 4))
+    return targets.labels.gather(1, owner) * positive, boxes_xyxy

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.detection.boxes.boxes import decode_offsets, paired_giou
+from apps.detection.boxes.boxes import paired_giou, paired_iou
 from apps.detection.choices import Assigner
 from apps.detection.data.batches import Targets
-from apps.detection.loss.assignment import assign_aligned, assign_closest
+from apps.detection.loss.assignment import Assignment, assign_aligned, assign_closest
 from apps.detection.loss.loss_sums import LossSums
-from apps.detection.model.pyramid import NUM_DISTANCES, PyramidOutput
+from apps.detection.model.pyramid import NUM_DISTANCES, PyramidOutput, decode_sides
 
 BOX_WEIGHT = 2.0  # of the overlap's loss, relative to the scores'
 SIDES_WEIGHT = 0.25  # of the distances' loss
@@ -46,27 +46,29 @@ class QualityLoss(nn.Module):
 
     def forward(self, output: PyramidOutput, anchors_cxcywh: Tensor, targets: Targets) -> LossSums:
         logits = output["class_logits"][..., 1:].float()  # (B, A, K)
-        boxes = decode_offsets(output["offsets"].float(), anchors_cxcywh)
         if not targets.labels.shape[1]:  # one box of padding, which nothing is assigned to
             targets = Targets(*(F.pad(t, (0, 0, 0, 1) if t.ndim == 3 else (0, 1)) for t in targets))
-        scores = logits.detach().sigmoid()
-        if self.assigner == "aligned":
-            found = assign_aligned(scores, boxes.detach(), anchors_cxcywh, targets, cells=self.cells)
-        else:
-            found = assign_closest(
-                scores, boxes.detach(), anchors_cxcywh, targets, cells=self.cells, level_sizes=self.level_sizes
-            )
+        found = self._assign(logits.detach(), output["side_logits"].detach(), anchors_cxcywh, targets)
         positive = found.labels > 0
+        true_boxes, side_logits = found.boxes_xyxy[positive], output["side_logits"][positive].float()
+        centres, cells = (t.expand(len(logits), -1, -1)[positive] for t in (anchors_cxcywh[:, :2], self.cells[:, None]))
+        boxes = decode_sides(side_logits, centres, cells)  # (P, 4)
+        quality = paired_iou(boxes.detach(), true_boxes) if found.quality is None else found.quality[positive]
 
         wanted = torch.zeros_like(logits)
-        wanted[positive] = F.one_hot(found.labels[positive] - 1, logits.shape[2]) * found.quality[positive][:, None]
+        wanted[positive] = F.one_hot(found.labels[positive] - 1, logits.shape[2]) * quality[:, None]
         weight = (wanted - logits.sigmoid()).abs().pow(FOCUS) * ~found.ignored[..., None]
         classification = (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
-        apart = 1 - paired_giou(boxes[positive], found.boxes_xyxy[positive])  # (P,)
-        centres, cells = (t.expand(len(logits), -1, -1)[positive] for t in (anchors_cxcywh, self.cells[:, None]))
-        sides = side_loss(output["side_logits"][positive], centres[:, :2], cells, found.boxes_xyxy[positive])
-        box = ((BOX_WEIGHT * apart + SIDES_WEIGHT * sides) * found.quality[positive]).sum()
-        return LossSums(classification, box, found.quality.sum())
+        apart = 1 - paired_giou(boxes, true_boxes)  # (P,)
+        sides = side_loss(side_logits, centres, cells, true_boxes)
+        box = ((BOX_WEIGHT * apart + SIDES_WEIGHT * sides) * quality).sum()
+        return LossSums(classification, box, quality.sum())
+
+    def _assign(self, logits: Tensor, side_logits: Tensor, anchors_cxcywh: Tensor, targets: Targets) -> Assignment:
+        if self.assigner == "closest":
+            return assign_closest(anchors_cxcywh, targets, cells=self.cells, level_sizes=self.level_sizes)
+        boxes = decode_sides(side_logits.float(), anchors_cxcywh[:, :2], self.cells[:, None])
+        return assign_aligned(logits.sigmoid(), boxes, anchors_cxcywh, targets, cells=self.cells)
 
 
 def side_loss(side_logits: Tensor, centres: Tensor, cells: Tensor, boxes_xyxy: Tensor) -> Tensor:
@@ -88,4 +90,4 @@ def side_loss(side_logits: Tensor, centres: Tensor, cells: Tensor, boxes_xyxy: T
     away = away.clamp(0, NUM_DISTANCES - 1)
     distances = torch.arange(NUM_DISTANCES, device=away.device)
     wanted = (1 - (away[..., None] - distances).abs()).clamp(min=0)  # (P, 4, D), sums to 1
-    return F.kl_div(side_logits.float().log_softmax(dim=-1), wanted, reduction="none").sum(dim=-1).mean(dim=-1)
+    return F.kl_div(side_logits.log_softmax(dim=-1), wanted, reduction="none").sum(dim=-1).mean(dim=-1)

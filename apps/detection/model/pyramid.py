@@ -16,6 +16,7 @@ distances.
 
 import math
 from itertools import pairwise
+from typing import NotRequired, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 
 from apps.detection.boxes.anchors import make_anchors
 from apps.detection.boxes.boxes import encode_offsets
-from apps.detection.boxes.postprocess import RawOutput
 from apps.detection.model.ssd import MIN_CHANNELS, check_side, draw_weights, line_up
 from backbone import MobileNetV1
 from backbone.mobilenet_v1 import ConvStyle, DepthwiseSeparable, scaled_channels
@@ -36,10 +36,15 @@ NUM_DISTANCES = 8  # a side of a box is 0 to 7 cells away from its anchor's cent
 FIRST_SCORE = 0.01  # of every class at every anchor before training (focal loss, arXiv 1708.02002, section 3.3)
 
 
-class PyramidOutput(RawOutput):
-    """`RawOutput` with the distributions of the offsets: `side_logits` (B, A, 4, D), left, top, right, bottom."""
+class PyramidOutput(TypedDict):
+    """`RawOutput` and the distributions of the sides: `side_logits` (B, A, 4, D), left, top, right, bottom.
 
+    In training there are no offsets: the loss needs few boxes, and decodes them itself.
+    """
+
+    class_logits: Tensor
     side_logits: Tensor
+    offsets: NotRequired[Tensor]
 
 
 class PyramidDetector(nn.Module):
@@ -107,18 +112,28 @@ class PyramidDetector(nn.Module):
             maps[i + 1] = self.down[i](maps[i + 1] + self.shrink[i](maps[i]))
         maps = [head(x) for head, x in zip(self.heads, maps, strict=True)]
         side_logits = line_up(self.box_predictors, maps, 4 * NUM_DISTANCES).float().unflatten(-1, (4, NUM_DISTANCES))
-        return {
-            "class_logits": F.pad(line_up(self.class_predictors, maps, self.num_classes), (1, 0)),
-            "offsets": encode_offsets(self.decode_sides(side_logits), self.anchors_cxcywh),
-            "side_logits": side_logits,
-        }
+        logits = line_up(self.class_predictors, maps, self.num_classes)
+        background = torch.zeros(
+            *logits.shape[:2], 1, dtype=logits.dtype, device=logits.device
+        )  # F.pad fails in XNNPACK
+        output: PyramidOutput = {"class_logits": torch.cat((background, logits), -1), "side_logits": side_logits}
+        if not self.training:
+            boxes_xyxy = decode_sides(side_logits, self.anchors_cxcywh[:, :2], self.cells[:, None])
+            output["offsets"] = encode_offsets(boxes_xyxy, self.anchors_cxcywh)
+        return output
 
-    def decode_sides(self, side_logits: Tensor) -> Tensor:
-        """Boxes (B, A, 4) as xyxy, in image sides, whose sides (B, A, 4, D) are at the mean distance."""
-        distances = torch.arange(NUM_DISTANCES, device=side_logits.device, dtype=side_logits.dtype)
-        away = (side_logits.softmax(dim=-1) * distances).sum(dim=-1) * self.cells[:, None]
-        centres = self.anchors_cxcywh[:, :2]
-        return torch.cat((centres - away[..., :2], centres + away[..., 2:]), dim=-1)
+
+def decode_sides(side_logits: Tensor, centres: Tensor, cells: Tensor) -> Tensor:
+    """Boxes (..., 4) as xyxy, in image sides, whose sides are at the mean of their distances.
+
+    Args:
+        side_logits: (..., 4, D), left, top, right, bottom.
+        centres: (..., 2), the anchors', in image sides.
+        cells: (..., 1), side of the anchors' cells.
+    """
+    distances = torch.arange(NUM_DISTANCES, device=side_logits.device, dtype=side_logits.dtype)
+    away = (side_logits.softmax(dim=-1) * distances).sum(dim=-1) * cells
+    return torch.cat((centres - away[..., :2], centres + away[..., 2:]), dim=-1)
 
 
 def separable(in_channels: int, channels: int, style: ConvStyle, *, stride: int = 1) -> DepthwiseSeparable:

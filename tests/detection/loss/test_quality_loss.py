@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torchvision.ops import generalized_box_iou
+from torchvision.ops import box_iou, generalized_box_iou
 
-from apps.detection.boxes.boxes import decode_offsets, encode_offsets, paired_giou
-from apps.detection.loss.assignment import assign_aligned
+from apps.detection.boxes.boxes import paired_giou
+from apps.detection.loss.assignment import assign_aligned, assign_closest
 from apps.detection.loss.quality_loss import QualityLoss, side_loss
 from tests.detection.loss.test_assignment import ANCHORS, LEVELS, NUM_CLASSES
 from tests.detection.loss.test_matching import make_targets, random_image
@@ -20,7 +20,6 @@ def random_output(batch: int, seed: int = 0) -> dict:
     rng = torch.Generator().manual_seed(seed)
     return {
         "class_logits": torch.randn(batch, len(ANCHORS), NUM_CLASSES + 1, generator=rng).requires_grad_(),
-        "offsets": torch.randn(batch, len(ANCHORS), 4, generator=rng).requires_grad_(),
         "side_logits": torch.randn(batch, len(ANCHORS), 4, 8, generator=rng).requires_grad_(),
     }
 
@@ -51,16 +50,28 @@ def sides_of(side_logits: torch.Tensor, anchor: int, box_xyxy: torch.Tensor) -> 
     return sum(losses) / 4
 
 
-def test_equals_the_loop():
+def boxes_of(side_logits: torch.Tensor) -> torch.Tensor:
+    """(B, A, 4): each side at its expected distance, in cells, from the anchor's centre."""
+    away = sum(d * p for d, p in enumerate(side_logits.softmax(-1).unbind(-1))) * CELLS[:, None]
+    return torch.cat((ANCHORS[:, :2] - away[..., :2], ANCHORS[:, :2] + away[..., 2:]), dim=-1)
+
+
+@pytest.mark.parametrize("assigner", ["aligned", "closest"])
+def test_equals_the_loop(assigner):
     rng = torch.Generator().manual_seed(1)
     crowd = ([0.0, 0.0, 0.9, 0.9], 1, True)
     targets = make_targets(random_image(rng, 4), [], [*random_image(rng, 6), crowd])
     output = random_output(3)
-    loss = QualityLoss(CELLS, LEVELS, assigner="aligned")(output, ANCHORS, targets)
+    loss = QualityLoss(CELLS, LEVELS, assigner=assigner)(output, ANCHORS, targets)
 
-    boxes = decode_offsets(output["offsets"], ANCHORS)
+    boxes = boxes_of(output["side_logits"])
     scores = output["class_logits"][..., 1:].sigmoid()
-    found = assign_aligned(scores, boxes, ANCHORS, targets, cells=CELLS)
+    if assigner == "aligned":
+        found = assign_aligned(scores, boxes, ANCHORS, targets, cells=CELLS)
+    else:
+        found = assign_closest(ANCHORS, targets, cells=CELLS, level_sizes=LEVELS)
+        overlaps = [box_iou(*pair).diagonal() for pair in zip(boxes.detach(), found.boxes_xyxy, strict=True)]
+        found = found._replace(quality=torch.stack(overlaps) * (found.labels > 0))
     classification = box = 0.0
     for i in range(3):
         for a in range(len(ANCHORS)):
@@ -89,23 +100,21 @@ def test_gradients_are_finite_whatever_the_boxes_and_outputs(assigner):
             output = {name: value[: len(targets.labels)].detach().requires_grad_() for name, value in output.items()}
             QualityLoss(CELLS, LEVELS, assigner=assigner)(output, ANCHORS, targets).sums[0].backward()
             assert output["class_logits"].grad.isfinite().all()
-            assert output["offsets"].grad is None or output["offsets"].grad.isfinite().all()
+            assert output["side_logits"].grad is None or output["side_logits"].grad.isfinite().all()
 
 
 def test_a_perfect_answer_costs_nothing_and_a_wrong_one_something():
     targets = make_targets([([0.3, 0.3, 0.7, 0.8], 2)])
     boxes = targets.boxes_xyxy[:, :1].expand(1, len(ANCHORS), 4)
-    offsets = encode_offsets(boxes, ANCHORS)
     found = assign_aligned(torch.full((1, len(ANCHORS), NUM_CLASSES), 0.5), boxes, ANCHORS, targets, cells=CELLS)
     logits = torch.full((1, len(ANCHORS), NUM_CLASSES + 1), -20.0)
     logits[..., 2] = torch.where(found.labels > 0, 20.0, -20.0)
     away = torch.cat((ANCHORS[:, :2] - boxes[..., :2], boxes[..., 2:] - ANCHORS[:, :2]), -1) / CELLS[:, None]
     side_logits = (1 - (away[..., None] - torch.arange(8)).abs()).clamp(min=1e-9).log()
     criterion = QualityLoss(CELLS, LEVELS, assigner="aligned")
-    good = {"class_logits": logits, "offsets": offsets, "side_logits": side_logits}
+    good = {"class_logits": logits, "side_logits": side_logits}
     assert criterion(good, ANCHORS, targets).sums[0] < 1e-4
     assert criterion({**good, "class_logits": -logits}, ANCHORS, targets).classification > 1
-    assert criterion({**good, "offsets": offsets + 3}, ANCHORS, targets).box > 0.01
     assert criterion({**good, "side_logits": side_logits.flip(-1)}, ANCHORS, targets).box > 0.01
 
 

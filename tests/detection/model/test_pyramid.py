@@ -15,6 +15,7 @@ from apps.detection.loss.quality_loss import QualityLoss
 from apps.detection.model.create import create_detector
 from apps.detection.model.detector import Detector
 from apps.detection.model.end_to_end import EndToEnd
+from apps.detection.model.pyramid import decode_sides
 from apps.detection.train import train
 from backbone.cost import count_module
 from tests.common.exported_files import need_exporter
@@ -69,8 +70,8 @@ def test_a_box_lies_where_its_sides_say():
     side_logits = torch.full((1, len(detector.anchors_cxcywh), 4, 8), -100.0)
     for side, distances in enumerate([(1,), (2,), (0, 1), (7,)]):
         side_logits[:, :, side, list(distances)] = 0.0
-    boxes = detector.decode_sides(side_logits)
     cells, centres = detector.cells[:, None], detector.anchors_cxcywh[:, :2]
+    boxes = decode_sides(side_logits, centres, cells)
     away = torch.tensor([[-1.0, -2.0, 0.5, 7.0]]) * cells
     assert torch.allclose(boxes, torch.cat((centres, centres), dim=1) + away, atol=1e-6)
 
@@ -80,7 +81,9 @@ def test_offsets_are_those_of_the_sides():
     with torch.no_grad():
         output = detector(torch.rand(2, 3, 64, 64))
     boxes = decode_offsets(output["offsets"], detector.anchors_cxcywh)
-    assert torch.allclose(boxes, detector.decode_sides(output["side_logits"]), atol=1e-5)
+    assert torch.allclose(
+        boxes, decode_sides(output["side_logits"], detector.anchors_cxcywh[:, :2], detector.cells[:, None]), atol=1e-5
+    )
 
 
 def test_a_pixel_changes_what_is_near_it():

@@ -1,0 +1,76 @@
+"""BatchNorm of few channels, against torch's in 64 bits."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from backbone.norms import BatchNorm2d, _Folded
+
+
+def run(norm: nn.BatchNorm2d, x: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+    """One step of training: output, gradients and running statistics."""
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    y = norm.train()(x).mul_(1)  # in place, as the activation after it
+    y.backward(gradient.to(y.dtype))
+    found = {"y": y.detach(), "x": x.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    return found | {"mean": norm.running_mean, "var": norm.running_var, "batches": norm.num_batches_tracked}
+
+
+def case(channels: int, height: int, width: int, dtype: torch.dtype) -> tuple[list[nn.BatchNorm2d], Tensor, Tensor]:
+    """Our norm and torch's in 64 bits, with equal parameters; a batch, and a gradient."""
+    rng = torch.Generator().manual_seed(channels)
+    norms = [BatchNorm2d(channels, eps=1e-3), nn.BatchNorm2d(channels, eps=1e-3).double()]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 3, generator=rng.manual_seed(1))
+        nn.init.uniform_(norm.bias, -1, 1, generator=rng.manual_seed(2))
+    norms[1].load_state_dict(norms[0].state_dict())
+    x = torch.randn(4, channels, height, width, generator=rng) * torch.linspace(0.5, 4, channels)[:, None, None] + 1
+    gradient = torch.randn(4, channels, height, width, generator=rng)
+    last = torch.channels_last
+    return norms, x.to(dtype).to(memory_format=last), gradient.to(dtype).to(memory_format=last)
+
+
+@pytest.mark.parametrize("size", [(20, 20), (15, 22), (1, 2)])
+@pytest.mark.parametrize("channels", [8, 12, 24, 40])
+def test_few_channels_give_what_torch_gives_in_64_bits(channels: int, size: tuple[int, int]) -> None:
+    (ours, exact), x, gradient = case(channels, *size, torch.float32)
+    assert type(ours(x).grad_fn).__name__ == "_FoldedBackward"
+    ours.reset_running_stats()
+    found, wanted = run(ours, x, gradient), run(exact, x.double(), gradient)
+    for name, value in wanted.items():
+        assert (found[name] - value).abs().max() <= 5e-6 * value.abs().max().clamp(min=1), name
+    assert found["y"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bfloat16_is_as_close_to_64_bits_as_torch_is() -> None:
+    (ours, exact), x, gradient = case(24, 30, 30, torch.bfloat16)
+    theirs = nn.BatchNorm2d(24, eps=1e-3)
+    theirs.load_state_dict(ours.state_dict())
+    found, same, wanted = run(ours, x, gradient), run(theirs, x, gradient), run(exact, x.double(), gradient)
+    assert found["y"].dtype == found["x"].dtype == torch.bfloat16
+    for name in ("y", "x", "weight", "bias", "mean", "var"):
+        off, usual = ((one[name].double() - wanted[name]).abs().max() for one in (found, same))
+        assert off <= 2 * usual + 1e-6, name  # x: two roundings, torch's has one
+
+
+def test_the_gradient_is_that_of_the_function() -> None:
+    x = torch.randn(2, 3, 4, 4, dtype=torch.double).to(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = (torch.randn(3, dtype=torch.double, requires_grad=True) for _ in range(2))
+    statistics = torch.zeros(3, dtype=torch.double), torch.ones(3, dtype=torch.double)
+    torch.autograd.gradcheck(lambda *of: _Folded.apply(*of, *statistics, 0.1, 1e-3, 8), (x, weight, bias))
+
+
+def test_elsewhere_it_is_torchs() -> None:
+    (ours, _), x, gradient = case(24, 5, 5, torch.float32)
+    theirs = nn.BatchNorm2d(24, eps=1e-3)
+    theirs.load_state_dict(ours.state_dict())
+    for same, batch in [("layout", x.contiguous()), ("odd", x[:1].contiguous(memory_format=torch.channels_last))]:
+        assert torch.equal(*(run(norm, batch, gradient[: len(batch)])["y"] for norm in (ours, theirs))), same
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+def test_a_frozen_input_gets_no_gradient() -> None:
+    (ours, _), x, _ = case(8, 4, 4, torch.float32)
+    ours(x).sum().backward()
+    assert ours.weight.grad is not None and x.grad is None

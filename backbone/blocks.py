@@ -35,21 +35,63 @@ class Conv2d(nn.Conv2d):
         self.skips_first_pixel = padding == "same" and kernel == 3 and stride == 2  # of an even side
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
-        if self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu" and x.dtype == torch.bfloat16:
-            # oneDNN's bfloat16 gradient of a strided depthwise convolution takes 3 to 18 times as long as float32's
-            with torch.autocast("cpu", enabled=False):
-                return self._convolve(x.float(), self.weight.float()).to(x.dtype)
         return self._convolve(x, self.weight)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         if x.shape[-2:] == (1, 1):  # only the kernel's centre meets a pixel; oneDNN's bfloat16 gradient for this is NaN
             middle = self.kernel_size[0] // 2
             return F.conv2d(x, weight[:, :, middle : middle + 1, middle : middle + 1], groups=self.groups)
+        if self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu" and torch.is_grad_enabled():
+            return _StridedDepthwise.apply(x, weight, self.skips_first_pixel)
         top, left = x.shape[-2] % 2, x.shape[-1] % 2
         if not self.skips_first_pixel or (top and left):
             return self._conv_forward(x, weight, None)
         x = F.pad(x, (left, 1, top, 1))
         return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)
+
+
+class _StridedDepthwise(torch.autograd.Function):
+    """A 3x3 depthwise convolution of stride 2 in training on a CPU.
+
+    Where it would start at the first pixel, the kernel gets a row and a column of zeros, so that the image needs no
+    border. The gradient is computed in 32 bits: in bfloat16 oneDNN's takes 3 to 18 times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, skips_first_pixel: bool) -> Tensor:
+        top, left = (side % 2 or not skips_first_pixel for side in x.shape[-2:])
+        ctx.save_for_backward(x, weight)
+        ctx.before = int(top), int(left)  # type: ignore[attr-defined]
+        wide = weight if top and left else F.pad(weight, (1 - int(left), 0, 1 - int(top), 0))
+        return F.conv2d(x, wide.to(x.dtype), None, 2, 1, groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        (top, left), (height, width) = ctx.before, x.shape[-2:]
+        within = (..., slice(top, top + height), slice(left, left + width))
+        border = int(top and left)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if top and left:
+            wide = x.to(dtype)
+        else:  # a border of zeros, at the end of both sides
+            size = (*x.shape[:2], height + top + 1, width + left + 1)
+            wide = torch.empty(size, dtype=dtype, memory_format=torch.channels_last)
+            for edge in [(..., -1), (..., -1, slice(None))] + [(..., 0)] * left + [(..., 0, slice(None))] * top:
+                wide[edge] = 0
+            wide[within] = x
+        needed = [*ctx.needs_input_grad[:2], False]
+        found = torch.ops.aten.convolution_backward(
+            gradient.to(dtype),
+            wide,
+            weight.to(dtype),
+            *(None, [2, 2], [border] * 2, [1, 1], False, [0, 0], len(weight), needed),
+        )
+        of_x = found[0]
+        if of_x is not None:
+            of_x = torch.empty_like(x).copy_(of_x if border else of_x[within])
+        return of_x, None if found[1] is None else found[1].to(weight.dtype), None
 
 
 class _ClampInPlace(torch.autograd.Function):

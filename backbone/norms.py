@@ -98,4 +98,5 @@ def _scale(rows: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor
     """Write (x - mean) / sqrt(var + eps) * weight + bias, of each channel (C,), of rows (N, P C) to `out`."""
     wide = [value.repeat(rows.shape[1] // len(mean)) for value in (weight, bias, mean, var)]
     unused = weight.new_empty(0)
-    return torch.native_batch_norm(rows, *wide, False, 0.0, eps, out=(out, unused, unused))[0]
+    kept = {"out": out, "save_mean": unused, "save_invstd": unused}
+    return aten.native_batch_norm.out(rows, *wide, False, 0.0, eps, **kept)[0]

@@ -69,7 +69,7 @@ def make_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
     if name == "rmsprop":
         return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, momentum=momentum, eps=1e-3)
-    return torch.optim.AdamW(groups, lr=lr)
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
 def lr_at(step: int, *, peak: float, num_steps: int, warmup_steps: int) -> float:

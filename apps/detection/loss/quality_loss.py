@@ -4,10 +4,12 @@ Letters in shapes: B batch, A anchors, K classes, P positive anchors, D distance
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from apps.detection.boxes.boxes import paired_giou, paired_iou
 from apps.detection.choices import Assigner
@@ -18,7 +20,6 @@ from apps.detection.model.pyramid import NUM_DISTANCES, PyramidOutput, decode_si
 
 BOX_WEIGHT = 2.0  # of the overlap's loss, relative to the scores'
 SIDES_WEIGHT = 0.25  # of the distances' loss
-FOCUS = 2.0  # power of |target - score| that weights a score's loss
 
 
 class QualityLoss(nn.Module):
@@ -57,8 +58,7 @@ class QualityLoss(nn.Module):
 
         wanted = torch.zeros_like(logits)
         wanted[positive] = F.one_hot(found.labels[positive] - 1, logits.shape[2]) * quality[:, None]
-        weight = (wanted - logits.sigmoid()).abs().pow(FOCUS) * ~found.ignored[..., None]
-        classification = (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
+        classification = _ScoreLoss.apply(logits, wanted, ~found.ignored)
         apart = 1 - paired_giou(boxes, true_boxes)  # (P,)
         sides = side_loss(side_logits, centres, cells, true_boxes)
         box = ((BOX_WEIGHT * apart + SIDES_WEIGHT * sides) * quality).sum()
@@ -69,6 +69,30 @@ class QualityLoss(nn.Module):
             return assign_closest(anchors_cxcywh, targets, cells=self.cells, level_sizes=self.level_sizes)
         boxes = decode_sides(side_logits.float(), anchors_cxcywh[:, :2], self.cells[:, None])
         return assign_aligned(logits.sigmoid(), boxes, anchors_cxcywh, targets, cells=self.cells)
+
+
+class _ScoreLoss(torch.autograd.Function):
+    """Quality focal loss with the power of 2, the sum over all scores: (score - target)^2 times the cross-entropy.
+
+    Its gradient is computed at once, in a third of the passes over memory that torch's would take.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+        """Of (B, A, K) logits and targets, 0 to 1, and (B, A) bool."""
+        scores = logits.sigmoid()
+        off = (scores - targets).mul_(counted[..., None])
+        entropy = F.softplus(logits).addcmul_(logits, targets, value=-1)
+        focus = off.square()
+        slope = scores.addcmul_(scores, scores, value=-1).mul_(entropy).mul_(2).add_(focus).mul_(off)
+        ctx.save_for_backward(slope)
+        return focus.mul_(entropy).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return slope * gradient, None, None
 
 
 def side_loss(side_logits: Tensor, centres: Tensor, cells: Tensor, boxes_xyxy: Tensor) -> Tensor:

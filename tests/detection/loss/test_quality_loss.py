@@ -9,7 +9,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 from apps.detection.boxes.boxes import paired_giou
 from apps.detection.loss.assignment import assign_aligned, assign_closest
-from apps.detection.loss.quality_loss import QualityLoss, side_loss
+from apps.detection.loss.quality_loss import QualityLoss, _ScoreLoss, side_loss
 from tests.detection.loss.test_assignment import ANCHORS, LEVELS, NUM_CLASSES
 from tests.detection.loss.test_matching import make_targets, random_image
 
@@ -89,6 +89,20 @@ def test_equals_the_loop(assigner):
     torch.testing.assert_close(loss.box, box, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(loss.sums[0], loss.classification + loss.box)
     torch.testing.assert_close(loss.divisor, found.quality.sum())
+
+
+def test_the_gradient_of_the_scores_is_that_of_the_formula():
+    rng = torch.Generator().manual_seed(2)
+    logits = (torch.randn(2, 30, 4, generator=rng, dtype=torch.double) * 8).requires_grad_()
+    wanted = torch.rand(2, 30, 4, generator=rng, dtype=torch.double) * (torch.rand(2, 30, 4, generator=rng) < 0.2)
+    counted = torch.rand(2, 30, generator=rng) < 0.7
+    loss = _ScoreLoss.apply(logits, wanted, counted)
+    (found,) = torch.autograd.grad(loss * 3, logits)
+    scores = logits.sigmoid()
+    entropy = -wanted * scores.log() - (1 - wanted) * (1 - scores).log()
+    plain = ((wanted - scores) ** 2 * entropy)[counted].sum()
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(found, torch.autograd.grad(plain * 3, logits)[0])
 
 
 @pytest.mark.parametrize("assigner", ["aligned", "closest"])

@@ -4,18 +4,21 @@
 
 The others are torchvision's ssdlite320_mobilenet_v3_large and, where the package ultralytics is installed (AGPL-3.0, no
 dependency of this project), YOLO11n with random weights. A step is forward, matching, loss, backward and update on the
-same 16 images and boxes. The contenders take turns. Each gets images of its own size that are already on the device.
-torchvision runs with both memory layouts; all run in float32 and, where the device supports it, in bfloat16. The script
-prints images a second, the ratio to the fastest variant of each other detector round by round, the share of matching
-and loss in our steps, and the peak memory of ours and torchvision's in their own processes.
+same 16 images and boxes, of each contender's own size and already on the device. In every round each contender has a
+new process, as in training: two steps to warm up, of the next ones the median. torchvision runs with both memory
+layouts; all run in float32 and, where the device supports it, in bfloat16. The script prints images a second, the ratio
+to the fastest variant of each other detector round by round, the share of matching and loss in our steps, and peak
+memory: of the process on a CPU, of the device on a GPU.
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from machine import peak_memory_mb
@@ -30,7 +33,7 @@ from apps.detection.loss.criterion import make_criterion
 from apps.detection.model.create import create_detector
 
 BATCH, BOXES, CLASSES = 16, 7, 90  # COCO has 7.3 boxes a photo
-CONTENDERS = ("pyramid", "ssd", "torchvision")
+WARM_UP, STEPS = 2, 5  # of each process
 Step = Callable[[], None]
 
 
@@ -46,7 +49,7 @@ def make_batch(resolution: int, device: torch.device) -> tuple[Tensor, Targets]:
     return images.to(device), Targets(boxes, labels, torch.zeros_like(labels, dtype=torch.bool)).to(device)
 
 
-def make_ours(device: torch.device, amp: MixedPrecision, head: Head, *, ema: bool = False) -> tuple[Step, Step]:
+def make_ours(device: torch.device, amp: MixedPrecision, head: Head) -> tuple[Step, Step]:
     """Make our step with the head's loss and optimiser, and a step of matching and loss only, forward and backward."""
     images, targets = make_batch(300, device)
     network = create_detector("a075", num_classes=CLASSES, head=head)
@@ -54,7 +57,7 @@ def make_ours(device: torch.device, amp: MixedPrecision, head: Head, *, ema: boo
     criterion = make_criterion(head, network)
     name: OptimizerName = "sgd" if head == "ssd" else "adamw"
     optimizer = make_optimizer(name, network, lr=1e-3, weight_decay=4e-5 if head == "ssd" else 0.05)
-    average = Ema(network, decay=0.998) if ema else None
+    average = Ema(network, decay=0.998)
     inputs = (images * 2 - 1).contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
@@ -63,8 +66,7 @@ def make_ours(device: torch.device, amp: MixedPrecision, head: Head, *, ema: boo
         criterion(output, network.anchors_cxcywh, targets).sums[0].backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if average:
-            average.update(network)
+        average.update(network)
 
     with torch.no_grad():
         outputs = network(inputs)
@@ -142,88 +144,83 @@ def seconds(step: Step, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory_gb(which: str, device: torch.device) -> float:
-    """Peak memory of three steps in a fresh process, in GB: of the process on a CPU, of the device on a GPU."""
-    command = [sys.executable, __file__, "--only", which, "--device", str(device)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def makers(device: torch.device) -> dict[str, Callable[[], Step]]:
+    """What makes each contender's step."""
+    precisions: dict[str, MixedPrecision] = {"float32": "none"}
+    if choose_precision(device, "auto") == "bf16":
+        precisions["bf16"] = "bf16"
+    found: dict[str, Callable[[], Step]] = {}
+    for name, amp in precisions.items():
+        for head in ("pyramid", "ssd"):
+            found[f"{head}, {name}"] = partial(lambda head, amp: make_ours(device, amp, head)[0], head, amp)
+        found[f"torchvision, {name}, channels last"] = partial(make_torchvision, device, amp, channels_last=True)
+        found[f"YOLO11n, {name}"] = partial(make_yolo, device, amp)
+    found["torchvision, float32"] = partial(make_torchvision, device, "none", channels_last=False)
+    for head in ("pyramid", "ssd"):
+        found[f"{head}, matching and loss"] = partial(lambda head: make_ours(device, "none", head)[1], head)
+    return found
 
 
-def measure_peak(which: str, device: torch.device) -> None:
-    if which == "torchvision":
-        step = make_torchvision(device, "none", channels_last=True)
-    else:
-        step = make_ours(device, "none", "ssd" if which == "ssd" else "pyramid")[0]
-    for _ in range(3):
+def measure(step: Step, device: torch.device) -> dict[str, float]:
+    """Seconds of a step, and the peak memory in GB."""
+    for _ in range(WARM_UP):
         step()
-    if device.type == "cuda":
-        print(torch.cuda.max_memory_allocated() / 1e9)
-    else:
-        print(peak_memory_mb() / 1e3)
+    found = statistics.median(seconds(step, device) for _ in range(STEPS))
+    peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else peak_memory_mb() / 1e3
+    return {"seconds": found, "gb": peak}
+
+
+def in_a_process(name: str, device: torch.device) -> dict[str, float] | None:
+    """`measure` in a new process; None if the contender's package is not installed."""
+    command = [sys.executable, __file__, "--only", name, "--device", str(device)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     device = choose_device(args.device)
-    keep_freed_memory()
+    contenders = makers(device)
     if args.only:
-        return measure_peak(args.only, device)
+        keep_freed_memory()
+        try:
+            print(json.dumps(measure(contenders[args.only](), device)))
+        except ImportError:
+            print("null")
+        return
 
-    pyramid, pyramid_loss = make_ours(device, "none", "pyramid")
-    ssd, ssd_loss = make_ours(device, "none", "ssd")
-    steps = {
-        "pyramid, float32": pyramid,
-        "pyramid, float32, with EMA": make_ours(device, "none", "pyramid", ema=True)[0],
-        "pyramid, matching and loss": pyramid_loss,
-        "ssd, float32": ssd,
-        "ssd, matching and loss": ssd_loss,
-        "torchvision, float32": make_torchvision(device, "none", channels_last=False),
-        "torchvision, float32, channels last": make_torchvision(device, "none", channels_last=True),
-    }
-    precisions: dict[str, MixedPrecision] = {"float32": "none"}
-    if choose_precision(device, "auto") == "bf16":
-        precisions["bf16 autocast"] = "bf16"
-        steps |= {
-            "pyramid, bf16 autocast": make_ours(device, "bf16", "pyramid")[0],
-            "ssd, bf16 autocast": make_ours(device, "bf16", "ssd")[0],
-            "torchvision, bf16 autocast": make_torchvision(device, "bf16", channels_last=True),
-        }
-    try:
-        steps |= {f"YOLO11n, {name}": make_yolo(device, amp) for name, amp in precisions.items()}
-    except ImportError:
-        print("YOLO11n is skipped: ultralytics is not installed", file=sys.stderr)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(args.rounds + 1):
-        for name, step in steps.items():
-            step()  # warm-up, not timed: in training each step follows one of its own kind
-            times[name].append(seconds(step, device))
-    times = {name: values[1:] for name, values in times.items()}
-
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+    for _ in range(args.rounds):
+        for name in [*found]:
+            if (one := in_a_process(name, device)) is None:
+                print(f"{name} is skipped: ultralytics is not installed", file=sys.stderr)
+                del found[name]
+            else:
+                found[name].append(one)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"{where}, torch {torch.__version__}, {BATCH} images a step, median of {args.rounds} rounds in turn")
+    print(f"{where}, torch {torch.__version__}, {BATCH} images a step, median of {args.rounds} rounds")
+    times = {name: [one["seconds"] for one in of_rounds] for name, of_rounds in found.items()}
     for name, values in times.items():
         if not name.endswith("matching and loss"):
-            print(f"{name:38s} {BATCH / statistics.median(values):8.1f} images/s")
+            peak = max(one["gb"] for one in found[name])
+            print(f"{name:38s} {BATCH / statistics.median(values):8.1f} images/s, {peak:.2f} GB")
     for head in ("pyramid", "ssd"):
-        pairs = zip(times[f"{head}, matching and loss"], times[f"{head}, float32"], strict=True)
-        share = statistics.median(loss / step for loss, step in pairs)
+        share = statistics.median(times[f"{head}, matching and loss"]) / statistics.median(times[f"{head}, float32"])
         print(f"matching and loss: {100 * share:.1f} % of the step of {head}")
-    ours = [name for name in times if name.startswith(("pyramid", "ssd")) and name.endswith(("32", "autocast"))]
     for other in ("torchvision", "YOLO11n"):
-        theirs = [name for name in times if name.startswith(other)]
-        for name in ours if theirs else []:
-            same = [their for their in theirs if ("float32" in their) == name.endswith("float32")]
+        for name in [name for name in times if name.startswith(("pyramid", "ssd")) and "loss" not in name]:
+            precision = name.split(", ")[1]
+            if not (same := [their for their in times if their.startswith(other) and precision in their]):
+                continue
             fastest = min(same, key=lambda n: statistics.median(times[n]))
             ratios = [their / mine for mine, their in zip(times[name], times[fastest], strict=True)]
             print(
                 f"{name} / {fastest}: {statistics.median(ratios):.2f} times the images a second, "
                 f"{min(ratios):.2f} to {max(ratios):.2f} over the rounds"
             )
-    for which in CONTENDERS:
-        print(f"peak memory, {which}: {peak_memory_gb(which, device):.2f} GB")
 
 
 if __name__ == "__main__":

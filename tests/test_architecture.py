@@ -39,7 +39,7 @@ IN_ALL_APPS = {
     "evaluation": {"metrics", "pictures", "report"},
 }
 COMMON = {"data", "training", "evaluation", "media", "deploy", "drawing"}
-MAX_LINES, MAX_FUNCTION, MAX_TRAIN, MAX_TOTAL = 300, 60, 120, 38_000  # all are less than that
+MAX_LINES, MAX_FUNCTION, MAX_TRAIN, MAX_TOTAL = 300, 60, 120, 38_500  # all are less than that
 MAX_ENTRIES, MAX_FLOORS = 15, 6  # of a folder in apps/; of an app
 # What is longer still. Whoever shortens one takes it off the list; nothing is added.
 LONG_FILES: set[str] = set()

@@ -146,3 +146,11 @@ def test_a_predictor_takes_paths_and_its_result_can_be_drawn_saved_and_written(a
         predictor("nowhere.jpg")
     with pytest.raises(ValueError, match="must be an array, or the path of a photo, got int"):
         predictor(1)
+
+
+def test_the_step_of_the_training_benchmark_is_timed_on_a_cpu():
+    command = [sys.executable, "benchmarks/detection_training.py", "--device", "cpu", "--only", "pyramid, float32"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == {"seconds", "gb"} and min(found.values()) > 0

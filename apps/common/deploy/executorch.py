@@ -79,10 +79,21 @@ def _quantized(module: Any, batches: Iterable[Tensor]) -> Any:
         get_symmetric_quantization_config,
     )
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
-    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     behind = _behind_layers(module.graph.nodes)
-    quantizer.set_filter_function(lambda node: node.name not in behind)
+
+    class Quantizer(XNNPACKQuantizer):
+        """Its filter does not reach what only moves numbers, and a `cat` would round the boxes."""
+
+        def annotate(self, model: Any) -> Any:
+            model = super().annotate(model)
+            for node in model.graph.nodes:
+                if node.name in behind:
+                    node.meta.pop(Q_ANNOTATION_KEY, None)
+            return model
+
+    quantizer = Quantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     prepared = prepare_pt2e(module, quantizer)
     for batch in batches:
         prepared(batch)

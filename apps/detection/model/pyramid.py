@@ -112,11 +112,8 @@ class PyramidDetector(nn.Module):
             maps[i + 1] = self.down[i](maps[i + 1] + self.shrink[i](maps[i]))
         maps = [head(x) for head, x in zip(self.heads, maps, strict=True)]
         side_logits = line_up(self.box_predictors, maps, 4 * NUM_DISTANCES).float().unflatten(-1, (4, NUM_DISTANCES))
-        logits = line_up(self.class_predictors, maps, self.num_classes)
-        background = torch.zeros(
-            *logits.shape[:2], 1, dtype=logits.dtype, device=logits.device
-        )  # F.pad fails in XNNPACK
-        output: PyramidOutput = {"class_logits": torch.cat((background, logits), -1), "side_logits": side_logits}
+        class_logits = F.pad(line_up(self.class_predictors, maps, self.num_classes), (1, 0))
+        output: PyramidOutput = {"class_logits": class_logits, "side_logits": side_logits}
         if not self.training:
             boxes_xyxy = decode_sides(side_logits, self.anchors_cxcywh[:, :2], self.cells[:, None])
             output["offsets"] = encode_offsets(boxes_xyxy, self.anchors_cxcywh)

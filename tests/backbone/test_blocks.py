@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbone.norms import BatchNorm2d, _Folded
+from backbone.blocks import BatchNorm2d, _Folded
 
 
 def run(norm: nn.BatchNorm2d, x: Tensor, gradient: Tensor) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from typing import Annotated, Any, NamedTuple
 import cv2
 import numpy as np
 import tyro
+from tqdm import tqdm
 
 from apps.common import pictures
 
@@ -232,6 +233,8 @@ def draw_share(folder: str, *, draw: str, counts: dict[str, int], seed: int, sha
     module, _, name = draw.partition(":")
     draw_picture: Callable[[Slot], Drawn] = getattr(importlib.import_module(module), name)
     slots = [(split, order, number) for order, (split, count) in enumerate(counts.items()) for number in range(count)]
+    hidden = None if share == 0 else True  # the first share shows how far all are, on a terminal
+    progress = tqdm(desc="drawing", total=len(slots), unit=" pictures", leave=False, disable=hidden)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -242,5 +245,7 @@ def draw_share(folder: str, *, draw: str, counts: dict[str, int], seed: int, sha
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(pictures.encode_picture(drawn.image, path.suffix))
                 lines.write(json.dumps([image_id, drawn.record]) + "\n")
+                progress.update(num_shares)
     finally:
+        progress.close()
         cv2.setNumThreads(threads)

@@ -301,6 +301,18 @@ def test_photos_larger_than_a_canvas_of_ios_are_made_smaller(open_page: Callable
     assert seen[0]["name"] == small[0]["name"]
 
 
+def test_pictures_of_any_shape_leave_the_results_on_the_screen(open_page: Callable[[str], Any], tmp_path: Path) -> None:
+    page = open_page("finegrained")
+    assert page.is_visible("#hint") and page.is_hidden("#slider")  # which is the detector's
+    for width, height in ((1, 1), (2, 4000), (3000, 1), (300, 400)):
+        cv2.imwrite(str(tmp_path / "odd.png"), np.full((height, width, 3), 90, np.uint8))
+        assert len(results(page, tmp_path / "odd.png")) == 5
+        assert page.evaluate("document.querySelector('#status').getBoundingClientRect().bottom < innerHeight")
+    assert page.is_hidden("#hint")
+    shown = page.evaluate("document.querySelector('canvas').getBoundingClientRect().toJSON()")
+    assert shown["height"] / shown["width"] == pytest.approx(4 / 3, abs=0.01)  # as a phone's photos are, at full width
+
+
 def test_what_fails_later_is_told(browser: Any, site: tuple[Path, str]) -> None:
     page = browser.new_page()
     page.goto(f"{site[1]}/finegrained/")

@@ -60,8 +60,9 @@ def find_runtime(ort: Path | None) -> Path | None:
 
 
 def cached_page(key: str) -> Path:
-    """The folder in the user's cache for the page of the model with this key; it may not exist yet."""
-    return cache_dir() / "web" / hashlib.sha256(f"{VERSION} {key}".encode()).hexdigest()[:32]
+    """The folder in the user's cache for today's page of the model with this key; it may not exist yet."""
+    content = b"".join(path.read_bytes() for path in sorted(PAGE.iterdir()))
+    return cache_dir() / "web" / hashlib.sha256(f"{VERSION} {key}".encode() + content).hexdigest()[:32]
 
 
 def integrity(data: bytes) -> str:

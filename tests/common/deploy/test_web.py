@@ -75,6 +75,15 @@ def test_wrong_flags_are_told_before_work_begins(tmp_path, monkeypatch, capsys, 
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "index.html"]
 
 
+def test_a_page_that_was_changed_is_not_taken_from_the_cache(tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(web.PAGE, tmp_path / "page")
+    before = web.cached_page("a model")
+    monkeypatch.setattr(web, "PAGE", tmp_path / "page")
+    assert web.cached_page("a model") == before != web.cached_page("another")
+    (tmp_path / "page" / "page.js").write_text("// new")
+    assert web.cached_page("a model") != before
+
+
 def test_a_runtime_of_another_version_is_refused(tmp_path: Path) -> None:
     for name in RUNTIME:
         (tmp_path / name).write_bytes(b"x")

@@ -35,6 +35,7 @@ from backbone.runtimes import processor
 WAYS = {"float32": "openvino", "bf16": "openvino-bf16", "int8": "openvino-int8"}  # see contenders.WAYS
 SIDES = (160, 224, 300)
 YOLOS = {"YOLO11n": "#d95f02", "YOLO26n": "#b2182b"}
+BESIDE = {"YOLO11n": ((0, 9), "center"), "YOLO26n": ((-9, -4), "right")}  # where their names stand; others: right
 COLOURS = {"a025": "#6ba6d2", "a050": "#3a8ac4", "a075": "#1c5aa0", "a100": "#0b2a5b", **YOLOS}
 SECONDS = 0.4  # of each network in each round
 
@@ -97,18 +98,19 @@ def draw(path: Path, networks: Sequence[Network], ms: Sequence[float], limits: d
     figure = new_figure(14, 6)
     ends = [pick(one.mult_adds for one in networks) / 1e6 for pick in (min, max)]
     for axes, precision in zip(figure.subplots(1, len(WAYS), sharey=True), WAYS, strict=True):
-        found = [
-            (one.mult_adds / 1e6, y, one.name, one.side, one.precision) for one, y in zip(networks, ms, strict=True)
-        ]
-        found = sorted(point for point in found if point[-1] == precision)
+        found = sorted(
+            (one.mult_adds / 1e6, y, one.name)
+            for one, y in zip(networks, ms, strict=True)
+            if one.precision == precision
+        )
         for name, colour in COLOURS.items():
-            line = [(x, y) for x, y, whose, *_ in found if whose == name]
+            line = [(x, y) for x, y, whose in found if whose == name]
+            if not line:
+                continue
             look = ("*", 13) if name in YOLOS else ("o", 6)
             axes.plot([x for x, _ in line], [y for _, y in line], color=colour, marker=look[0], markersize=look[1])
-        for k, (x, y, name, side, _) in enumerate(found):  # neighbours have their names on either side of the lines
-            at, across = (((-6, 5), "right"), ((6, -12), "left"))[k % 2]
-            text = name if name in YOLOS else f"{name} {side}"
-            axes.annotate(text, (x, y), at, textcoords="offset points", ha=across, color=COLOURS[name], fontsize=8.5)
+            at, across = BESIDE.get(name, ((8, -3), "left"))
+            axes.annotate(name, line[-1], at, textcoords="offset points", ha=across, color=colour, fontsize=9)
         if precision in limits:
             at_best = [2 * x / limits[precision][0] for x in ends]
             axes.plot(ends, at_best, "--", color="gray", label="at the rate of a matrix product")

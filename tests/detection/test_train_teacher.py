@@ -21,7 +21,10 @@ def test_a_student_is_taught_and_goes_on_to_the_bit_where_it_was_stopped(
     stop_after(1, train_script, monkeypatch, lambda: train(again))
     with pytest.raises(ValueError, match=r"the weights of --teacher .* are not those the run began with"):
         train(Config(resume=tmp_path / "again", num_workers=0, teacher=tmp_path / "taught"))
-    train(Config(resume=tmp_path / "again", num_workers=0))
+    moved = finished_run.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"^--teacher .*does not exist; if it was moved, give --teacher its new"):
+        train(Config(resume=tmp_path / "again", num_workers=0))
+    train(Config(resume=tmp_path / "again", num_workers=0, teacher=moved))
     assert same_weights(tmp_path / "taught", tmp_path / "again")
     lines = [line for line in read_metrics(tmp_path / "taught") if line["event"] == "train"]
     assert len(lines) == 2

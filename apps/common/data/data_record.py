@@ -45,7 +45,8 @@ def record_data(
         splits: by name.
 
     Raises:
-        ValueError: `resume` began with other data; the message says what changed. Or no model may have such classes.
+        ValueError: `resume` began with other data; the message says what changed. Or no model may have such classes, or
+            the teacher cannot be read.
     """
     if class_names and not are_names(list(class_names)):
         longest = max(map(len, class_names))
@@ -56,7 +57,11 @@ def record_data(
     now: dict[str, Any] = {"classes": list(class_names), **{name: _digests(split) for name, split in splits.items()}}
     now["teacher"] = None
     if teacher is not None and teacher != "none":
-        now["teacher"] = _hash([(model_folder(Path(teacher)) / WEIGHTS).read_bytes()])
+        try:
+            now["teacher"] = _hash([(model_folder(Path(teacher)) / WEIGHTS).read_bytes()])
+        except (ValueError, OSError) as error:
+            moved = "; if it was moved, give --teacher its new place" if resume else ""
+            raise ValueError(f"--teacher {teacher} cannot be read: {error}{moved}") from None
     before = load_object(resume / CONFIG).get(KEY) if resume else None
     if isinstance(before, dict):
         if before.get("classes") != now["classes"]:

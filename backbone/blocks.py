@@ -135,7 +135,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         pixels = 2 * LANES // gcd(2 * LANES, self.num_features)
         complete = all(part is not None for part in (self.bias, self.running_mean, self.momentum))
         few = complete and self.training and self.num_features % LANES and x.device.type == "cpu"
-        whole = x.numel() % (pixels * self.num_features) == 0
+        whole = x.shape[1:2] == (self.num_features,) and x.numel() % (pixels * self.num_features) == 0
         if few and whole and x.is_contiguous(memory_format=torch.channels_last):
             self.num_batches_tracked += 1
             running = self.running_mean, self.running_var, self.momentum

@@ -91,6 +91,14 @@ def test_settings_of_torchs_norm_are_allowed(settings: dict) -> None:
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
+@pytest.mark.parametrize("channels", [1, 16])
+def test_an_input_of_other_channels_is_refused_and_changes_nothing(channels: int) -> None:
+    norm = BatchNorm2d(8)
+    with pytest.raises(RuntimeError, match=f"running_mean should contain {channels} elements not 8"):
+        norm(torch.randn(4, channels, 4, 4).contiguous(memory_format=torch.channels_last))
+    assert not norm.running_mean.any()
+
+
 @pytest.mark.parametrize(("kernel", "channels", "groups"), [(1, 6, 6), (3, 6, 3), (3, 12, 6), (3, 6, 6)])
 def test_strided_convolutions_in_groups_are_torchs_over_a_border_of_zeros(kernel, channels, groups) -> None:
     conv = Conv2d(6, channels, kernel, stride=2, groups=groups, padding="symmetric").train()

@@ -1,4 +1,7 @@
-"""Text files in the encodings of common tools: UTF-8 with or without a byte order mark, UTF-16, or as XML declares."""
+"""Text of files and of other libraries' errors.
+
+Files may have the encodings of common tools: UTF-8 with or without a byte order mark, UTF-16, or as XML declares.
+"""
 
 import codecs
 import re
@@ -48,6 +51,12 @@ def beginning(path: Path) -> str:
 def first_line(path: Path) -> str:
     """The first line of a file that is not empty; see `beginning`."""
     return beginning(path).lstrip("\n").partition("\n")[0]
+
+
+def reason_of(error: object) -> str:
+    """The first line of another library's error, or after a colon the first two; advice and stacks may follow them."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def _encoding_of(data: bytes) -> str:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from apps.common.cli import is_set
 from backbone.files import open_plain, written_whole
-from backbone.weights.file_kinds import Budget, first_line, one_line, other_kind
+from backbone.text import reason_of
+from backbone.weights.file_kinds import Budget, one_line, other_kind
 from backbone.weights.readers.torch_files import check_torch_file
 
 
@@ -245,9 +246,8 @@ def load_model(folder: Path, *, app: str) -> tuple[dict[str, Any], dict[str, Ten
             raise ValueError(f"{folder / WEIGHTS} has {size:,} bytes, {MOST_BYTES:,} are allowed")
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            one_line(f"{folder / WEIGHTS} is missing or damaged{_instead(folder / WEIGHTS)}: {error}")
-        ) from None
+        problem = f"{folder / WEIGHTS} is missing or damaged{_instead(folder / WEIGHTS)}: {error}"
+        raise ValueError(one_line(problem)) from None
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {broken[0][:80]!r} is not finite")
     return description, weights
@@ -296,4 +296,4 @@ def restore_state(
             part.load_state_dict(state["parts"][name])
         return facts
     except Exception as error:  # torch and pickle raise many kinds for a damaged file
-        raise ValueError(f"{path} is damaged or not a state of this run: {first_line(error)}") from None
+        raise ValueError(f"{path} is damaged or not a state of this run: {reason_of(error)}") from None

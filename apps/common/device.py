@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from apps.common.choices import Amp
+from backbone.text import reason_of
 
 MixedPrecision = Literal["none", "bf16", "fp16"]
 
@@ -33,8 +34,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device).tolist()  # not so of "meta", which computes nothing
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {name} cannot be used here ({reason}); allowed: auto, cpu, cuda, mps") from None
+        raise ValueError(
+            f"--device {name} cannot be used here ({reason_of(error)}); allowed: auto, cpu, cuda, mps"
+        ) from None
     return device
 
 

@@ -19,8 +19,9 @@ import torch
 
 from backbone.files import cache_dir, written_whole
 from backbone.mobilenet_v1 import create_backbone
+from backbone.text import reason_of
 from backbone.weights.catalog import WeightFile
-from backbone.weights.file_kinds import first_line, import_when_needed, kind_of, one_line, other_kind, unpack
+from backbone.weights.file_kinds import import_when_needed, kind_of, one_line, other_kind, unpack
 from backbone.weights.loaded_weights import check_width
 from backbone.weights.read import read_bytes, read_weights
 
@@ -98,7 +99,7 @@ def _one_line(name: str, url: str, path: Path) -> Iterator[None]:
         yield
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else first_line(reason)
+        text = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else reason_of(reason)
         raise ValueError(f"cannot download {name} ({text}): put the file from {url} at {path} and run again") from error
 
 

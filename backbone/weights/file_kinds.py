@@ -16,6 +16,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import IO, Literal, cast
 
+from backbone.text import reason_of
+
 Kind = Literal["keras", "tflite", "safetensors", "torch", "zip", "tar"]
 WEIGHT_KINDS = ("keras", "tflite", "safetensors", "torch")
 # Of a file, of the content of an archive, and of its tensors: the largest published ones have 0.1 GB.
@@ -133,7 +135,7 @@ def unpack(data: bytes, *, name: str) -> tuple[bytes, str]:
         if _is_gzip_alone(data):
             raise ValueError(f"{name}: is {_UNPACK.format('gzip')}") from error
         raise ValueError(
-            f"{name}: truncated or damaged archive, or one to unpack first ({first_line(error)})"
+            f"{name}: truncated or damaged archive, or one to unpack first ({reason_of(error)})"
         ) from error
     if len(members) != 1:
         found = f"{len(members)} weight files ({', '.join(sorted(members))})" if members else "no weight file"
@@ -215,12 +217,6 @@ class _SmallReads(io.RawIOBase):
 
 def _weights(content: bytes) -> bytes | None:
     return content if kind_of(content) in WEIGHT_KINDS else None
-
-
-def first_line(error: object) -> str:
-    """The first line of an error of another library, without the advice that follows it."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def import_when_needed(module: str, *, package: str, purpose: str) -> ModuleType:

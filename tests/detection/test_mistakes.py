@@ -91,7 +91,7 @@ def test_wrong_checkpoints(finished_run, tiny_coco, tmp_path, capsys):
     about.write_text(original.replace('"detection"', '"finegrained"'))
     assert "is of the app 'finegrained', this is 'detection'" in error(finished_run)
     about.write_text(original.replace('"a025"', '"a050"'))
-    assert "does not describe its own weights" in error(finished_run)
+    assert "its own weights: Error(s) in loading state_dict for PyramidDetector: size mismatch" in error(finished_run)
     about.write_text(original.replace("red", "rot").replace("blue", "blau"))
     assert "the checkpoint knows rot, blau, the data has red, blue: no class in common" in error(finished_run)
     about.write_text(original[:50])

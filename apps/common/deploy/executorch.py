@@ -19,6 +19,7 @@ from apps.common.deploy.formats import as_text, read_texts
 from apps.common.deploy.graph import Graph, Photos, as_input
 from apps.common.deploy.packages import need, quietly, try_elsewhere
 from apps.common.images import Normalisation
+from backbone.text import reason_of
 
 LAYERS, ACTIVATIONS = ("aten.conv2d", "aten.linear"), ("aten.hardtanh", "aten.relu")
 METADATA = "metadata"  # a method of the file that returns JSON, as bytes in a tensor
@@ -68,8 +69,7 @@ def _lower(graph: Graph, resolution: int, metadata: Mapping[str, Any], photos: T
             )
             return bytes(lowered.to_executorch().buffer)
     except Exception as error:  # the compiler raises many kinds
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"this network cannot be exported to ExecuTorch: {reason}") from error
+        raise ValueError(f"this network cannot be exported to ExecuTorch: {reason_of(error)}") from error
 
 
 def _quantized(module: Any, batches: Iterable[Tensor]) -> Any:

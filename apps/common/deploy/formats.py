@@ -22,6 +22,7 @@ from apps.common.deploy.graph import Graph
 from apps.common.deploy.packages import import_openvino, need, openvino_core, quietly
 from backbone.files import failure
 from backbone.mobilenet_v1 import MIN_RESOLUTION
+from backbone.text import reason_of
 
 INPUT = "images"
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "tflite": ".tflite", "executorch": ".pte"}
@@ -88,8 +89,7 @@ def write_onnx(
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"this network cannot be exported to ONNX: {reason}") from error
+        raise ValueError(f"this network cannot be exported to ONNX: {reason_of(error)}") from error
     assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(model, as_text(metadata or {}))

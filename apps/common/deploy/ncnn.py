@@ -23,6 +23,7 @@ from apps.common.deploy.graph import Graph, as_input
 from apps.common.deploy.packages import need, quietly, try_elsewhere
 from apps.common.images import Normalisation
 from backbone.files import failure
+from backbone.text import reason_of
 
 PARAM, BIN, ABOUT = NCNN_FILE, "model.bin", "metadata.json"
 PIXELS = "RGB (3, H, W), pixels 0 to 255 as floats"  # as `Mat.from_pixels` gives them
@@ -99,7 +100,7 @@ def write_ncnn(folder: Path, graph: Graph, *, resolution: int, metadata: Mapping
             if set(check_param(param, len(weights))) != set(graph.outputs):
                 raise ValueError("an output is missing")
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            reason = str(error).splitlines()[0].replace(room, "")
+            reason = reason_of(error).replace(room, "")
             raise failure(folder, f"this network cannot be exported to NCNN: {reason}") from error
     (folder / PARAM).write_text(param, encoding="utf-8")
     (folder / BIN).write_bytes(weights)

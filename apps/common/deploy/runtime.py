@@ -32,6 +32,7 @@ from apps.common.deploy.sessions import (
     torch_version,
 )
 from backbone.files import cache_dir, written_whole
+from backbone.text import reason_of
 
 
 class Model(Protocol):
@@ -112,8 +113,7 @@ def _compile(model: Model, eager: TorchSession) -> tuple[Session, list[str]]:
     try:
         check_session(session, graph, resolution=model.resolution)
     except Exception as error:  # no compiler, or one that fails
-        reason = str(error).strip().splitlines()[0]  # pages may follow
-        return eager, [f"torch.compile cannot be used ({reason})"]
+        return eager, [f"torch.compile cannot be used ({reason_of(error)})"]
     return session, []
 
 

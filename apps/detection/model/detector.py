@@ -21,6 +21,7 @@ from apps.detection.model.pretrained import APP, load_pretrained
 from apps.detection.model.pyramid import PyramidDetector
 from backbone.mobilenet_v1 import ConvStyle
 from backbone.names import parse_backbone
+from backbone.text import reason_of
 
 UNMEASURED = 0.3  # threshold of a model without one of its own
 FILES: Known = {  # outputs of an exported file -> its additional metadata
@@ -160,8 +161,7 @@ class Detector:
             network = network.eval().to(device).to(memory_format=torch.channels_last)
             return cls(network=network, postprocess=PostProcess(about["score_function"]), **_settings(about))
         except (KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
+            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason_of(error)}") from None
 
     @classmethod
     def _exported(cls, path: Path) -> "Detector":

@@ -20,6 +20,7 @@ from apps.common.images import Normalisation
 from apps.common.pretrained import TENSORFLOW_STYLE
 from apps.faceattr.model.create import check_size, create_network
 from backbone.mobilenet_v1 import Conv, ConvStyle
+from backbone.text import reason_of
 
 APP = "faceattr"
 FILES: Known = {
@@ -137,8 +138,7 @@ class Tagger:
                 **_settings(about),
             )
         except (KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
+            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason_of(error)}") from None
 
 
 def _settings(about: dict[str, Any]) -> dict[str, Any]:

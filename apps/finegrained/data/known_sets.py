@@ -23,6 +23,7 @@ from apps.finegrained.data.layouts import (
     normal_name,
 )
 from apps.finegrained.data.listing import Listing, add_entry
+from backbone.text import reason_of
 
 
 class Named(NamedTuple):
@@ -91,10 +92,9 @@ def _open(name: str, split: str, download_dir: Path) -> Any:
     except ImportError:
         raise ValueError(f"reading {name} needs scipy: python -m pip install scipy") from None
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # no network, a broken archive, missing lists
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{name} cannot be downloaded or read ({reason}); if {folder} is half there, delete it and try again, "
-            f"or unpack the data set's own archive there"
+            f"{name} cannot be downloaded or read ({reason_of(error)}); if {folder} is half there, delete it and try "
+            f"again, or unpack the data set's own archive there"
         ) from None
 
 

@@ -21,6 +21,7 @@ from apps.common.pretrained import find_weights, imagenet_name, preprocessing_of
 from apps.finegrained.model.create import create_classifier
 from backbone.mobilenet_v1 import ConvStyle, MobileNetV1
 from backbone.names import parse_backbone
+from backbone.text import reason_of
 from backbone.weights import create_backbone_from, load_class_names
 
 
@@ -131,8 +132,7 @@ class Classifier:
             network.load_state_dict(weights)
             return cls(network=network.eval().to(device).to(memory_format=torch.channels_last), **_settings(about))
         except (KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason}") from None
+            raise ValueError(f"checkpoint {folder} does not describe its own weights: {reason_of(error)}") from None
 
     @classmethod
     def published(cls, weights: str, *, backbone: str, device: torch.device) -> "Classifier":

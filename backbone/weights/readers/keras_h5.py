@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from backbone.mobilenet_v1 import TABLE_1
-from backbone.weights.file_kinds import MAX_MEMBERS, Budget, TooLargeError, first_line, import_when_needed
+from backbone.text import reason_of
+from backbone.weights.file_kinds import MAX_MEMBERS, Budget, TooLargeError, import_when_needed
 from backbone.weights.loaded_weights import TENSORFLOW_INPUT, Layer, LoadedWeights, make_weights
 
 MAX_DEPTH = 30  # of groups
@@ -66,7 +67,7 @@ def read_keras(data: bytes, *, name: str) -> LoadedWeights:
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: refused: a name in it is not UTF-8 ({error.object[:40]!r})") from error
     except Exception as error:  # damaged bytes make the library raise errors of any kind
-        raise ValueError(f"{name}: truncated or damaged HDF5 file ({first_line(error)})") from error
+        raise ValueError(f"{name}: truncated or damaged HDF5 file ({reason_of(error)})") from error
 
     def take(layer: str, variable: str, ndim: int) -> Tensor:
         if variable not in found.get(layer, {}):

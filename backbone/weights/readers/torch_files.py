@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from backbone.mobilenet_v1 import TABLE_1, Activation
-from backbone.weights.file_kinds import Budget, TooLargeError, check_zip, first_line, import_when_needed
+from backbone.text import reason_of
+from backbone.weights.file_kinds import Budget, TooLargeError, check_zip, import_when_needed
 from backbone.weights.loaded_weights import Layer, LoadedWeights, Preprocessing, make_weights
 
 # Keys of the network in training scripts' checkpoints, the averaged one first: timm's, torchvision's, others'
@@ -103,7 +104,7 @@ def read_safetensors(data: bytes, *, name: str) -> LoadedWeights:
     try:
         tensors = library.load(data)
     except Exception as error:  # SafetensorError derives from Exception alone
-        raise ValueError(f"{name}: truncated or damaged safetensors file ({first_line(error)})") from error
+        raise ValueError(f"{name}: truncated or damaged safetensors file ({reason_of(error)})") from error
     return read_state_dict(tensors, name=name)
 
 
@@ -128,7 +129,7 @@ def read_pth(data: bytes, *, name: str) -> LoadedWeights:
                 f"{name}: refused: it contains more than tensors ({unknown[1]}), and no code in a file is executed; "
                 "save the state dict alone"
             ) from error
-        raise ValueError(f"{name}: truncated or damaged torch file ({first_line(error)})") from error
+        raise ValueError(f"{name}: truncated or damaged torch file ({reason_of(error)})") from error
     for key in STATE_DICTS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -239,4 +240,4 @@ def _checked(tensor: Tensor, key: str, budget: Budget, name: str) -> Tensor:
         budget.take(2 * tensor.numel() * max(tensor.element_size(), 4), f"{key} of shape {tuple(tensor.shape)}")
         return tensor.detach().float()
     except (TooLargeError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{name}: refused: {key}: {first_line(error)}") from error
+        raise ValueError(f"{name}: refused: {key}: {reason_of(error)}") from error

@@ -17,6 +17,7 @@ from apps.common.deploy.tflite.lowering import Lowering, Value, operator_name
 from apps.common.deploy.tflite.operators import OPERATORS
 from apps.common.deploy.tflite.quantize import BEHIND, quantize
 from apps.common.deploy.tflite.writer import write_about
+from backbone.text import reason_of
 
 FUSES = ("convolution", "add", "sub", "mul", "div", "addmm", "mm")  # with the activation that follows
 LAYERS = ("convolution", "addmm", "mm")
@@ -64,8 +65,7 @@ def convert(graph: Graph, *, resolution: int, floats: bool = False) -> bytes:
             program = torch.export.export(plain, (image,)).run_decompositions()
             return _Translation(program, graph).bytes()
     except Exception as error:  # torch.export raises many kinds
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"this network cannot be exported to TFLite: {reason}") from error
+        raise ValueError(f"this network cannot be exported to TFLite: {reason_of(error)}") from error
 
 
 class _Translation:

@@ -45,7 +45,8 @@ class Config(TrainOptions):
     lr: float | None = None
     """peak learning rate; default by --optimizer and --weights, see docs/detection_recipe.md; printed at the start"""
     backbone_lr: float | None = None
-    """backbone's learning rate as a multiple of --lr; default 0.1 with adamw and a backbone's weights, else 1"""
+    """backbone's learning rate as a multiple of --lr; default with adamw 0.03 for a detector's backbone and 0.1 for
+    another's weights, else 1"""
     optimizer: OptimizerName | None = None
     """adamw, sgd (with Nesterov momentum 0.9) or rmsprop; default adamw, for an SSD sgd"""
     weight_decay: float | None = None
@@ -271,8 +272,9 @@ def optimizer_recipe(config: Config, start: PretrainedDetector, head: Head) -> O
         raise ValueError(f"backbone_lr must be 0 (its weights stay) or more, got {config.backbone_lr}")
     name: OptimizerName = config.optimizer or ("sgd" if head == "ssd" else "adamw")
     if name == "adamw":
-        from_backbone = start.is_trained and not start.is_detector
-        usual = OptimizerRecipe(name, 0.001 if start.is_detector else 0.01, 0.1 if from_backbone else 1.0, 0.05)
+        of_whole = start.is_detector or not start.is_trained
+        backbone_lr = 1.0 if of_whole else 0.03 if start.of_detector else 0.1
+        usual = OptimizerRecipe(name, 0.001 if start.is_detector else 0.01, backbone_lr, 0.05)
     else:
         usual = OptimizerRecipe(name, 0.01 if start.is_detector else 0.05 if start.is_trained else 0.2, 1.0, 4e-5)
     return OptimizerRecipe(

@@ -1,5 +1,6 @@
 """The scripts, run on a tiny case: what a run leaves, exact resume, signals."""
 
+import dataclasses
 import json
 import os
 import re
@@ -291,14 +292,17 @@ def test_the_reference_keeps_its_optimiser():
         PretrainedDetector(summary=""),
         PretrainedDetector(summary="", state={"backbone.stem": torch.zeros(1)}),
     )
-    recipes = [[optimizer_recipe(Config(), start, head) for start in (random, backbone)] for head in ("ssd", "pyramid")]
+    starts = random, backbone, dataclasses.replace(backbone, of_detector=True)
+    recipes = [[optimizer_recipe(Config(), start, head) for start in starts] for head in ("ssd", "pyramid")]
     assert [(recipe.name, recipe.lr, recipe.backbone_lr) for recipe in recipes[0]] == [
         ("sgd", 0.2, 1),
+        ("sgd", 0.05, 1),
         ("sgd", 0.05, 1),
     ]
     assert [(recipe.name, recipe.lr, recipe.backbone_lr) for recipe in recipes[1]] == [
         ("adamw", 0.01, 1),
         ("adamw", 0.01, 0.1),
+        ("adamw", 0.01, 0.03),
     ]
     given = optimizer_recipe(Config(lr=1, backbone_lr=2, weight_decay=0, optimizer="sgd"), backbone, "pyramid")
     assert given == ("sgd", 1, 2, 0)

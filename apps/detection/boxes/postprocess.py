@@ -47,7 +47,7 @@ class PostProcess:
         score_threshold: lower scores are dropped.
         nms_iou: of two boxes of one class that overlap more, the better one stays (reference: 0.6).
         max_detections: of an image, the best.
-        max_candidates: of an image; bounds the time. What it costs in AP has not been measured.
+        max_candidates: of an image; bounds the time (docs/detection_recipe.md has its cost in AP: none).
     """
 
     score_function: ScoreFunction

@@ -61,6 +61,7 @@ class PretrainedDetector:
         head: of a detector, see `model.create_detector`; None if it is not one.
         anchor_shapes: that an SSD was trained with; None for the reference's.
         threshold: of a detector, see `Detector`; None if not known.
+        of_detector: a backbone alone, of a detector.
         folded: BatchNorm was folded into the convolutions: `backbone.weights.unfold_norms` must come before training.
         in_state: the weights are in the state of a resumed run, not here.
     """
@@ -75,6 +76,7 @@ class PretrainedDetector:
     head: Head | None = None
     anchor_shapes: Shapes | None = None
     threshold: float | None = None
+    of_detector: bool = False
     folded: bool = False
     in_state: bool = False
 
@@ -97,6 +99,7 @@ class PretrainedDetector:
             style=self.style,
             preprocessing=self.preprocessing,
             state={name: value for name, value in self.state.items() if name.startswith("backbone.")},
+            of_detector=True,
             folded=self.folded,
         )
 

@@ -205,7 +205,8 @@ def test_a_model_of_this_app_is_a_start_too(tmp_path):
     torch.testing.assert_close(third.class_predictors[0].weight.unflatten(0, (-1, 3))[:, 2], row)
     assert start.for_head(None) is start.for_head("ssd") is start
     alone = start.for_head("pyramid")
-    assert not alone.is_detector and alone.head is None and alone.preprocessing == saved.preprocessing
+    assert alone.of_detector and not alone.is_detector and alone.head is None
+    assert alone.preprocessing == saved.preprocessing
     fourth = create_detector("a025", num_classes=2, head="pyramid", style=alone.style)
     before = {name: value.clone() for name, value in fourth.state_dict().items()}
     assert alone.put_into(fourth, ["new", "y"]) == "the backbone is taken, the head is new"

@@ -45,6 +45,7 @@ from apps.common.images import read_image
 from apps.detection.choices import Head
 from backbone.files import written_whole
 from backbone.runtimes import processor
+from backbone.text import reason_of
 
 ONE_ROUND, HOT_SECONDS = 1e-9, 2.0  # seconds that a contender goes on; each photo once, at least
 SIZE = (640, 480)  # width and height of the photos after resizing
@@ -128,7 +129,7 @@ def contend(pipe: Connection, make: Callable[[Settings], Contender], settings: S
     try:
         contender = make(settings)
     except (ImportError, ValueError, cv2.error) as error:
-        pipe.send(str(error).strip().splitlines()[0])
+        pipe.send(reason_of(error))
         return
     pipe.send(contender.mult_adds)
     while seconds := pipe.recv():

@@ -31,6 +31,7 @@ from apps.common.images import read_image, stack_images
 from apps.detection.data.batches import to_square
 from backbone.files import written_whole
 from backbone.runtimes import processor
+from backbone.text import reason_of
 
 WAYS = {"float32": "openvino", "bf16": "openvino-bf16", "int8": "openvino-int8"}  # see contenders.WAYS
 SIDES = (160, 224, 300)
@@ -79,7 +80,7 @@ def open_all(names: Sequence[str], sides: Sequence[int], settings: c.Settings) -
             try:
                 found.append((yolo if name in YOLOS else ours)(name, side, precision, settings))
             except (ImportError, ValueError) as error:
-                print(f"{name} in {precision} is skipped: {str(error).splitlines()[0]}", file=sys.stderr)
+                print(f"{name} in {precision} is skipped: {reason_of(error)}", file=sys.stderr)
     return found
 
 

@@ -280,6 +280,11 @@ def test_what_is_no_photo_is_told_and_names_are_text(
     (tmp_path / "text.jpg").write_text("no photo")
     page.set_input_files("#photo", str(tmp_path / "text.jpg"))
     page.wait_for_function("document.querySelector('#status').textContent.includes('not a photo')")
+    assert not page.inner_text("#results")  # those of the photo before
+    assert not page.evaluate("""() => {
+        const canvas = document.querySelector("canvas");
+        return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value);
+    }""")
     assert len(results(page, example_pictures("finegrained")[1])) == 5  # and the page goes on
 
 

@@ -18,6 +18,13 @@ function say(text) {
   $("#status").textContent = text;
 }
 
+/** What was found in something else does not stay beside the reason. */
+function fail(reason) {
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  $("#results").replaceChildren();
+  say(reason);
+}
+
 function title(facts) {
   const what = { detection: "Objects", finegrained: "What is it?", faceattr: "Faces" }[facts.app];
   const names = facts.class_names;
@@ -103,7 +110,7 @@ async function showPhoto(file) {
   try {
     picture = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
-    if (own === session) say(`${file.name || "It"} is not a photo that this browser can read`);
+    if (own === session) fail(`${file.name || "It"} is not a photo that this browser can read`);
     return;
   }
   if (own === session) await answer((photo = picture), own);
@@ -128,7 +135,7 @@ async function watch(open) {
     await open(own);
     if (own === session) await film.play();
   } catch (error) {
-    if (own === session) say(error.name === "NotAllowedError" ? "The camera was not allowed" : `It cannot be played: ${error.message}`);
+    if (own === session) fail(error.name === "NotAllowedError" ? "The camera was not allowed" : `It cannot be played: ${error.message}`);
     return;
   }
   if (own !== session) return;
@@ -187,7 +194,7 @@ function chosen({ target }) {
   return file;
 }
 
-window.onunhandledrejection = ({ reason }) => say(`It failed: ${reason.message}`);
+window.onunhandledrejection = ({ reason }) => fail(`It failed: ${reason.message}`);
 $("#photo").onchange = (event) => showPhoto(chosen(event));
 $("#video").onchange = (event) => {
   const file = chosen(event);

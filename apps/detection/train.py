@@ -43,10 +43,11 @@ class Config(TrainOptions):
     epochs: float | None = None
     """passes over the training images; default 120, for the sample set as many as fit in a few minutes"""
     lr: float | None = None
-    """peak learning rate; default by --optimizer and --weights, see docs/detection_recipe.md; printed at the start"""
+    """peak learning rate; default with adamw 0.01, else 0.05 (from random weights 0.2); from a whole detector 0.001
+    with adamw, else 0.01; a tenth of it with --qat"""
     backbone_lr: float | None = None
     """backbone's learning rate as a multiple of --lr; default with adamw 0.03 for a detector's backbone and 0.1 for
-    another's weights, else 1"""
+    ImageNet's or a classifier's, else 1"""
     optimizer: OptimizerName | None = None
     """adamw, sgd (with Nesterov momentum 0.9) or rmsprop; default adamw, for an SSD sgd"""
     weight_decay: float | None = None
@@ -68,7 +69,8 @@ class Config(TrainOptions):
     """share of the images below which a class is rare: its images are repeated (repeat-factor sampling, 0.01 to
     0.1); 0 repeats none"""
     teacher: Path | None = None
-    """run or model folder of a larger pyramid with the same classes, whose outputs are learnt, too; default none"""
+    """run or model folder of a pyramid, usually a larger one, with the same classes, whose outputs are learnt, too;
+    default none"""
     distill_weight: float = 0.5
     """weight of the teacher's outputs in the loss, from 0 to 1; the labels have the rest"""
 

@@ -1,6 +1,6 @@
 """All three demos on one page, a tab each.
 
-    python demos/app.py                                                  runs of yours, the bundled models
+    python demos/app.py                                                  your runs, published and bundled models
     python demos/app.py --detection runs/detection/NAME/best --faceattr runs/faceattr/NAME/best
     python demos/app.py --host 0.0.0.0 --auth me:secret                  for others, too
 

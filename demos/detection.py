@@ -1,6 +1,6 @@
 """A page that detects objects: in a photo, in front of the webcam, in a video, in many photos.
 
-    python demos/detection.py                                            runs of yours, the bundled model, COCO's
+    python demos/detection.py                                            your runs, COCO's, the bundled model
     python demos/detection.py --checkpoint runs/detection/NAME/best
     python demos/detection.py --weights coco --backbone a100             the published detector first
     python demos/detection.py --host 0.0.0.0 --auth me:secret            for others, too

@@ -1,6 +1,6 @@
 """A page that predicts attributes of faces: in a photo, in front of the webcam, in a video, in many photos.
 
-    python demos/faceattr.py                                             runs of yours, the bundled model
+    python demos/faceattr.py                                             your runs, the bundled model
     python demos/faceattr.py --checkpoint runs/faceattr/NAME/best
     python demos/faceattr.py --host 0.0.0.0 --auth me:secret             for others, too
 

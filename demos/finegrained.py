@@ -1,6 +1,6 @@
 """A page that classifies: a photo, in front of the webcam, a video, many photos.
 
-    python demos/finegrained.py                                          runs of yours, the bundled model
+    python demos/finegrained.py                                          your runs, ImageNet's, birds, the bundled one
     python demos/finegrained.py --checkpoint runs/finegrained/NAME/best
     python demos/finegrained.py --host 0.0.0.0 --auth me:secret          for others, too
 

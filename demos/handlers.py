@@ -4,7 +4,6 @@ Letters in shapes: H W height and width.
 """
 
 import csv
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from apps.common.pictures import encode_picture
 from demos.browser import InBrowser
 from demos.chooser import Models, example_pictures
 from demos.payloads import as_text
-from demos.rooms import kept_file, new_result
+from demos.rooms import kept_file, kept_if_done, new_result
 from demos.task import Settings, Task, some_of
 from demos.uploads import count_photos, decode_frame, fit, has_more_pictures, open_photos, read_photo
 from demos.videos import annotate
@@ -217,12 +216,13 @@ class Handlers:
             return None, "Choose a video first."
         out = new_result(".webm")
         started = time.monotonic()
-        done, total = annotate(
-            Path(video),
-            out,
-            lambda frame: self._look(frame, settings)[0],
-            progress=lambda i, n: progress((i, n or None), unit="frames"),
-        )
+        with kept_if_done(out):
+            done, total = annotate(
+                Path(video),
+                out,
+                lambda frame: self._look(frame, settings)[0],
+                progress=lambda i, n: progress((i, n or None), unit="frames"),
+            )
         left = f" The first {done:,} of {total:,}: longer videos are cut." if total > done else ""
         return str(out), f"{done:,} frames, {done / (time.monotonic() - started):.1f} a second.{left}"
 
@@ -241,28 +241,26 @@ class Handlers:
         paths = [Path(file) for file in files]
         num_photos, problems, pictures = count_photos(paths), [], list[tuple[str, str]]()
         out = new_result(".csv")
-        room = Path(tempfile.mkdtemp(dir=out.parent))
-        try:
-            with out.open("w", encoding="utf-8", errors="replace", newline="") as file:
-                table = csv.writer(file)
-                table.writerow(["file", *self.task.columns, "problem"])
-                for i, sent in enumerate(open_photos(paths, room), start=1):
-                    if sent.image is None:
-                        problems.append(sent.problem)
-                        table.writerow(
-                            [harmless_cell(sent.name), *[""] * len(self.task.columns), harmless_cell(sent.problem)]
-                        )
-                    else:
-                        picture, found, _ = self._look(sent.image, settings)
-                        for row in self.task.rows(found):
-                            table.writerow([harmless_cell(sent.name), *map(harmless_cell, row), ""])
-                        if len(pictures) < SHOWN_PHOTOS:
-                            path = out.with_name(f"{len(pictures) + 1}.jpg")
-                            path.write_bytes(encode_picture(fit(picture, side=GALLERY_SIDE)[0]))
-                            pictures.append((str(path), f"{sent.name}: {self.task.say(found)}"))
-                    progress((i, num_photos), unit="photos")
-        finally:
-            shutil.rmtree(room, ignore_errors=True)
+        unpacked = tempfile.TemporaryDirectory(dir=out.parent, ignore_cleanup_errors=True)
+        text = out.open("w", encoding="utf-8", errors="replace", newline="")
+        with kept_if_done(out), unpacked as room, text as file:
+            table = csv.writer(file)
+            table.writerow(["file", *self.task.columns, "problem"])
+            for i, sent in enumerate(open_photos(paths, Path(room)), start=1):
+                if sent.image is None:
+                    problems.append(sent.problem)
+                    table.writerow(
+                        [harmless_cell(sent.name), *[""] * len(self.task.columns), harmless_cell(sent.problem)]
+                    )
+                else:
+                    picture, found, _ = self._look(sent.image, settings)
+                    for row in self.task.rows(found):
+                        table.writerow([harmless_cell(sent.name), *map(harmless_cell, row), ""])
+                    if len(pictures) < SHOWN_PHOTOS:
+                        path = out.with_name(f"{len(pictures) + 1}.jpg")
+                        path.write_bytes(encode_picture(fit(picture, side=GALLERY_SIDE)[0]))
+                        pictures.append((str(path), f"{sent.name}: {self.task.say(found)}"))
+                progress((i, num_photos), unit="photos")
         words = f"{num_photos - len(problems):,} of {num_photos:,} photos are in the table.{_first(problems)}"
         return str(out), words, pictures
 

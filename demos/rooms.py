@@ -11,6 +11,7 @@ import stat
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ def new_result(suffix: str) -> Path:
     folder = results / secrets.token_hex(16)
     folder.mkdir(mode=0o700)
     return folder / f"result{suffix}"
+
+
+@contextlib.contextmanager
+def kept_if_done(result: Path) -> Iterator[None]:
+    """Remove a result of `new_result` and what lies beside it if making it fails."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(result.parent, ignore_errors=True)
+        raise
 
 
 def kept_file(data: bytes, suffix: str) -> Path:

@@ -46,7 +46,8 @@ class Config(ExportOptions, GivenFlags):
     max_drop: float | None = None
     """largest accepted drop of AP, 0 to 1; default 0.001, with --int8 0.01"""
     out: Path | None = None
-    """the file, or folder for openvino; default in export/ beside the checkpoint, or in runs/detection/export"""
+    """the file, or folder (openvino, ncnn, web); default in export/ beside the checkpoint, else in
+    runs/detection/export"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch

@@ -33,7 +33,7 @@ class Config(ExportOptions):
     max_drop: float | None = None
     """largest drop of mean AP, 0 to 1, that is accepted; default 0.001, with --int8 0.01"""
     out: Path | None = None
-    """the file, or folder for openvino; default in export/ beside the checkpoint"""
+    """the file, or folder (openvino, ncnn, web); default in export/ beside the checkpoint"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -50,13 +50,14 @@ from apps.common.deploy.sessions import Session
 from apps.common.deploy.web import WebPage
 from apps.common.images import RESIZING, read_image, stack_images
 from apps.faceattr.data.batches import to_square
+from apps.faceattr.data.listing import attribute_key
 from apps.faceattr.data.load import AttributeSplit, load_split
 from apps.faceattr.data.sensitive import shown
 from apps.faceattr.evaluation.metrics import attribute_metrics
 from apps.faceattr.model.face_finder import model_of_any_size
 from apps.faceattr.model.inference import predict_photos
 from apps.faceattr.model.tagger import APP, Tagger
-from apps.faceattr.sample import make_sample
+from apps.faceattr.sample import ATTRIBUTES, make_sample
 
 
 def export(config: Config) -> Path:
@@ -111,7 +112,7 @@ def make_page(model: Tagger, config: Config) -> WebPage:
 def read_checks(model: Tagger, config: Config) -> Checks:
     """What the file is checked with: faces of val."""
     val = _load_some("val", model, config)
-    return Checks(read_squares(model, val.paths[:PARITY_PHOTOS]), make_metric(model, val))
+    return Checks(read_squares(model, val.paths[:PARITY_PHOTOS]), make_metric(model, val, config))
 
 
 def read_calibration(model: Tagger, config: Config) -> Tensor:
@@ -124,8 +125,19 @@ def read_squares(model: Tagger, paths: list[Path]) -> Tensor:
     return stack_images([to_square(read_image(path), model.resolution) for path in paths])
 
 
-def make_metric(model: Tagger, split: AttributeSplit) -> Metric | None:
-    """Mean AP; None, and a line that says so, where no attribute is known to be both present and absent."""
+def make_metric(model: Tagger, split: AttributeSplit, config: Config) -> Metric | None:
+    """Mean AP; None, and a line that says so, where none can be measured.
+
+    So it is where no attribute is known to be both present and absent, and on a sample set with none of the model's.
+
+    Raises:
+        ValueError: the latter for 8 bits, which need representative photos.
+    """
+    if _is_foreign(model, config):
+        if config.int8:
+            raise ValueError("--data sample has none of this model's attributes: give faces like those it is for")
+        print("the sample set has none of this model's attributes: mean AP is not measured (--data PATH does)")
+        return None
     columns = [split.labels[:, a] for a in range(split.labels.shape[1])]
     if not any((column == 1).any() and (column == 0).any() for column in columns):
         print(f"{split.name}: no attribute is known to be both present and absent: mean AP is not measured")
@@ -144,9 +156,16 @@ def mean_ap(model: Tagger, split: AttributeSplit, session: Session) -> float:
 
 
 def _load_some(name: str, model: Tagger, config: Config) -> AttributeSplit:
-    """At most `--num-photos` faces of a split, evenly spaced."""
+    """At most `--num-photos` faces of a split, evenly spaced; if it `_is_foreign`, with labels of its own."""
     data = [str(make_sample()) if source == "sample" else source for source in config.data]
+    names = None if _is_foreign(model, config) else model.attributes
     split = load_split(
-        data, name, attributes=model.attributes, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
+        data, name, attributes=names, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
     )
     return split.take(evenly_spaced(len(split.paths), config.num_photos))
+
+
+def _is_foreign(model: Tagger, config: Config) -> bool:
+    """Whether the photos are the sample set's alone, and the model knows none of its attributes."""
+    known = set(map(attribute_key, model.attributes))
+    return set(config.data) == {"sample"} and known.isdisjoint(map(attribute_key, ATTRIBUTES))

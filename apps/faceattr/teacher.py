@@ -7,8 +7,8 @@ It runs train.py's loop without a teacher, with other defaults.
     python apps/faceattr/teacher.py --backbone a100 --conv full            MobileNet's full-convolution twin (Table 4)
     python apps/faceattr/teacher.py --resume runs/faceattr/NAME            go on where that run stopped
 
-A run leaves config.json, metrics.jsonl, metrics.json, curves.png, last.pt (for --resume), best/, which train.py takes
-as --teacher, and eval-val/ with report.html.
+A run leaves config.json, metrics.jsonl, metrics.json, curves.png, train_batch.jpg, val_batch.jpg, last.pt (for
+--resume), best/, which train.py takes as --teacher, and eval-val/ with report.html.
 """
 
 import dataclasses

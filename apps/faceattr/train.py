@@ -57,14 +57,14 @@ class Config(TrainOptions):
     """convolutions of a MobileNet V1: separable, or full (3x3)"""
     weights: str | None = None
     """initial weights: imagenet (the best published for the width), none, a weight file, a catalog name or a run of
-    this app; default imagenet, for the sample set none"""
+    this app; default imagenet, for the sample set and --conv full none"""
     epochs: float | None = None
     """passes over the training photos, unlabelled ones included; default 30, for the sample set as many as fit in a
     minute or two"""
     lr: float | None = None
     """peak learning rate; default 0.02, from random weights 0.2"""
     optimizer: OptimizerName = "sgd"
-    """sgd (with Nesterov momentum 0.9), rmsprop or adamw"""
+    """sgd (with Nesterov momentum 0.9), rmsprop or adamw; the default of --lr is for sgd, adamw needs 0.003 or less"""
     weight_decay: float = 0.0
     """weight decay; depthwise filters, norms and biases have none; 0 as in the paper"""
     augment: Augment | None = None

@@ -34,7 +34,7 @@ class Config(ExportOptions):
     max_drop: float | None = None
     """largest drop of top-1 accuracy, 0 to 1, that is accepted; default 0.001, with --int8 0.01"""
     out: Path | None = None
-    """the file, or folder for openvino; default in export/ beside the checkpoint"""
+    """the file, or folder (openvino, ncnn, web); default in export/ beside the checkpoint"""
 
 
 if __name__ == "__main__":  # above the slow imports: --help does not wait for torch
@@ -55,7 +55,7 @@ from apps.finegrained.data.load import Photo, load_split
 from apps.finegrained.evaluation.metrics import top_k_accuracy
 from apps.finegrained.model.classifier import APP, Classifier
 from apps.finegrained.model.inference import predict_photos
-from apps.finegrained.sample import make_sample
+from apps.finegrained.sample import SPECIES, make_sample
 
 
 def export(config: Config) -> Path:
@@ -100,10 +100,19 @@ def describe(model: Classifier) -> dict[str, object]:
 
 
 def read_checks(model: Classifier, config: Config) -> Checks:
-    """What the file is checked with: photos of val."""
+    """What the file is checked with: photos of val. Top-1 is not measured on a sample set of other classes.
+
+    Raises:
+        ValueError: the same for 8 bits, which need representative photos.
+    """
     val = _load_some("val", model, config)
-    metric = Metric("top-1", partial(accuracy, model, val), model.session, len(val))
-    return Checks(read_squares(model, val[:PARITY_PHOTOS]), metric)
+    squares = read_squares(model, val[:PARITY_PHOTOS])
+    if not _is_foreign(model, config):
+        return Checks(squares, Metric("top-1", partial(accuracy, model, val), model.session, len(val)))
+    if config.int8:
+        raise ValueError("--data sample has other classes than this model: give photos like those it is for")
+    print("the sample set has other classes than this model: top-1 is not measured (--data PATH does)")
+    return Checks(squares)
 
 
 def read_calibration(model: Classifier, config: Config) -> Tensor:
@@ -124,9 +133,15 @@ def accuracy(model: Classifier, photos: Sequence[Photo], session: Session) -> fl
 
 
 def _load_some(name: str, model: Classifier, config: Config) -> list[Photo]:
-    """At most `--num-photos` photos of a split, evenly spaced."""
+    """At most `--num-photos` photos of a split, evenly spaced; if it `_is_foreign`, without the model's labels."""
     data = str(make_sample()) if config.data == "sample" else config.data
+    names = None if _is_foreign(model, config) else model.class_names
     photos = load_split(
-        data, name, class_names=model.class_names, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
+        data, name, class_names=names, bad_data=config.bad_data, open_photos=True, group_by=grouping(config)
     ).photos
     return [photos[i] for i in evenly_spaced(len(photos), config.num_photos)]
+
+
+def _is_foreign(model: Classifier, config: Config) -> bool:
+    """Whether the photos are the sample set's, and the model does not know all of its classes."""
+    return config.data == "sample" and not set(SPECIES) <= set(model.class_names)

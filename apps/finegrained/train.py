@@ -49,7 +49,7 @@ class Config(TrainOptions):
     layer_decay: float | None = None
     """learning rate of a block as a multiple of the next block's; default 0.9, from random weights 1"""
     optimizer: OptimizerName = "sgd"
-    """sgd (with Nesterov momentum 0.9), rmsprop or adamw"""
+    """sgd (with Nesterov momentum 0.9), rmsprop or adamw; the default of --lr is for sgd, adamw needs 0.003 or less"""
     weight_decay: float = 4e-5
     """weight decay; depthwise filters, norms and biases have none"""
     freeze_bn: FreezeBn = "none"

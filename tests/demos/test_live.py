@@ -53,6 +53,27 @@ def test_a_frame_is_looked_at_and_timed(handlers, nothing_shown, monkeypatch):
     assert f"{1 / (0.8 * 0.1 + 0.2 * 0.3):.1f} frames a second" in sentence
 
 
+def test_what_fails_half_way_leaves_no_file(handlers, nothing_shown, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "room"))
+    (tmp_path / "room").mkdir()
+    photos = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in photos:
+        path.write_bytes(frame_bytes())
+    looked, look = [], handlers._look
+
+    def fail_at_the_third(image: np.ndarray, settings: Settings) -> object:
+        looked.append(image)
+        if len(looked) == 3:
+            raise MemoryError
+        return look(image, settings)
+
+    monkeypatch.setattr(handlers, "_look", fail_at_the_third)
+    with pytest.raises(MemoryError):
+        handlers.photos([str(path) for path in photos], nothing_shown, progress=lambda *_, **__: None)
+    assert len(looked) == 3
+    assert not [path for path in (tmp_path / "room").rglob("*") if path.is_file()]
+
+
 def test_the_mirror_swaps_left_and_right(handlers, nothing_shown):
     plain, *_ = handlers.frame(frame_bytes(), False, None, nothing_shown)
     mirrored, *_ = handlers.frame(frame_bytes(), True, None, nothing_shown)

@@ -69,6 +69,22 @@ def test_8_bits_and_their_mean_ap(place, monkeypatch, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
 
 
+def test_without_data_a_model_of_other_attributes_is_compared_by_its_outputs(place, tmp_path, monkeypatch, capsys):
+    """As the demos export it: the sample set's attributes are others."""
+    portraits = draw_faces(tmp_path / "portraits", each=6)
+    table = portraits / "attributes.csv"
+    header, rows = table.read_text(encoding="utf-8").split("\n", 1)
+    table.write_text("file,Bangs,Goatee,Smiling,Wearing_Hat,split,identity\n" + rows, encoding="utf-8")
+    monkeypatch.setattr("apps.faceattr.export.make_sample", lambda: portraits)
+    assert "Hat" in header
+    export(Config(checkpoint=place / "run", out=tmp_path / "a.onnx"))
+    said = capsys.readouterr().out
+    assert "none of this model's attributes: mean AP is not measured" in said and "on 6 photos" in said
+    with pytest.raises(ValueError, match="--data sample has none of this model's attributes: give faces like those"):
+        export(Config(checkpoint=place / "run", out=tmp_path / "b.onnx", int8=True))
+    assert (tmp_path / "a.onnx").is_file() and not (tmp_path / "b.onnx").exists()
+
+
 def test_an_exported_file_comes_back_as_a_checkpoint(place, tmp_path):
     run, back = (Predictor(path, whole=True, show_sensitive=True) for path in (place / "run", file_of(place)))
     assert "onnxruntime" in back.tagger.session.name and back.margin == run.margin

@@ -136,6 +136,20 @@ def test_a_file_that_loses_too_much_is_refused(place, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_without_data_a_model_of_other_classes_is_compared_by_its_outputs(place, tmp_path, monkeypatch, capsys):
+    """As the demos export it: the sample set's classes are others."""
+    for split in ("train", "val"):
+        moths = draw_fruit(tmp_path / "moths", split, each=2)
+        (moths / split / "aki").rename(moths / split / "Ember")
+    monkeypatch.setattr("apps.finegrained.export.make_sample", lambda: moths)
+    export(Config(checkpoint=place / "run", out=tmp_path / "a.onnx"))
+    said = capsys.readouterr().out
+    assert "other classes than this model: top-1 is not measured" in said and "on 6 photos" in said
+    with pytest.raises(ValueError, match="--data sample has other classes than this model: give photos like those"):
+        export(Config(checkpoint=place / "run", out=tmp_path / "b.onnx", int8=True))
+    assert (tmp_path / "a.onnx").is_file() and not (tmp_path / "b.onnx").exists()
+
+
 def test_wrong_input_is_one_line(place, tmp_path):
     with pytest.raises(ValueError, match=r"must be a file that ends in \.onnx"):
         export(config(place, tmp_path / "a.bin"))

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ LACKS = {
     "executorch": ("--dynamic-size", "--outputs detections"),
     "ncnn": ("--int8", "--dynamic-size", "--outputs detections"),
     "tflite": ("--dynamic-size",),
+    "web": ("--dynamic-size",),
 }
 Compare = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
 
@@ -117,7 +118,8 @@ def write_checked(
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"{out}: {format}, {precision}, {size:.2f} MB, checked with {session.name}")
     if format == "web":
-        print(f"look: python -m http.server --directory {shlex.quote(str(out))}, then http://localhost:8000")
+        serve = f"python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(out))}"
+        print(f"look: {serve}, then http://localhost:8000")
 
 
 def _write(
@@ -245,7 +247,8 @@ def check_format(
     flags = {"--int8": int8, "--dynamic-size": dynamic_size, "--outputs detections": suppressed}
     lacks = LACKS.get(format, ())
     if asked := [flag for flag in lacks if flags[flag]]:
-        raise ValueError(f"--format {format} is without {', '.join(lacks)}: {asked[0]} is for onnx and openvino")
+        others = [name for name in get_args(Format) if asked[0] not in LACKS.get(name, ())]
+        raise ValueError(f"--format {format} is without {', '.join(lacks)}: {asked[0]} is for {', '.join(others)}")
 
 
 def default_out(folder: Path, name: str, *, format: Format, int8: bool) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CLONE = "git clone -q {root} mobilenet-apps"
-INSTALL = 'python -m pip install -q -e ".[fast]" -c constraints.txt'
+INSTALL = 'python -m pip install -q -e ".[fast,tflite]" -c constraints.txt'
 PATH = (
     "python apps/detection/train.py --data {data} --weights coco --head pyramid --resolution 192 --epochs 30 "
     "--batch-size 8",

@@ -241,9 +241,11 @@ class Handlers:
         paths = [Path(file) for file in files]
         num_photos, problems, pictures = count_photos(paths), [], list[tuple[str, str]]()
         out = new_result(".csv")
-        unpacked = tempfile.TemporaryDirectory(dir=out.parent, ignore_cleanup_errors=True)
-        text = out.open("w", encoding="utf-8", errors="replace", newline="")
-        with kept_if_done(out), unpacked as room, text as file:
+        with (
+            kept_if_done(out),
+            tempfile.TemporaryDirectory(dir=out.parent, ignore_cleanup_errors=True) as room,
+            out.open("w", encoding="utf-8", errors="replace", newline="") as file,
+        ):
             table = csv.writer(file)
             table.writerow(["file", *self.task.columns, "problem"])
             for i, sent in enumerate(open_photos(paths, Path(room)), start=1):

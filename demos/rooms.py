@@ -76,7 +76,7 @@ def new_result(suffix: str) -> Path:
 
 @contextlib.contextmanager
 def kept_if_done(result: Path) -> Iterator[None]:
-    """Remove a result of `new_result` and what lies beside it if making it fails."""
+    """Remove a result of `new_result`, and what lies beside it, if making it fails."""
     try:
         yield
     except BaseException:

@@ -6,7 +6,8 @@
 
 The file takes face crops (B, H, W, 3) uint8 RGB and gives logits (B, A); probabilities are
 `sigmoid(logits / temperatures)`, with temperatures and thresholds in its metadata. It is kept only if its logits are
-torch's on faces of the val split and the mean AP there is no worse than --max-drop allows.
+torch's on faces of the val split and the mean AP there is no worse than --max-drop allows (without --data, a model of
+other attributes is compared by its logits alone).
 """
 
 import dataclasses
@@ -116,7 +117,13 @@ def read_checks(model: Tagger, config: Config) -> Checks:
 
 
 def read_calibration(model: Tagger, config: Config) -> Tensor:
-    """Faces of train as the network sees them, (B, 3, H, W) uint8."""
+    """Faces of train as the network sees them, (B, 3, H, W) uint8.
+
+    Raises:
+        ValueError: they are a sample set with none of the model's attributes; 8 bits need representative faces.
+    """
+    if _is_foreign(model, config):
+        raise ValueError("--data sample has none of this model's attributes: give faces like those it is for")
     return read_squares(model, _load_some("train", model, config).paths)
 
 
@@ -129,13 +136,8 @@ def make_metric(model: Tagger, split: AttributeSplit, config: Config) -> Metric 
     """Mean AP; None, and a line that says so, where none can be measured.
 
     So it is where no attribute is known to be both present and absent, and on a sample set with none of the model's.
-
-    Raises:
-        ValueError: the latter for 8 bits, which need representative photos.
     """
     if _is_foreign(model, config):
-        if config.int8:
-            raise ValueError("--data sample has none of this model's attributes: give faces like those it is for")
         print("the sample set has none of this model's attributes: mean AP is not measured (--data PATH does)")
         return None
     columns = [split.labels[:, a] for a in range(split.labels.shape[1])]

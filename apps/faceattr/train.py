@@ -64,7 +64,7 @@ class Config(TrainOptions):
     lr: float | None = None
     """peak learning rate; default 0.02, from random weights 0.2"""
     optimizer: OptimizerName = "sgd"
-    """sgd (with Nesterov momentum 0.9), rmsprop or adamw; the default of --lr is for sgd, adamw needs 0.003 or less"""
+    """sgd (with Nesterov momentum 0.9), rmsprop or adamw; --lr's default is for sgd, for adamw try 0.003"""
     weight_decay: float = 0.0
     """weight decay; depthwise filters, norms and biases have none; 0 as in the paper"""
     augment: Augment | None = None

@@ -6,7 +6,7 @@
 
 The file takes photos (B, H, W, 3) uint8 RGB, cut to the central square and resized as `preprocessing` in its metadata
 says, and gives logits (B, K). It is kept only if its logits are torch's on photos of the val split and top-1 accuracy
-there is no worse than --max-drop allows.
+there is no worse than --max-drop allows (without --data, a model of other classes is compared by its logits alone).
 """
 
 import dataclasses
@@ -100,23 +100,23 @@ def describe(model: Classifier) -> dict[str, object]:
 
 
 def read_checks(model: Classifier, config: Config) -> Checks:
-    """What the file is checked with: photos of val. Top-1 is not measured on a sample set of other classes.
-
-    Raises:
-        ValueError: the same for 8 bits, which need representative photos.
-    """
+    """What the file is checked with: photos of val. Top-1 is not measured on a sample set of other classes."""
     val = _load_some("val", model, config)
     squares = read_squares(model, val[:PARITY_PHOTOS])
     if not _is_foreign(model, config):
         return Checks(squares, Metric("top-1", partial(accuracy, model, val), model.session, len(val)))
-    if config.int8:
-        raise ValueError("--data sample has other classes than this model: give photos like those it is for")
     print("the sample set has other classes than this model: top-1 is not measured (--data PATH does)")
     return Checks(squares)
 
 
 def read_calibration(model: Classifier, config: Config) -> Tensor:
-    """Photos of train as the network sees them, (B, 3, H, W) uint8."""
+    """Photos of train as the network sees them, (B, 3, H, W) uint8.
+
+    Raises:
+        ValueError: they are a sample set of other classes; 8 bits need representative photos.
+    """
+    if _is_foreign(model, config):
+        raise ValueError("--data sample has other classes than this model: give photos like those it is for")
     return read_squares(model, _load_some("train", model, config))
 
 

@@ -68,9 +68,19 @@ def test_what_fails_half_way_leaves_no_file(handlers, nothing_shown, tmp_path, m
         return look(image, settings)
 
     monkeypatch.setattr(handlers, "_look", fail_at_the_third)
-    with pytest.raises(MemoryError):
-        handlers.photos([str(path) for path in photos], nothing_shown, progress=lambda *_, **__: None)
-    assert len(looked) == 3
+    film = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(5):
+        film.write(np.zeros((48, 64, 3), np.uint8))
+    film.release()
+    quiet = {"progress": lambda *_, **__: None}
+    for make in (
+        lambda: handlers.photos([str(path) for path in photos], nothing_shown, **quiet),
+        lambda: handlers.video(str(tmp_path / "a.avi"), nothing_shown, **quiet),
+    ):
+        looked.clear()
+        with pytest.raises(MemoryError):
+            make()
+        assert len(looked) == 3
     assert not [path for path in (tmp_path / "room").rglob("*") if path.is_file()]
 
 

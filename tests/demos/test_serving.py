@@ -75,6 +75,7 @@ def test_every_demo_starts_without_a_trained_run_or_a_network(demo, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOBILENET_APPS_CACHE", str(tmp_path))
     monkeypatch.setattr(socket, "create_connection", no_network)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr("demos.page.private_room", lambda: None)
     monkeypatch.setattr("demos.page.launch", lambda page, server: pages.append((page, server)))
     run_command(demo.main, demo.Config, ["--port", "7900"])
